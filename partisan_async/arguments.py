@@ -1,0 +1,120 @@
+"""What a task's arguments may be: plain JSON, checked when the task is enqueued."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import hashlib
+import json
+import math
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.db.models import Model
+from django.utils.functional import Promise
+
+
+def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Return the arguments as canonical JSON: sorted keys, tuples as lists.
+
+    :raises TypeError: a value is none of str, int, float, bool, None, list, tuple, dict, or a
+        dict's key is no str; the message names its place and what to pass instead.
+    :raises ValueError: a value cannot be stored as ``jsonb``: NaN or an infinity, a NUL character,
+        half a surrogate pair, or a nesting too deep.
+    """
+    try:
+        for position, value in enumerate(args):
+            _require_json(value, f"args[{position}]")
+        for name, value in kwargs.items():
+            _require_json(value, f"kwargs[{name!r}]")
+        return json.dumps(
+            {"args": args, "kwargs": kwargs},
+            sort_keys=True,
+            allow_nan=False,
+            separators=(",", ":"),
+        )
+    except RecursionError:
+        raise ValueError(
+            "The arguments are nested too deeply, or contain themselves; pass flatter data, or the"
+            " key of a row that holds them."
+        ) from None
+
+
+def digest(processor_name: str, encoded: str) -> bytes:
+    """Return what two calls share if and only if processor, args and kwargs are the same."""
+    return hashlib.sha256(f"{processor_name}\n{encoded}".encode()).digest()
+
+
+def _require_json(value: Any, place: str) -> None:
+    match value:
+        case str():
+            _require_text(value, place)
+        case None | bool():
+            pass
+        case int():
+            _require_digits(value, place)
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"{place} is {value!r}, which JSON cannot hold; pass None instead.")
+        case list() | tuple():
+            for position, item in enumerate(value):
+                _require_json(item, f"{place}[{position}]")
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise TypeError(
+                        f"{place} has the key {key!r} of type {type(key).__name__}; JSON would turn"
+                        " it into a string behind your back, so pass str keys."
+                    )
+                _require_text(key, f"a key of {place}")
+                _require_json(item, f"{place}[{key!r}]")
+        case _:
+            raise TypeError(
+                f"{place} is of type {type(value).__name__}, which is not JSON; {_instead(value)}."
+            )
+
+
+def _require_text(text: str, place: str) -> None:
+    if "\x00" in text:
+        raise ValueError(
+            f"{place} contains a NUL character, which PostgreSQL cannot store; remove it, or pass"
+            " base64 text."
+        )
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{place} contains the lone surrogate {text[error.start]!r} at {error.start}, which"
+                " PostgreSQL cannot store; decode the original bytes with errors='replace', or pass"
+                " base64 text."
+            ) from None
+
+
+def _require_digits(number: int, place: str) -> None:
+    if number.bit_length() > 13_000:  # Python and JSON parsers refuse 4,300 decimal digits
+        raise ValueError(f"{place} is a whole number of over 3,900 digits; pass it as hex text.")
+
+
+def _instead(value: Any) -> str:
+    match value:
+        case Model():
+            return f"pass its primary key ({type(value).__name__}(…).pk) and load it in run()"
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return "pass value.isoformat()"
+        case datetime.timedelta():
+            return "pass value.total_seconds()"
+        case decimal.Decimal() | uuid.UUID() | Promise():
+            return "pass str(value)"
+        case os.PathLike():
+            return "pass os.fspath(value)"
+        case bytes() | bytearray() | memoryview():
+            return "pass text: value.decode() or base64"
+        case set() | frozenset():
+            return "pass sorted(value)"
+        case _:
+            return (
+                "pass str, int, float, bool, None, or lists and dicts of them, or the key of a row"
+            )

@@ -1,0 +1,1 @@
+"""What a processor may set about retries and postpones."""

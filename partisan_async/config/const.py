@@ -1,0 +1,13 @@
+"""The names of the pauses between retries."""
+
+from typing import Final, Literal
+
+DelayStrategy = Literal["I", "C"]
+
+DELAY_STRATEGY_INCREMENTAL: Final = "I"
+"""Each pause is longer by ``retry_pause``: 3, 6, 9 seconds for 3."""
+
+DELAY_STRATEGY_CONSTANT: Final = "C"
+"""Each pause is ``retry_pause``."""
+
+DELAY_STRATEGIES: Final = (DELAY_STRATEGY_INCREMENTAL, DELAY_STRATEGY_CONSTANT)

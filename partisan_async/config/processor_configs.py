@@ -1,0 +1,79 @@
+"""The two configs a processor class may carry, checked when they are made."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from partisan_async.config import const
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorsHandleConfig:
+    """Which errors are tried again, how often, and after what pause.
+
+    :param retry_on_errors: exception classes; their subclasses count too.
+    :param retries_count: how many times the task may run again after its first try, 1 or more.
+    :param retry_pause: seconds from the end of one try to the next.
+    :param retry_pause_strategy: ``const.DELAY_STRATEGY_CONSTANT`` (the default): ``retry_pause``
+        each time; ``const.DELAY_STRATEGY_INCREMENTAL``: ``retry_pause * n`` before the n-th retry.
+    :raises ValueError: one of them is not what is said here.
+    """
+
+    retry_on_errors: Iterable[type[Exception]]
+    retries_count: int
+    retry_pause: float
+    retry_pause_strategy: const.DelayStrategy = const.DELAY_STRATEGY_CONSTANT
+
+    def __post_init__(self) -> None:
+        try:
+            errors = tuple(self.retry_on_errors)
+        except TypeError:
+            errors = ()
+        if not errors or not all(isinstance(e, type) and issubclass(e, Exception) for e in errors):
+            raise ValueError(
+                f"retry_on_errors={self.retry_on_errors!r} must be a list of one or more exception"
+                " classes, such as [TimeoutError]."
+            )
+        object.__setattr__(self, "retry_on_errors", errors)
+        _require_count("retries_count", self.retries_count, least=1)
+        pause = self.retry_pause
+        if isinstance(pause, bool) or not isinstance(pause, int | float) or not (
+            0 <= pause < math.inf
+        ):
+            raise ValueError(f"retry_pause={pause!r} must be a number of seconds, 0 or more.")
+        if self.retry_pause_strategy not in const.DELAY_STRATEGIES:
+            raise ValueError(
+                f"retry_pause_strategy={self.retry_pause_strategy!r} must be"
+                " const.DELAY_STRATEGY_INCREMENTAL or const.DELAY_STRATEGY_CONSTANT of"
+                " partisan_async.config."
+            )
+
+    def retries(self, error: BaseException) -> bool:
+        """Tell whether this error is one to try again on."""
+        return isinstance(error, tuple(self.retry_on_errors))
+
+    def pause_seconds(self, retry: int) -> float:
+        """Return the seconds to wait before the ``retry``-th retry, counted from 1."""
+        if self.retry_pause_strategy == const.DELAY_STRATEGY_INCREMENTAL:
+            return self.retry_pause * retry
+        return self.retry_pause
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PostponeConfig:
+    """How often a task may be postponed.
+
+    :param max_postpones: takes the place of ``DEFAULT_POSTPONES_COUNT``. One postpone more ends
+        the task in ``error`` with ``MaxPostponesReached``.
+    :raises ValueError: it is not a whole number, 0 or more.
+    """
+
+    max_postpones: int
+
+    def __post_init__(self) -> None:
+        _require_count("max_postpones", self.max_postpones, least=0)
+
+
+def _require_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number, {least} or more.")

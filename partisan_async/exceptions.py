@@ -1,0 +1,76 @@
+"""Every exception the package raises to its users, or takes from their processors."""
+
+
+class PartisanException(Exception):  # noqa: N818  the ancestor's spelling
+    """Base of all of the package's exceptions."""
+
+
+class ProcessorClassException(PartisanException):
+    """Something is wrong with the name of a processor class."""
+
+    def __init__(self, processor_name: str, message: str) -> None:
+        super().__init__(message)
+        self.processor_name = processor_name
+
+
+class ProcessorClassNotFound(ProcessorClassException):
+    """No processor is registered under this name."""
+
+    def __init__(self, processor_name: str) -> None:
+        super().__init__(
+            processor_name,
+            f"Processor class {processor_name!r} is not registered. Decorate it with"
+            " @registry.register in a partisan_tasks.py of an installed app, or import it there.",
+        )
+
+
+class ProcessorClassAlreadyRegistered(ProcessorClassException):
+    """Two processor classes share one name, by which rows name their processor."""
+
+    def __init__(self, processor_name: str, registered: str, rejected: str) -> None:
+        super().__init__(
+            processor_name,
+            f"Processor class {processor_name!r} is registered already, as {registered}; {rejected}"
+            " cannot take the same name. Rows name their processor by its bare class name, so"
+            " rename one of them, or import the module under one path only.",
+        )
+
+
+class Postpone(Exception):  # noqa: N818  the ancestor's spelling
+    """Base of what has to do with postponing."""
+
+
+class PostponeTask(Postpone):
+    """Raise it in ``run()`` to have the task run again later; it is not an error.
+
+    :param postpone_for_seconds: counted from the end of this run; ``None`` takes
+        ``DEFAULT_POSTPONE_DELAY_SECONDS`` of the task's own queue. 0 is at once.
+    :raises ValueError: the number is negative, not finite, or longer than ten years.
+    """
+
+    def __init__(self, postpone_for_seconds: float | None = None) -> None:
+        if postpone_for_seconds is not None and not 0 <= postpone_for_seconds <= _TEN_YEARS:
+            raise ValueError(
+                f"PostponeTask({postpone_for_seconds!r}): a task is postponed by 0 seconds up to"
+                f" ten years ({_TEN_YEARS} seconds), counted from now; pass such a number, or None"
+                " for the queue's own delay."
+            )
+        self.postpone_for_seconds = postpone_for_seconds
+        super().__init__(postpone_for_seconds)
+
+
+class MaxPostponesReached(Postpone):
+    """The task was postponed once more than its limit allows, and ended in ``error``."""
+
+    def __init__(self, max_postpones: int) -> None:
+        super().__init__(
+            f"Maximum postpones ({max_postpones}) reached. Raise max_postpones of the processor's"
+            " POSTPONE_CONFIG or DEFAULT_POSTPONES_COUNT of its queue, if it should wait longer."
+        )
+
+
+class WorkerLost(PartisanException):
+    """The worker process died while it ran this task alone, once too often."""
+
+
+_TEN_YEARS = 10 * 366 * 24 * 3600

@@ -1,0 +1,107 @@
+"""Turns what the supervisor does into log lines; the event and the task come first in each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from partisan_async.policy import (
+    Decision,
+    Deferred,
+    Failed,
+    Finished,
+    GivenBack,
+    Postponed,
+    Retried,
+    Suspected,
+)
+from partisan_async.store import Claim
+
+logger = logging.getLogger("partisan_async")
+
+
+def attach_handler(level: int) -> None:
+    """Have the package's lines printed where nobody configured logging for them.
+
+    Django's default configuration prints no INFO of other packages.
+    """
+    if logger.hasHandlers():
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(level)
+
+
+def started(queue_name: str, workers: int, database: str, woken: str) -> None:
+    logger.info(
+        "started: queue %r, %d worker%s, database %s, woken %s",
+        queue_name,
+        workers,
+        "" if workers == 1 else "s",
+        database,
+        woken,
+    )
+
+
+def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
+    if logger.isEnabledFor(logging.INFO):
+        tasks = ", ".join(f"{claim.id} {claim.processor_class}" for claim in claims)
+        logger.info("%s %d: %s", how, len(claims), tasks)
+
+
+def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
+    """Say what became of a task; ``seconds``: how long it ran, ``None`` if it never did."""
+    task, name = claim.id, claim.processor_class
+    match decision:
+        case Finished():
+            logger.info("done %s %s in %.0f ms", task, name, (seconds or 0) * 1000)
+        case Retried(pause, failure):
+            logger.warning(
+                "retried %s %s in %g s, after try %d: %s: %s",
+                task,
+                name,
+                pause.total_seconds(),
+                claim.tries + 1,
+                failure.exception_class,
+                failure.message,
+            )
+        case Postponed(pause):
+            logger.info("postponed %s %s by %g s", task, name, pause.total_seconds())
+        case Failed(failure):
+            logger.error(
+                "failed %s %s: %s: %s", task, name, failure.exception_class, failure.message
+            )
+        case Suspected(failure):
+            logger.warning(
+                "lost %s %s: its worker process died; it runs again, alone%s",
+                task,
+                name,
+                f" ({failure.message})" if failure else "",
+            )
+        case Deferred(pause):
+            logger.warning(
+                "deferred %s %s by %g s: this supervisor knows no such processor; if none does, it"
+                " ends in error after %d more",
+                task,
+                name,
+                pause.total_seconds(),
+                _left(claim),
+            )
+        case GivenBack():
+            logger.info("given back %s %s", task, name)
+
+
+def fenced(claim: Claim) -> None:
+    logger.warning(
+        "fenced %s %s: claim %d is not ours any more, so its outcome was not written",
+        claim.id,
+        claim.processor_class,
+        claim.claim_seq,
+    )
+
+
+def _left(claim: Claim) -> int:
+    from partisan_async.policy import MAX_UNRECOGNISED
+
+    return MAX_UNRECOGNISED - claim.unrecognised - 1

@@ -1,0 +1,145 @@
+"""``manage.py start_partisan``: runs the tasks of one queue until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from partisan_async import logs, registry, store
+from partisan_async.settings import (
+    DEFAULT_QUEUE_NAME,
+    QueueSettings,
+    configured_queues,
+    count,
+    queue_settings,
+    seconds,
+)
+from partisan_async.supervisor.supervisor import Supervisor
+
+logger = logging.getLogger("partisan_async")
+
+
+def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = text
+        if wrong := check(value):
+            raise argparse.ArgumentTypeError(f"{text!r} {wrong}")
+        return value
+
+    return parse
+
+
+class Command(BaseCommand):
+    help = "Run background tasks of one queue. Stop it with Ctrl-C or SIGTERM; twice: at once."
+    # The checks of the whole site run below, after the options were looked at.
+    requires_system_checks = ["partisan_async"]
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--async",
+            action="store_true",
+            dest="listen",
+            help="wake on NOTIFY as soon as a task is committed; without it, poll",
+        )
+        parser.add_argument(
+            "--queue_name",
+            default=DEFAULT_QUEUE_NAME,
+            help="the queue whose tasks to run (default: %(default)s)",
+        )
+        for option, kind, check, text in (
+            ("--min_queue_size", int, count(0), "claim more when so many tasks or fewer wait here"),
+            ("--max_queue_size", int, count(1), "claim up to so many tasks"),
+            ("--checks_before_cleanup", int, count(1), "renew the connection after so many claims"),
+            ("--workers_count", int, count(1), "how many worker processes to run"),
+            ("--sleep_delay_seconds", float, seconds(0.01), "time between polls"),
+        ):
+            parser.add_argument(option, type=_number(kind, check), help=text)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        queue_name = options["queue_name"]
+        settings = _settings(queue_name, options)
+        level = logging.DEBUG if options["verbosity"] > 1 else logging.INFO
+        logs.attach_handler(level)
+        if not os.environ.get("DJANGO_SETTINGS_MODULE"):
+            raise CommandError(
+                "Worker processes find the settings by DJANGO_SETTINGS_MODULE, which is not set;"
+                " set it to your settings module rather than call settings.configure()."
+            )
+        registry.autodiscover()
+        _require_migrations()
+        _warn_of_unknown_queue(queue_name)
+        supervisor = Supervisor(
+            queue_name, settings, listen=options["listen"], log_level=level
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(supervisor))
+
+
+async def _run(supervisor: Supervisor) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, supervisor.stop)
+    try:
+        await supervisor.run()
+    except Exception as error:
+        raise CommandError(f"The supervisor ended: {error}", returncode=1) from error
+
+
+def _settings(queue_name: str, options: dict[str, Any]) -> QueueSettings:
+    names = ("min_queue_size", "max_queue_size", "checks_before_cleanup", "workers_count",
+             "sleep_delay_seconds")  # fmt: skip
+    given = {name.upper(): options[name] for name in names if options.get(name) is not None}
+    try:
+        settings = dataclasses.replace(queue_settings(queue_name), **given)
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error), returncode=2) from error
+    if wrongs := settings.wrongs():
+        raise CommandError(" ".join(wrongs), returncode=2)
+    return settings
+
+
+def _require_migrations() -> None:
+    alias = store.database()
+    try:
+        migrations = MigrationExecutor(connections[alias])
+        targets = [
+            node for node in migrations.loader.graph.leaf_nodes() if node[0] == "partisan_async"
+        ]
+        plan = migrations.migration_plan(targets)
+    except OperationalError as error:
+        raise CommandError(
+            f"Database {alias!r} cannot be reached: {str(error).strip()} Is the server running, and"
+            " are its settings right?"
+        ) from error
+    connections.close_all()
+    if plan:
+        option = "" if alias == "default" else f" --database {alias}"
+        raise CommandError(
+            f"{len(plan)} migration(s) of partisan_async are not applied to database {alias!r}; run"
+            f" `manage.py migrate{option}` first."
+        )
+
+
+def _warn_of_unknown_queue(queue_name: str) -> None:
+    used = {processor.QUEUE_NAME for processor in registry.processors()}
+    if queue_name not in used and queue_name not in configured_queues():
+        logger.warning(
+            "no processor names queue %r, and PARTISAN_CONFIG has no such key; queues in use: %s",
+            queue_name,
+            ", ".join(sorted(used)) or "none",
+        )

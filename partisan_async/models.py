@@ -1,0 +1,134 @@
+"""The two tables: what is to be done, and who is doing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+WAITING = ("new", "scheduled")
+ENDED = ("finished", "error")
+
+
+class Task(models.Model):
+    """One call of a processor, from ``delay()`` to its end.
+
+    Rows are written by ``partisan_async.store`` alone.
+    """
+
+    STATUS_NEW = "new"
+    STATUS_SCHEDULED = "scheduled"
+    STATUS_IN_PROCESS = "in_process"
+    STATUS_FINISHED = "finished"
+    STATUS_ERROR = "error"
+    STATUS_CHOICES = (
+        (STATUS_NEW, "New"),
+        (STATUS_SCHEDULED, "Scheduled"),
+        (STATUS_IN_PROCESS, "In process"),
+        (STATUS_FINISHED, "Finished"),
+        (STATUS_ERROR, "Error"),
+    )
+
+    id = models.BigAutoField(primary_key=True)
+    queue_name = models.CharField(max_length=255)
+    processor_class = models.CharField(max_length=255)
+    arguments = models.JSONField(help_text='{"args": […], "kwargs": {…}}')
+    status = models.CharField(max_length=16, choices=STATUS_CHOICES, db_default=STATUS_NEW)
+    priority = models.IntegerField(help_text="lower number first")
+    execute_after = models.DateTimeField(help_text="not to be claimed before")
+
+    claim_seq = models.IntegerField(db_default=0, help_text="+1 per claim; fences old claims off")
+    claimed_by = models.UUIDField(null=True, blank=True, help_text="the supervisor that holds it")
+    claimed_at = models.DateTimeField(null=True, blank=True)
+
+    tries = models.IntegerField(db_default=0, help_text="runs that ended, well or badly")
+    postpones = models.IntegerField(db_default=0)
+    lost = models.IntegerField(db_default=0, help_text="worker processes it took down, alone")
+    suspect = models.BooleanField(
+        db_default=False, help_text="ran in a worker process that died; runs alone next time"
+    )
+    unrecognised = models.IntegerField(
+        db_default=0, help_text="times it met a supervisor that does not know its processor"
+    )
+
+    created_at = models.DateTimeField(db_default=models.functions.Now())
+    started_at = models.DateTimeField(null=True, blank=True, help_text="start of the first run")
+    last_attempted_at = models.DateTimeField(null=True, blank=True, help_text="of the last run")
+    finished_at = models.DateTimeField(null=True, blank=True)
+    worker_ids = models.JSONField(
+        default=list, db_default=models.Value([], models.JSONField()), help_text="one per run"
+    )
+    result = models.JSONField(null=True, blank=True)
+    errors = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="exception_class, message, traceback, try and at, newest last",
+    )
+    digest = models.BinaryField(null=True, blank=True, help_text="the same for identical calls")
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["queue_name", "priority", "id"],
+                condition=Q(status="new"),
+                name="partisan_async_ready",
+            ),
+            models.Index(
+                fields=["queue_name", "execute_after"],
+                condition=Q(status="scheduled"),
+                name="partisan_async_scheduled",
+            ),
+            models.Index(
+                fields=["claimed_by"],
+                condition=Q(status="in_process"),
+                name="partisan_async_claimed",
+            ),
+            models.Index(
+                fields=["finished_at"],
+                condition=Q(status__in=ENDED),
+                name="partisan_async_ended",
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["digest"],
+                condition=Q(status__in=WAITING),
+                name="partisan_async_one_waiting",
+            ),
+            models.CheckConstraint(
+                condition=(
+                    Q(status="in_process", claimed_by__isnull=False)
+                    | (~Q(status="in_process") & Q(claimed_by__isnull=True))
+                ),
+                name="partisan_async_claimed_by",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.processor_class} #{self.pk} ({self.status})"
+
+    @property
+    def args(self) -> list[Any]:
+        """The positional arguments of the call."""
+        return list(self.arguments.get("args", ()))
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments of the call."""
+        return dict(self.arguments.get("kwargs", {}))
+
+
+class Supervisor(models.Model):
+    """A running ``start_partisan``, alive as long as it keeps beating."""
+
+    id = models.UUIDField(primary_key=True, help_text="fresh at every start")
+    hostname = models.CharField(max_length=255)
+    process = models.JSONField(help_text="boot_id, pid_namespace, pid and started, where known")
+    queue_name = models.CharField(max_length=255)
+    started_at = models.DateTimeField(db_default=models.functions.Now())
+    # Without an index on it a beat is a HOT update, and the table never grows.
+    last_seen_at = models.DateTimeField(db_default=models.functions.Now())
+
+    def __str__(self) -> str:
+        return f"{self.queue_name} on {self.hostname} ({self.id})"

@@ -1,0 +1,186 @@
+"""Decides what becomes of a run: its outcome, rules and counters in, one decision out.
+
+*Outcome*: what happened in the worker. *Decision*: what is written on the row. Nothing here reads a
+clock, a row or a setting, so each rule can be read, and tested, as a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import assert_never
+
+from partisan_async.config.processor_configs import ErrorsHandleConfig
+from partisan_async.exceptions import MaxPostponesReached, ProcessorClassNotFound, WorkerLost
+
+MAX_LOST = 3
+"""A task that takes its worker process down so often, alone, ends in error."""
+
+MAX_UNRECOGNISED = 15
+"""Supervisors that may meet a task without knowing its processor: a rolling deploy's time."""
+
+UNRECOGNISED_PAUSE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the row tells about an error."""
+
+    exception_class: str
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Return the failure that an exception made here, not raised, stands for."""
+        return cls(_class_path(error), str(error))
+
+
+# Outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """``run()`` came back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """``run()`` raised; ``retryable`` says whether its processor names the error for retries."""
+
+    failure: Failure
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PostponeAsked:
+    """``run()`` raised ``PostponeTask``; ``None`` seconds are the queue's own delay."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The worker process ended in the middle of the run; ``alone`` if it ran nothing else."""
+
+    reason: str
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecognised:
+    """Nothing ran: this supervisor does not know the processor."""
+
+    processor_name: str
+
+
+Outcome = Returned | Raised | PostponeAsked | Died | Unrecognised
+
+
+# Decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """It is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """It failed, and runs again after the pause."""
+
+    pause: timedelta
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """It asked to run again after the pause."""
+
+    pause: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It ends in ``error``; ``lost`` if it took its worker down once more."""
+
+    failure: Failure
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """Its worker died: it runs again, alone; with a failure where the blame is proven."""
+
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """It waits for a supervisor that knows its processor."""
+
+    pause: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """It was not run to its end through no doing of its own, and waits again as before."""
+
+
+Decision = Finished | Retried | Postponed | Failed | Suspected | Deferred | GivenBack
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a processor and its queue say about retries and postpones."""
+
+    errors: ErrorsHandleConfig | None
+    max_postpones: int | None
+    postpone_delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the row counted before this run."""
+
+    tries: int = 0
+    postpones: int = 0
+    lost: int = 0
+    unrecognised: int = 0
+
+
+def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
+    """Return what becomes of a task after a run that ended with this outcome."""
+    match outcome:
+        case Returned():
+            return Finished()
+        case Raised(failure, retryable):
+            config = rules.errors
+            if not retryable or config is None or counters.tries >= config.retries_count:
+                return Failed(failure)
+            pause = timedelta(seconds=config.pause_seconds(counters.tries + 1))
+            return Retried(pause, failure)
+        case PostponeAsked(seconds):
+            limit = rules.max_postpones
+            if limit is not None and counters.postpones >= limit:
+                return Failed(Failure.of(MaxPostponesReached(limit)))
+            return Postponed(
+                rules.postpone_delay if seconds is None else timedelta(seconds=seconds)
+            )
+        case Died(reason, alone):
+            if not alone:
+                return Suspected(None)
+            failure = Failure.of(WorkerLost(reason))
+            if counters.lost + 1 < MAX_LOST:
+                return Suspected(failure)
+            return Failed(failure, lost=True)
+        case Unrecognised(processor_name):
+            if counters.unrecognised < MAX_UNRECOGNISED:
+                return Deferred(UNRECOGNISED_PAUSE)
+            return Failed(Failure.of(ProcessorClassNotFound(processor_name)))
+        case _:
+            assert_never(outcome)
+
+
+def _class_path(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"

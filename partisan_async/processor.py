@@ -1,0 +1,130 @@
+"""The class that users derive their tasks from."""
+
+from __future__ import annotations
+
+import abc
+import datetime
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.utils import timezone
+
+from partisan_async import arguments, registry, store
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.settings import DEFAULT_QUEUE_NAME
+
+if TYPE_CHECKING:
+    from partisan_async.models import Task
+
+
+class BaseTaskProcessor(abc.ABC):
+    """A task's code. Derive from it, write ``run()``, register it, and ``delay()`` its calls.
+
+    :param args: kept as ``self.args``. They and ``kwargs`` must be JSON: see ``delay``.
+    :param kwargs: kept as ``self.kwargs``.
+    """
+
+    PRIORITY: ClassVar[int] = 10
+    """Lower number first."""
+
+    QUEUE_NAME: ClassVar[str] = DEFAULT_QUEUE_NAME
+    """The queue whose supervisors run it."""
+
+    UNIQUE_FOR_PARAMS: ClassVar[bool] = True
+    """Whether a call is ignored while an identical one still waits."""
+
+    RETRY_ON_ERROR_CONFIG: ClassVar[ErrorsHandleConfig | None] = None
+    """Which errors are tried again; with ``None`` every error is final."""
+
+    POSTPONE_CONFIG: ClassVar[PostponeConfig | None] = None
+    """How often it may postpone; with ``None`` the queue's ``DEFAULT_POSTPONES_COUNT`` holds."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.task_obj: Task | None = None
+        """While it runs: the row, as it was claimed; ``(id, claim_seq)`` is unique to this run."""
+
+    @abc.abstractmethod
+    def run(self) -> Any:
+        """Do the work. It may be ``async def``. It may run twice: see the guarantees."""
+
+    def delay(self, *, priority: int = 0, execute_after: datetime.datetime | None = None) -> Task:
+        """Enqueue this call, in the caller's transaction, and return its row.
+
+        Where ``UNIQUE_FOR_PARAMS`` holds and an identical call still waits, return that call's row.
+
+        :param priority: lower number first; 0 takes the class's ``PRIORITY``.
+        :param execute_after: not to be run before; ``None`` is at once.
+        :raises TypeError: an argument is not JSON, or this processor is itself running a task.
+        :raises ValueError: an argument cannot be stored, ``execute_after`` is naive though USE_TZ
+            is on or is out of reach, or ``priority`` is no 32-bit number.
+        :raises ProcessorClassNotFound: the class is not registered, so that no worker would know it.
+        """
+        return store.enqueue(self._call(priority, execute_after))
+
+    async def adelay(
+        self, *, priority: int = 0, execute_after: datetime.datetime | None = None
+    ) -> Task:
+        """Enqueue this call from async code: the same as ``delay``, in a transaction of its own."""
+        return await sync_to_async(self.delay)(priority=priority, execute_after=execute_after)
+
+    def _call(self, priority: int, execute_after: datetime.datetime | None) -> store.Call:
+        if self.task_obj is not None:
+            raise TypeError(
+                f"This {type(self).__name__} is running a task and cannot be delayed; make a new"
+                f" one, {type(self).__name__}(…).delay(), or raise PostponeTask to run again later."
+            )
+        name = type(self).__name__
+        if registry.get(name) is not type(self):
+            raise ProcessorClassNotFound(name)
+        encoded = arguments.encode(self.args, self.kwargs)
+        return store.Call(
+            queue_name=self.QUEUE_NAME,
+            processor_class=name,
+            arguments=encoded,
+            priority=_checked_priority(priority or self.PRIORITY),
+            execute_after=_checked_time(execute_after),
+            digest=arguments.digest(name, encoded) if self.UNIQUE_FOR_PARAMS else None,
+        )
+
+
+def load(
+    processor_class: type[BaseTaskProcessor], encoded: Mapping[str, Any], task: Task
+) -> BaseTaskProcessor:
+    """Return a processor of a claimed row, ready to run."""
+    processor = processor_class(*encoded["args"], **encoded["kwargs"])
+    processor.task_obj = task
+    return processor
+
+
+def _checked_priority(priority: int) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"priority={priority!r} must be a whole number; lower numbers run first.")
+    if not -(2**31) <= priority < 2**31:
+        raise ValueError(f"priority={priority!r} must fit into 32 bits; lower numbers run first.")
+    return priority
+
+
+def _checked_time(moment: datetime.datetime | None) -> datetime.datetime | None:
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime.datetime):
+        raise TypeError(
+            f"execute_after={moment!r} must be a datetime, such as"
+            " timezone.now() + timedelta(minutes=5)."
+        )
+    if settings.USE_TZ and timezone.is_naive(moment):
+        raise ValueError(
+            f"execute_after={moment!r} is naive, though USE_TZ is on; pass"
+            " timezone.make_aware(…), or timezone.now() plus a timedelta."
+        )
+    if not 1 < moment.year <= 9000:
+        raise ValueError(
+            f"execute_after={moment!r} is out of reach; pass a time in the years 2 to 9000, or None"
+            " for at once."
+        )
+    return moment

@@ -1,0 +1,56 @@
+"""The processors this process knows, by their bare class names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from django.utils.module_loading import autodiscover_modules
+
+from partisan_async.exceptions import ProcessorClassAlreadyRegistered, ProcessorClassNotFound
+
+if TYPE_CHECKING:
+    from partisan_async.processor import BaseTaskProcessor
+
+P = TypeVar("P", bound="type[BaseTaskProcessor]")
+
+TASKS_MODULE_NAME = "partisan_tasks"
+
+_processors: dict[str, type[BaseTaskProcessor]] = {}
+
+
+def register(processor_class: P) -> P:
+    """Make a processor known under its class name; use it as a decorator.
+
+    :raises ProcessorClassAlreadyRegistered: another class has this name.
+    """
+    name = processor_class.__name__
+    known = _processors.setdefault(name, processor_class)
+    if known is not processor_class:
+        raise ProcessorClassAlreadyRegistered(name, _path(known), _path(processor_class))
+    return processor_class
+
+
+def get(name: str) -> type[BaseTaskProcessor]:
+    """Return the processor class registered under this name.
+
+    :raises ProcessorClassNotFound: there is none. Nothing is imported to look for it: the name
+        may come from a row of the database.
+    """
+    try:
+        return _processors[name]
+    except KeyError:
+        raise ProcessorClassNotFound(name) from None
+
+
+def processors() -> list[type[BaseTaskProcessor]]:
+    """Return all registered processor classes, by name."""
+    return [_processors[name] for name in sorted(_processors)]
+
+
+def autodiscover() -> None:
+    """Import ``partisan_tasks.py`` of every installed app that has one; its errors are raised."""
+    autodiscover_modules(TASKS_MODULE_NAME)
+
+
+def _path(processor_class: type) -> str:
+    return f"{processor_class.__module__}.{processor_class.__qualname__}"

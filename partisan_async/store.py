@@ -1,0 +1,479 @@
+"""Every statement that changes a task row. Nothing else in the package writes to the table.
+
+Statements come as SQL and parameters, for whoever holds the connection: ``enqueue`` runs on Django's,
+in the caller's transaction; the supervisor runs the others on its own. No decision is made here.
+
+Words: a *claim* is one taking of a row by one supervisor, named by ``(id, claim_seq)``; to *settle* is
+to write what became of it; a *fence* is the condition that only its holder's settle meets.
+
+All clocks are the database's. ``statement_timestamp()`` and not ``now()``, which stands still while a
+transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, NamedTuple, assert_never
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from partisan_async.models import Task
+from partisan_async.policy import (
+    Counters,
+    Decision,
+    Deferred,
+    Failed,
+    Failure,
+    Finished,
+    GivenBack,
+    Postponed,
+    Retried,
+    Suspected,
+)
+
+KEPT_PER_ROW = 10
+"""So many of the newest errors and worker ids stay on a row."""
+
+
+PROMOTED_AT_ONCE = 1000
+
+
+class Statement(NamedTuple):
+    """SQL with named parameters."""
+
+    sql: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """A task to be: checked and encoded."""
+
+    queue_name: str
+    processor_class: str
+    arguments: str
+    priority: int
+    execute_after: datetime.datetime | None
+    digest: bytes | None
+
+
+class Claim(NamedTuple):
+    """A claimed row, in the order of the claim's RETURNING."""
+
+    id: int
+    claim_seq: int
+    queue_name: str
+    processor_class: str
+    arguments: str
+    priority: int
+    tries: int
+    postpones: int
+    lost: int
+    suspect: bool
+    unrecognised: int
+
+    @property
+    def counters(self) -> Counters:
+        """What the row counted before this run."""
+        return Counters(self.tries, self.postpones, self.lost, self.unrecognised)
+
+
+class Settlement(NamedTuple):
+    """What became of a claim.
+
+    :param ran: seconds ago when the run started, and the worker's id; ``None`` if it never did.
+    """
+
+    claim: Claim
+    decision: Decision
+    ran: tuple[float, str] | None
+
+
+# Enqueue
+
+
+def database() -> str:
+    """Return the alias of the database that holds the tasks."""
+    return router.db_for_write(Task)
+
+
+def enqueue(call: Call) -> Task:
+    """Insert a call and return its row, or its waiting twin's; wake supervisors after the commit."""
+    alias = database()
+    task = _insert(call, alias)
+    _notify_after_commit(call.queue_name, alias)
+    return task
+
+
+_INSERT = """
+INSERT INTO partisan_async_task
+    (queue_name, processor_class, arguments, priority, digest, execute_after, status)
+SELECT %(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s, due.at,
+    CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'new' END
+FROM (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
+ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
+RETURNING *
+"""
+
+# FOR SHARE keeps the twin from being claimed before the caller commits: it would run on the state
+# from before the caller's changes, and the call that was to announce them was ignored.
+_TWIN = """
+SELECT * FROM partisan_async_task
+WHERE digest = %(digest)s AND status IN ('new', 'scheduled') FOR SHARE
+"""
+
+
+def _insert(call: Call, alias: str) -> Task:
+    params = asdict(call)
+    rows = Task.objects.using(alias).raw
+    for _ in range(3):
+        for task in rows(_INSERT, params):
+            return task
+        # A twin waits. It may be claimed before the look, or ended in a transaction that is open
+        # yet; then the insert is tried again.
+        for task in rows(_TWIN, params):
+            return task
+    # Twins come and go faster than they can be seen: a duplicate beats an error.
+    return next(iter(rows(_INSERT, params | {"digest": None})))
+
+
+_notified: WeakKeyDictionary[BaseDatabaseWrapper, set[str]] = WeakKeyDictionary()
+
+
+def _notify_after_commit(queue_name: str, alias: str) -> None:
+    # In a transaction NOTIFY takes a lock that all commits of the cluster share, so it goes out in a
+    # statement of its own after the commit. Every call registers it anew: one that were left out
+    # because an earlier one stands would go mute when that one's savepoint is rolled back. Of those
+    # that one commit sets off, the first notifies its queue and the others find that done.
+    connection = connections[alias]
+    if not connection.in_atomic_block and not connection.get_autocommit():
+        with connection.cursor() as cursor:
+            cursor.execute(*notify(queue_name))
+        return
+    _notified.setdefault(connection, set()).clear()
+    transaction.on_commit(partial(_notify_once, queue_name, alias), using=alias, robust=True)
+
+
+def _notify_once(queue_name: str, alias: str) -> None:
+    connection = connections[alias]
+    done = _notified.setdefault(connection, set())
+    if queue_name not in done:
+        done.add(queue_name)
+        with connection.cursor() as cursor:
+            cursor.execute(*notify(queue_name))
+
+
+# Wake
+
+
+def channel(queue_name: str) -> str:
+    """Return the NOTIFY channel of a queue: its name, or where that is too long, its hash."""
+    name = f"partisan_async.{queue_name}"
+    if len(name.encode()) < 64:
+        return name
+    return f"partisan_async.{hashlib.sha256(queue_name.encode()).hexdigest()[:40]}"
+
+
+def notify(queue_name: str) -> Statement:
+    """Wake the supervisors of a queue."""
+    return Statement("SELECT pg_notify(%(channel)s, '')", {"channel": channel(queue_name)})
+
+
+# Claim
+
+_COLUMNS = """
+t.id, t.claim_seq, t.queue_name, t.processor_class, t.arguments::text, t.priority, t.tries,
+    t.postpones, t.lost, t.suspect, t.unrecognised
+"""
+
+_ALIVE = """
+me AS (SELECT 1 FROM partisan_async_supervisor
+       WHERE id = %(me)s AND last_seen_at > statement_timestamp() - %(ttl)s)
+"""
+
+# MATERIALIZED: an inlined subquery may be run again for each row of the join, and LIMIT with it.
+_CLAIM = f"""
+WITH {_ALIVE}, due AS MATERIALIZED (
+    SELECT id FROM partisan_async_task
+    WHERE status = 'new' AND queue_name = %(queue_name)s AND EXISTS (SELECT 1 FROM me)
+    ORDER BY priority, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+UPDATE partisan_async_task t
+SET status = 'in_process', claimed_by = %(me)s, claimed_at = statement_timestamp(),
+    claim_seq = t.claim_seq + 1
+FROM due WHERE t.id = due.id
+RETURNING {_COLUMNS}
+"""  # noqa: S608
+
+# The anti-join also finds the rows whose supervisor's row is gone.
+_RESCUE = f"""
+WITH {_ALIVE}, orphaned AS MATERIALIZED (
+    SELECT t.id FROM partisan_async_task t
+    LEFT JOIN partisan_async_supervisor s
+        ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
+    WHERE t.status = 'in_process' AND t.queue_name = %(queue_name)s
+        AND t.claimed_by <> %(me)s
+        AND (t.claimed_by = ANY(%(dead)s::uuid[]) OR (%(by_clock)s AND s.id IS NULL))
+        AND EXISTS (SELECT 1 FROM me)
+    ORDER BY t.priority, t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED)
+UPDATE partisan_async_task t
+SET claimed_by = %(me)s, claimed_at = statement_timestamp(), claim_seq = t.claim_seq + 1
+FROM orphaned WHERE t.id = orphaned.id
+RETURNING {_COLUMNS}
+"""  # noqa: S608
+
+_HELD = f"""
+SELECT {_COLUMNS} FROM partisan_async_task t WHERE status = 'in_process' AND claimed_by = %(me)s
+"""  # noqa: S608
+
+_PROMOTE = f"""
+WITH due AS MATERIALIZED (
+    SELECT id FROM partisan_async_task
+    WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+        AND execute_after <= statement_timestamp()
+    ORDER BY execute_after LIMIT {PROMOTED_AT_ONCE} FOR UPDATE SKIP LOCKED),
+promoted AS (
+    UPDATE partisan_async_task t SET status = 'new' FROM due WHERE t.id = due.id RETURNING 1)
+SELECT (SELECT count(*) FROM promoted),
+    (SELECT extract(epoch FROM execute_after - statement_timestamp())::float8
+     FROM partisan_async_task
+     WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+         AND execute_after > statement_timestamp()
+     ORDER BY execute_after LIMIT 1)
+"""  # noqa: S608
+
+
+def claim(me: UUID, queue_name: str, limit: int, ttl: timedelta) -> Statement:
+    """Claim the next rows of a queue, if my last beat is younger than the TTL; see ``claims``."""
+    params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
+    return Statement(_CLAIM, params)
+
+
+def rescue(
+    me: UUID, queue_name: str, limit: int, ttl: timedelta, *, dead: Sequence[UUID], by_clock: bool
+) -> Statement:
+    """Claim rows whose supervisor is proven dead or, by the clock, silent for longer than the TTL."""
+    params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
+    return Statement(_RESCUE, params | {"dead": list(dead), "by_clock": by_clock})
+
+
+def claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
+    """Return the rows of a claim or a rescue in the order they should start: RETURNING has none."""
+    return sorted((Claim(*row) for row in rows), key=lambda claim: (claim.priority, claim.id))
+
+
+def promote(queue_name: str) -> Statement:
+    """Make due rows ready. One row: how many, and in how many seconds the next one is due."""
+    return Statement(_PROMOTE, {"queue_name": queue_name})
+
+
+def held(me: UUID) -> Statement:
+    """Read the claims I hold; see ``claims``."""
+    return Statement(_HELD, {"me": me})
+
+
+# Settle
+
+# The fence: a row that was rescued and claimed anew has another claim_seq and holder. `status` must
+# not be named: it would imply the partial index over claimed_by, whose statistics promise one row,
+# and the plan would then read every row I hold, dead ones too. The check constraint ties the two.
+_FENCE = "t.id = d.id AND t.claim_seq = d.claim_seq AND t.claimed_by = %(me)s"
+
+_SETTLE = f"""
+UPDATE partisan_async_task t
+SET status = d.status,
+    claimed_by = NULL,
+    claimed_at = NULL,
+    execute_after = CASE WHEN d.pause IS NULL THEN t.execute_after
+        ELSE statement_timestamp() + make_interval(secs => d.pause) END,
+    tries = t.tries + d.tries,
+    postpones = t.postpones + d.postpones,
+    lost = t.lost + d.lost,
+    suspect = d.suspect,
+    unrecognised = t.unrecognised + d.unrecognised,
+    started_at = CASE WHEN d.ran_seconds IS NULL THEN t.started_at
+        ELSE COALESCE(t.started_at, statement_timestamp() - make_interval(secs => d.ran_seconds))
+        END,
+    last_attempted_at = CASE WHEN d.ran_seconds IS NULL THEN t.last_attempted_at
+        ELSE statement_timestamp() - make_interval(secs => d.ran_seconds) END,
+    finished_at = CASE WHEN d.status IN ('finished', 'error') THEN statement_timestamp() END,
+    worker_ids = CASE WHEN d.worker IS NULL THEN t.worker_ids
+        WHEN jsonb_array_length(t.worker_ids) < {KEPT_PER_ROW} THEN t.worker_ids || to_jsonb(d.worker)
+        ELSE (t.worker_ids - 0) || to_jsonb(d.worker) END,
+    errors = CASE WHEN d.failure IS NULL THEN t.errors
+        ELSE (CASE WHEN jsonb_array_length(t.errors) < {KEPT_PER_ROW} THEN t.errors
+              ELSE t.errors - 0 END)
+            || (d.failure::jsonb
+                || jsonb_build_object('try', t.tries + 1, 'at', statement_timestamp()))
+        END,
+    digest = CASE WHEN %(drop_digests)s AND d.status IN ('new', 'scheduled') THEN NULL
+        ELSE t.digest END
+FROM unnest(%(id)s::bigint[], %(claim_seq)s::int[], %(status)s::text[], %(pause)s::float8[],
+        %(tries)s::int[], %(postpones)s::int[], %(lost)s::int[], %(suspect)s::bool[],
+        %(unrecognised)s::int[], %(ran_seconds)s::float8[], %(worker)s::text[], %(failure)s::text[])
+    AS d (id, claim_seq, status, pause, tries, postpones, lost, suspect, unrecognised, ran_seconds,
+        worker, failure)
+WHERE {_FENCE}
+RETURNING t.id
+"""  # noqa: S608
+
+_DELETE = f"""
+DELETE FROM partisan_async_task t
+USING unnest(%(id)s::bigint[], %(claim_seq)s::int[]) AS d (id, claim_seq)
+WHERE {_FENCE}
+RETURNING t.id
+"""  # noqa: S608
+
+
+def settle(
+    me: UUID, settlements: Sequence[Settlement], *, drop_digests: bool = False
+) -> Statement:
+    """Write what became of claims of mine. Rows: the ids of those that were mine still.
+
+    :param drop_digests: for one more attempt after a unique violation: a row that goes back to
+        waiting while an identical call waits gives its digest up.
+    """
+    rows = [_columns(settlement) for settlement in settlements]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return Statement(_SETTLE, columns | {"me": me, "drop_digests": drop_digests})
+
+
+def delete_finished(me: UUID, finished: Sequence[Claim]) -> Statement:
+    """Delete claims of mine that finished. Rows: the ids of those that were mine still."""
+    params = {
+        "me": me,
+        "id": [claim.id for claim in finished],
+        "claim_seq": [claim.claim_seq for claim in finished],
+    }
+    return Statement(_DELETE, params)
+
+
+def _columns(settlement: Settlement) -> dict[str, Any]:
+    claim, decision, ran = settlement
+    row: dict[str, Any] = {
+        "id": claim.id,
+        "claim_seq": claim.claim_seq,
+        "status": Task.STATUS_NEW,
+        "pause": None,
+        "tries": 0,
+        "postpones": 0,
+        "lost": 0,
+        "suspect": False,
+        "unrecognised": 0,
+        "ran_seconds": ran and ran[0],
+        "worker": ran and ran[1],
+        "failure": None,
+    }
+    match decision:
+        case Finished():
+            row |= {"status": Task.STATUS_FINISHED, "tries": 1}
+        case Failed(failure, lost):
+            row |= {"status": Task.STATUS_ERROR, "failure": _json(failure), "lost": int(lost)}
+            row |= {"tries": 1} if ran else {}
+        case Retried(pause, failure):
+            row |= {"tries": 1, "failure": _json(failure)} | _waiting(pause)
+        case Postponed(pause):
+            row |= {"postpones": 1} | _waiting(pause)
+        case Deferred(pause):
+            row |= {"unrecognised": 1, "suspect": claim.suspect} | _waiting(pause)
+        case Suspected(failure):
+            row |= {"suspect": True}
+            row |= {"lost": 1, "failure": _json(failure)} if failure else {}
+        case GivenBack():
+            row |= {"suspect": claim.suspect}
+        case _:
+            assert_never(decision)
+    return row
+
+
+def _waiting(pause: timedelta) -> dict[str, Any]:
+    status = Task.STATUS_SCHEDULED if pause else Task.STATUS_NEW
+    return {"status": status, "pause": pause.total_seconds()}
+
+
+def _json(failure: Failure) -> str:
+    return json.dumps(asdict(failure))
+
+
+# Lease
+
+# One statement, so that an idle supervisor costs one round trip per beat: it beats, and sees what a
+# lost NOTIFY would have told, who of its host or of anywhere might be dead, and what is due when.
+_BEAT = """
+WITH beat AS (
+    INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name, last_seen_at)
+    VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp())
+    ON CONFLICT (id) DO UPDATE SET last_seen_at = excluded.last_seen_at)
+SELECT
+    EXISTS (SELECT 1 FROM partisan_async_task
+            WHERE status = 'new' AND queue_name = %(queue_name)s),
+    (SELECT extract(epoch FROM execute_after - statement_timestamp())::float8
+     FROM partisan_async_task
+     WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+     ORDER BY execute_after LIMIT 1),
+    EXISTS (SELECT 1 FROM partisan_async_task t
+            LEFT JOIN partisan_async_supervisor s
+                ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
+            WHERE t.status = 'in_process' AND t.queue_name = %(queue_name)s
+                AND t.claimed_by <> %(me)s AND s.id IS NULL),
+    (SELECT jsonb_agg(jsonb_build_array(
+            id, hostname, process, last_seen_at < statement_timestamp() - %(ttl)s))::text
+     FROM partisan_async_supervisor
+     WHERE id <> %(me)s
+         AND (hostname = %(hostname)s OR last_seen_at < statement_timestamp() - %(ttl)s)),
+    CASE WHEN %(nonce)s::text IS NOT NULL
+        THEN pg_notify(%(probe_channel)s, %(nonce)s) IS NOT NULL END
+"""
+
+
+def beat(
+    me: UUID,
+    *,
+    hostname: str,
+    process: str,
+    queue_name: str,
+    ttl: timedelta,
+    probe_channel: str,
+    nonce: str | None,
+) -> Statement:
+    """Renew my lease, and look around.
+
+    One row: whether rows are ready; in how many seconds the next scheduled one is due; whether rows
+    of silent supervisors are there; JSON of the other supervisors of this host or silent ones
+    (``id, hostname, process, silent``); and, where a nonce is given, that it was sent.
+    """
+    params = {"me": me, "hostname": hostname, "process": process, "queue_name": queue_name}
+    return Statement(_BEAT, params | {"ttl": ttl, "probe_channel": probe_channel, "nonce": nonce})
+
+
+def forget(supervisors: Sequence[UUID]) -> Statement:
+    """Remove supervisors' rows, of those that hold no claim."""
+    sql = """
+    DELETE FROM partisan_async_supervisor s WHERE s.id = ANY(%(ids)s::uuid[])
+        AND NOT EXISTS (SELECT 1 FROM partisan_async_task t
+                        WHERE t.status = 'in_process' AND t.claimed_by = s.id)
+    """
+    return Statement(sql, {"ids": list(supervisors)})
+
+
+def unserved(queue_names: Sequence[str], ttl: timedelta) -> Statement:
+    """Read which of these queues have rows waiting and no live supervisor."""
+    sql = """
+    SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)
+    WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s WHERE s.queue_name = q.name
+                      AND s.last_seen_at > statement_timestamp() - %(ttl)s)
+        AND (EXISTS (SELECT 1 FROM partisan_async_task t
+                     WHERE t.status = 'new' AND t.queue_name = q.name)
+             OR EXISTS (SELECT 1 FROM partisan_async_task t
+                        WHERE t.status = 'scheduled' AND t.queue_name = q.name
+                            AND t.execute_after <= statement_timestamp()))
+    """
+    return Statement(sql, {"queue_names": list(queue_names), "ttl": ttl})

@@ -1,0 +1,1 @@
+"""The running side: one asyncio process that claims tasks and has worker processes run them."""

@@ -1,0 +1,114 @@
+"""A connection of the supervisor's own to the database that holds the tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from django.db import connections
+from psycopg import sql
+
+from partisan_async.store import Statement
+
+logger = logging.getLogger("partisan_async")
+
+TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
+"""Errors that another attempt, or another connection, may not meet again.
+
+``InternalError`` is among them for its "read only transaction": the server was demoted.
+"""
+
+
+async def connect(alias: str, purpose: str) -> psycopg.AsyncConnection[Any]:
+    """Open a connection with the parameters that Django uses for this alias, in autocommit."""
+    wrapper = connections[alias]
+    params = wrapper.get_connection_params()
+    params.pop("cursor_factory", None)
+    params.pop("context", None)
+    params.setdefault("application_name", f"partisan_async {purpose}")
+    connection = await psycopg.AsyncConnection.connect(**params, autocommit=True)
+    if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
+        await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+    return connection
+
+
+def explain(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    return " ".join(str(error).split()) or "no answer"
+
+
+class Connection:
+    """Runs statements on a connection that is opened when needed and dropped when it fails.
+
+    :param patience: how long one statement may take. In a black hole nothing else ends it.
+    """
+
+    def __init__(self, alias: str, purpose: str, patience: timedelta) -> None:
+        self._alias = alias
+        self._purpose = purpose
+        self._patience = patience.total_seconds()
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._opening = asyncio.Lock()
+
+    async def execute(self, statement: Statement) -> list[Any]:
+        """Return the rows of the statement.
+
+        :raises psycopg.OperationalError: the server cannot be reached, or did not answer in time:
+            whether the statement took effect is then unknown. The next call connects anew.
+        """
+        connection: psycopg.AsyncConnection[Any] | None = None
+        try:
+            connection = await self._bounded(self._open())
+            return await self._bounded(self._fetch(connection, statement), connection)
+        except TRANSIENT:
+            await self._drop(connection)
+            raise
+
+    async def close(self) -> None:
+        """Close it; the next call would open it again."""
+        await self._drop(self._connection)
+
+    async def _open(self) -> psycopg.AsyncConnection[Any]:
+        async with self._opening:
+            if self._connection is None or self._connection.closed:
+                self._connection = await connect(self._alias, self._purpose)
+            return self._connection
+
+    async def _fetch(
+        self, connection: psycopg.AsyncConnection[Any], statement: Statement
+    ) -> list[Any]:
+        cursor = await connection.execute(statement.sql, statement.params)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _bounded(
+        self, coroutine: Any, connection: psycopg.AsyncConnection[Any] | None = None
+    ) -> Any:
+        # asyncio.wait_for() would cancel the call, and psycopg then talks to the server to cancel
+        # the query: in a black hole a limit of 3 seconds took 13. To close the connection ends it.
+        call = asyncio.ensure_future(coroutine)
+        try:
+            done, _ = await asyncio.wait({call}, timeout=self._patience)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if done:
+            return call.result()
+        if connection is not None:
+            await connection.close()
+        else:
+            call.cancel()
+        # Until it is over: its last act frees the socket's number, which a new one may get.
+        await asyncio.wait({call}, timeout=1)
+        if call.done() and not call.cancelled():
+            call.exception()  # it was retrieved
+        raise psycopg.OperationalError(f"no answer from the database within {self._patience:g} s")
+
+    async def _drop(self, connection: psycopg.AsyncConnection[Any] | None) -> None:
+        if connection is None:
+            return
+        if connection is self._connection:
+            self._connection = None
+        await connection.close()

@@ -1,0 +1,116 @@
+"""Runs one task in this process: one claim in, one outcome out. Writes no row."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import traceback
+from functools import cache
+from typing import Any
+
+from partisan_async import registry, store
+from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
+from partisan_async.models import Task
+from partisan_async.policy import (
+    Failure,
+    Outcome,
+    PostponeAsked,
+    Raised,
+    Returned,
+    Unrecognised,
+)
+from partisan_async.processor import BaseTaskProcessor, load
+
+MESSAGE_LENGTH = 4_000
+TRACEBACK_LENGTH = 20_000
+
+
+@cache
+def is_async(processor_class: type[BaseTaskProcessor]) -> bool:
+    """Tell whether ``run()`` is ``async def``."""
+    return inspect.iscoroutinefunction(processor_class.run)
+
+
+def execute(claim: store.Claim) -> Outcome:
+    """Run a task with a plain ``run()``. Whatever it raises ends the task and not the process."""
+    try:
+        _refuse_coroutine(_processor(claim).run())
+    except BaseException as error:  # noqa: BLE001  SystemExit and StopIteration too
+        return _outcome(claim, error)
+    return Returned()
+
+
+async def aexecute(claim: store.Claim) -> Outcome:
+    """Run a task with an ``async def run()``."""
+    try:
+        await _processor(claim).run()
+    except BaseException as error:  # noqa: BLE001  CancelledError too: it is the task's own
+        return _outcome(claim, error)
+    return Returned()
+
+
+def _processor(claim: store.Claim) -> BaseTaskProcessor:
+    processor_class = registry.get(claim.processor_class)
+    arguments = json.loads(claim.arguments)
+    if not (
+        isinstance(arguments, dict)
+        and isinstance(arguments.get("args"), list)
+        and isinstance(arguments.get("kwargs"), dict)
+    ):
+        raise TypeError(
+            'The row\'s arguments are not {"args": […], "kwargs": {…}} any more; somebody changed'
+            " them by hand. Enqueue the call anew."
+        )
+    return load(processor_class, arguments, _row(claim, arguments))
+
+
+def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
+    # The columns that were not claimed are deferred: Django reads them when they are asked for.
+    fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
+    names = [field.attname for field in Task._meta.concrete_fields if field.attname in fields]
+    row = Task.from_db(store.database(), names, [fields[name] for name in names])
+    row.arguments = arguments
+    return row
+
+
+def _refuse_coroutine(result: Any) -> None:
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(
+            "run() returned a coroutine that nobody awaits; write it as `async def run(self)`, with"
+            " no decorator that hides it."
+        )
+
+
+def _outcome(claim: store.Claim, error: BaseException) -> Outcome:
+    match error:
+        case PostponeTask():
+            return PostponeAsked(error.postpone_for_seconds)
+        case ProcessorClassNotFound(processor_name=claim.processor_class):
+            return Unrecognised(claim.processor_class)
+    config = registry.get(claim.processor_class).RETRY_ON_ERROR_CONFIG
+    return Raised(_describe(error), config is not None and config.retries(error))
+
+
+def _describe(error: BaseException) -> Failure:
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    try:
+        message = str(error)
+    except BaseException:  # noqa: BLE001  a __str__ that raises must not end the worker
+        message = "(its __str__ raised)"
+    try:
+        # The first frame is this module's own.
+        tb = error.__traceback__ and error.__traceback__.tb_next
+        lines = traceback.format_exception(type(error), error, tb)
+    except BaseException:  # noqa: BLE001
+        lines = ["(no traceback: to format it raised)"]
+    trace = "".join(lines)
+    if len(trace) > TRACEBACK_LENGTH:
+        trace = f"(cut)\n{trace[-TRACEBACK_LENGTH:]}"
+    return Failure(kind, _storable(message[:MESSAGE_LENGTH]), _storable(trace))
+
+
+def _storable(text: str) -> str:
+    """Return the text without what PostgreSQL cannot hold: NUL and halves of surrogate pairs."""
+    return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)

@@ -1,0 +1,192 @@
+"""The supervisor's sign of life, and what it sees of the others' when it gives it.
+
+A supervisor *holds* its lease while its last beat is younger than the TTL. Its clock is the
+monotonic one, read before the beat was sent, so that it never believes to hold what the database
+takes for lapsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from partisan_async import store
+from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
+
+logger = logging.getLogger("partisan_async")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a beat saw.
+
+    :param due_seconds: until the next scheduled row is due, negative if it is overdue.
+    :param orphans: rows in process are there whose supervisor is silent.
+    :param dead: supervisors of this host whose process is proven to be gone.
+    :param silent: supervisors of any host that have not beaten for longer than the TTL.
+    """
+
+    ready: bool
+    due_seconds: float | None
+    orphans: bool
+    dead: list[UUID] = field(default_factory=list)
+    silent: list[UUID] = field(default_factory=list)
+
+
+class Lease:
+    """Beats every ``beat_every`` until it is cancelled.
+
+    :param nonce: asked at each beat for what the listener wants to hear, ``None`` if nothing.
+    :param on_sight: called after each beat with what it saw.
+    :param on_regained: called after the first beat that follows a lapse, before ``on_sight``.
+    """
+
+    def __init__(
+        self,
+        me: UUID,
+        queue_name: str,
+        connection: Connection,
+        *,
+        beat_every: timedelta,
+        ttl: timedelta,
+        probe_channel: str,
+        nonce: Callable[[], str | None],
+        on_sight: Callable[[Sight], None],
+        on_regained: Callable[[], None],
+    ) -> None:
+        self.ttl = ttl
+        self._me = me
+        self._queue_name = queue_name
+        self._connection = connection
+        self._every = beat_every.total_seconds()
+        self._probe_channel = probe_channel
+        self._nonce = nonce
+        self._on_sight = on_sight
+        self._on_regained = on_regained
+        self._process = identify_process()
+        self._hurry = asyncio.Event()
+        self._sent: float | None = None
+        self._steady_since = 0.0
+        self._lapsed = False
+
+    @property
+    def held(self) -> bool:
+        """Whether my last beat is younger than the TTL."""
+        return self._sent is not None and time.monotonic() - self._sent < self.ttl.total_seconds()
+
+    @property
+    def steady(self) -> bool:
+        """Whether I have beaten for a TTL without a break, and so may judge others by the clock.
+
+        Without it, everybody would rescue everybody after an outage of the database.
+        """
+        return self.held and time.monotonic() - self._steady_since >= self.ttl.total_seconds()
+
+    def hurry(self) -> None:
+        """Beat now."""
+        self._hurry.set()
+
+    async def beat(self) -> None:
+        """Beat once."""
+        statement = store.beat(
+            self._me,
+            hostname=socket.gethostname(),
+            process=json.dumps(self._process),
+            queue_name=self._queue_name,
+            ttl=self.ttl,
+            probe_channel=self._probe_channel,
+            nonce=self._nonce(),
+        )
+        sent = time.monotonic()
+        ((ready, due_seconds, orphans, others, _),) = await self._connection.execute(statement)
+        regained = self._sent is not None and not self.held
+        if self._sent is None or regained:
+            self._steady_since = sent
+        self._sent = sent
+        self._lapsed = False
+        if regained:
+            logger.warning("lease regained: asking which claims are still ours")
+            self._on_regained()
+        self._on_sight(self._see(ready, due_seconds, orphans, json.loads(others or "[]")))
+
+    async def keep(self) -> None:
+        """Beat for ever; a database that is away is waited for."""
+        while True:
+            self._hurry.clear()
+            began = time.monotonic()
+            try:
+                await self.beat()
+            except TRANSIENT as error:
+                logger.warning("beat failed: %s", explain(error))
+            if not self.held and not self._lapsed:
+                self._lapsed = True
+                logger.warning(
+                    "lease lost: no beat for %g s; nothing is started until the database answers,"
+                    " and what is running may be run elsewhere too",
+                    self.ttl.total_seconds(),
+                )
+            pause = max(0.1, self._every - (time.monotonic() - began))
+            try:
+                await asyncio.wait_for(self._hurry.wait(), pause)
+            except TimeoutError:
+                pass
+
+    def _see(self, ready: bool, due: float | None, orphans: bool, others: list[Any]) -> Sight:
+        dead = [
+            UUID(other)
+            for other, hostname, process, _ in others
+            if hostname == socket.gethostname() and _is_gone(process, self._process)
+        ]
+        silent = [UUID(other) for other, _, _, silent in others if silent]
+        return Sight(ready, due, orphans, dead, silent)
+
+
+def identify_process() -> dict[str, Any]:
+    """Return what tells this process from any other, where the system says it; else its pid."""
+    pid = os.getpid()
+    try:
+        return {
+            "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            "pid_namespace": os.readlink("/proc/self/ns/pid"),
+            "pid": pid,
+            "started": _start_time(pid),
+        }
+    except OSError:
+        return {"pid": pid}
+
+
+def _is_gone(process: dict[str, Any], mine: dict[str, Any]) -> bool:
+    """Tell whether a process of this very system is proven to be over; if in doubt, it is not."""
+    keys = ("boot_id", "pid_namespace")
+    if any(key not in mine or process.get(key) != mine[key] for key in keys):
+        return False
+    try:
+        # Not a look into /proc alone: mounted with hidepid, it hides other users' processes.
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    started = _start_time(process["pid"])
+    return started is not None and started != process.get("started")
+
+
+def _start_time(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # Field 22, counted after the command's name, which may contain anything (proc_pid_stat(5)).
+    state, *fields = stat.rpartition(")")[2].split()
+    # A zombie runs nothing, though its parent has not collected it yet.
+    return -1 if state in "ZX" else int(fields[18])

@@ -1,0 +1,45 @@
+"""How long processors take, as measured: what may be batched, and how much may be held ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SHORT_SECONDS = 0.005
+"""A processor whose runs take less on average goes out in batches."""
+
+BATCH_SECONDS = 0.05
+"""A batch holds what will be over within so much time."""
+
+BATCH_LENGTH = 50
+
+AHEAD_SECONDS = 1.0
+"""Rows are held ahead that will start within so much time; the others are anybody's."""
+
+_WEIGHT = 0.2
+
+
+class Pace:
+    """Moving averages of the seconds that each processor's runs take."""
+
+    def __init__(self) -> None:
+        self._averages: dict[str, float] = {}
+
+    def measure(self, processor_class: str, seconds: float) -> None:
+        """Take a run into account."""
+        known = self._averages.get(processor_class, seconds)
+        self._averages[processor_class] = known + _WEIGHT * (seconds - known)
+
+    def batch_length(self, processor_class: str) -> int:
+        """Return how many of its tasks may go to a worker together; 1 while it is not measured."""
+        average = self._averages.get(processor_class)
+        if average is None or average >= SHORT_SECONDS:
+            return 1
+        return min(BATCH_LENGTH, int(BATCH_SECONDS / max(average, 1e-6)))
+
+    def ahead(self, processor_classes: Iterable[str], workers: int) -> int:
+        """Return how many tasks, like these, would start within about a second."""
+        averages = [self._averages.get(name) for name in processor_classes]
+        if not averages or None in averages:
+            return 0
+        slowest = max(average for average in averages if average is not None)
+        return int(workers * AHEAD_SECONDS / max(slowest, 1e-6))

@@ -1,0 +1,227 @@
+"""A worker process: runs the batches it is given and reports each task as it starts and ends.
+
+Three threads. The *main* thread runs sync tasks, one after the other: the executor calls ``work``
+there. The *loop* thread runs async tasks side by side. The *link* thread answers ``Revoke`` also
+while ``run()`` blocks the main thread, and ends the process when the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from psycopg.pq import TransactionStatus
+
+from partisan_async import registry
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.supervisor import wire
+
+logger = logging.getLogger("partisan_async.worker")
+
+
+class Setup(NamedTuple):
+    """What a worker must know that its environment does not tell.
+
+    :param databases: resolved settings per alias, so that under a test they are the test's.
+    :param log_level: attach a handler of this level where no logging is configured; ``None``: don't.
+    """
+
+    databases: Mapping[str, Mapping[str, Any]]
+    log_level: int | None
+
+
+def start(link: socket.socket, setup: Setup) -> None:
+    """Make this process a worker: the executor's initializer."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        cold = _warm_up()
+        _use_databases(setup.databases)
+        if setup.log_level is not None:
+            from partisan_async import logs
+
+            logs.attach_handler(setup.log_level)
+        _worker = _Worker(link)
+    except BaseException as error:
+        hello = wire.Hello(os.getpid(), f"{type(error).__name__}: {error}", None)
+        link.sendall(wire.encode(hello))
+        raise
+    threading.Thread(target=_worker.attend_link, name="partisan link", daemon=True).start()
+    _worker.send(wire.Hello(os.getpid(), None, cold))
+
+
+def work(batch: list[tuple[int, Any]]) -> None:
+    """Run a batch of ``(ticket, claim)``: sync ones to their end, async ones until they started."""
+    assert _worker is not None
+    _worker.work(batch)
+
+
+_worker: _Worker | None = None
+
+
+class _Worker:
+    def __init__(self, link: socket.socket) -> None:
+        # It imports the models: Django had to be set up first.
+        from partisan_async.supervisor import executor
+
+        self._executor = executor
+        self._link = link
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Guards the link's writing side and the two numbers: "started" and "revoked" must reach the
+        # supervisor in the order in which they were decided.
+        self._lock = threading.Lock()
+        self._current = 0
+        self._barrier = 0
+
+    def work(self, batch: list[tuple[int, Any]]) -> None:
+        frames = b""
+        for ticket, claim in batch:
+            if self._is_async(claim):
+                asyncio.run_coroutine_threadsafe(self._arun(ticket, claim), self._running_loop())
+                continue
+            with self._lock:
+                if ticket <= self._barrier:
+                    continue
+                self._current = ticket
+                self._link.sendall(frames + wire.encode(wire.Started(ticket)))
+            frames = wire.encode(self._run(ticket, claim))
+        if frames:
+            with self._lock:
+                self._link.sendall(frames)
+
+    def send(self, frame: wire.Frame) -> None:
+        with self._lock:
+            self._link.sendall(wire.encode(frame))
+
+    def attend_link(self) -> None:
+        decoder = wire.Decoder()
+        while True:
+            try:
+                data = self._link.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                # The supervisor is gone, and with it the only one who could settle what runs here.
+                os._exit(1)
+            for frame in decoder.feed(data):
+                assert isinstance(frame, wire.Revoke)
+                with self._lock:
+                    self._barrier = max(self._barrier, frame.upto)
+                    answer = wire.Revoked(self._current, frame.upto)
+                    self._link.sendall(wire.encode(answer))
+
+    def _run(self, ticket: int, claim: Any) -> wire.Done:
+        _close_old_connections()
+        began = time.perf_counter()
+        # A context of its own, so that a language or a context variable set by one task is not
+        # there in the next.
+        outcome = contextvars.copy_context().run(self._executor.execute, claim)
+        seconds = time.perf_counter() - began
+        _close_open_transactions(claim)
+        _close_old_connections()
+        return wire.Done(ticket, seconds, outcome)
+
+    async def _arun(self, ticket: int, claim: Any) -> None:
+        # Each in a context of its own, as Django's ASGI handler does: else all of them would share
+        # one thread and one connection for the ORM.
+        async with ThreadSensitiveContext() as context:
+            self.send(wire.Started(ticket))
+            began = time.perf_counter()
+            outcome = await self._executor.aexecute(claim)
+            seconds = time.perf_counter() - began
+            if context in SyncToAsync.context_to_thread_executor:
+                await sync_to_async(_close_all_connections)()
+        self.send(wire.Done(ticket, seconds, outcome))
+
+    def _is_async(self, claim: Any) -> bool:
+        try:
+            return self._executor.is_async(registry.get(claim.processor_class))
+        except ProcessorClassNotFound:
+            return False
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            target = _run_for_ever
+            args = (self._loop,)
+            threading.Thread(target=target, args=args, name="partisan loop", daemon=True).start()
+        return self._loop
+
+
+def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    while True:
+        try:
+            loop.run_forever()
+        except BaseException:
+            # A SystemExit in a task that run() itself created passes through run_forever().
+            logger.exception("the event loop of async tasks was interrupted; it goes on")
+
+
+def _warm_up() -> str | None:
+    """Set Django up, unless the forkserver did; return why it did not."""
+    name = "partisan_async.supervisor.preload"
+    inherited = name in sys.modules
+    from partisan_async.supervisor import preload
+
+    if preload.trouble:
+        preload.warm_up()
+        return preload.trouble
+    return None if inherited else f"{name} could not be imported in the forkserver"
+
+
+def _use_databases(databases: Mapping[str, Mapping[str, Any]]) -> None:
+    from django.db import connections
+
+    for alias, resolved in databases.items():
+        settings = connections.settings[alias]
+        settings.update(resolved)
+        if not settings["OPTIONS"].get("pool"):
+            # To connect anew for each task costs several times what a small task does.
+            settings["CONN_MAX_AGE"] = settings["CONN_MAX_AGE"] or None
+        # No browser repeats a task that met a connection which a restarted server had closed.
+        settings["CONN_HEALTH_CHECKS"] = True
+
+
+def _close_old_connections() -> None:
+    from django.db import close_old_connections
+
+    close_old_connections()
+
+
+def _close_all_connections() -> None:
+    from django.db import connections
+
+    connections.close_all()
+
+
+def _close_open_transactions(claim: Any) -> None:
+    from django.db import connections
+
+    for wrapper in connections.all(initialized_only=True):
+        if wrapper.connection is None:
+            continue
+        idle = wrapper.vendor != "postgresql" or (
+            wrapper.connection.info.transaction_status == TransactionStatus.IDLE
+        )
+        if idle and not wrapper.in_atomic_block:
+            continue
+        logger.warning(
+            "task %s %s left a transaction open on database %r; it is rolled back",
+            claim.id,
+            claim.processor_class,
+            wrapper.alias,
+        )
+        wrapper.close()
+        del connections[wrapper.alias]  # with the state of its atomic blocks

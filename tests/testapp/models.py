@@ -1,0 +1,11 @@
+"""What the tests' processors leave behind, for the tests to find."""
+
+from django.db import models
+
+
+class Mark(models.Model):
+    """One line per start or end of a run."""
+
+    text = models.CharField(max_length=255)
+    pid = models.IntegerField(default=0)
+    at = models.DateTimeField(db_default=models.functions.Now())

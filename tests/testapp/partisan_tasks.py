@@ -1,0 +1,246 @@
+"""The processors of the tests: small, and each shows one thing."""
+
+import asyncio
+import os
+import signal
+import time
+
+from django.db import connection
+
+from partisan_async import registry
+from partisan_async.config import const
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.exceptions import PostponeTask
+from partisan_async.processor import BaseTaskProcessor
+from tests.testapp.models import Mark
+
+
+class Marking(BaseTaskProcessor):
+    UNIQUE_FOR_PARAMS = False
+
+    def mark(self, text):
+        return Mark.objects.create(text=text, pid=os.getpid())
+
+
+@registry.register
+class Write(Marking):
+    """Leaves a mark."""
+
+    def run(self):
+        self.mark(self.args[0] if self.args else self.kwargs.get("text", "written"))
+
+
+@registry.register
+class WriteUnique(Write):
+    UNIQUE_FOR_PARAMS = True
+
+
+@registry.register
+class WriteElsewhere(Write):
+    QUEUE_NAME = "elsewhere"
+
+
+@registry.register
+class WriteFirst(Write):
+    PRIORITY = 1
+
+
+@registry.register
+class Nothing(Marking):
+    def run(self):
+        pass
+
+
+@registry.register
+class Sleep(Marking):
+    """Sleeps so many seconds, between two marks."""
+
+    def run(self):
+        self.mark(f"start {self.args[1]}")
+        time.sleep(self.args[0])
+        self.mark(f"end {self.args[1]}")
+
+
+@registry.register
+class AsyncSleep(Marking):
+    """Sleeps so many seconds on the event loop, between two marks by the async ORM."""
+
+    async def run(self):
+        await Mark.objects.acreate(text=f"start {self.args[1]}", pid=os.getpid())
+        await asyncio.sleep(self.args[0])
+        await Mark.objects.acreate(text=f"end {self.args[1]}", pid=os.getpid())
+
+
+@registry.register
+class Fail(Marking):
+    """Raises the named builtin exception."""
+
+    def run(self):
+        import builtins
+
+        raise getattr(builtins, self.args[0])(*self.args[1:])
+
+
+@registry.register
+class AsyncFail(Marking):
+    async def run(self):
+        raise LookupError("nothing there")
+
+
+@registry.register
+class Retry(Marking):
+    """Times out so many times, then succeeds; counts by its marks."""
+
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError],
+        retries_count=3,
+        retry_pause=0.05,
+        retry_pause_strategy=const.DELAY_STRATEGY_INCREMENTAL,
+    )
+
+    def run(self):
+        name, failures = self.args
+        self.mark(f"try {name}")
+        if Mark.objects.filter(text=f"try {name}").count() <= failures:
+            raise TimeoutError(f"{name} timed out")
+
+
+@registry.register
+class Postpone(Marking):
+    """Postpones itself so many times, then succeeds."""
+
+    POSTPONE_CONFIG = PostponeConfig(max_postpones=5)
+
+    def run(self):
+        name, times, *seconds = self.args
+        self.mark(f"run {name}")
+        if Mark.objects.filter(text=f"run {name}").count() <= times:
+            raise PostponeTask(*seconds)
+
+
+@registry.register
+class PostponeByDefault(Postpone):
+    POSTPONE_CONFIG = None
+
+
+@registry.register
+class PostponeThenFail(Marking):
+    """Fails, postpones, fails, …: the postpones must not erase the count of tries."""
+
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=2, retry_pause=0
+    )
+
+    def run(self):
+        self.mark("turn")
+        if Mark.objects.filter(text="turn").count() % 2:
+            raise TimeoutError
+        raise PostponeTask(0)
+
+
+@registry.register
+class Die(Marking):
+    """Takes its worker down: by a signal, by an exit code, or by SystemExit alone."""
+
+    def run(self):
+        self.mark("dying")
+        match self.args[0]:
+            case "SIGKILL":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "SIGSEGV":
+                import ctypes
+
+                ctypes.string_at(0)
+            case "exit":
+                os._exit(7)
+            case "SystemExit":
+                raise SystemExit(3)
+            case "KeyboardInterrupt":
+                raise KeyboardInterrupt
+            case "StopIteration":
+                raise StopIteration
+
+
+@registry.register
+class DieAsync(Marking):
+    """Takes its worker down from the event loop, after so many seconds."""
+
+    async def run(self):
+        await asyncio.sleep(self.args[0])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Unprintable(Exception):
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.unpicklable = lambda: None
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@registry.register
+class RaiseUnprintable(Marking):
+    def run(self):
+        raise Unprintable(1, 2)
+
+
+@registry.register
+class ReturnUnpicklable(Marking):
+    def run(self):
+        return lambda: None
+
+
+@registry.register
+class ForgottenCoroutine(Marking):
+    """A run() that hides a coroutine nobody awaits."""
+
+    def run(self):
+        async def never():
+            pass
+
+        return never()
+
+
+@registry.register
+class OpenTransaction(Marking):
+    """Leaves a transaction open behind it."""
+
+    def run(self):
+        match self.args[0]:
+            case "atomic":
+                from django.db import transaction
+
+                transaction.atomic().__enter__()
+            case "begin":
+                connection.cursor().execute("BEGIN")
+            case "autocommit":
+                connection.set_autocommit(False)
+        self.mark("left open")
+
+
+@registry.register
+class Enqueue(Marking):
+    """Enqueues another task, as tasks do."""
+
+    def run(self):
+        Write(self.args[0]).delay()
+
+
+@registry.register
+class WhoAmI(Marking):
+    """Marks what the row tells it of this run."""
+
+    def run(self):
+        task = self.task_obj
+        self.mark(f"{task.pk} {task.claim_seq} {task.tries} {task.created_at.year}")
+
+
+@registry.register
+class ReportConnection(Marking):
+    """Marks the server process of its connection."""
+
+    def run(self):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            self.mark(f"backend {cursor.fetchone()[0]}")
