@@ -8,4 +8,4 @@ class PartisanAsyncConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from partisan_async import checks  # noqa: F401, PLC0415  registers the system checks
+        from partisan_async import checks  # noqa: F401  registers the system checks

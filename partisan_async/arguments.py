@@ -57,7 +57,9 @@ def _require_json(value: Any, place: str) -> None:
             _require_digits(value, place)
         case float():
             if not math.isfinite(value):
-                raise ValueError(f"{place} is {value!r}, which JSON cannot hold; pass None instead.")
+                raise ValueError(
+                    f"{place} is {value!r}, which JSON cannot hold; pass None instead."
+                )
         case list() | tuple():
             for position, item in enumerate(value):
                 _require_json(item, f"{place}[{position}]")

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 WAITING = ("new", "scheduled")
 ENDED = ("finished", "error")
@@ -52,7 +53,7 @@ class Task(models.Model):
         db_default=0, help_text="times it met a supervisor that does not know its processor"
     )
 
-    created_at = models.DateTimeField(db_default=models.functions.Now())
+    created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, blank=True, help_text="start of the first run")
     last_attempted_at = models.DateTimeField(null=True, blank=True, help_text="of the last run")
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -126,9 +127,9 @@ class Supervisor(models.Model):
     hostname = models.CharField(max_length=255)
     process = models.JSONField(help_text="boot_id, pid_namespace, pid and started, where known")
     queue_name = models.CharField(max_length=255)
-    started_at = models.DateTimeField(db_default=models.functions.Now())
+    started_at = models.DateTimeField(db_default=Now())
     # Without an index on it a beat is a HOT update, and the table never grows.
-    last_seen_at = models.DateTimeField(db_default=models.functions.Now())
+    last_seen_at = models.DateTimeField(db_default=Now())
 
     def __str__(self) -> str:
         return f"{self.queue_name} on {self.hostname} ({self.id})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import datetime
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import sync_to_async
@@ -14,7 +15,8 @@ from django.utils import timezone
 from partisan_async import arguments, registry, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.settings import DEFAULT_QUEUE_NAME
+from partisan_async.policy import Rules
+from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings
 
 if TYPE_CHECKING:
     from partisan_async.models import Task
@@ -62,7 +64,8 @@ class BaseTaskProcessor(abc.ABC):
         :raises TypeError: an argument is not JSON, or this processor is itself running a task.
         :raises ValueError: an argument cannot be stored, ``execute_after`` is naive though USE_TZ
             is on or is out of reach, or ``priority`` is no 32-bit number.
-        :raises ProcessorClassNotFound: the class is not registered, so that no worker would know it.
+        :raises ProcessorClassNotFound: the class is not registered, so that no worker would know
+        it.
         """
         return store.enqueue(self._call(priority, execute_after))
 
@@ -99,6 +102,22 @@ def load(
     processor = processor_class(*encoded["args"], **encoded["kwargs"])
     processor.task_obj = task
     return processor
+
+
+def rules_of(processor_name: str, settings: QueueSettings) -> Rules:
+    """Return what a processor, if it is known, and its queue say about retries and postpones."""
+    errors: ErrorsHandleConfig | None = None
+    max_postpones = settings.DEFAULT_POSTPONES_COUNT
+    with suppress(ProcessorClassNotFound):
+        processor_class = registry.get(processor_name)
+        errors = processor_class.RETRY_ON_ERROR_CONFIG
+        if processor_class.POSTPONE_CONFIG is not None:
+            max_postpones = processor_class.POSTPONE_CONFIG.max_postpones
+    return Rules(
+        errors=errors,
+        max_postpones=max_postpones,
+        postpone_delay=datetime.timedelta(seconds=settings.DEFAULT_POSTPONE_DELAY_SECONDS),
+    )
 
 
 def _checked_priority(priority: int) -> int:

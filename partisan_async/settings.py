@@ -16,7 +16,8 @@ CONFIG_NAME = "PARTISAN_CONFIG"
 
 
 def count(least: int) -> Callable[[Any], str | None]:
-    """Return a check that says what is wrong with a value as a whole number, ``None`` if nothing."""
+    """Return a check that says what is wrong with a value as a whole number, ``None`` if
+    nothing."""
 
     def check(value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

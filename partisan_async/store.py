@@ -1,13 +1,14 @@
 """Every statement that changes a task row. Nothing else in the package writes to the table.
 
-Statements come as SQL and parameters, for whoever holds the connection: ``enqueue`` runs on Django's,
-in the caller's transaction; the supervisor runs the others on its own. No decision is made here.
+Statements come as SQL and parameters, for whoever holds the connection: ``enqueue`` runs on
+Django's, in the caller's transaction; the supervisor runs the others on its own. No decision is
+made here.
 
-Words: a *claim* is one taking of a row by one supervisor, named by ``(id, claim_seq)``; to *settle* is
-to write what became of it; a *fence* is the condition that only its holder's settle meets.
+Words: a *claim* is one taking of a row by one supervisor, named by ``(id, claim_seq)``; to *settle*
+is to write what became of it; a *fence* is the condition that only its holder's settle meets.
 
-All clocks are the database's. ``statement_timestamp()`` and not ``now()``, which stands still while a
-transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
+All clocks are the database's. ``statement_timestamp()`` and not ``now()``, which stands still while
+a transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def database() -> str:
 
 
 def enqueue(call: Call) -> Task:
-    """Insert a call and return its row, or its waiting twin's; wake supervisors after the commit."""
+    """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
     alias = database()
     task = _insert(call, alias)
     _notify_after_commit(call.queue_name, alias)
@@ -150,8 +151,8 @@ _notified: WeakKeyDictionary[BaseDatabaseWrapper, set[str]] = WeakKeyDictionary(
 
 
 def _notify_after_commit(queue_name: str, alias: str) -> None:
-    # In a transaction NOTIFY takes a lock that all commits of the cluster share, so it goes out in a
-    # statement of its own after the commit. Every call registers it anew: one that were left out
+    # In a transaction NOTIFY takes a lock that all commits of the cluster share, so it goes out in
+    # a statement of its own after the commit. Every call registers it anew: one that were left out
     # because an earlier one stands would go mute when that one's savepoint is rolled back. Of those
     # that one commit sets off, the first notifies its queue and the others find that done.
     connection = connections[alias]
@@ -260,7 +261,7 @@ def claim(me: UUID, queue_name: str, limit: int, ttl: timedelta) -> Statement:
 def rescue(
     me: UUID, queue_name: str, limit: int, ttl: timedelta, *, dead: Sequence[UUID], by_clock: bool
 ) -> Statement:
-    """Claim rows whose supervisor is proven dead or, by the clock, silent for longer than the TTL."""
+    """Claim rows whose supervisor is proven dead or, by the clock, silent for a TTL."""
     params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
     return Statement(_RESCUE, params | {"dead": list(dead), "by_clock": by_clock})
 
@@ -306,8 +307,8 @@ SET status = d.status,
         ELSE statement_timestamp() - make_interval(secs => d.ran_seconds) END,
     finished_at = CASE WHEN d.status IN ('finished', 'error') THEN statement_timestamp() END,
     worker_ids = CASE WHEN d.worker IS NULL THEN t.worker_ids
-        WHEN jsonb_array_length(t.worker_ids) < {KEPT_PER_ROW} THEN t.worker_ids || to_jsonb(d.worker)
-        ELSE (t.worker_ids - 0) || to_jsonb(d.worker) END,
+        WHEN jsonb_array_length(t.worker_ids) < {KEPT_PER_ROW} THEN t.worker_ids ||
+        to_jsonb(d.worker) ELSE (t.worker_ids - 0) || to_jsonb(d.worker) END,
     errors = CASE WHEN d.failure IS NULL THEN t.errors
         ELSE (CASE WHEN jsonb_array_length(t.errors) < {KEPT_PER_ROW} THEN t.errors
               ELSE t.errors - 0 END)
@@ -333,9 +334,7 @@ RETURNING t.id
 """  # noqa: S608
 
 
-def settle(
-    me: UUID, settlements: Sequence[Settlement], *, drop_digests: bool = False
-) -> Statement:
+def settle(me: UUID, settlements: Sequence[Settlement], *, drop_digests: bool = False) -> Statement:
     """Write what became of claims of mine. Rows: the ids of those that were mine still.
 
     :param drop_digests: for one more attempt after a unique violation: a row that goes back to

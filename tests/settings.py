@@ -4,7 +4,11 @@ import os
 
 from partisan_async.embedded import django_database
 
-DATABASES = {"default": django_database(os.environ["DATABASE_URL"])}
+DATABASES = {
+    "default": django_database(os.environ["DATABASE_URL"]),
+    # The same database by another name, for a router to choose.
+    "second": django_database(os.environ["DATABASE_URL"]) | {"TEST": {"MIRROR": "default"}},
+}
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

@@ -37,8 +37,10 @@ class ErrorsHandleConfig:
         object.__setattr__(self, "retry_on_errors", errors)
         _require_count("retries_count", self.retries_count, least=1)
         pause = self.retry_pause
-        if isinstance(pause, bool) or not isinstance(pause, int | float) or not (
-            0 <= pause < math.inf
+        if (
+            isinstance(pause, bool)
+            or not isinstance(pause, int | float)
+            or not (0 <= pause < math.inf)
         ):
             raise ValueError(f"retry_pause={pause!r} must be a number of seconds, 0 or more.")
         if self.retry_pause_strategy not in const.DELAY_STRATEGIES:

@@ -5,54 +5,177 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Supervisor',
+            name="Supervisor",
             fields=[
-                ('id', models.UUIDField(help_text='fresh at every start', primary_key=True, serialize=False)),
-                ('hostname', models.CharField(max_length=255)),
-                ('process', models.JSONField(help_text='boot_id, pid_namespace, pid and started, where known')),
-                ('queue_name', models.CharField(max_length=255)),
-                ('started_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('last_seen_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "id",
+                    models.UUIDField(
+                        help_text="fresh at every start", primary_key=True, serialize=False
+                    ),
+                ),
+                ("hostname", models.CharField(max_length=255)),
+                (
+                    "process",
+                    models.JSONField(
+                        help_text="boot_id, pid_namespace, pid and started, where known"
+                    ),
+                ),
+                ("queue_name", models.CharField(max_length=255)),
+                (
+                    "started_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                (
+                    "last_seen_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Task',
+            name="Task",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('queue_name', models.CharField(max_length=255)),
-                ('processor_class', models.CharField(max_length=255)),
-                ('arguments', models.JSONField(help_text='{"args": […], "kwargs": {…}}')),
-                ('status', models.CharField(choices=[('new', 'New'), ('scheduled', 'Scheduled'), ('in_process', 'In process'), ('finished', 'Finished'), ('error', 'Error')], db_default='new', max_length=16)),
-                ('priority', models.IntegerField(help_text='lower number first')),
-                ('execute_after', models.DateTimeField(help_text='not to be claimed before')),
-                ('claim_seq', models.IntegerField(db_default=0, help_text='+1 per claim; fences old claims off')),
-                ('claimed_by', models.UUIDField(blank=True, help_text='the supervisor that holds it', null=True)),
-                ('claimed_at', models.DateTimeField(blank=True, null=True)),
-                ('tries', models.IntegerField(db_default=0, help_text='runs that ended, well or badly')),
-                ('postpones', models.IntegerField(db_default=0)),
-                ('lost', models.IntegerField(db_default=0, help_text='worker processes it took down, alone')),
-                ('suspect', models.BooleanField(db_default=False, help_text='ran in a worker process that died; runs alone next time')),
-                ('unrecognised', models.IntegerField(db_default=0, help_text='times it met a supervisor that does not know its processor')),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('started_at', models.DateTimeField(blank=True, help_text='start of the first run', null=True)),
-                ('last_attempted_at', models.DateTimeField(blank=True, help_text='of the last run', null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('worker_ids', models.JSONField(db_default=models.Value([], models.JSONField()), default=list, help_text='one per run')),
-                ('result', models.JSONField(blank=True, null=True)),
-                ('errors', models.JSONField(db_default=models.Value([], models.JSONField()), default=list, help_text='exception_class, message, traceback, try and at, newest last')),
-                ('digest', models.BinaryField(blank=True, help_text='the same for identical calls', null=True)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                ("queue_name", models.CharField(max_length=255)),
+                ("processor_class", models.CharField(max_length=255)),
+                ("arguments", models.JSONField(help_text='{"args": […], "kwargs": {…}}')),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("new", "New"),
+                            ("scheduled", "Scheduled"),
+                            ("in_process", "In process"),
+                            ("finished", "Finished"),
+                            ("error", "Error"),
+                        ],
+                        db_default="new",
+                        max_length=16,
+                    ),
+                ),
+                ("priority", models.IntegerField(help_text="lower number first")),
+                ("execute_after", models.DateTimeField(help_text="not to be claimed before")),
+                (
+                    "claim_seq",
+                    models.IntegerField(
+                        db_default=0, help_text="+1 per claim; fences old claims off"
+                    ),
+                ),
+                (
+                    "claimed_by",
+                    models.UUIDField(
+                        blank=True, help_text="the supervisor that holds it", null=True
+                    ),
+                ),
+                ("claimed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "tries",
+                    models.IntegerField(db_default=0, help_text="runs that ended, well or badly"),
+                ),
+                ("postpones", models.IntegerField(db_default=0)),
+                (
+                    "lost",
+                    models.IntegerField(
+                        db_default=0, help_text="worker processes it took down, alone"
+                    ),
+                ),
+                (
+                    "suspect",
+                    models.BooleanField(
+                        db_default=False,
+                        help_text="ran in a worker process that died; runs alone next time",
+                    ),
+                ),
+                (
+                    "unrecognised",
+                    models.IntegerField(
+                        db_default=0,
+                        help_text="times it met a supervisor that does not know its processor",
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                ),
+                (
+                    "started_at",
+                    models.DateTimeField(blank=True, help_text="start of the first run", null=True),
+                ),
+                (
+                    "last_attempted_at",
+                    models.DateTimeField(blank=True, help_text="of the last run", null=True),
+                ),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "worker_ids",
+                    models.JSONField(
+                        db_default=models.Value([], models.JSONField()),
+                        default=list,
+                        help_text="one per run",
+                    ),
+                ),
+                ("result", models.JSONField(blank=True, null=True)),
+                (
+                    "errors",
+                    models.JSONField(
+                        db_default=models.Value([], models.JSONField()),
+                        default=list,
+                        help_text="exception_class, message, traceback, try and at, newest last",
+                    ),
+                ),
+                (
+                    "digest",
+                    models.BinaryField(
+                        blank=True, help_text="the same for identical calls", null=True
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('status', 'new')), fields=['queue_name', 'priority', 'id'], name='partisan_async_ready'), models.Index(condition=models.Q(('status', 'scheduled')), fields=['queue_name', 'execute_after'], name='partisan_async_scheduled'), models.Index(condition=models.Q(('status', 'in_process')), fields=['claimed_by'], name='partisan_async_claimed'), models.Index(condition=models.Q(('status__in', ('finished', 'error'))), fields=['finished_at'], name='partisan_async_ended')],
-                'constraints': [models.UniqueConstraint(condition=models.Q(('status__in', ('new', 'scheduled'))), fields=('digest',), name='partisan_async_one_waiting'), models.CheckConstraint(condition=models.Q(models.Q(('claimed_by__isnull', False), ('status', 'in_process')), models.Q(models.Q(('status', 'in_process'), _negated=True), ('claimed_by__isnull', True)), _connector='OR'), name='partisan_async_claimed_by')],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("status", "new")),
+                        fields=["queue_name", "priority", "id"],
+                        name="partisan_async_ready",
+                    ),
+                    models.Index(
+                        condition=models.Q(("status", "scheduled")),
+                        fields=["queue_name", "execute_after"],
+                        name="partisan_async_scheduled",
+                    ),
+                    models.Index(
+                        condition=models.Q(("status", "in_process")),
+                        fields=["claimed_by"],
+                        name="partisan_async_claimed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("status__in", ("finished", "error"))),
+                        fields=["finished_at"],
+                        name="partisan_async_ended",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("status__in", ("new", "scheduled"))),
+                        fields=("digest",),
+                        name="partisan_async_one_waiting",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("claimed_by__isnull", False), ("status", "in_process")),
+                            models.Q(
+                                models.Q(("status", "in_process"), _negated=True),
+                                ("claimed_by__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="partisan_async_claimed_by",
+                    ),
+                ],
             },
         ),
     ]

@@ -1,8 +1,8 @@
 from django.db import migrations
 
-# Each task leaves two dead rows behind, and claims walk over them until they are vacuumed: so vacuum
-# by their number and not by a share of the table, and without pauses. fillfactor would buy nothing:
-# the status is in every index's predicate, so no update of it is HOT.
+# Each task leaves two dead rows behind, and claims walk over them until they are vacuumed: so
+# vacuum by their number and not by a share of the table, and without pauses. fillfactor would buy
+# nothing: the status is in every index's predicate, so no update of it is HOT.
 VACUUM_SOON = """
 ALTER TABLE partisan_async_task SET (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,

@@ -62,10 +62,11 @@ class Connection:
         connection: psycopg.AsyncConnection[Any] | None = None
         try:
             connection = await self._bounded(self._open())
-            return await self._bounded(self._fetch(connection, statement), connection)
+            rows: list[Any] = await self._bounded(self._fetch(connection, statement), connection)
         except TRANSIENT:
             await self._drop(connection)
             raise
+        return rows
 
     async def close(self) -> None:
         """Close it; the next call would open it again."""

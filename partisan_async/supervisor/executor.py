@@ -22,6 +22,8 @@ from partisan_async.policy import (
 )
 from partisan_async.processor import BaseTaskProcessor, load
 
+_FIELDS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
+
 MESSAGE_LENGTH = 4_000
 TRACEBACK_LENGTH = 20_000
 
@@ -68,7 +70,7 @@ def _processor(claim: store.Claim) -> BaseTaskProcessor:
 def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
     # The columns that were not claimed are deferred: Django reads them when they are asked for.
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
-    names = [field.attname for field in Task._meta.concrete_fields if field.attname in fields]
+    names = [field.attname for field in _FIELDS if field.attname in fields]
     row = Task.from_db(store.database(), names, [fields[name] for name in names])
     row.arguments = arguments
     return row

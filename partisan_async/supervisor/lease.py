@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -136,10 +137,8 @@ class Lease:
                     self.ttl.total_seconds(),
                 )
             pause = max(0.1, self._every - (time.monotonic() - began))
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), pause)
-            except TimeoutError:
-                pass
 
     def _see(self, ready: bool, due: float | None, orphans: bool, others: list[Any]) -> Sight:
         dead = [

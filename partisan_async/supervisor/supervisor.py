@@ -1,7 +1,7 @@
 """The loops: wake, claim, dispatch, settle; and the supervisor's start and stop.
 
-A claimed task is in one of three places, and ``_known()`` reads them all: the *buffer* (claimed, not
-sent to a worker), the pool (sent), the *outcomes* (over, not settled).
+A claimed task is in one of three places, and ``_known()`` reads them all: the *buffer* (claimed,
+not sent to a worker), the pool (sent), the settler (over, not written yet).
 """
 
 from __future__ import annotations
@@ -14,28 +14,25 @@ from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 from django.db import connections
 
 from partisan_async import logs, registry, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
-    Failed,
-    Failure,
-    Finished,
     GivenBack,
     Outcome,
-    Rules,
     Unrecognised,
     decide,
 )
+from partisan_async.processor import rules_of
 from partisan_async.settings import QueueSettings
-from partisan_async.store import Claim, Settlement, Statement
+from partisan_async.store import Claim, Settlement
 from partisan_async.supervisor import executor, worker
 from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
 from partisan_async.supervisor.lease import Lease, Sight
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.pool import Pool
+from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.wakeup import Wakeup
 
 logger = logging.getLogger("partisan_async")
@@ -102,8 +99,12 @@ class Supervisor:
         self._buffer: list[Claim] = []
         self._buffered_at = 0.0
         self._last_claimed: list[Claim] = []
-        self._outcomes: list[tuple[Settlement, float]] = []
-        self._settling: list[tuple[Settlement, float]] = []
+        self._settler = Settler(
+            self.id,
+            self._work,
+            delete_finished=settings.DELETE_TASKS_ON_COMPLETE,
+            on_settled=self._on_settled,
+        )
         # What the claim loop is to do
         self._wake = asyncio.Event()
         self._ready = True
@@ -115,9 +116,6 @@ class Supervisor:
         self._claims_done = 0
         # The other loops
         self._claiming: asyncio.Task[None] | None = None
-        self._to_settle = asyncio.Event()
-        self._all_settled = asyncio.Event()
-        self._all_settled.set()
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._failure: BaseException | None = None
@@ -161,8 +159,8 @@ class Supervisor:
             return
         await starting
         self._claiming = self._loop(self._claim_loop())
-        for coroutine in (self._pool.keep(), self._settle_loop(), self._watch_loop()):
-            loops.append(self._loop(coroutine))
+        others = (self._pool.keep(), self._settler.keep(), self._watch_loop())
+        loops.extend(self._loop(coroutine) for coroutine in others)
         await self._say_started()
         self.started.set()
 
@@ -193,7 +191,7 @@ class Supervisor:
             if left is not None and left <= 0:
                 break
             self._wake.clear()
-            await self._wait_for_any(self._wake, self._at_once, timeout=left)
+            await self._wait_for_any(self._wake, self._at_once, seconds=left)
         if claims := self._pool.claims():
             tasks = ", ".join(f"{claim.id} {claim.processor_class}" for claim in claims)
             logger.warning("stopping: not done in time, given back: %s", tasks)
@@ -206,12 +204,12 @@ class Supervisor:
                 if self._claiming is not None:
                     # Not cancelled: a claim under way would leave rows that nobody knows of.
                     await asyncio.wait({self._claiming})
-                await self._all_settled.wait()
+                await self._settler.all_settled.wait()
                 await self._work.execute(store.forget([self.id]))
                 await self._work.execute(store.notify(self._queue_name))
         except (TimeoutError, *TRANSIENT) as error:
-            unsettled = len(self._outcomes) + len(self._settling)
-            logger.error(  # noqa: TRY400
+            unsettled = len(self._settler.claims())
+            logger.error(
                 "the database is away (%s): %d outcome(s) could not be written, and these tasks"
                 " will run again elsewhere",
                 explain(error),
@@ -258,7 +256,7 @@ class Supervisor:
                 # supervisor that lives and does not know of them.
                 self._reconcile = self._ready = True
                 logger.warning("claim failed: %s", explain(error))
-                await self._wait_for_any(self._stopping, timeout=pause)
+                await self._wait_for_any(self._stopping, seconds=pause)
                 pause = min(2 * pause, 5)
                 continue
             if not again:
@@ -368,8 +366,8 @@ class Supervisor:
             timeout = self._settings.SLEEP_DELAY_SECONDS
         due = None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
         if due is not None and (timeout is None or due < timeout):
-            await self._wait_for_any(self._wake, timeout=due)
-        elif not await self._wait_for_any(self._wake, timeout=timeout):
+            await self._wait_for_any(self._wake, seconds=due)
+        elif not await self._wait_for_any(self._wake, seconds=timeout):
             self._ready = self._look_for_due = True
 
     # Dispatch
@@ -478,84 +476,18 @@ class Supervisor:
     # Settle
 
     def _decide(self, claim: Claim, outcome: Outcome, ran: tuple[float, str] | None) -> None:
-        rules = _rules(claim, self._settings)
+        rules = rules_of(claim.processor_class, self._settings)
         decision = decide(outcome, rules, claim.counters)
-        self._to_be_settled(Settlement(claim, decision, ran))
+        self._settler.add(Settlement(claim, decision, ran))
         logs.settled(claim, decision, ran and ran[0])
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
         for claim in claims:
-            self._to_be_settled(Settlement(claim, GivenBack(), None))
+            self._settler.add(Settlement(claim, GivenBack(), None))
             logs.settled(claim, GivenBack(), None)
 
-    def _to_be_settled(self, settlement: Settlement) -> None:
-        self._outcomes.append((settlement, time.monotonic()))
-        self._all_settled.clear()
-        self._to_settle.set()
-
-    async def _settle_loop(self) -> None:
-        while True:
-            await self._to_settle.wait()
-            self._to_settle.clear()
-            # What comes while one statement is under way makes the next batch; a lone outcome
-            # waits for nothing.
-            self._settling, self._outcomes = self._outcomes, []
-            now = time.monotonic()
-            batch = [_aged(settlement, now - since) for settlement, since in self._settling]
-            await self._settle(batch)
-            self._settling = []
-            if not self._outcomes:
-                self._all_settled.set()
-            self._foresee(batch)
-
-    async def _settle(self, batch: Sequence[Settlement]) -> None:
-        kept, deleted = [], []
-        for settlement in batch:
-            delete = self._settings.DELETE_TASKS_ON_COMPLETE
-            over = isinstance(settlement.decision, Finished)
-            (deleted if over and delete else kept).append(settlement)
-        settled: set[int] = set()
-        if kept:
-            settled |= await self._write(kept)
-        if deleted:
-            claims = [settlement.claim for settlement in deleted]
-            rows = await self._persist(store.delete_finished(self.id, claims))
-            settled |= {row[0] for row in rows}
-        for settlement in batch:
-            if settlement.claim.id not in settled:
-                logs.fenced(settlement.claim)
-
-    async def _write(self, settlements: Sequence[Settlement]) -> set[int]:
-        try:
-            try:
-                rows = await self._persist(store.settle(self.id, settlements))
-            except psycopg.errors.UniqueViolation:
-                statement = store.settle(self.id, settlements, drop_digests=True)
-                rows = await self._persist(statement)
-        except psycopg.DataError as error:
-            if len(settlements) > 1:
-                written = [await self._write([settlement]) for settlement in settlements]
-                return set().union(*written)
-            # No outcome may keep the others from being written, whatever is in it.
-            logger.exception("task %s: its outcome cannot be stored", settlements[0].claim.id)
-            failure = Failure(type(error).__name__, "The task's outcome could not be stored.")
-            failed = settlements[0]._replace(decision=Failed(failure))
-            rows = await self._persist(store.settle(self.id, [failed]))
-        return {row[0] for row in rows}
-
-    async def _persist(self, statement: Statement) -> list[Any]:
-        """Execute a settle until the database has answered: the fence makes a repeat harmless."""
-        pause = 0.1
-        while True:
-            try:
-                return await self._work.execute(statement)
-            except TRANSIENT as error:
-                logger.warning("settle failed, trying again: %s", explain(error))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5)
-
-    def _foresee(self, batch: Sequence[Settlement]) -> None:
-        """After going back to waiting, rows may be ready or due earlier than the next beat says."""
+    def _on_settled(self, batch: Sequence[Settlement]) -> None:
+        # Gone back to waiting, rows may be ready or due earlier than the next beat says.
         for settlement in batch:
             pause = getattr(settlement.decision, "pause", None)
             if pause is None:
@@ -592,12 +524,12 @@ class Supervisor:
                     name,
                 )
 
-    async def _wait_for_any(self, *events: asyncio.Event, timeout: float | None) -> bool:
+    async def _wait_for_any(self, *events: asyncio.Event, seconds: float | None) -> bool:
         """Return whether one of them was set before the time was over."""
         waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
             done, _ = await asyncio.wait(
-                waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             for wait in waits:
@@ -605,8 +537,7 @@ class Supervisor:
         return bool(done)
 
     def _known(self) -> set[tuple[int, int]]:
-        claims = [*self._buffer, *self._pool.claims()]
-        claims += [settlement.claim for settlement, _ in (*self._outcomes, *self._settling)]
+        claims = [*self._buffer, *self._pool.claims(), *self._settler.claims()]
         return {(claim.id, claim.claim_seq) for claim in claims}
 
 
@@ -614,36 +545,10 @@ def _is_async(processor_class: str) -> bool:
     return executor.is_async(registry.get(processor_class))
 
 
-def _rules(claim: Claim, settings: QueueSettings) -> Rules:
-    try:
-        processor_class = registry.get(claim.processor_class)
-    except ProcessorClassNotFound:
-        errors = postpones = None
-    else:
-        errors = processor_class.RETRY_ON_ERROR_CONFIG
-        postpones = processor_class.POSTPONE_CONFIG
-    return Rules(
-        errors=errors,
-        max_postpones=(
-            settings.DEFAULT_POSTPONES_COUNT if postpones is None else postpones.max_postpones
-        ),
-        postpone_delay=timedelta(seconds=settings.DEFAULT_POSTPONE_DELAY_SECONDS),
-    )
-
-
-def _aged(settlement: Settlement, seconds: float) -> Settlement:
-    """Return it with the time since it was over added to how long ago it started."""
-    if settlement.ran is None:
-        return settlement
-    ran, worker_id = settlement.ran
-    return settlement._replace(ran=(ran + seconds, worker_id))
-
-
 def _resolved_databases() -> dict[str, dict[str, Any]]:
     keys = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
     return {
-        alias: {key: connections[alias].settings_dict[key] for key in keys}
-        for alias in connections
+        alias: {key: connections[alias].settings_dict[key] for key in keys} for alias in connections
     }
 
 

@@ -1,9 +1,9 @@
 """Wakes the supervisor on NOTIFY, and knows whether NOTIFY can be trusted.
 
 LISTEN has a connection of its own. Silence proves nothing: behind a transaction pooler LISTEN
-succeeds and no notification ever arrives. So a *probe* goes around: the heartbeat sends a *nonce* to
-a channel that only this supervisor listens to. Until the nonce has come back, and whenever one does
-not, the supervisor polls.
+succeeds and no notification ever arrives. So a *probe* goes around: the heartbeat sends a *nonce*
+to a channel that only this supervisor listens to. Until the nonce has come back, and whenever one
+does not, the supervisor polls.
 """
 
 from __future__ import annotations
@@ -112,7 +112,11 @@ class Wakeup:
     def _distrust(self, why: str) -> None:
         if not self._complained:
             self._complained = True
-            logger.warning("NOTIFY cannot be relied on (%s): queue %r is polled meanwhile", why, self._queue_name)
+            logger.warning(
+                "NOTIFY cannot be relied on (%s): queue %r is polled meanwhile",
+                why,
+                self._queue_name,
+            )
         self.proven.clear()
         if self._connection is not None:
             # Ends the notifies() that waits on it.

@@ -33,7 +33,8 @@ class Setup(NamedTuple):
     """What a worker must know that its environment does not tell.
 
     :param databases: resolved settings per alias, so that under a test they are the test's.
-    :param log_level: attach a handler of this level where no logging is configured; ``None``: don't.
+    :param log_level: attach a handler of this level where no logging is configured; ``None``:
+        don't.
     """
 
     databases: Mapping[str, Mapping[str, Any]]

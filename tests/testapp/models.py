@@ -1,6 +1,7 @@
 """What the tests' processors leave behind, for the tests to find."""
 
 from django.db import models
+from django.db.models.functions import Now
 
 
 class Mark(models.Model):
@@ -8,4 +9,4 @@ class Mark(models.Model):
 
     text = models.CharField(max_length=255)
     pid = models.IntegerField(default=0)
-    at = models.DateTimeField(db_default=models.functions.Now())
+    at = models.DateTimeField(db_default=Now())

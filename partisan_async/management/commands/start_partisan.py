@@ -83,9 +83,7 @@ class Command(BaseCommand):
         registry.autodiscover()
         _require_migrations()
         _warn_of_unknown_queue(queue_name)
-        supervisor = Supervisor(
-            queue_name, settings, listen=options["listen"], log_level=level
-        )
+        supervisor = Supervisor(queue_name, settings, listen=options["listen"], log_level=level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
 

@@ -1,0 +1,91 @@
+"""Every check of the project, and the demo: ``nox -l`` lists them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.download_python = "never"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests", "lint", "types", "imports"]
+
+ROOT = Path(__file__).parent
+
+
+def _newest_python() -> str:
+    """Return the newest Python that can be found here."""
+    running = f"3.{sys.version_info.minor}"
+    newer = [f"3.{minor}" for minor in range(14, sys.version_info.minor, -1)]
+    return next((version for version in newer if shutil.which(f"python{version}")), running)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests on this Python; DATABASE_URL names another PostgreSQL than the embedded one."""
+    session.install("-e", ".[dev,embedded]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "django"),
+    [("3.11", "Django~=5.2.0"), (_newest_python(), "Django>=6.0")],
+    ids=["oldest", "newest"],
+)
+def matrix(session: nox.Session, django: str) -> None:
+    """Run all tests on the oldest and on the newest Python and Django."""
+    session.install("-e", ".[dev,embedded]", django)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the example site and its supervisors; ``-- --once`` runs it to its end and exits."""
+    session.install("-e", ".[embedded]", "pillow>=11", "uvicorn>=0.30", silent=True)
+    session.run(
+        "python",
+        *("-m", "partisan_async.embedded"),
+        *("python", "-m", "example_site.demo"),
+        *session.posargs,
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("ruff==0.17.6")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly, and the types that users see."""
+    session.install("-e", ".[dev,embedded]", "mypy==2.4.1", "django-stubs[compatible-mypy]>=6")
+    session.run("mypy", env={"DATABASE_URL": "postgresql:///types"})
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check that nothing imports what it must not."""
+    session.install("-e", ".", "import-linter==2.16")
+    session.run("lint-imports", env={"DJANGO_SETTINGS_MODULE": "tests.settings"})
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, and run the tests of a scratch project on it, away from the checkout."""
+    session.install("build")
+    dist = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", dist, str(ROOT), silent=True)
+    (built,) = Path(dist).glob("*.whl")
+    session.install("--force-reinstall", f"{built}[embedded]")
+    session.chdir(dist)
+    script = str(ROOT / "tests" / "scratch_project.py")
+    session.run("python", "-P", "-m", "partisan_async.embedded", "python", "-P", script)
+    os.remove(built)

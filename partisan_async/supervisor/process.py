@@ -1,0 +1,395 @@
+"""One worker process: its executor, its link, and the runs in it.
+
+Words: a *run* is one claim in one process: *open* until it is done, *started* once the process said
+so. A process *dies* when its link ends or its executor breaks; it is *spent* when it was sent all
+the tasks that it may run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol, cast
+
+from partisan_async.policy import Died, Outcome
+from partisan_async.store import Claim
+from partisan_async.supervisor import wire, worker
+
+logger = logging.getLogger("partisan_async")
+
+PRELOAD = "partisan_async.supervisor.preload"
+PRELOAD_PATH = "PARTISAN_ASYNC_PYTHONPATH"
+
+HELLO_SECONDS = 60
+"""A worker that has not said hello by then is given up."""
+
+
+class WorkerStartError(RuntimeError):
+    """A worker process could not be started; the message is its own."""
+
+
+class Listener(Protocol):
+    """Who is told what happens in the pool."""
+
+    def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
+        """A run is over, or was ended by its process's death."""
+
+    def on_returned(self, claims: Sequence[Claim]) -> None:
+        """These never started, and are the supervisor's to start again."""
+
+    def on_interrupted(self, claims: Sequence[Claim]) -> None:
+        """These were killed while they ran, through no doing of their own."""
+
+    def on_capacity(self) -> None:
+        """A worker can take more than a moment ago."""
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One claim in one process."""
+
+    claim: Claim
+    is_async: bool
+    started_at: float | None = None
+
+
+class WorkerProcess(asyncio.Protocol):
+    """One process: its executor, its link and the runs in it."""
+
+    def __init__(self, limit: float, setup: worker.Setup, listener: Listener) -> None:
+        self.remaining = limit
+        self.runs: dict[int, Run] = {}
+        self.open_sync = 0
+        self.open_async = 0
+        self.busy_since: float | None = None
+        self.over = asyncio.Event()
+        """It died or is spent."""
+        self.empty = asyncio.Event()
+        """It died, or is spent and all its tasks are done."""
+        self.died = False
+        self.spent = False
+        """It was sent all the tasks that it may run."""
+        self._setup = setup
+        self._listener = listener
+        self._exclusive = False
+        self._ticket = 0
+        self._decoder = wire.Decoder()
+        self._executor: ProcessPoolExecutor | None = None
+        self._transport: asyncio.Transport | None = None
+        self._hello: asyncio.Future[wire.Hello] | None = None
+        self._link_ended = asyncio.Event()
+        self._child: BaseProcess | None = None
+        self._ready = False
+        self._killed = False
+        self._started_at = 0.0
+
+    # Life
+
+    async def start(self) -> None:
+        """Start the process and wait for its hello.
+
+        :raises WorkerStartError: it ended before, or says that it could not start.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._hello = self._loop.create_future()
+        ours, theirs = socket.socketpair()
+        self._executor = ProcessPoolExecutor(
+            1, mp_context=_context(), initializer=worker.start, initargs=(theirs, self._setup)
+        )
+        # The first submit starts the process: 10 ms, and the first of all several hundred.
+        starting = self._loop.run_in_executor(None, _start_process, self._executor)
+        try:
+            first, self._child = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on: wait for the process, so that close() can end it.
+            with suppress(Exception):
+                _, self._child = await starting
+            raise
+        except (EOFError, OSError, BrokenExecutor) as error:
+            raise WorkerStartError(
+                "A worker process could not be started; what it or the forkserver printed says why."
+            ) from error
+        finally:
+            theirs.close()
+        await self._loop.create_connection(lambda: self, sock=ours)
+        self._watch(first)
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                hello = await self._hello
+        except TimeoutError:
+            await self.close()
+            raise WorkerStartError(
+                f"A worker process did not report within {HELLO_SECONDS} s of its start."
+            ) from None
+        if hello.trouble:
+            await self.close()
+            raise WorkerStartError(f"A worker process could not start: {hello.trouble}")
+        if hello.cold and _context().get_start_method() == "forkserver":
+            _warn_once(f"workers start cold, and share no memory: {hello.cold}")
+        self._ready = True
+        self._started_at = self._loop.time()
+
+    @property
+    def accepts(self) -> bool:
+        """Whether tasks may be sent to it."""
+        return (
+            self._ready
+            and not self.died
+            and not self._killed
+            and not self._exclusive
+            and not self.spent
+        )
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago it said hello."""
+        return self._loop.time() - self._started_at
+
+    @property
+    def worker_id(self) -> str:
+        """What names it on the rows."""
+        return f"{socket.gethostname()}/{self._pid}"
+
+    @property
+    def _pid(self) -> int | None:
+        return None if self._child is None else self._child.pid
+
+    def kill(self) -> None:
+        """End it with SIGKILL: the tasks in it are interrupted, and none of them is blamed."""
+        self._killed = True
+        self._signal(signal.SIGKILL)
+
+    async def bury(self) -> None:
+        """After its death: find out why, and hand back what was in it."""
+        # The executor may break though the process lives: when the forkserver died, which held
+        # what the executor watches. Then it is killed, and nobody is to blame.
+        await self._link_end()
+        innocent = self._killed or not (self._link_ended.is_set() or self._is_gone())
+        # A task may have closed the link, and its process lives on.
+        self._signal(signal.SIGKILL)
+        await self._link_end()
+        await self._shut_down()
+        self._give_up_runs(innocent=innocent, reason=self._exit_reason())
+
+    async def close(self) -> None:
+        """End it: at once if it is idle, else by SIGKILL."""
+        if self._executor is None:
+            return
+        if self.runs or not self._ready:
+            self.kill()
+        await self._shut_down()
+        self._give_up_runs(innocent=True, reason="")
+
+    async def _link_end(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await self._link_ended.wait()
+
+    async def _shut_down(self) -> None:
+        if self._executor is not None:
+            executor, self._executor = self._executor, None
+            await self._loop.run_in_executor(None, executor.shutdown)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _give_up_runs(self, *, innocent: bool, reason: str) -> None:
+        runs, self.runs = list(self.runs.values()), {}
+        self.open_sync = self.open_async = 0
+        started = [run for run in runs if run.started_at is not None]
+        unstarted = [run.claim for run in runs if run.started_at is None]
+        if innocent:
+            self._listener.on_interrupted([run.claim for run in started])
+        else:
+            for run in started:
+                assert run.started_at is not None
+                outcome = Died(reason, alone=len(started) == 1)
+                seconds = self._loop.time() - run.started_at
+                self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
+        self._listener.on_returned(unstarted)
+        self.empty.set()
+
+    def _exit_reason(self) -> str:
+        code = None if self._child is None else self._child.exitcode
+        if code is None:
+            how = "ended"
+        elif code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"exited with code {code}"
+        return f"Worker process {self._pid} {how} while it ran this task and no other."
+
+    def _is_gone(self) -> bool:
+        return not self._signal(0)
+
+    def _signal(self, number: int) -> bool:
+        if self._pid is None:
+            return False
+        try:
+            os.kill(self._pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _die(self) -> None:
+        if not self.died:
+            self.died = True
+            self.over.set()
+            self.empty.set()
+
+    # Tasks
+
+    @property
+    def has_unstarted(self) -> bool:
+        """Whether a sync task waits in it."""
+        return self.open_sync > 1 or (self.open_sync == 1 and self.busy_since is None)
+
+    def dispatch(self, claims: Sequence[Claim], *, is_async: bool, alone: bool) -> None:
+        """Send these tasks to it."""
+        assert self._executor is not None
+        self._exclusive = alone
+        self.remaining -= len(claims)
+        batch = []
+        for claim in claims:
+            self._ticket += 1
+            self.runs[self._ticket] = Run(claim, is_async)
+            batch.append((self._ticket, claim))
+        if is_async:
+            self.open_async += len(claims)
+        else:
+            self.open_sync += len(claims)
+        try:
+            self._watch(self._executor.submit(worker.work, batch))
+        except (BrokenExecutor, RuntimeError):
+            self._die()
+        if self.remaining <= 0:
+            self.spent = True
+            self.over.set()
+
+    def revoke(self) -> None:
+        """Ask for the sync tasks that it has not started; the answer comes by the link."""
+        if self.has_unstarted and self._transport is not None:
+            self._transport.write(wire.encode(wire.Revoke(self._ticket)))
+
+    def _watch(self, future: Future[None]) -> None:
+        def check(future: Future[None]) -> None:
+            if not future.cancelled() and future.exception() is not None:
+                with suppress(RuntimeError):  # the loop may be closed by now
+                    self._loop.call_soon_threadsafe(self._die)
+
+        future.add_done_callback(check)
+
+    def _close_run(self, ticket: int) -> Run:
+        run = self.runs.pop(ticket)
+        if run.is_async:
+            self.open_async -= 1
+        else:
+            self.open_sync -= 1
+        if not self.runs:
+            self._exclusive = False
+            if self.spent:
+                self.empty.set()
+        return run
+
+    # Link
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        freed = False
+        for frame in self._decoder.feed(data):
+            match frame:
+                case wire.Hello():
+                    if self._hello is not None and not self._hello.done():
+                        self._hello.set_result(frame)
+                case wire.Started(ticket):
+                    self._note_start(ticket)
+                case wire.Done(ticket, seconds, outcome):
+                    run = self._close_run(ticket)
+                    if not run.is_async:
+                        self.busy_since = None
+                    self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
+                    freed = True
+                case wire.Revoked(after, upto):
+                    self._take_back(after, upto)
+                    freed = True
+        if freed:
+            self._listener.on_capacity()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._link_ended.set()
+        if self._hello is not None and not self._hello.done():
+            self._hello.set_result(wire.Hello(0, "it ended before it reported", None))
+        self._die()
+
+    def _note_start(self, ticket: int) -> None:
+        run = self.runs[ticket]
+        run.started_at = self._loop.time()
+        if not run.is_async:
+            self.busy_since = run.started_at
+
+    def _take_back(self, after: int, upto: int) -> None:
+        tickets = [
+            ticket
+            for ticket, run in self.runs.items()
+            if after < ticket <= upto and not run.is_async
+        ]
+        claims = [self._close_run(ticket).claim for ticket in tickets]
+        self.remaining += len(claims)
+        self._listener.on_returned(claims)
+
+
+_forkserver_lock = threading.Lock()
+_warned: set[str] = set()
+
+
+def _context() -> Any:
+    # Never fork: the child would share the sockets and the locks of every thread of this process.
+    # On macOS the forkserver's fork meets system libraries that do not survive it.
+    return multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
+
+
+def _start_process(executor: ProcessPoolExecutor) -> tuple[Future[None], BaseProcess]:
+    context = _context()
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload([PRELOAD])
+        with _forkserver_lock, _path_in_environment():
+            forkserver.ensure_running()
+    first = executor.submit(worker.work, [])
+    # Its pid and exit code are asked for nowhere else; a broken executor forgets its processes.
+    (process,) = executor._processes.values()  # noqa: SLF001
+    return first, process
+
+
+@contextmanager
+def _path_in_environment() -> Iterator[None]:
+    # The forkserver is a fresh interpreter that ignores the sys.path it is told.
+    before = os.environ.get("PYTHONPATH")
+    os.environ[PRELOAD_PATH] = before or ""
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    try:
+        yield
+    finally:
+        del os.environ[PRELOAD_PATH]
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning(message)

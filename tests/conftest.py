@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from asgiref.sync import SyncToAsync
+from django.db import connections
+
+from partisan_async import registry
+from partisan_async.models import Task
+from tests.testapp.models import Mark
+
+DEADLINE_SECONDS = 20
+
+
+def wait_until(true: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:
+    """Return as soon as it is true; fail, saying what the rows are, when it is not in time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            rows = list(Task.objects.values("id", "processor_class", "status", "claimed_by"))
+            pytest.fail(f"not true within {seconds} s: {true}; rows: {rows}")
+        time.sleep(0.01)
+
+
+def ended(*tasks: Task) -> bool:
+    """Tell whether these tasks, or all there are, have ended."""
+    rows = Task.objects.filter(pk__in=[task.pk for task in tasks]) if tasks else Task.objects
+    return not rows.exclude(status__in=("finished", "error")).exists()
+
+
+def marks() -> list[str]:
+    return list(Mark.objects.order_by("at", "id").values_list("text", flat=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _processors() -> None:
+    registry.autodiscover()
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_left_open():
+    """Async ORM calls leave one in asgiref's thread; the test database is dropped in the end."""
+    yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()

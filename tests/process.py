@@ -1,0 +1,116 @@
+"""``start_partisan`` as people run it: a process of its own, on the test's database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a process that is to use the test's database."""
+    settings = connection.settings_dict
+    keys = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST"}
+    keys |= {"port": "PORT"}
+    params = {key: settings[name] for key, name in keys.items() if settings[name]}
+    env = os.environ | {
+        "DATABASE_URL": make_conninfo(**params),
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return env | changes
+
+
+class Partisan:
+    """A running ``start_partisan``: its lines, its processes, its end."""
+
+    def __init__(self, *options: str, cwd: Path = ROOT, **env: str) -> None:
+        self._output = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "django", "start_partisan", *options],
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=environment(**env),
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        self._output.seek(0)
+        return self._output.read()
+
+    def wait_for(self, words: str, *, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while words not in self.output:
+            assert self.process.poll() is None, f"it ended: {self.output}"
+            assert time.monotonic() < deadline, f"{words!r} did not come: {self.output}"
+            time.sleep(0.02)
+
+    def family(self) -> list[psutil.Process]:
+        """All processes of its session: workers, the forkserver, the resource tracker, itself."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.pid and process.status() != "zombie":
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                pass
+        return found
+
+    def forkserver(self) -> psutil.Process:
+        children = psutil.Process(self.pid).children()
+        (server,) = [child for child in children if "forkserver" in " ".join(child.cmdline())]
+        return server
+
+    def workers(self) -> list[psutil.Process]:
+        return self.forkserver().children()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, seconds: float = 20) -> int:
+        return self.process.wait(seconds)
+
+    def wait_until_nothing_is_left(self, *, seconds: float = 10) -> None:
+        deadline = time.monotonic() + seconds
+        while left := self.family():
+            assert time.monotonic() < deadline, f"left over: {[p.cmdline() for p in left]}"
+            time.sleep(0.02)
+
+    def end(self) -> None:
+        for process in self.family():
+            try:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass
+        self.process.wait()
+        self._output.close()
+
+
+@contextmanager
+def partisan(*options: str, **env):
+    """Start it, wait until it is up, and see to it that nothing is left of it."""
+    running = Partisan(*(options or ("--async",)), **env)
+    try:
+        running.wait_for("started: queue")
+        yield running
+    finally:
+        running.end()

@@ -1,0 +1,368 @@
+"""``start_partisan`` as a process: its options, its signals, its ends."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+from django.core.management import call_command
+
+from partisan_async.models import Supervisor, Task
+from tests.conftest import ended, marks, wait_until
+from tests.process import Partisan, environment, partisan
+from tests.testapp.partisan_tasks import (
+    AsyncSleep,
+    Fail,
+    Nothing,
+    Postpone,
+    Retry,
+    Sleep,
+    Write,
+    WriteElsewhere,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run(*options, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "django", "start_partisan", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(**env),
+    )
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        "option",
+        [
+            ("--min_queue_size", "-1"),
+            ("--max_queue_size", "0"),
+            ("--checks_before_cleanup", "0"),
+            ("--workers_count", "0"),
+            ("--workers_count", "two"),
+            ("--sleep_delay_seconds", "0"),
+            ("--sleep_delay_seconds", "nan"),
+            ("--no_such_option", "1"),
+        ],
+    )
+    def test_a_bad_value_exits_with_2_before_any_database_work(self, option):
+        ended = run(*option, DATABASE_URL="postgresql://nobody@/none?host=/nowhere")
+
+        assert ended.returncode == 2
+        assert option[0] in ended.stderr
+        assert "nowhere" not in ended.stderr
+
+    def test_values_that_contradict_each_other_exit_with_2(self):
+        ended = run("--min_queue_size", "11", DATABASE_URL="host=/nowhere")
+
+        assert ended.returncode == 2
+        assert "MIN_QUEUE_SIZE=11 must not be above" in ended.stderr
+
+    def test_every_option_reaches_the_supervisor(self):
+        from partisan_async.management.commands.start_partisan import Command, _settings
+
+        parser = Command().create_parser("manage.py", "start_partisan")
+        given = parser.parse_args(
+            "--min_queue_size 3 --max_queue_size 30 --checks_before_cleanup 300"
+            " --workers_count 4 --sleep_delay_seconds 0.5".split()
+        )
+
+        settings = _settings("default", vars(given))
+
+        assert settings.MIN_QUEUE_SIZE == 3
+        assert settings.MAX_QUEUE_SIZE == 30
+        assert settings.CHECKS_BEFORE_CLEANUP == 300
+        assert settings.WORKERS_COUNT == 4
+        assert settings.SLEEP_DELAY_SECONDS == 0.5
+
+    def test_a_database_that_is_away_is_said_in_a_sentence(self):
+        ended = run("--async", DATABASE_URL="host=/nowhere dbname=x")
+
+        assert ended.returncode == 1
+        assert "Database 'default' cannot be reached" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+    def test_missing_migrations_are_said_in_a_sentence(self):
+        call_command("migrate", "partisan_async", "0001", verbosity=0)
+        try:
+            ended = run("--async")
+        finally:
+            call_command("migrate", "partisan_async", verbosity=0)
+
+        assert ended.returncode == 1
+        assert "run `manage.py migrate` first" in ended.stderr
+
+    def test_a_task_module_that_cannot_be_imported_stops_the_start(self, tmp_path):
+        """The ancestor swallowed it, and knew none of its tasks."""
+        (tmp_path / "brokenapp").mkdir()
+        (tmp_path / "brokenapp" / "__init__.py").touch()
+        (tmp_path / "brokenapp" / "partisan_tasks.py").write_text("import no_such_module\n")
+        (tmp_path / "broken_settings.py").write_text(
+            "from tests.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'brokenapp']\n"
+        )
+        path = f"{environment()['PYTHONPATH']}:{tmp_path}"
+
+        ended = run("--async", PYTHONPATH=path, DJANGO_SETTINGS_MODULE="broken_settings")
+
+        assert ended.returncode != 0
+        assert "no_such_module" in ended.stderr
+
+    def test_a_queue_that_no_processor_names_is_warned_of(self):
+        with partisan("--async", "--queue_name", "defualt") as supervisor:
+            assert "no processor names queue 'defualt'" in supervisor.output
+            assert "queues in use: default, elsewhere" in supervisor.output
+
+
+class TestLines:
+    def test_a_person_can_follow_what_happens(self):
+        with partisan("--async", "--workers_count", "1") as supervisor:
+            done = Write("x").delay()
+            failed = Fail("ValueError", "bad").delay()
+            postponed = Postpone("p", 1, 0.1).delay()
+            retried = Retry("r", 1).delay()
+            wait_until(ended)
+            supervisor.signal(signal.SIGTERM)
+            supervisor.wait()
+            lines = supervisor.output
+
+        assert "started: queue 'default', 1 worker, database 'default' (test_" in lines
+        assert "woken by NOTIFY" in lines
+        assert f"claimed 1: {done.pk} Write" in lines
+        assert f"done {done.pk} Write in " in lines
+        assert f"failed {failed.pk} Fail: builtins.ValueError: bad" in lines
+        assert f"postponed {postponed.pk} Postpone by 0.1 s" in lines
+        assert f"retried {retried.pk} Retry in 0.05 s, after try 1: builtins.TimeoutError" in lines
+        assert "stopped: queue 'default'" in lines
+        assert "Traceback" not in lines
+
+    def test_without_async_it_says_that_it_polls(self):
+        with partisan("--sleep_delay_seconds", "0.1") as supervisor:
+            Write("x").delay()
+            wait_until(ended)
+
+            assert "woken by polling every 0.1 s" in supervisor.output
+
+
+class TestWorkersStart:
+    def test_from_another_folder_with_the_path_by_environment_alone(self, tmp_path):
+        """The forkserver ignores the sys.path that it is told."""
+        with partisan("--async", cwd=tmp_path) as supervisor:
+            Write("x").delay()
+            wait_until(ended)
+
+            assert "cold" not in supervisor.output
+
+    def test_with_a_path_that_only_the_command_line_gives(self, tmp_path):
+        """As manage.py does, whose folder is on sys.path and in no variable."""
+        root = environment()["PYTHONPATH"]
+        options = ("--async", "--pythonpath", root)
+        code = f"import sys; sys.path.insert(0, {root!r}); import partisan_async"
+        (tmp_path / "sitecustomize.py").write_text(code)
+        with partisan(*options, cwd=tmp_path, PYTHONPATH=str(tmp_path)) as supervisor:
+            Write("x").delay()
+            wait_until(ended)
+
+            assert "cold" not in supervisor.output
+
+    def test_workers_share_the_memory_of_what_was_preloaded(self):
+        with partisan("--async", "--workers_count", "2") as supervisor:
+            Nothing(1).delay()
+            Nothing(2).delay()
+            wait_until(ended)
+            private = [worker.memory_full_info().uss for worker in supervisor.workers()]
+
+        assert len(private) == 2
+        assert max(private) < 25_000_000
+
+    def test_no_connection_crosses_the_fork(self):
+        """Workers that are forked with a connection open corrupt each other's protocol."""
+        with partisan("--async", "--workers_count", "2") as supervisor:
+            assert supervisor.forkserver().net_connections("all") is not None
+            inodes = [_sockets(process.pid) for process in supervisor.workers()]
+            Write("x").delay()
+            Write("y").delay()
+            wait_until(ended)
+            after = [_sockets(process.pid) for process in supervisor.workers()]
+
+        assert not (inodes[0] & inodes[1])
+        assert not (after[0] & after[1])
+
+
+def _sockets(pid):
+    links = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            links.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+        except OSError:
+            pass
+    return {link for link in links if link.startswith("socket:")}
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_it_ends_at_once_and_leaves_nothing_when_idle(self, number):
+        with partisan() as supervisor:
+            supervisor.signal(number)
+
+            assert supervisor.wait(10) == 0
+            supervisor.wait_until_nothing_is_left()
+        assert not Supervisor.objects.exists()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_running_tasks_end_though_the_whole_group_is_signalled(self, number):
+        """Ctrl-C and systemd reach every process; only the supervisor may heed it."""
+        with partisan("--async", "--workers_count", "2") as supervisor:
+            AsyncSleep(1, "async").delay()
+            wait_until(lambda: len(marks()) == 1)
+            Sleep(1, "one").delay()
+            Sleep(1, "two").delay()
+            wait_until(lambda: len(marks()) == 3)
+            waiting = [Sleep(1, "never").delay() for _ in range(3)]
+
+            os.killpg(supervisor.pid, number)
+
+            assert supervisor.wait(15) == 0
+            assert "Traceback" not in supervisor.output
+            supervisor.wait_until_nothing_is_left()
+
+        names = ("async", "one", "two")
+        assert set(marks()) == {f"{word} {name}" for word in ("start", "end") for name in names}
+        statuses = [Task.objects.get(pk=task.pk).status for task in waiting]
+        assert statuses == ["new"] * 3
+
+    def test_a_second_signal_ends_it_at_once_and_costs_no_try(self):
+        with partisan("--async", "--workers_count", "1") as supervisor:
+            task = Sleep(30, "long").delay()
+            wait_until(lambda: marks() == ["start long"])
+            supervisor.signal(signal.SIGTERM)
+            supervisor.wait_for("stopping: 1 task")
+
+            supervisor.signal(signal.SIGTERM)
+
+            assert supervisor.wait(10) == 0
+            supervisor.wait_until_nothing_is_left()
+        task.refresh_from_db()
+        assert (task.status, task.tries, task.lost, task.suspect) == ("new", 0, 0, False)
+
+    def test_after_the_grace_time_it_gives_back_what_still_runs(self):
+        with partisan("--async", DJANGO_SETTINGS_MODULE="tests.settings_short_grace") as supervisor:
+            task = Sleep(30, "long").delay()
+            wait_until(lambda: marks() == ["start long"])
+
+            supervisor.signal(signal.SIGTERM)
+
+            assert supervisor.wait(10) == 0
+            assert f"not done in time, given back: {task.pk} Sleep" in supervisor.output
+        task.refresh_from_db()
+        assert (task.status, task.tries) == ("new", 0)
+
+    def test_a_signal_while_it_starts_ends_it_too(self):
+        supervisor = Partisan("--async")
+        try:
+            supervisor.wait_for("listening")
+            supervisor.signal(signal.SIGTERM)
+
+            assert supervisor.wait(15) == 0
+            supervisor.wait_until_nothing_is_left()
+        finally:
+            supervisor.end()
+
+
+class TestCrash:
+    def test_after_a_kill_the_workers_end_and_the_next_one_takes_over_at_once(self):
+        """On one host the death is proven: nobody waits for the lease."""
+        with partisan("--async", "--workers_count", "2") as supervisor:
+            tasks = [Sleep(2, number).delay() for number in range(4)]
+            wait_until(lambda: len(marks()) == 2)
+            held = Task.objects.filter(status="in_process").count()
+
+            supervisor.signal(signal.SIGKILL)
+            supervisor.wait()
+            supervisor.wait_until_nothing_is_left()
+
+        assert held >= 2
+        with partisan("--async", "--workers_count", "2") as supervisor:
+            wait_until(lambda: ended(*tasks))
+            assert f"rescued {held}: {tasks[0].pk} Sleep" in supervisor.output
+            supervisor.signal(signal.SIGTERM)
+            supervisor.wait()
+
+        assert all(Task.objects.get(pk=task.pk).status == "finished" for task in tasks)
+        assert not Task.objects.exclude(lost=0, suspect=False).exists()
+        assert not Supervisor.objects.exists()
+
+    def test_a_running_neighbour_takes_over_within_its_next_beat(self):
+        with partisan("--async") as doomed, partisan("--async") as heir:
+            tasks = [Sleep(3, number).delay() for number in range(4)]
+            wait_until(lambda: len(marks()) == 4)
+
+            doomed.signal(signal.SIGKILL)
+            wait_until(lambda: ended(*tasks), seconds=25)
+
+            assert "rescued" in heir.output
+        assert Task.objects.filter(status="finished").count() == 4
+
+    def test_its_starting_resets_nothing_that_runs_elsewhere(self):
+        with partisan("--async", "--workers_count", "1"):
+            task = Sleep(2, "long").delay()
+            wait_until(lambda: marks() == ["start long"])
+            with partisan("--async", "--workers_count", "1"):
+                wait_until(lambda: ended(task))
+
+        task.refresh_from_db()
+        assert (task.claim_seq, marks()) == (1, ["start long", "end long"])
+
+    def test_the_forkservers_death_costs_nobody(self):
+        """It holds what the executors watch: they break, though the workers live."""
+        with partisan("--async", "--workers_count", "2") as supervisor:
+            tasks = [Sleep(2, number).delay() for number in range(2)]
+            wait_until(lambda: len(marks()) == 2)
+
+            supervisor.forkserver().kill()
+            wait_until(lambda: ended(*tasks))
+
+            assert len(supervisor.workers()) == 2
+        for task in tasks:
+            task.refresh_from_db()
+            assert (task.status, task.lost, task.suspect) == ("finished", 0, False)
+
+    def test_an_unexpected_error_stops_it_in_order_with_1(self):
+        """Never half dead: a table that is gone cannot be waited for."""
+        from django.db import connection
+
+        with partisan() as supervisor:
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE partisan_async_task RENAME TO hidden")
+            try:
+                assert supervisor.wait(30) == 1
+                supervisor.wait_until_nothing_is_left()
+                assert "stopping: an unexpected error" in supervisor.output
+                assert "CommandError" in supervisor.output
+            finally:
+                with connection.cursor() as cursor:
+                    cursor.execute("ALTER TABLE hidden RENAME TO partisan_async_task")
+
+
+class TestQueues:
+    def test_each_has_its_own_process_and_settings(self):
+        settings = "tests.settings_two_queues"
+        with (
+            partisan("--async", DJANGO_SETTINGS_MODULE=settings) as default,
+            partisan(
+                "--async", "--queue_name", "elsewhere", DJANGO_SETTINGS_MODULE=settings
+            ) as elsewhere,
+        ):
+            Write("here").delay()
+            WriteElsewhere("there").delay()
+            wait_until(ended)
+
+            assert "queue 'default', 2 workers" in default.output
+            assert "queue 'elsewhere', 1 worker," in elsewhere.output
+            assert len(elsewhere.workers()) == 1
+            pids = {psutil.Process(p.pid).pid for p in default.workers()}
+            assert Task.objects.get(queue_name="elsewhere").worker_ids[0].split("/")[1] not in pids

@@ -1,0 +1,134 @@
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+
+from partisan_async.settings import queue_settings
+
+
+def test_the_built_in_values(settings):
+    del settings.WORKERS_COUNT
+
+    resolved = queue_settings("anything")
+
+    assert resolved.MIN_QUEUE_SIZE == 2
+    assert resolved.MAX_QUEUE_SIZE == 10
+    assert resolved.WORKERS_COUNT >= 1
+    assert resolved.DEFAULT_POSTPONES_COUNT == 15
+    assert resolved.TASKS_PER_WORKER_INSTANCE is None
+    assert resolved.DELETE_TASKS_ON_COMPLETE is False
+
+
+def test_a_key_is_looked_up_in_four_places(settings):
+    """The queue's own dict, the default queue's, the flat setting, the built-in."""
+    settings.PARTISAN_CONFIG = {"default": {"MAX_QUEUE_SIZE": 30}, "q": {"MIN_QUEUE_SIZE": 3}}
+    settings.SLEEP_DELAY_SECONDS = 4
+
+    resolved = queue_settings("q")
+
+    assert resolved.MIN_QUEUE_SIZE == 3
+    assert resolved.MAX_QUEUE_SIZE == 30
+    assert resolved.SLEEP_DELAY_SECONDS == 4
+    assert resolved.CHECKS_BEFORE_CLEANUP == 50
+
+
+def test_a_queue_without_settings_takes_the_default_queues(settings):
+    settings.PARTISAN_CONFIG = {"default": {"WORKERS_COUNT": 7}}
+
+    assert queue_settings("unheard of").WORKERS_COUNT == 7
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("DEFAULT_POSTPONES_COUNT", None),
+        ("DEFAULT_POSTPONES_COUNT", 0),
+        ("DEFAULT_POSTPONE_DELAY_SECONDS", 0),
+        ("MIN_QUEUE_SIZE", 0),
+        ("SHUTDOWN_GRACE_SECONDS", None),
+    ],
+)
+def test_none_and_zero_of_the_queue_win_over_the_flat_setting(settings, key, value):
+    """The ancestor's `x or default` swallowed both."""
+    setattr(settings, key, 1)
+    settings.PARTISAN_CONFIG = {"q": {key: value}}
+
+    assert getattr(queue_settings("q"), key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MIN_QUEUE_SIZE", -1),
+        ("MAX_QUEUE_SIZE", 0),
+        ("CHECKS_BEFORE_CLEANUP", 0),
+        ("WORKERS_COUNT", 0),
+        ("WORKERS_COUNT", "2"),
+        ("WORKERS_COUNT", True),
+        ("SLEEP_DELAY_SECONDS", 0),
+        ("SLEEP_DELAY_SECONDS", float("inf")),
+        ("TASKS_PER_WORKER_INSTANCE", 0),
+        ("DELETE_TASKS_ON_COMPLETE", 1),
+        ("DEFAULT_POSTPONE_DELAY_SECONDS", -1),
+        ("DEFAULT_POSTPONES_COUNT", -1),
+        ("ASYNC_CONCURRENCY", 0),
+        ("SHUTDOWN_GRACE_SECONDS", -1),
+    ],
+)
+def test_a_wrong_value_is_a_check_error_that_names_it(settings, key, value):
+    settings.PARTISAN_CONFIG = {"q": {key: value}}
+
+    with pytest.raises(SystemCheckError, match=rf"Queue 'q': {key}={value!r} must be"):
+        call_command("check", "--tag", "partisan_async")
+    with pytest.raises(ImproperlyConfigured, match=key):
+        queue_settings("q")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ([], "must be a dict of queue names"),
+        ({"q": 3}, "the value a dict"),
+        ({"q": {"WORKER_COUNT": 3}}, "unknown key 'WORKER_COUNT'"),
+        ({"q": {"MIN_QUEUE_SIZE": 11}}, "MIN_QUEUE_SIZE=11 must not be above"),
+    ],
+)
+def test_a_wrong_config_is_a_check_error(settings, config, words):
+    settings.PARTISAN_CONFIG = config
+
+    with pytest.raises(SystemCheckError, match=words) as error:
+        call_command("check", "--tag", "partisan_async")
+
+    assert "partisan_async.E001" in str(error.value)
+
+
+def test_a_database_that_is_not_postgresql_is_a_check_error(monkeypatch):
+    from django.db import connections
+
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+
+    with pytest.raises(SystemCheckError, match="which is sqlite, not PostgreSQL") as error:
+        call_command("check", "--tag", "partisan_async")
+
+    assert "partisan_async.E002" in str(error.value)
+
+
+def test_the_ancestors_queue_attribute_is_a_check_error(monkeypatch):
+    """QUEUE had no effect there either: delay() never stored it."""
+    from tests.testapp.partisan_tasks import Nothing
+
+    monkeypatch.setattr(Nothing, "QUEUE", "mail", raising=False)
+
+    with pytest.raises(SystemCheckError, match="QUEUE_NAME = 'mail'") as error:
+        call_command("check", "--tag", "partisan_async")
+
+    assert "partisan_async.E003" in str(error.value)
+
+
+def test_a_priority_that_is_no_number_is_a_check_error(monkeypatch):
+    from tests.testapp.partisan_tasks import Nothing
+
+    monkeypatch.setattr(Nothing, "PRIORITY", "high")
+
+    with pytest.raises(SystemCheckError, match=r"partisan_async\.E004"):
+        call_command("check", "--tag", "partisan_async")
