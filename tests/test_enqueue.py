@@ -30,7 +30,7 @@ def ears(transactional_db):
         def heard():
             # What was sent before comes before the end mark.
             with psycopg.connect(**params, autocommit=True) as other:
-                other.execute('NOTIFY "partisan_async.default", \'end\'')
+                other.execute("NOTIFY \"partisan_async.default\", 'end'")
             notes = []
             for note in listener.notifies(timeout=10):
                 if note.payload == "end":

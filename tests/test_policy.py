@@ -84,9 +84,7 @@ def test_one_postpone_above_the_limit_fails(limit):
 def test_a_death_counts_where_the_task_was_alone():
     """In company nobody can tell who did it; alone, the third time is the last."""
     assert isinstance(decide(Died("x", alone=True), rules(), Counters(lost=0)), Suspected)
-    assert isinstance(
-        decide(Died("x", alone=True), rules(), Counters(lost=MAX_LOST - 1)), Failed
-    )
+    assert isinstance(decide(Died("x", alone=True), rules(), Counters(lost=MAX_LOST - 1)), Failed)
 
 
 def test_an_unknown_processor_ends_in_error_at_last():

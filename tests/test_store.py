@@ -194,9 +194,7 @@ class TestSettle:
             Write(number).delay()
         claims = claim(me)
         decisions = [Finished(), Failed(BOOM), Postponed(timedelta(seconds=5))]
-        batch = [
-            store.Settlement(c, d, (0.1, "w")) for c, d in zip(claims, decisions, strict=True)
-        ]
+        batch = [store.Settlement(c, d, (0.1, "w")) for c, d in zip(claims, decisions, strict=True)]
 
         with django_assert_num_queries(1):
             rows = execute(store.settle(me, batch))

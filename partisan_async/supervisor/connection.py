@@ -52,6 +52,8 @@ class Connection:
         self._patience = patience.total_seconds()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._opening = asyncio.Lock()
+        self._calls = 0
+        self._worn = False
 
     async def execute(self, statement: Statement) -> list[Any]:
         """Return the rows of the statement.
@@ -60,13 +62,20 @@ class Connection:
             whether the statement took effect is then unknown. The next call connects anew.
         """
         connection: psycopg.AsyncConnection[Any] | None = None
+        self._calls += 1
         try:
             connection = await self._bounded(self._open())
             rows: list[Any] = await self._bounded(self._fetch(connection, statement), connection)
         except TRANSIENT:
             await self._drop(connection)
             raise
+        finally:
+            self._calls -= 1
         return rows
+
+    def renew(self) -> None:
+        """Have a new connection opened for the next call that is alone."""
+        self._worn = True
 
     async def close(self) -> None:
         """Close it; the next call would open it again."""
@@ -74,6 +83,9 @@ class Connection:
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         async with self._opening:
+            if self._worn and self._calls == 1:
+                self._worn = False
+                await self._drop(self._connection)
             if self._connection is None or self._connection.closed:
                 self._connection = await connect(self._alias, self._purpose)
             return self._connection

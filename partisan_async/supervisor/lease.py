@@ -176,8 +176,8 @@ def _is_gone(process: dict[str, Any], mine: dict[str, Any]) -> bool:
         return True
     except OSError:
         return False
-    started = _start_time(process["pid"])
-    return started is not None and started != process.get("started")
+    started, recorded = _start_time(process["pid"]), process.get("started")
+    return None not in (started, recorded) and started != recorded
 
 
 def _start_time(pid: int) -> int | None:

@@ -10,13 +10,21 @@ replaced for its age, the old one too.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from partisan_async.store import Claim
 from partisan_async.supervisor import worker
-from partisan_async.supervisor.process import Listener, WorkerProcess
+from partisan_async.supervisor.process import (
+    Listener,
+    WorkerProcess,
+    WorkerStartError,
+    WorkerVanishedError,
+)
+
+logger = logging.getLogger("partisan_async")
 
 OVERDUE_SECONDS = 0.05
 """A task that runs for longer gives back those of its batch that wait behind it."""
@@ -151,6 +159,7 @@ class Slot:
         self._setup = setup
         self._listener = listener
         self.process = WorkerProcess(limit, setup, listener)
+        self._starting = self.process
         self._retired: WorkerProcess | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
@@ -179,55 +188,69 @@ class Slot:
 
     async def open(self) -> None:
         """Start the process."""
-        await self.process.start()
+        self.process = await self._start_one()
         self._listener.on_capacity()
 
     async def keep(self) -> None:
         """Replace the process whenever it dies or is spent, until ``close()``."""
-        pause = 0.1
+        pauses = _growing_pauses()
         while True:
             process = self.process
             await process.over.wait()
+            if process.died and not self._closed.is_set():
+                await process.bury()
+                if process.ran_tasks:
+                    pauses = _growing_pauses()
+                else:
+                    # Nothing that it ran explains its death: its successor may die at once too.
+                    await self._pause(next(pauses))
             if self._closed.is_set():
                 return
-            if not process.died:
-                await self._succeed(process)
-                continue
-            await process.bury()
-            # One that dies young may do so at once again.
-            pause = min(2 * pause, 5.0) if process.age_seconds < 5 else 0.1
-            if pause > 0.1:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._closed.wait()
+            try:
+                if process.died:
+                    await self.open()
+                else:
+                    await self._succeed(process)
+            except WorkerStartError:
+                if not self._closed.is_set():
+                    raise
             if self._closed.is_set():
-                return
-            self.process = WorkerProcess(self._limit, self._setup, self._listener)
-            await self.open()
-            if self._closed.is_set():
-                await self.process.close()
+                await self.close()
 
     async def close(self) -> None:
         """End the process, by SIGKILL if it still runs a task."""
         self._closed.set()
-        await asyncio.gather(*(process.close() for process in self.processes))
+        await asyncio.gather(*(process.close() for process in {*self.processes, self._starting}))
         self.process.over.set()
 
     async def _succeed(self, process: WorkerProcess) -> None:
         # At most one old generation: a successor that is spent too has to wait for it.
         if self._retiring is not None:
             await self._retiring
-        successor = WorkerProcess(self._limit, self._setup, self._listener)
-        try:
-            await successor.start()
-        except BaseException:
-            await successor.close()
-            raise
+        successor = await self._start_one()
         self.process, self._retired = successor, process
         self._retiring = asyncio.create_task(self._retire(process))
         self._listener.on_capacity()
-        if self._closed.is_set():
-            await self.close()
+
+    async def _start_one(self) -> WorkerProcess:
+        for pause in _growing_pauses():
+            process = WorkerProcess(self._limit, self._setup, self._listener)
+            self._starting = process
+            try:
+                await process.start()
+            except WorkerVanishedError as error:
+                if pause > 1 or self._closed.is_set():
+                    raise
+                logger.warning("%s Trying again.", error)
+                await self._pause(pause)
+            else:
+                return process
+        raise AssertionError("the pauses never end")
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
 
     async def _retire(self, process: WorkerProcess) -> None:
         await process.empty.wait()
@@ -236,3 +259,11 @@ class Slot:
         else:
             await process.close()
         self._retired = None
+
+
+def _growing_pauses() -> Iterator[float]:
+    """Yield 0.1 s, 0.2 s, and so on up to 5 s."""
+    pause = 0.1
+    while True:
+        yield pause
+        pause = min(2 * pause, 5.0)

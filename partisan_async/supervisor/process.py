@@ -37,7 +37,11 @@ HELLO_SECONDS = 60
 
 
 class WorkerStartError(RuntimeError):
-    """A worker process could not be started; the message is its own."""
+    """A worker process could not be started; the message says why."""
+
+
+class WorkerVanishedError(WorkerStartError):
+    """A worker process ended while it started, and did not say why: the next one may do better."""
 
 
 class Listener(Protocol):
@@ -93,14 +97,14 @@ class WorkerProcess(asyncio.Protocol):
         self._child: BaseProcess | None = None
         self._ready = False
         self._killed = False
-        self._started_at = 0.0
 
     # Life
 
     async def start(self) -> None:
         """Start the process and wait for its hello.
 
-        :raises WorkerStartError: it ended before, or says that it could not start.
+        :raises WorkerStartError: it says that it could not start.
+        :raises WorkerVanishedError: it ended before it said anything.
         """
         self._loop = asyncio.get_running_loop()
         self._hello = self._loop.create_future()
@@ -118,8 +122,9 @@ class WorkerProcess(asyncio.Protocol):
                 _, self._child = await starting
             raise
         except (EOFError, OSError, BrokenExecutor) as error:
-            raise WorkerStartError(
-                "A worker process could not be started; what it or the forkserver printed says why."
+            raise WorkerVanishedError(
+                "A worker process ended before it was up; what it or the forkserver printed says"
+                " why."
             ) from error
         finally:
             theirs.close()
@@ -133,13 +138,15 @@ class WorkerProcess(asyncio.Protocol):
             raise WorkerStartError(
                 f"A worker process did not report within {HELLO_SECONDS} s of its start."
             ) from None
+        if self._link_ended.is_set() and not hello.trouble:
+            await self.close()
+            raise WorkerVanishedError("A worker process ended before it reported.")
         if hello.trouble:
             await self.close()
             raise WorkerStartError(f"A worker process could not start: {hello.trouble}")
         if hello.cold and _context().get_start_method() == "forkserver":
             _warn_once(f"workers start cold, and share no memory: {hello.cold}")
         self._ready = True
-        self._started_at = self._loop.time()
 
     @property
     def accepts(self) -> bool:
@@ -153,9 +160,9 @@ class WorkerProcess(asyncio.Protocol):
         )
 
     @property
-    def age_seconds(self) -> float:
-        """How long ago it said hello."""
-        return self._loop.time() - self._started_at
+    def ran_tasks(self) -> bool:
+        """Whether it was ever sent one."""
+        return self._ticket > 0
 
     @property
     def worker_id(self) -> str:
@@ -331,7 +338,7 @@ class WorkerProcess(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._link_ended.set()
         if self._hello is not None and not self._hello.done():
-            self._hello.set_result(wire.Hello(0, "it ended before it reported", None))
+            self._hello.set_result(wire.Hello(0, None, None))
         self._die()
 
     def _note_start(self, ticket: int) -> None:

@@ -292,9 +292,9 @@ class Supervisor:
             logs.claimed(claims)
             self._admit(claims)
         self._claims_done += 1
-        if not claims and self._claims_done >= self._settings.CHECKS_BEFORE_CLEANUP:
+        if self._claims_done >= self._settings.CHECKS_BEFORE_CLEANUP:
             self._claims_done = 0
-            await self._work.close()
+            self._work.renew()
 
     async def _rescue(self) -> None:
         room = min(self._pool.idle, self._settings.MAX_QUEUE_SIZE - len(self._buffer))

@@ -1,0 +1,253 @@
+"""The ancestor's README, block by block, with only the import root renamed."""
+
+import sys
+import types
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from partisan_async import registry
+from partisan_async.models import Task
+from partisan_async.settings import queue_settings
+from partisan_async.testing import run_pending
+
+pytestmark = pytest.mark.django_db
+
+GENERAL_USAGE = """
+# partisan_tasks.py
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async import registry
+
+
+@registry.register
+class MyProcessor(BaseTaskProcessor):
+    PRIORITY = 5  # Optional, by default 10
+    UNIQUE_FOR_PARAMS = True  # Optional, by default True
+
+    def run(self):
+        do_something(*self.args, **self.kwargs)
+"""
+
+PUT_TO_QUEUE = """
+from partisan_tasks import MyProcessor
+
+
+def do_something_and_postpone_task(*args, **kwargs):
+    MyProcessor(args, kwargs).delay()
+"""
+
+POSTPONE = """
+from partisan_async.exceptions import PostponeTask
+
+def do_something():
+    raise PostponeTask(300)  # 5 minutes
+"""
+
+POSTPONE_CONFIG = """
+from partisan_async.config.processor_configs import PostponeConfig
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async import registry
+from partisan_async.exceptions import PostponeTask
+
+@registry.register
+class MyProcessor(BaseTaskProcessor):
+    POSTPONE_CONFIG = PostponeConfig(
+        max_postpones=5
+    )
+    def run(self):
+        do_something(*self.args, **self.kwargs)
+
+def do_something(*args, **kwargs):
+    raise PostponeTask(300)  # 5 minutes
+"""
+
+ERRORS_CONFIG = """
+from partisan_async.config.processor_configs import ErrorsHandleConfig
+from partisan_async.config import const
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async import registry
+
+@registry.register
+class MyProcessor(BaseTaskProcessor):
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError,], 
+        retries_count=3, retry_pause=3,
+        retry_pause_strategy=const.DELAY_STRATEGY_INCREMENTAL
+    )
+    def run(self):
+        do_something(*self.args, **self.kwargs)
+
+def do_something(*args, **kwargs):
+    pass
+"""  # noqa: W291
+
+QUEUES = """
+PARTISAN_CONFIG = {
+    'default': {  # 'default' - is registered name for default queue, it will be exist anyway
+        # ...
+    },
+    'another_queue': {
+        # ...
+    }
+}
+"""
+
+QUEUE_NAME = """
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async import registry
+
+
+@registry.register
+class MyProcessor(BaseTaskProcessor):
+    QUEUE_NAME = 'another_queue'
+    def run(self):
+        do_something(*self.args, **self.kwargs)
+
+def do_something(*args, **kwargs):
+    pass
+"""
+
+SETTINGS = """
+PARTISAN_CONFIG = {
+    'default': {  # 'default' - is registered name for default queue, it will be exist anyway
+        'MIN_QUEUE_SIZE':10,
+        'MAX_QUEUE_SIZE':20,
+        'CHECKS_BEFORE_CLEANUP':50,
+        'WORKERS_COUNT':5,
+        'SLEEP_DELAY_SECONDS':5,
+        'TASKS_PER_WORKER_INSTANCE': 50,
+        'DELETE_TASKS_ON_COMPLETE':False,
+        'DEFAULT_POSTPONE_DELAY_SECONDS':5,
+        'DEFAULT_POSTPONES_COUNT':None,
+    }
+}
+"""
+
+
+@pytest.fixture
+def readme(monkeypatch):
+    """Return a function that runs a block as the module ``partisan_tasks``, for this test alone."""
+    monkeypatch.setattr(registry, "_processors", {})
+
+    def run(block, **names):
+        module = types.ModuleType("partisan_tasks")
+        module.__dict__.update(names)
+        monkeypatch.setitem(sys.modules, "partisan_tasks", module)
+        exec(compile(block, "README", "exec"), module.__dict__)
+        return module
+
+    return run
+
+
+def test_general_usage(readme):
+    calls = []
+    readme(GENERAL_USAGE, do_something=lambda *args, **kwargs: calls.append((args, kwargs)))
+    view = {}
+    exec(compile(PUT_TO_QUEUE, "README", "exec"), view)
+
+    view["do_something_and_postpone_task"](1, "two", three=3)
+    view["do_something_and_postpone_task"](1, "two", three=3)
+
+    task = Task.objects.get()
+    assert (task.processor_class, task.priority) == ("MyProcessor", 5)
+    assert (task.args, task.kwargs) == ([[1, "two"], {"three": 3}], {})
+    run_pending()
+    assert calls == [(([1, "two"], {"three": 3}), {})]
+
+
+def test_postponing(readme):
+    do_something = readme(POSTPONE).do_something
+    readme(GENERAL_USAGE, do_something=do_something).MyProcessor().delay()
+
+    run_pending()
+
+    task = Task.objects.get()
+    assert task.status == "scheduled"
+    assert 299 < (task.execute_after - task.last_attempted_at).total_seconds() < 301
+
+
+def test_postpone_config(readme, monkeypatch):
+    module = readme(POSTPONE_CONFIG)
+    module.MyProcessor().delay()
+
+    for _ in range(6):
+        run_pending()
+        Task.objects.filter(status="scheduled").update(execute_after="2020-01-01T00:00Z")
+
+    task = Task.objects.get()
+    assert (task.status, task.postpones) == ("error", 5)
+    assert task.errors[0]["exception_class"] == "partisan_async.exceptions.MaxPostponesReached"
+
+
+def test_errors_handling(readme):
+    module = readme(ERRORS_CONFIG)
+
+    def time_out():
+        raise TimeoutError
+
+    module.do_something = time_out
+    module.MyProcessor().delay()
+
+    pauses = []
+    for _ in range(4):
+        run_pending()
+        task = Task.objects.get()
+        if task.status == "scheduled":
+            pauses.append(round((task.execute_after - task.last_attempted_at).total_seconds()))
+        Task.objects.filter(status="scheduled").update(execute_after="2020-01-01T00:00Z")
+
+    assert pauses == [3, 6, 9]
+    assert (task.status, task.tries) == ("error", 4)
+
+
+def test_queues(readme, settings):
+    settings.PARTISAN_CONFIG = readme(QUEUES).PARTISAN_CONFIG
+    readme(QUEUE_NAME).MyProcessor().delay()
+
+    assert Task.objects.get().queue_name == "another_queue"
+    assert run_pending(queue_name="default") == []
+    assert len(run_pending(queue_name="another_queue")) == 1
+    call_command("check")
+
+
+def test_settings(readme, settings):
+    settings.PARTISAN_CONFIG = readme(SETTINGS).PARTISAN_CONFIG
+
+    resolved = queue_settings("default")
+
+    assert resolved.WORKERS_COUNT == 5
+    assert resolved.DEFAULT_POSTPONES_COUNT is None
+    call_command("check")
+
+
+def test_the_flat_settings(settings):
+    for name, value in {
+        "MIN_QUEUE_SIZE": 3,
+        "MAX_QUEUE_SIZE": 4,
+        "CHECKS_BEFORE_CLEANUP": 5,
+        "WORKERS_COUNT": 6,
+        "SLEEP_DELAY_SECONDS": 7,
+        "TASKS_PER_WORKER_INSTANCE": 8,
+        "DELETE_TASKS_ON_COMPLETE": True,
+    }.items():
+        setattr(settings, name, value)
+        assert getattr(queue_settings("any"), name) == value
+
+
+@pytest.mark.parametrize("line", ["", "--queue_name another_queue"])
+def test_the_command_lines(line, monkeypatch):
+    from partisan_async.management.commands import start_partisan
+
+    given = {}
+
+    def stop_here():
+        raise CommandError("far enough")
+
+    monkeypatch.setattr(start_partisan, "_require_migrations", stop_here)
+    monkeypatch.setattr(
+        start_partisan, "_settings", lambda name, options: given.update(queue=name) or None
+    )
+    with pytest.raises(CommandError, match="far enough"):
+        call_command("start_partisan", *line.split())
+
+    assert given["queue"] == (line.split()[1] if line else "default")

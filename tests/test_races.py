@@ -1,0 +1,201 @@
+"""Two connections, and the order in which they meet."""
+
+import threading
+import uuid
+from datetime import timedelta
+
+import psycopg
+import pytest
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
+
+from partisan_async import store
+from partisan_async.models import Task
+from partisan_async.policy import Finished, Postponed
+from tests.testapp.partisan_tasks import Nothing, WriteUnique
+
+pytestmark = pytest.mark.django_db(transaction=True)
+TTL = timedelta(seconds=30)
+
+
+class Other:
+    """A supervisor's connection: plain psycopg, server-side parameters."""
+
+    def __init__(self, queue_name="default"):
+        params = connection.get_connection_params()
+        params.pop("cursor_factory"), params.pop("context")
+        self.connection = psycopg.connect(**params, autocommit=True)
+        self.me = uuid.uuid4()
+        self.execute(
+            store.beat(
+                self.me,
+                hostname="h",
+                process="{}",
+                queue_name=queue_name,
+                ttl=TTL,
+                probe_channel="x",
+                nonce="y",
+            )
+        )
+
+    def execute(self, statement):
+        cursor = self.connection.execute(statement.sql, statement.params)
+        return cursor.fetchall() if cursor.description else []
+
+    def claim(self, limit=10):
+        return store.claims(self.execute(store.claim(self.me, "default", limit, TTL)))
+
+    def settle(self, claim, decision, **options):
+        settlement = store.Settlement(claim, decision, (0.1, "h/1"))
+        return self.execute(store.settle(self.me, [settlement], **options))
+
+
+@pytest.fixture
+def other(transactional_db):
+    other = Other()
+    yield other
+    other.connection.close()
+
+
+@pytest.fixture
+def third(transactional_db):
+    third = Other()
+    yield third
+    third.connection.close()
+
+
+def test_two_who_claim_get_different_rows(other, third):
+    tasks = [Nothing(number).delay() for number in range(6)]
+
+    with other.connection.transaction():
+        first = other.claim(3)
+        second = third.claim(10)
+
+    assert [claim.id for claim in first] == [task.pk for task in tasks[:3]]
+    assert [claim.id for claim in second] == [task.pk for task in tasks[3:]]
+
+
+def test_a_waiting_twin_is_not_claimed_before_the_caller_commits(other):
+    """It would run on the state from before the caller's changes."""
+    twin = WriteUnique(1).delay()
+
+    with transaction.atomic():
+        assert WriteUnique(1).delay() == twin
+        assert other.claim() == []
+    assert [claim.id for claim in other.claim()] == [twin.pk]
+
+
+def test_a_twin_that_is_claimed_meanwhile_does_not_count(other):
+    first = WriteUnique(1).delay()
+    (claimed,) = other.claim()
+
+    second = WriteUnique(1).delay()
+
+    assert second != first
+    assert other.settle(claimed, Finished()) == [(first.pk,)]
+
+
+def test_a_twin_whose_transaction_is_open_is_waited_for(other):
+    """Rolled back, it leaves the place to this call."""
+    opened, done = threading.Event(), []
+
+    def enqueue():
+        opened.wait()
+        done.append(WriteUnique(1).delay())
+        connections.close_all()
+
+    thread = threading.Thread(target=enqueue)
+    thread.start()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        gone = WriteUnique(1).delay()
+        opened.set()
+        _wait_for_a_lock(other)
+        raise ZeroDivisionError
+    thread.join()
+
+    assert done[0].pk != gone.pk
+    assert Task.objects.get() == done[0]
+
+
+def test_a_twin_that_is_enqueued_while_it_goes_back_to_waiting(other):
+    """The unique index lets one of them keep the digest, and neither is lost."""
+    first = WriteUnique(1).delay()
+    (claimed,) = other.claim()
+
+    with transaction.atomic():
+        second = WriteUnique(1).delay()
+        failed = []
+
+        def settle():
+            try:
+                other.settle(claimed, Postponed(timedelta(0)))
+            except psycopg.errors.UniqueViolation as error:
+                failed.append(error)
+                other.settle(claimed, Postponed(timedelta(0)), drop_digests=True)
+
+        thread = threading.Thread(target=settle)
+        thread.start()
+        with Other("watch").connection as watch:
+            _wait_for_a_lock(type("W", (), {"connection": watch}))
+    thread.join()
+
+    assert len(failed) == 1
+    assert {task.pk for task in Task.objects.filter(status="new")} == {first.pk, second.pk}
+
+
+def test_under_repeatable_read_an_unseen_twin_rises():
+    """The caller's snapshot cannot see it; to insert a second one would break the promise."""
+
+    def enqueue():
+        WriteUnique(1).delay()
+        connections.close_all()
+
+    with pytest.raises((OperationalError, IntegrityError), match="serialize"), transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SELECT count(*) FROM partisan_async_task")
+        thread = threading.Thread(target=enqueue)
+        thread.start()
+        thread.join()
+        WriteUnique(1).delay()
+
+    assert Task.objects.count() == 1
+
+
+def test_a_thousand_claims_and_settles_from_four_sides_lose_nothing():
+    """Each row is claimed once, settled once, by the one who claimed it."""
+    Task.objects.bulk_create(
+        Task(
+            queue_name="default",
+            processor_class="Nothing",
+            arguments={"args": [n], "kwargs": {}},
+            priority=n % 3,
+            execute_after="2020-01-01T00:00Z",
+        )
+        for n in range(1000)
+    )
+    settled = []
+
+    def work():
+        other = Other()
+        while claims := other.claim(7):
+            batch = [store.Settlement(claim, Finished(), (0, "w")) for claim in claims]
+            settled.extend(row[0] for row in other.execute(store.settle(other.me, batch)))
+        other.connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+
+    assert len(settled) == len(set(settled)) == 1000
+    assert Task.objects.filter(status="finished", claim_seq=1, tries=1).count() == 1000
+
+
+def _wait_for_a_lock(other):
+    """Return when some session waits for a lock."""
+    import time
+
+    deadline = time.monotonic() + 10
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    while other.connection.execute(sql).fetchone()[0] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

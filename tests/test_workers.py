@@ -1,0 +1,173 @@
+"""Workers that die, and who is blamed for it."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from partisan_async.models import Task
+from partisan_async.testing import live_supervisor
+from tests.conftest import ended, marks, wait_until
+from tests.testapp.models import Mark
+from tests.testapp.partisan_tasks import (
+    AsyncSleep,
+    Die,
+    DieAsync,
+    Nothing,
+    Sleep,
+    Write,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def worker_pid(task):
+    wait_until(lambda: Mark.objects.filter(text=f"start {task.args[1]}").exists())
+    return Mark.objects.get(text=f"start {task.args[1]}").pid
+
+
+class TestTheEndOfTheTask:
+    @pytest.mark.parametrize("how", ["SystemExit", "KeyboardInterrupt", "StopIteration"])
+    def test_an_exit_by_exception_ends_the_task_and_not_the_worker(self, how):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Die(how).delay()
+            after = Write("after").delay()
+            wait_until(ended)
+
+        task.refresh_from_db(), after.refresh_from_db()
+        assert (task.status, task.tries, task.lost) == ("error", 1, 0)
+        assert task.errors[0]["exception_class"] == f"builtins.{how}"
+        assert task.worker_ids == after.worker_ids
+
+
+class TestBlame:
+    @pytest.mark.parametrize(
+        ("how", "words"),
+        [
+            ("SIGKILL", "was killed by SIGKILL"),
+            ("SIGSEGV", "was killed by SIGSEGV"),
+            ("exit", "exited with code 7"),
+        ],
+    )
+    def test_what_kills_its_worker_three_times_alone_ends_in_error(self, how, words):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Die(how).delay()
+            after = Write("after").delay()
+            wait_until(ended)
+
+        task.refresh_from_db(), after.refresh_from_db()
+        assert (task.status, task.lost) == ("error", 3)
+        assert [error["exception_class"] for error in task.errors] == [
+            "partisan_async.exceptions.WorkerLost"
+        ] * 3
+        assert all(words in error["message"] for error in task.errors)
+        assert marks().count("dying") == 3
+        assert (after.status, after.lost, after.suspect) == ("finished", 0, False)
+
+    def test_a_kill_from_outside_costs_one_run(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Sleep(1, "x").delay()
+            os.kill(worker_pid(task), signal.SIGKILL)
+            wait_until(ended)
+
+        task.refresh_from_db()
+        assert (task.status, task.lost, task.tries) == ("finished", 1, 1)
+        assert marks() == ["start x", "start x", "end x"]
+
+    def test_neighbours_on_the_event_loop_are_suspects_and_not_blamed(self):
+        """In company nobody can tell who did it; each runs again, alone."""
+        with live_supervisor(WORKERS_COUNT=1, ASYNC_CONCURRENCY=5):
+            Nothing().delay()
+            wait_until(ended)
+            innocents = [AsyncSleep(0.6, number).delay() for number in range(3)]
+            poison = DieAsync(0.2).delay()
+            wait_until(ended)
+
+        poison.refresh_from_db()
+        assert (poison.status, poison.lost) == ("error", 3)
+        for task in innocents:
+            task.refresh_from_db()
+            assert (task.status, task.lost) == ("finished", 0)
+            assert not task.errors
+
+    def test_suspects_run_with_nothing_beside_them(self):
+        tasks = [AsyncSleep(0.3, number).delay() for number in range(4)]
+        Task.objects.update(suspect=True)
+
+        with live_supervisor(WORKERS_COUNT=2, ASYNC_CONCURRENCY=5):
+            wait_until(ended)
+
+        assert not Task.objects.exclude(status="finished").exists()
+        for pid in set(Mark.objects.values_list("pid", flat=True)):
+            turns = list(Mark.objects.filter(pid=pid).order_by("at").values_list("text", flat=True))
+            assert [turn.split()[0] for turn in turns] == ["start", "end"] * (len(turns) // 2)
+        assert len(tasks) == 4
+
+    def test_a_suspect_that_ends_well_is_none_any_more(self):
+        Write("x").delay()
+        Task.objects.update(suspect=True)
+
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(ended)
+
+        assert not Task.objects.filter(suspect=True).exists()
+
+    def test_those_of_its_batch_that_had_not_started_are_not_even_suspects(self):
+        with live_supervisor(WORKERS_COUNT=1, MAX_QUEUE_SIZE=50) as supervisor:
+            Nothing(0).delay()
+            wait_until(ended)
+            for name in ("Nothing", "Die"):
+                supervisor._pace._averages[name] = 0.0001  # as after thousands of short runs
+            poison = Die("SIGKILL").delay(priority=1)
+            others = [Nothing(number).delay() for number in range(20)]
+            wait_until(ended)
+
+        poison.refresh_from_db()
+        assert (poison.status, poison.lost) == ("error", 3)
+        for task in others:
+            task.refresh_from_db()
+            assert (task.status, task.lost, task.suspect) == ("finished", 0, False)
+            assert task.claim_seq == 1
+
+    def test_the_queue_flows_on_beside_a_poisonous_task(self):
+        with live_supervisor(WORKERS_COUNT=2):
+            poison = [Die("SIGKILL").delay() for _ in range(2)]
+            others = [Write(number).delay() for number in range(30)]
+            wait_until(ended)
+
+        assert all(Task.objects.get(pk=task.pk).status == "error" for task in poison)
+        assert all(Task.objects.get(pk=task.pk).status == "finished" for task in others)
+
+
+class TestSlots:
+    def test_a_killed_worker_is_replaced(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            first = Sleep(0, "first").delay()
+            wait_until(lambda: ended(first))
+            os.kill(worker_pid(first), signal.SIGKILL)
+            second = Sleep(0, "second").delay()
+            wait_until(ended)
+
+        second.refresh_from_db()
+        assert second.status == "finished"
+        assert worker_pid(first) != worker_pid(second)
+
+    def test_thirty_deaths_leave_nothing_behind(self):
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        with live_supervisor(WORKERS_COUNT=2):
+            Nothing(-1).delay()
+            wait_until(ended)
+            before = descriptors()
+            for number in range(10):
+                Die("SIGKILL").delay()
+                Nothing(number).delay()
+            wait_until(ended, seconds=60)
+            deadline = time.monotonic() + 10
+            while descriptors() > before + 4 and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+            assert descriptors() <= before + 4
+        assert Task.objects.filter(status="error", lost=3).count() == 10

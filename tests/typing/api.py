@@ -1,0 +1,47 @@
+"""What mypy tells users of the public names; checked by ``nox -s types``, never run."""
+
+from __future__ import annotations
+
+import datetime
+from typing import assert_type
+
+from partisan_async import registry
+from partisan_async.config import const
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.exceptions import PostponeTask
+from partisan_async.models import Task
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.testing import Ran, run_pending
+
+
+@registry.register
+class Sync(BaseTaskProcessor):
+    PRIORITY = 5
+    UNIQUE_FOR_PARAMS = False
+    QUEUE_NAME = "mail"
+    POSTPONE_CONFIG = PostponeConfig(max_postpones=5)
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError, ConnectionError],
+        retries_count=3,
+        retry_pause=0.5,
+        retry_pause_strategy=const.DELAY_STRATEGY_INCREMENTAL,
+    )
+
+    def run(self) -> int:
+        if self.task_obj is not None:
+            raise PostponeTask(1.5)
+        return 1
+
+
+@registry.register
+class Async(BaseTaskProcessor):
+    async def run(self) -> None: ...
+
+
+assert_type(Sync(1, a=2), Sync)
+assert_type(Sync(1).delay(priority=3, execute_after=datetime.datetime.now(datetime.UTC)), Task)
+assert_type(run_pending(), list[Ran])
+
+
+async def view() -> None:
+    assert_type(await Async(1).adelay(), Task)
