@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +22,13 @@ def _newest_python() -> str:
     """Return the newest Python that can be found here."""
     running = f"3.{sys.version_info.minor}"
     newer = [f"3.{minor}" for minor in range(14, sys.version_info.minor, -1)]
-    return next((version for version in newer if shutil.which(f"python{version}")), running)
+    return next((version for version in newer if _runs(f"python{version}")), running)
+
+
+def _runs(python: str) -> bool:
+    # A version manager may have a command of this name that only says what it lacks.
+    found = shutil.which(python)
+    return bool(found) and subprocess.run([found, "-V"], capture_output=True).returncode == 0
 
 
 @nox.session

@@ -37,7 +37,7 @@ class Partisan:
     """A running ``start_partisan``: its lines, its processes, its end."""
 
     def __init__(self, *options: str, cwd: Path = ROOT, **env: str) -> None:
-        self._output = tempfile.TemporaryFile("w+")
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  end() closes it
         self.process = subprocess.Popen(
             [sys.executable, "-m", "django", "start_partisan", *options],
             stdout=self._output,

@@ -215,10 +215,9 @@ class TestWake:
         assert ears() == ["default"]
 
     def test_a_call_rolled_back_to_a_savepoint_leaves_no_row_and_no_wake(self, ears):
-        with transaction.atomic():
-            with pytest.raises(ZeroDivisionError), transaction.atomic():
-                Write().delay()
-                raise ZeroDivisionError
+        with transaction.atomic(), pytest.raises(ZeroDivisionError), transaction.atomic():
+            Write().delay()
+            raise ZeroDivisionError
 
         assert not Task.objects.exists()
         assert ears() == []
@@ -335,8 +334,7 @@ class TestConcurrently:
 
         def call():
             barrier.wait()
-            for number in range(25):
-                tasks.append(WriteUnique(number).delay())
+            tasks.extend([WriteUnique(number).delay() for number in range(25)])
             connections.close_all()
 
         threads = [threading.Thread(target=call) for _ in range(4)]

@@ -1,5 +1,6 @@
 """The rules as a table: outcome and counters in, decision out."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -62,7 +63,7 @@ def seconds(number):
         (PostponeAsked(None), rules(), Counters(), Postponed(seconds(5))),
         (PostponeAsked(0), rules(), Counters(), Postponed(seconds(0))),
         (PostponeAsked(300), rules(), Counters(postpones=14), Postponed(seconds(300))),
-        (PostponeAsked(1), rules(max_postpones=None), Counters(postpones=999), Postponed(seconds(1))),
+        (PostponeAsked(1), rules(None, None), Counters(postpones=999), Postponed(seconds(1))),
         (Died("x", alone=False), rules(), Counters(lost=2), Suspected(None)),
         (Unrecognised("X"), rules(), Counters(unrecognised=14), Deferred(seconds(60))),
     ],
@@ -114,11 +115,8 @@ def test_every_loop_ends(counters, outcome):
     """Whatever the counters, only finitely many runs are left before the task ends."""
     left = 0
     while not isinstance(decision := decide(outcome, rules(INCREMENTAL), counters), Failed):
-        counters = {
-            Retried: Counters(counters.tries + 1, counters.postpones, counters.lost, counters.unrecognised),
-            Postponed: Counters(counters.tries, counters.postpones + 1, counters.lost, counters.unrecognised),
-            Suspected: Counters(counters.tries, counters.postpones, counters.lost + 1, counters.unrecognised),
-            Deferred: Counters(counters.tries, counters.postpones, counters.lost, counters.unrecognised + 1),
-        }[type(decision)]  # fmt: skip
+        counter = {Retried: "tries", Postponed: "postpones", Suspected: "lost"}
+        name = counter.get(type(decision), "unrecognised")
+        counters = replace(counters, **{name: getattr(counters, name) + 1})
         left += 1
         assert left <= MAX_UNRECOGNISED

@@ -1,5 +1,6 @@
 """``start_partisan`` as a process: its options, its signals, its ends."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -68,8 +69,18 @@ class TestOptions:
 
         parser = Command().create_parser("manage.py", "start_partisan")
         given = parser.parse_args(
-            "--min_queue_size 3 --max_queue_size 30 --checks_before_cleanup 300"
-            " --workers_count 4 --sleep_delay_seconds 0.5".split()
+            [
+                "--min_queue_size",
+                "3",
+                "--max_queue_size",
+                "30",
+                "--checks_before_cleanup",
+                "300",
+                "--workers_count",
+                "4",
+                "--sleep_delay_seconds",
+                "0.5",
+            ]
         )
 
         settings = _settings("default", vars(given))
@@ -196,10 +207,8 @@ class TestWorkersStart:
 def _sockets(pid):
     links = []
     for number in os.listdir(f"/proc/{pid}/fd"):
-        try:
+        with contextlib.suppress(OSError):
             links.append(os.readlink(f"/proc/{pid}/fd/{number}"))
-        except OSError:
-            pass
     return {link for link in links if link.startswith("socket:")}
 
 

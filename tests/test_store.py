@@ -482,7 +482,7 @@ class TestPlans:
 
             for statement in (
                 store.settle(me, batch),
-                store.delete_finished(me, [c for c in claims[10:20]]),
+                store.delete_finished(me, claims[10:20]),
             ):
                 plan = self.plan(statement)
                 nodes = json.dumps(plan)

@@ -1,0 +1,29 @@
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_the_models_need_no_further_migration():
+    """On every Django that is supported: they write the same state down differently."""
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+def test_they_can_be_taken_back():
+    call_command("migrate", "partisan_async", "zero", verbosity=0)
+    try:
+        assert not [
+            name for name in connection.introspection.table_names() if "partisan_async" in name
+        ]
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
+
+
+def test_the_table_is_vacuumed_by_its_number_of_dead_rows():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = 'partisan_async_task'")
+        (options,) = cursor.fetchone()
+
+    assert "autovacuum_vacuum_scale_factor=0" in options
+    assert "autovacuum_vacuum_threshold=1000" in options
