@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from partisan_async.policy import (
+    MAX_UNRECOGNISED,
     Decision,
     Deferred,
     Failed,
@@ -46,8 +47,7 @@ def started(queue_name: str, workers: int, database: str, woken: str) -> None:
 
 def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
     if logger.isEnabledFor(logging.INFO):
-        tasks = ", ".join(f"{claim.id} {claim.processor_class}" for claim in claims)
-        logger.info("%s %d: %s", how, len(claims), tasks)
+        logger.info("%s %d%s", how, len(claims), _listed(claims))
 
 
 def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
@@ -86,10 +86,22 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 task,
                 name,
                 pause.total_seconds(),
-                _left(claim),
+                MAX_UNRECOGNISED - claim.unrecognised - 1,
             )
         case GivenBack():
             logger.info("given back %s %s", task, name)
+
+
+def stopping(running: Sequence[Claim]) -> None:
+    logger.info("stopping: waiting for %d running task(s)%s", len(running), _listed(running))
+
+
+def interrupted(running: Sequence[Claim]) -> None:
+    logger.warning("stopping: not done in time, given back%s", _listed(running))
+
+
+def disowned(running: Sequence[Claim]) -> None:
+    logger.warning("killed, being another's by now%s", _listed(running))
 
 
 def fenced(claim: Claim) -> None:
@@ -101,7 +113,7 @@ def fenced(claim: Claim) -> None:
     )
 
 
-def _left(claim: Claim) -> int:
-    from partisan_async.policy import MAX_UNRECOGNISED
-
-    return MAX_UNRECOGNISED - claim.unrecognised - 1
+def _listed(claims: Sequence[Claim]) -> str:
+    if not claims:
+        return ""
+    return ": " + ", ".join(f"{claim.id} {claim.processor_class}" for claim in claims)

@@ -231,6 +231,12 @@ FROM orphaned WHERE t.id = orphaned.id
 RETURNING {_COLUMNS}
 """  # noqa: S608
 
+# Within a day, and so finite: a difference to 'infinity' is an error before PostgreSQL 17.
+_DUE_SECONDS = """
+extract(epoch FROM LEAST(GREATEST(execute_after, statement_timestamp() - interval '1 day'),
+    statement_timestamp() + interval '1 day') - statement_timestamp())::float8
+"""
+
 _HELD = f"""
 SELECT {_COLUMNS} FROM partisan_async_task t WHERE status = 'in_process' AND claimed_by = %(me)s
 """  # noqa: S608
@@ -244,7 +250,7 @@ WITH due AS MATERIALIZED (
 promoted AS (
     UPDATE partisan_async_task t SET status = 'new' FROM due WHERE t.id = due.id RETURNING 1)
 SELECT (SELECT count(*) FROM promoted),
-    (SELECT extract(epoch FROM execute_after - statement_timestamp())::float8
+    (SELECT {_DUE_SECONDS}
      FROM partisan_async_task
      WHERE status = 'scheduled' AND queue_name = %(queue_name)s
          AND execute_after > statement_timestamp()
@@ -288,6 +294,15 @@ def held(me: UUID) -> Statement:
 # and the plan would then read every row I hold, dead ones too. The check constraint ties the two.
 _FENCE = "t.id = d.id AND t.claim_seq = d.claim_seq AND t.claimed_by = %(me)s"
 
+
+def _kept(column: str) -> str:
+    # A row that was changed by hand must not keep its batch from being settled.
+    return (
+        f"CASE WHEN jsonb_typeof({column}) <> 'array' THEN '[]'::jsonb"
+        f" WHEN jsonb_array_length({column}) < {KEPT_PER_ROW} THEN {column} ELSE {column} - 0 END"
+    )
+
+
 _SETTLE = f"""
 UPDATE partisan_async_task t
 SET status = d.status,
@@ -295,11 +310,11 @@ SET status = d.status,
     claimed_at = NULL,
     execute_after = CASE WHEN d.pause IS NULL THEN t.execute_after
         ELSE statement_timestamp() + make_interval(secs => d.pause) END,
-    tries = t.tries + d.tries,
-    postpones = t.postpones + d.postpones,
-    lost = t.lost + d.lost,
+    tries = LEAST(t.tries::bigint + d.tries, 2147483647),
+    postpones = LEAST(t.postpones::bigint + d.postpones, 2147483647),
+    lost = LEAST(t.lost::bigint + d.lost, 2147483647),
     suspect = d.suspect,
-    unrecognised = t.unrecognised + d.unrecognised,
+    unrecognised = LEAST(t.unrecognised::bigint + d.unrecognised, 2147483647),
     started_at = CASE WHEN d.ran_seconds IS NULL THEN t.started_at
         ELSE COALESCE(t.started_at, statement_timestamp() - make_interval(secs => d.ran_seconds))
         END,
@@ -307,14 +322,10 @@ SET status = d.status,
         ELSE statement_timestamp() - make_interval(secs => d.ran_seconds) END,
     finished_at = CASE WHEN d.status IN ('finished', 'error') THEN statement_timestamp() END,
     worker_ids = CASE WHEN d.worker IS NULL THEN t.worker_ids
-        WHEN jsonb_array_length(t.worker_ids) < {KEPT_PER_ROW} THEN t.worker_ids ||
-        to_jsonb(d.worker) ELSE (t.worker_ids - 0) || to_jsonb(d.worker) END,
+        ELSE {_kept("t.worker_ids")} || to_jsonb(d.worker) END,
     errors = CASE WHEN d.failure IS NULL THEN t.errors
-        ELSE (CASE WHEN jsonb_array_length(t.errors) < {KEPT_PER_ROW} THEN t.errors
-              ELSE t.errors - 0 END)
-            || (d.failure::jsonb
-                || jsonb_build_object('try', t.tries + 1, 'at', statement_timestamp()))
-        END,
+        ELSE {_kept("t.errors")} || (d.failure::jsonb || jsonb_build_object(
+            'try', t.tries::bigint + 1, 'at', statement_timestamp())) END,
     digest = CASE WHEN %(drop_digests)s AND d.status IN ('new', 'scheduled') THEN NULL
         ELSE t.digest END
 FROM unnest(%(id)s::bigint[], %(claim_seq)s::int[], %(status)s::text[], %(pause)s::float8[],
@@ -406,7 +417,7 @@ def _json(failure: Failure) -> str:
 
 # One statement, so that an idle supervisor costs one round trip per beat: it beats, and sees what a
 # lost NOTIFY would have told, who of its host or of anywhere might be dead, and what is due when.
-_BEAT = """
+_BEAT = f"""
 WITH beat AS (
     INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name, last_seen_at)
     VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp())
@@ -414,7 +425,7 @@ WITH beat AS (
 SELECT
     EXISTS (SELECT 1 FROM partisan_async_task
             WHERE status = 'new' AND queue_name = %(queue_name)s),
-    (SELECT extract(epoch FROM execute_after - statement_timestamp())::float8
+    (SELECT {_DUE_SECONDS}
      FROM partisan_async_task
      WHERE status = 'scheduled' AND queue_name = %(queue_name)s
      ORDER BY execute_after LIMIT 1),
@@ -426,11 +437,11 @@ SELECT
     (SELECT jsonb_agg(jsonb_build_array(
             id, hostname, process, last_seen_at < statement_timestamp() - %(ttl)s))::text
      FROM partisan_async_supervisor
-     WHERE id <> %(me)s
+     WHERE id <> %(me)s AND queue_name = %(queue_name)s
          AND (hostname = %(hostname)s OR last_seen_at < statement_timestamp() - %(ttl)s)),
     CASE WHEN %(nonce)s::text IS NOT NULL
         THEN pg_notify(%(probe_channel)s, %(nonce)s) IS NOT NULL END
-"""
+"""  # noqa: S608
 
 
 def beat(

@@ -249,7 +249,7 @@ class TestSignals:
             task = Sleep(30, "long").delay()
             wait_until(lambda: marks() == ["start long"])
             supervisor.signal(signal.SIGTERM)
-            supervisor.wait_for("stopping: 1 task")
+            supervisor.wait_for("stopping: waiting for 1")
 
             supervisor.signal(signal.SIGTERM)
 

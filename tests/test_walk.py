@@ -3,10 +3,12 @@
 Most walk in this process; those of the running side have a supervisor with its workers beside them.
 """
 
+import dataclasses
 import time
 from datetime import timedelta
 
 import pytest
+from django.db.models import JSONField, Value
 from django.utils import timezone
 
 from partisan_async.models import Supervisor, Task
@@ -69,8 +71,10 @@ class TestPolicies:
         assert error["try"] == 1
         assert error["at"].startswith("20")
 
-    def test_a_retried_task_waits_and_is_not_finished(self):
+    def test_a_retried_task_waits_and_is_not_finished(self, monkeypatch):
         """The ancestor marked it finished after it had been scheduled anew."""
+        slowly = dataclasses.replace(Retry.RETRY_ON_ERROR_CONFIG, retry_pause=60)
+        monkeypatch.setattr(Retry, "RETRY_ON_ERROR_CONFIG", slowly)
         Retry("a", 1).delay()
 
         run_pending()
@@ -457,8 +461,10 @@ class TestLive:
             for number in range(40):
                 Sleep(0, f"short {number}").delay()
             wait_until(ended)
-            supervisor._pace._averages["Sleep"] = 0.0001  # as after thousands of short runs
-            supervisor._pace._averages["Nothing"] = 0.0001
+            supervisor._dispatcher._pace._averages["Sleep"] = (
+                0.0001  # as after thousands of short runs
+            )
+            supervisor._dispatcher._pace._averages["Nothing"] = 0.0001
             slow = Sleep(3, "slow").delay()
             others = [Nothing(number).delay() for number in range(60)]
             wait_until(lambda: ended(*others))
@@ -488,6 +494,56 @@ class TestLive:
         ]
         assert len(per_worker) == 4
         assert min(per_worker) >= 35
+
+    def test_a_processor_of_the_next_release_harms_no_other(self):
+        strange = Write("strange").delay()
+        Task.objects.update(processor_class="OfNextRelease")
+
+        with live_supervisor():
+            known = [Write(number).delay() for number in range(5)]
+            wait_until(lambda: ended(*known))
+            wait_until(lambda: Task.objects.get(pk=strange.pk).status == "scheduled")
+
+        strange.refresh_from_db()
+        assert (strange.unrecognised, strange.tries) == (1, 0)
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"errors": {"not": "a list"}, "worker_ids": "nor this"},
+            {"tries": 2**31 - 1, "postpones": 2**31 - 1, "lost": 2**31 - 1},
+            {"tries": -5, "lost": -5},
+            {"arguments": None},
+            {"arguments": {"args": [], "kwargs": {"text": "x", "": 1}}},
+        ],
+    )
+    def test_a_row_that_was_broken_by_hand_harms_no_other(self, damage):
+        broken = Fail("ValueError", "as it should").delay()
+        damage = {
+            name: Value(value, JSONField()) if isinstance(value, (str, dict, type(None))) else value
+            for name, value in damage.items()
+        }
+        Task.objects.update(**damage)
+
+        with live_supervisor():
+            others = [Write(number).delay() for number in range(5)]
+            wait_until(ended)
+
+        broken.refresh_from_db()
+        assert broken.status == "error"
+        assert all(Task.objects.get(pk=task.pk).status == "finished" for task in others)
+
+    @pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC"])
+    def test_a_time_out_of_this_world_harms_no_other(self, moment):
+        from django.db import connection
+
+        Write("timeless").delay(execute_after=timezone.now() + timedelta(hours=1))
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE partisan_async_task SET execute_after = %s", [moment])
+
+        with live_supervisor():
+            task = Write("x").delay(execute_after=timezone.now() + timedelta(seconds=0.2))
+            wait_until(lambda: Task.objects.filter(pk=task.pk, status="finished").exists())
 
     def test_queues_have_their_own_supervisors(self):
         with live_supervisor("elsewhere"):

@@ -104,6 +104,18 @@ class TestBlame:
             assert [turn.split()[0] for turn in turns] == ["start", "end"] * (len(turns) // 2)
         assert len(tasks) == 4
 
+    def test_a_suspect_gets_its_worker_however_busy_the_event_loops_are(self):
+        """With tasks that come and go side by side, no worker would ever be empty."""
+        suspect = AsyncSleep(0.1, "suspect").delay(priority=50)
+        Task.objects.update(suspect=True)
+        others = [AsyncSleep(0.2 + n / 100, n).delay() for n in range(60)]
+
+        with live_supervisor(WORKERS_COUNT=1, ASYNC_CONCURRENCY=3, MAX_QUEUE_SIZE=100):
+            Task.objects.filter(pk=suspect.pk).update(priority=1)
+            wait_until(lambda: ended(suspect), seconds=10)
+
+        assert not ended(*others)
+
     def test_a_suspect_that_ends_well_is_none_any_more(self):
         Write("x").delay()
         Task.objects.update(suspect=True)
@@ -118,7 +130,9 @@ class TestBlame:
             Nothing(0).delay()
             wait_until(ended)
             for name in ("Nothing", "Die"):
-                supervisor._pace._averages[name] = 0.0001  # as after thousands of short runs
+                supervisor._dispatcher._pace._averages[name] = (
+                    0.0001  # as after thousands of short runs
+                )
             poison = Die("SIGKILL").delay(priority=1)
             others = [Nothing(number).delay() for number in range(20)]
             wait_until(ended)

@@ -122,13 +122,17 @@ class Lease:
 
     async def keep(self) -> None:
         """Beat for ever; a database that is away is waited for."""
+        failures = 0
         while True:
             self._hurry.clear()
             began = time.monotonic()
             try:
                 await self.beat()
+                failures = 0
             except TRANSIENT as error:
-                logger.warning("beat failed: %s", explain(error))
+                failures += 1
+                if failures == 1:
+                    logger.warning("beat failed, trying again: %s", explain(error))
             if not self.held and not self._lapsed:
                 self._lapsed = True
                 logger.warning(
@@ -136,7 +140,8 @@ class Lease:
                     " and what is running may be run elsewhere too",
                     self.ttl.total_seconds(),
                 )
-            pause = max(0.1, self._every - (time.monotonic() - began))
+            every = min(0.1 * 2**failures, self._every) if failures else self._every
+            pause = max(0.1, every - (time.monotonic() - began))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), pause)
 

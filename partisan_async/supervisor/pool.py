@@ -46,6 +46,7 @@ class Pool:
         self._listener = listener
         limit = math.inf if tasks_per_process is None else tasks_per_process
         self._slots = [Slot(number, limit, setup, listener) for number in range(1, size + 1)]
+        self._reserved: Slot | None = None
         self._balancing: asyncio.TimerHandle | None = None
         self._kept = asyncio.Event()
         self._kept.set()
@@ -90,10 +91,14 @@ class Pool:
         A suspect is taken alone, by a worker that runs nothing else.
         """
         suspect = claims[0].suspect
+        slot: Slot | None
+        room: float
         if suspect:
-            free = (slot for slot in self._slots if slot.is_empty)
-            slot = next(free, None)
+            slot = next((slot for slot in self._slots if slot.is_empty), None)
             room = 1
+            if slot is None and self._reserved is None:
+                # Where others come and go side by side, no worker would ever be empty.
+                self.reserve(min(self._slots, key=lambda slot: len(slot.process.runs)))
         elif is_async:
             rooms = {slot: slot.async_room(self._concurrency) for slot in self._slots}
             slot = max(self._slots, key=rooms.__getitem__)
@@ -106,11 +111,19 @@ class Pool:
             room = len(claims)
         if slot is None or room < 1:
             return 0
-        taken = claims[: min(room, int(min(slot.process.remaining, len(claims))))]
+        taken = claims[: int(min(room, len(claims), slot.process.remaining))]
         slot.process.dispatch(taken, is_async=is_async, alone=suspect)
         if len(taken) > 1 and not is_async:
             self._balance_later()
         return len(taken)
+
+    def reserve(self, slot: Slot | None) -> None:
+        """Keep a worker from taking tasks, until a suspect has it for itself."""
+        if self._reserved is not None:
+            self._reserved.reserved = False
+        self._reserved = slot
+        if slot is not None:
+            slot.reserved = True
 
     def revoke(self) -> None:
         """Ask all workers for the tasks that they have not started."""
@@ -159,6 +172,7 @@ class Slot:
         self._setup = setup
         self._listener = listener
         self.process = WorkerProcess(limit, setup, listener)
+        self.reserved = False
         self._starting = self.process
         self._retired: WorkerProcess | None = None
         self._retiring: asyncio.Task[None] | None = None
@@ -177,7 +191,7 @@ class Slot:
     @property
     def takes_sync(self) -> bool:
         """Whether its process could start a sync task at once."""
-        return self.process.accepts and not self.process.open_sync
+        return not self.reserved and self.process.accepts and not self.process.open_sync
 
     def async_room(self, concurrency: int) -> int:
         """Return how many more async tasks its process could start at once."""

@@ -32,7 +32,7 @@ class Settler:
         connection: Connection,
         *,
         delete_finished: bool,
-        on_settled: Callable[[Sequence[Settlement]], None],
+        on_settled: Callable[[list[Settlement]], None],
     ) -> None:
         self.all_settled = asyncio.Event()
         self.all_settled.set()

@@ -1,0 +1,220 @@
+"""Decides when to ask the database for what: claims, rescues, promotes, and takes stock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from partisan_async import logs, store
+from partisan_async.settings import QueueSettings
+from partisan_async.store import Settlement
+from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
+from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.lease import Lease, Sight
+
+logger = logging.getLogger("partisan_async")
+
+
+class Claimer:
+    """Claims for ever, until it is stopped. It sleeps while there is nothing to claim.
+
+    :param hears: asked before it sleeps: whether NOTIFY is proven to wake it, or it has to poll.
+    """
+
+    def __init__(
+        self,
+        me: UUID,
+        queue_name: str,
+        settings: QueueSettings,
+        connection: Connection,
+        lease: Lease,
+        dispatcher: Dispatcher,
+        *,
+        hears: Callable[[], bool],
+    ) -> None:
+        self._me = me
+        self._queue_name = queue_name
+        self._settings = settings
+        self._connection = connection
+        self._lease = lease
+        self._dispatcher = dispatcher
+        self._hears = hears
+        self._stopped = False
+        self._wake = asyncio.Event()
+        # What there may be to do. Each is cleared before the statement that looks is sent, so that
+        # news which comes while it is under way is kept for the next turn.
+        self._ready = True
+        self._look_for_due = True
+        self._due_at: float | None = None
+        self._orphans = False
+        self._dead: set[UUID] = set()
+        self._silent: set[UUID] = set()
+        self._doubtful = False
+        self._claims = 0
+
+    def on_notify(self) -> None:
+        """Rows may be ready, or scheduled earlier than any that is known."""
+        self._ready = self._look_for_due = True
+        self._wake.set()
+
+    def on_sight(self, sight: Sight) -> None:
+        """Take what a beat saw into account."""
+        self._ready = self._ready or sight.ready
+        if sight.due_seconds is not None:
+            self._expect(sight.due_seconds)
+        self._orphans = self._orphans or sight.orphans
+        self._dead.update(sight.dead)
+        self._silent.update(sight.silent)
+        self._dispatcher.give_back_overdue()
+        self._wake.set()
+
+    def on_settled(self, batch: Sequence[Settlement]) -> None:
+        """Gone back to waiting, rows may be ready, or due earlier than any that is known."""
+        pauses = [getattr(settlement.decision, "pause", None) for settlement in batch]
+        for pause in pauses:
+            if pause:
+                self._expect(pause.total_seconds())
+                self._wake.set()
+            elif pause is not None:
+                self._ready = True
+                self._wake.set()
+
+    def on_room(self) -> None:
+        """More tasks may fit."""
+        if self._ready or self._orphans or self._dead:
+            self._wake.set()
+
+    def doubt(self) -> None:
+        """Compare the claims that are known here with the database's, before the next claim."""
+        self._doubtful = self._ready = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Have ``keep()`` return after the statement that is under way."""
+        self._stopped = True
+        self._wake.set()
+
+    async def keep(self) -> None:
+        """Claim until ``stop()``."""
+        pause = 0.1
+        while not self._stopped:
+            self._wake.clear()
+            try:
+                again = self._lease.held and await self._take()
+                pause = 0.1
+            except TRANSIENT as error:
+                # A claim whose answer was lost may have taken effect: then the rows are held by a
+                # supervisor that lives and does not know of them.
+                self._doubtful = self._ready = True
+                logger.warning("claim failed: %s", explain(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 5)
+                continue
+            if not again and not self._stopped:
+                await self._sleep()
+
+    async def _take(self) -> bool:
+        """Take what there is to take; return whether to go on at once."""
+        if self._doubtful:
+            await self._take_stock()
+        if self._dead or self._silent or self._orphans:
+            await self._rescue()
+        if self._due_at is not None and time.monotonic() >= self._due_at:
+            await self._promote()
+        if self._ready and (room := self._dispatcher.room()):
+            await self._claim(room)
+        elif self._look_for_due and not self._ready:
+            await self._promote()
+        self._dispatcher.dispatch()
+        if self._ready:
+            return self._dispatcher.room() > 0
+        return self._look_for_due
+
+    async def _take_stock(self) -> None:
+        """Find the claims that only the database knows, and those that only I still believe in."""
+        self._doubtful = False
+        try:
+            before = self._known()
+            held = store.claims(await self._connection.execute(store.held(self._me)))
+        except TRANSIENT:
+            self._doubtful = True
+            raise
+        known = self._known()
+        if found := [claim for claim in held if _key(claim) not in known | before]:
+            logs.claimed(found, "found")
+            self._dispatcher.admit(found, first=True)
+        # What became mine, or was settled, while the question was under way is neither.
+        self._dispatcher.disown((known & before) - {_key(claim) for claim in held})
+
+    async def _rescue(self) -> None:
+        by_clock = self._orphans and self._lease.steady
+        dead = list(self._dead)
+        if dead or by_clock:
+            room = self._dispatcher.room_for_rescued()
+            if room < 1:
+                return
+            statement = store.rescue(
+                self._me, self._queue_name, room, self._lease.ttl, dead=dead, by_clock=by_clock
+            )
+            claims = store.claims(await self._connection.execute(statement))
+            if claims:
+                logs.claimed(claims, "rescued")
+                self._dispatcher.admit(claims, first=True)
+            if len(claims) == room:
+                return
+            self._orphans = False
+        gone = self._dead | self._silent
+        self._dead, self._silent = set(), set()
+        if gone:
+            await self._connection.execute(store.forget(list(gone)))
+
+    async def _promote(self) -> None:
+        self._look_for_due = False
+        statement = store.promote(self._queue_name)
+        ((promoted, next_seconds),) = await self._connection.execute(statement)
+        if promoted:
+            self._ready = True
+        if promoted == store.PROMOTED_AT_ONCE:
+            next_seconds = 0.0
+        self._due_at = None if next_seconds is None else time.monotonic() + next_seconds
+
+    async def _claim(self, room: int) -> None:
+        self._ready = False
+        statement = store.claim(self._me, self._queue_name, room, self._lease.ttl)
+        claims = store.claims(await self._connection.execute(statement))
+        if claims:
+            self._ready = self._ready or len(claims) == room
+            logs.claimed(claims)
+            self._dispatcher.admit(claims)
+        self._claims += 1
+        if self._claims >= self._settings.CHECKS_BEFORE_CLEANUP:
+            self._claims = 0
+            self._connection.renew()
+
+    async def _sleep(self) -> None:
+        """Wait for the next reason to look."""
+        poll = None if self._hears() else self._settings.SLEEP_DELAY_SECONDS
+        due = None
+        if self._due_at is not None and self._lease.held:
+            due = max(0.0, self._due_at - time.monotonic())
+        limits = [limit for limit in (poll, due) if limit is not None]
+        try:
+            await asyncio.wait_for(self._wake.wait(), min(limits, default=None))
+        except TimeoutError:
+            if due is None or (poll is not None and poll <= due):
+                self._ready = self._look_for_due = True
+
+    def _expect(self, due_seconds: float) -> None:
+        # Never later than what is known: the news of a beat may be older.
+        due_at = time.monotonic() + due_seconds
+        self._due_at = due_at if self._due_at is None else min(self._due_at, due_at)
+
+    def _known(self) -> set[tuple[int, int]]:
+        return {_key(claim) for claim in self._dispatcher.claims()}
+
+
+def _key(claim: store.Claim) -> tuple[int, int]:
+    return claim.id, claim.claim_seq
