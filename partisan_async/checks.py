@@ -11,6 +11,12 @@ from django.db import connections
 
 from partisan_async import registry, settings, store
 
+ATTRIBUTES = {
+    "PRIORITY": settings.priority,
+    "QUEUE_NAME": settings.queue_name,
+    "UNIQUE_FOR_PARAMS": settings.flag,
+}
+
 
 @register("partisan_async")
 def check_settings(
@@ -53,7 +59,7 @@ def check_database(
 def check_processors(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """E003: a processor names its queue in the ancestor's way. E004: its PRIORITY is no number."""
+    """E003: a processor names its queue in the ancestor's way. E004: an attribute cannot be."""
     registry.autodiscover()
     errors: list[CheckMessage] = []
     for processor in registry.processors():
@@ -66,13 +72,14 @@ def check_processors(
                     id="partisan_async.E003",
                 )
             )
-        if isinstance(processor.PRIORITY, bool) or not isinstance(processor.PRIORITY, int):
-            errors.append(
-                Error(
-                    f"{processor.__name__}.PRIORITY is {processor.PRIORITY!r}, which is no number.",
-                    hint="Set a whole number; lower numbers run first.",
-                    obj=processor,
-                    id="partisan_async.E004",
-                )
+        errors += [
+            Error(
+                f"{processor.__name__}.{name} is {getattr(processor, name)!r}.",
+                hint=f"It {wrong}.",
+                obj=processor,
+                id="partisan_async.E004",
             )
+            for name, check in ATTRIBUTES.items()
+            if (wrong := check(getattr(processor, name)))
+        ]
     return errors

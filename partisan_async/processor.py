@@ -17,6 +17,7 @@ from partisan_async.config.processor_configs import ErrorsHandleConfig, Postpone
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Rules
 from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings
+from partisan_async.settings import priority as priority_check
 
 if TYPE_CHECKING:
     from partisan_async.models import Task
@@ -121,10 +122,8 @@ def rules_of(processor_name: str, settings: QueueSettings) -> Rules:
 
 
 def _checked_priority(priority: int) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"priority={priority!r} must be a whole number; lower numbers run first.")
-    if not -(2**31) <= priority < 2**31:
-        raise ValueError(f"priority={priority!r} must fit into 32 bits; lower numbers run first.")
+    if wrong := priority_check(priority):
+        raise ValueError(f"priority={priority!r} {wrong}.")
     return priority
 
 

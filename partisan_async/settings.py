@@ -54,6 +54,20 @@ def flag(value: Any) -> str | None:
     return None if isinstance(value, bool) else "must be True or False"
 
 
+def priority(value: Any) -> str | None:
+    """Say what is wrong with a value as a priority, ``None`` if nothing."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
+        return "must be a whole number of 32 bits; lower numbers run first"
+    return None
+
+
+def queue_name(value: Any) -> str | None:
+    """Say what is wrong with a value as a queue's name, ``None`` if nothing."""
+    if not isinstance(value, str) or not 1 <= len(value) <= 255 or "\x00" in value:
+        return "must be a name of 1 to 255 characters"
+    return None
+
+
 def _setting(default: Any, check: Callable[[Any], str | None]) -> Any:
     factory = default if callable(default) else lambda: default
     return field(default_factory=factory, metadata={"check": check})
@@ -94,7 +108,7 @@ class QueueSettings:
 SETTING_NAMES = tuple(each.name for each in fields(QueueSettings))
 
 
-def queue_settings(queue_name: str = DEFAULT_QUEUE_NAME) -> QueueSettings:
+def queue_settings(name: str = DEFAULT_QUEUE_NAME) -> QueueSettings:
     """Return the settings of a queue.
 
     Each key is looked up in the queue's dict in ``PARTISAN_CONFIG``, then in the ``default``
@@ -102,9 +116,9 @@ def queue_settings(queue_name: str = DEFAULT_QUEUE_NAME) -> QueueSettings:
 
     :raises ImproperlyConfigured: a value cannot be; the system checks say the same.
     """
-    resolved = _resolve(queue_name)
+    resolved = _resolve(name)
     if wrongs := resolved.wrongs():
-        raise ImproperlyConfigured(f"Queue {queue_name!r}: {' '.join(wrongs)}")
+        raise ImproperlyConfigured(f"Queue {name!r}: {' '.join(wrongs)}")
     return resolved
 
 
@@ -123,35 +137,35 @@ def problems() -> Iterator[str]:
             ' dicts of settings, such as {"default": {"WORKERS_COUNT": 4}}.'
         )
         return
-    for queue_name, keys in config.items():
-        if not isinstance(queue_name, str) or not isinstance(keys, Mapping):
+    for name, keys in config.items():
+        if not isinstance(name, str) or not isinstance(keys, Mapping):
             yield (
-                f"{CONFIG_NAME}[{queue_name!r}] is {keys!r}; the key must be a queue name and the"
+                f"{CONFIG_NAME}[{name!r}] is {keys!r}; the key must be a queue name and the"
                 ' value a dict of its settings, such as {"WORKERS_COUNT": 4}.'
             )
             return
         for key in keys:
             if key not in SETTING_NAMES:
                 yield (
-                    f"{CONFIG_NAME}[{queue_name!r}] has the unknown key {key!r}; known are"
+                    f"{CONFIG_NAME}[{name!r}] has the unknown key {key!r}; known are"
                     f" {', '.join(SETTING_NAMES)}."
                 )
-    for queue_name in configured_queues():
-        for wrong in _resolve(queue_name).wrongs():
-            yield f"Queue {queue_name!r}: {wrong}"
+    for name in configured_queues():
+        for wrong in _resolve(name).wrongs():
+            yield f"Queue {name!r}: {wrong}"
 
 
-def _resolve(queue_name: str) -> QueueSettings:
+def _resolve(name: str) -> QueueSettings:
     config = _config()
     found: dict[str, Any] = {}
-    for name in SETTING_NAMES:
-        for layer in (config.get(queue_name), config.get(DEFAULT_QUEUE_NAME)):
-            if isinstance(layer, Mapping) and name in layer:
-                found[name] = layer[name]
+    for key in SETTING_NAMES:
+        for layer in (config.get(name), config.get(DEFAULT_QUEUE_NAME)):
+            if isinstance(layer, Mapping) and key in layer:
+                found[key] = layer[key]
                 break
         else:
-            if hasattr(settings, name):
-                found[name] = getattr(settings, name)
+            if hasattr(settings, key):
+                found[key] = getattr(settings, key)
     return QueueSettings(**found)
 
 

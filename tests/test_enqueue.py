@@ -139,12 +139,9 @@ class TestRefused:
         with pytest.raises(error, match=words):
             Write().delay(execute_after=moment)
 
-    @pytest.mark.parametrize(
-        ("priority", "error"),
-        [(2**31, ValueError), (-(2**31) - 1, ValueError), ("1", TypeError), (1.5, TypeError)],
-    )
-    def test_a_priority_that_does_not_fit(self, priority, error):
-        with pytest.raises(error, match="priority="):
+    @pytest.mark.parametrize("priority", [2**31, -(2**31) - 1, "1", 1.5])
+    def test_a_priority_that_does_not_fit(self, priority):
+        with pytest.raises(ValueError, match="priority="):
             Write().delay(priority=priority)
 
     def test_a_processor_that_is_not_registered(self):

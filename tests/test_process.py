@@ -48,6 +48,7 @@ class TestOptions:
             ("--workers_count", "two"),
             ("--sleep_delay_seconds", "0"),
             ("--sleep_delay_seconds", "nan"),
+            ("--queue_name", "q" * 256),
             ("--no_such_option", "1"),
         ],
     )
@@ -127,6 +128,12 @@ class TestOptions:
         with partisan("--async", "--queue_name", "defualt") as supervisor:
             assert "no processor names queue 'defualt'" in supervisor.output
             assert "queues in use: default, elsewhere" in supervisor.output
+
+    def test_more_connections_than_the_server_has_are_warned_of(self):
+        """WORKERS_COUNT × (1 + ASYNC_CONCURRENCY) + 3; its default queue has async processors."""
+        settings = "tests.settings_many_connections"
+        with partisan("--async", DJANGO_SETTINGS_MODULE=settings) as supervisor:
+            assert "up to 20005 connections may be opened" in supervisor.output
 
 
 class TestLines:

@@ -125,10 +125,21 @@ def test_the_ancestors_queue_attribute_is_a_check_error(monkeypatch):
     assert "partisan_async.E003" in str(error.value)
 
 
-def test_a_priority_that_is_no_number_is_a_check_error(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PRIORITY", "high"),
+        ("PRIORITY", 2**31),
+        ("QUEUE_NAME", ""),
+        ("QUEUE_NAME", "q" * 256),
+        ("QUEUE_NAME", None),
+        ("UNIQUE_FOR_PARAMS", "yes"),
+    ],
+)
+def test_a_class_attribute_that_cannot_be_is_a_check_error(monkeypatch, name, value):
     from tests.testapp.partisan_tasks import Nothing
 
-    monkeypatch.setattr(Nothing, "PRIORITY", "high")
+    monkeypatch.setattr(Nothing, name, value)
 
-    with pytest.raises(SystemCheckError, match=r"partisan_async\.E004"):
+    with pytest.raises(SystemCheckError, match=rf"(?s)Nothing\.{name} is.*E004|E004.*Nothing"):
         call_command("check", "--tag", "partisan_async")

@@ -23,9 +23,11 @@ from partisan_async.settings import (
     QueueSettings,
     configured_queues,
     count,
+    queue_name,
     queue_settings,
     seconds,
 )
+from partisan_async.supervisor.executor import is_async
 from partisan_async.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger("partisan_async")
@@ -58,6 +60,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--queue_name",
+            type=_number(str, queue_name),
             default=DEFAULT_QUEUE_NAME,
             help="the queue whose tasks to run (default: %(default)s)",
         )
@@ -71,8 +74,8 @@ class Command(BaseCommand):
             parser.add_argument(option, type=_number(kind, check), help=text)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        queue_name = options["queue_name"]
-        settings = _settings(queue_name, options)
+        queue = options["queue_name"]
+        settings = _settings(queue, options)
         level = logging.DEBUG if options["verbosity"] > 1 else logging.INFO
         logs.attach_handler(level)
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
@@ -82,8 +85,9 @@ class Command(BaseCommand):
             )
         registry.autodiscover()
         _require_migrations()
-        _warn_of_unknown_queue(queue_name)
-        supervisor = Supervisor(queue_name, settings, listen=options["listen"], log_level=level)
+        _warn_of_unknown_queue(queue)
+        _warn_of_too_many_connections(queue, settings)
+        supervisor = Supervisor(queue, settings, listen=options["listen"], log_level=level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
 
@@ -98,12 +102,12 @@ async def _run(supervisor: Supervisor) -> None:
         raise CommandError(f"The supervisor ended: {error}", returncode=1) from error
 
 
-def _settings(queue_name: str, options: dict[str, Any]) -> QueueSettings:
+def _settings(queue: str, options: dict[str, Any]) -> QueueSettings:
     names = ("min_queue_size", "max_queue_size", "checks_before_cleanup", "workers_count",
              "sleep_delay_seconds")  # fmt: skip
     given = {name.upper(): options[name] for name in names if options.get(name) is not None}
     try:
-        settings = dataclasses.replace(queue_settings(queue_name), **given)
+        settings = dataclasses.replace(queue_settings(queue), **given)
     except ImproperlyConfigured as error:
         raise CommandError(str(error), returncode=2) from error
     if wrongs := settings.wrongs():
@@ -124,7 +128,6 @@ def _require_migrations() -> None:
             f"Database {alias!r} cannot be reached: {str(error).strip()} Is the server running, and"
             " are its settings right?"
         ) from error
-    connections.close_all()
     if plan:
         option = "" if alias == "default" else f" --database {alias}"
         raise CommandError(
@@ -133,11 +136,28 @@ def _require_migrations() -> None:
         )
 
 
-def _warn_of_unknown_queue(queue_name: str) -> None:
+def _warn_of_unknown_queue(queue: str) -> None:
     used = {processor.QUEUE_NAME for processor in registry.processors()}
-    if queue_name not in used and queue_name not in configured_queues():
+    if queue not in used and queue not in configured_queues():
         logger.warning(
             "no processor names queue %r, and PARTISAN_CONFIG has no such key; queues in use: %s",
-            queue_name,
+            queue,
             ", ".join(sorted(used)) or "none",
+        )
+
+
+def _warn_of_too_many_connections(queue: str, settings: QueueSettings) -> None:
+    processors = [each for each in registry.processors() if queue == each.QUEUE_NAME]
+    beside = settings.ASYNC_CONCURRENCY if any(map(is_async, processors)) else 0
+    wanted = settings.WORKERS_COUNT * (1 + beside) + 3
+    with connections[store.database()].cursor() as cursor:
+        cursor.execute("SELECT current_setting('max_connections')::int")
+        (allowed,) = cursor.fetchone()
+    connections.close_all()
+    if wanted > allowed:
+        logger.warning(
+            "up to %d connections may be opened (WORKERS_COUNT × (1 + ASYNC_CONCURRENCY) + 3), and"
+            " the server's max_connections is %d for all; lower the one or raise the other",
+            wanted,
+            allowed,
         )
