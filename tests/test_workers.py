@@ -14,6 +14,7 @@ from tests.testapp.partisan_tasks import (
     AsyncSleep,
     Die,
     DieAsync,
+    Misbehave,
     Nothing,
     Sleep,
     Write,
@@ -152,6 +153,37 @@ class TestBlame:
 
         assert all(Task.objects.get(pk=task.pk).status == "error" for task in poison)
         assert all(Task.objects.get(pk=task.pk).status == "finished" for task in others)
+
+
+class TestMisbehaviour:
+    @pytest.mark.parametrize("how", ["fork", "thread", "signals", "directory"])
+    def test_what_a_task_leaves_behind_does_not_keep_the_supervisor(self, how):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Misbehave(how).delay()
+            after = [Write(number).delay() for number in range(3)]
+            wait_until(ended)
+
+        assert Task.objects.get(pk=task.pk).status == "finished"
+        assert all(Task.objects.get(pk=t.pk).claim_seq == 1 for t in after)
+
+    def test_a_worker_whose_link_was_closed_is_replaced(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Misbehave("close everything").delay()
+            after = Write("after").delay()
+            wait_until(ended)
+
+        task.refresh_from_db(), after.refresh_from_db()
+        assert (task.status, task.lost) == ("error", 3)
+        assert (after.status, after.lost) == ("finished", 0)
+
+    def test_a_death_is_seen_though_a_grandchild_holds_the_link(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Misbehave("hold the link").delay()
+            wait_until(ended)
+
+        task.refresh_from_db()
+        assert (task.status, task.lost) == ("error", 3)
+        assert "was killed by SIGKILL" in task.errors[-1]["message"]
 
 
 class TestSlots:

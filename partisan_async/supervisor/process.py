@@ -35,6 +35,9 @@ PRELOAD_PATH = "PARTISAN_ASYNC_PYTHONPATH"
 HELLO_SECONDS = 60
 """A worker that has not said hello by then is given up."""
 
+EXIT_SECONDS = 2
+"""So long an idle worker may take to end."""
+
 
 class WorkerStartError(RuntimeError):
     """A worker process could not be started; the message says why."""
@@ -107,46 +110,52 @@ class WorkerProcess(asyncio.Protocol):
         :raises WorkerVanishedError: it ended before it said anything.
         """
         self._loop = asyncio.get_running_loop()
+        try:
+            hello = await self._launch()
+        except BaseException:
+            await self.close()
+            raise
+        if hello.cold and _context().get_start_method() == "forkserver":
+            _warn_once(f"workers start cold, and share no memory: {hello.cold}")
+        self._ready = True
+
+    async def _launch(self) -> wire.Hello:
         self._hello = self._loop.create_future()
         ours, theirs = socket.socketpair()
-        self._executor = ProcessPoolExecutor(
-            1, mp_context=_context(), initializer=worker.start, initargs=(theirs, self._setup)
-        )
-        # The first submit starts the process: 10 ms, and the first of all several hundred.
-        starting = self._loop.run_in_executor(None, _start_process, self._executor)
-        try:
-            first, self._child = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            # The thread goes on: wait for the process, so that close() can end it.
-            with suppress(Exception):
-                _, self._child = await starting
-            raise
-        except (EOFError, OSError, BrokenExecutor) as error:
-            raise WorkerVanishedError(
-                "A worker process ended before it was up; what it or the forkserver printed says"
-                " why."
-            ) from error
-        finally:
-            theirs.close()
+        with theirs:
+            self._executor = ProcessPoolExecutor(
+                1, mp_context=_context(), initializer=worker.start, initargs=(theirs, self._setup)
+            )
+            # The first submit starts the process: 10 ms, and the first of all several hundred.
+            starting = self._loop.run_in_executor(None, _start_process, self._executor)
+            try:
+                first, self._child = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                # The thread goes on: wait for the process, so that close() can end it.
+                ours.close()
+                with suppress(Exception):
+                    _, self._child = await starting
+                raise
+            except (EOFError, OSError, BrokenExecutor) as error:
+                ours.close()
+                raise WorkerVanishedError(
+                    "A worker process ended before it was up; what it or the forkserver printed"
+                    " says why."
+                ) from error
         await self._loop.create_connection(lambda: self, sock=ours)
         self._watch(first)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 hello = await self._hello
         except TimeoutError:
-            await self.close()
             raise WorkerStartError(
                 f"A worker process did not report within {HELLO_SECONDS} s of its start."
             ) from None
-        if self._link_ended.is_set() and not hello.trouble:
-            await self.close()
-            raise WorkerVanishedError("A worker process ended before it reported.")
         if hello.trouble:
-            await self.close()
             raise WorkerStartError(f"A worker process could not start: {hello.trouble}")
-        if hello.cold and _context().get_start_method() == "forkserver":
-            _warn_once(f"workers start cold, and share no memory: {hello.cold}")
-        self._ready = True
+        if self._link_ended.is_set():
+            raise WorkerVanishedError("A worker process ended before it reported.")
+        return hello
 
     @property
     def accepts(self) -> bool:
@@ -207,7 +216,12 @@ class WorkerProcess(asyncio.Protocol):
     async def _shut_down(self) -> None:
         if self._executor is not None:
             executor, self._executor = self._executor, None
-            await self._loop.run_in_executor(None, executor.shutdown)
+            ending = self._loop.run_in_executor(None, executor.shutdown)
+            done, _ = await asyncio.wait({ending}, timeout=EXIT_SECONDS)
+            if not done:
+                # A task may have left a thread behind that the interpreter waits for.
+                self._signal(signal.SIGKILL)
+            await ending
         if self._transport is not None:
             self._transport.abort()
 
@@ -232,7 +246,8 @@ class WorkerProcess(asyncio.Protocol):
         if code is None:
             how = "ended"
         elif code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
+            names = {number.value: number.name for number in signal.Signals}
+            how = f"was killed by {names.get(-code, f'signal {-code}')}"
         else:
             how = f"exited with code {code}"
         return f"Worker process {self._pid} {how} while it ran this task and no other."

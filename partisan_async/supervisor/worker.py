@@ -78,6 +78,7 @@ class _Worker:
 
         self._executor = executor
         self._link = link
+        self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Guards the link's writing side and the two numbers: "started" and "revoked" must reach the
         # supervisor in the order in which they were decided.
@@ -128,6 +129,9 @@ class _Worker:
         # A context of its own, so that a language or a context variable set by one task is not
         # there in the next.
         outcome = contextvars.copy_context().run(self._executor.execute, claim)
+        if os.getpid() != self._pid:
+            # The task forked, and its child came back too: it is no worker.
+            os._exit(0)
         seconds = time.perf_counter() - began
         _close_open_transactions(claim)
         _close_old_connections()

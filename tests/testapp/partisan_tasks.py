@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 
 from django.db import connection
@@ -159,6 +160,33 @@ class Die(Marking):
                 raise KeyboardInterrupt
             case "StopIteration":
                 raise StopIteration
+
+
+@registry.register
+class Misbehave(Marking):
+    """Does to its worker what no task should."""
+
+    def run(self):
+        match self.args[0]:
+            case "fork":
+                if os.fork() == 0:
+                    return
+                self.mark("parent")
+            case "thread":
+                threading.Thread(target=time.sleep, args=(600,)).start()
+            case "close everything":
+                connection.close()
+                os.closerange(3, 1000)
+            case "hold the link":
+                if os.fork() == 0:
+                    time.sleep(2)
+                    os._exit(0)
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "signals":
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+            case "directory":
+                os.chdir("/")
+                os.environ.clear()
 
 
 @registry.register
