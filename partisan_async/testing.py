@@ -183,14 +183,10 @@ def _contained(alias: str) -> Iterator[None]:
     if not connection.in_atomic_block:
         yield
         return
-    savepoint = transaction.savepoint(using=alias)
-    yield
-    status = connection.connection.info.transaction_status
-    if connection.needs_rollback or status == TransactionStatus.INERROR:
-        connection.needs_rollback = False
-        transaction.savepoint_rollback(savepoint, using=alias)
-    else:
-        transaction.savepoint_commit(savepoint, using=alias)
+    with transaction.atomic(using=alias):
+        yield
+        if connection.connection.info.transaction_status == TransactionStatus.INERROR:
+            transaction.set_rollback(True, using=alias)
 
 
 def _execute(alias: str, statement: store.Statement) -> list[Any]:
