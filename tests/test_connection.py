@@ -4,11 +4,14 @@ import contextlib
 import socket
 import threading
 import time
+from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
+from django.utils import timezone
 
 from partisan_async.embedded import EmbeddedPostgres
+from partisan_async.models import Task
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.partisan_tasks import Sleep, Write
@@ -112,35 +115,82 @@ class Proxy:
                 end.close()
 
 
-@pytest.mark.skipif(
-    not connection.settings_dict["HOST"].startswith("/"), reason="the relay wants a unix socket"
-)
-def test_a_black_hole_longer_than_the_lease_is_survived(settings):
+@pytest.fixture
+def cut_off(settings):
+    """A supervisor whose own connections go by a relay, its workers' do not; and the relay."""
+    direct = connection.settings_dict
+    if not direct["HOST"].startswith("/"):
+        pytest.skip("the relay wants a unix socket")
+    proxy = Proxy(f"{direct['HOST']}/.s.PGSQL.{direct['PORT'] or 5432}")
+    second = connections.settings["second"]
+    before = {name: second[name] for name in ("HOST", "PORT")}
+    second.update(HOST="127.0.0.1", PORT=str(proxy.port))
+    settings.DATABASE_ROUTERS = ["tests.test_enqueue.ToSecond"]
+    with quick() as supervisor:
+        settings.DATABASE_ROUTERS = []
+        yield supervisor, proxy
+        proxy.open.set()
+    second.update(before)
+    proxy.listener.close()
+
+
+def quick():
+    return live_supervisor(beat_seconds=0.3, ttl_seconds=1.5, WORKERS_COUNT=1)
+
+
+def test_a_black_hole_longer_than_the_lease_is_survived(cut_off):
     """Calls are bounded; and who finds its claims still its own settles them."""
-    wrapper = connection.settings_dict
-    proxy = Proxy(f"{wrapper['HOST']}/.s.PGSQL.{wrapper['PORT'] or 5432}")
-    host, port = wrapper["HOST"], wrapper["PORT"]
-    wrapper["HOST"], wrapper["PORT"] = "127.0.0.1", str(proxy.port)
-    try:
-        with live_supervisor(beat_seconds=0.3, ttl_seconds=1.5):
-            wrapper["HOST"], wrapper["PORT"] = host, port
-            connection.close()
-            task = Sleep(0.5, "through").delay()
-            wait_until(lambda: len(marks()) == 1)
-            wrapper["HOST"], wrapper["PORT"] = "127.0.0.1", str(proxy.port)
-            proxy.open.clear()
-            time.sleep(3)  # the fault itself: nothing is waited for here
-            proxy.open.set()
-            wait_until(lambda: ended(task))
-            Write("after").delay()
-            wait_until(ended)
-    finally:
-        wrapper["HOST"], wrapper["PORT"] = host, port
-        proxy.listener.close()
+    supervisor, proxy = cut_off
+    task = Sleep(0.5, "through").delay()
+    wait_until(lambda: len(marks()) == 1)
+
+    proxy.open.clear()
+    wait_until(lambda: not supervisor._lease.held)
+    proxy.open.set()
+    wait_until(lambda: ended(task))
+    Write("after").delay()
+    wait_until(ended)
 
     task.refresh_from_db()
     assert (task.status, task.claim_seq) == ("finished", 1)
-    assert "after" in marks()
+    assert marks() == ["start through", "end through", "after"]
+
+
+def test_one_that_was_cut_off_gives_way_to_the_one_that_took_over(cut_off):
+    """Its task is run again elsewhere; back again, it kills its own run, and writes nothing."""
+    lost, proxy = cut_off
+    task = Sleep(8, "long").delay()
+    wait_until(lambda: len(marks()) == 1)
+    with quick() as heir:
+        wait_until(lambda: heir._lease.steady)
+
+        proxy.open.clear()
+        wait_until(lambda: Task.objects.get().claimed_by == heir.id)
+        proxy.open.set()
+        wait_until(lambda: lost._lease.held and not lost._dispatcher.claims())
+        assert not ended(task)
+        wait_until(ended)
+
+    task.refresh_from_db()
+    assert (task.status, task.claim_seq, task.tries, task.lost) == ("finished", 2, 1, 0)
+    assert marks() == ["start long", "start long", "end long"]
+
+
+def test_a_lapsed_lease_does_not_spin(cut_off):
+    """With a task due, and nobody to ask for it."""
+    supervisor, proxy = cut_off
+    Write("due").delay(execute_after=timezone.now() + timedelta(seconds=1))
+    wait_until(lambda: supervisor._claimer._due_at is not None)
+
+    proxy.open.clear()
+    wait_until(lambda: not supervisor._lease.held)
+    before, began = time.process_time(), time.monotonic()
+    time.sleep(1)  # the span that is measured
+    busy = (time.process_time() - before) / (time.monotonic() - began)
+    proxy.open.set()
+    wait_until(ended)
+
+    assert busy < 0.5
 
 
 class TestRestart:
