@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class GalleryConfig(AppConfig):
+    name = "example_site.gallery"
+    verbose_name = "Gallery"

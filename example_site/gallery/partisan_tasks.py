@@ -1,0 +1,146 @@
+"""The tasks of the gallery. The way of a picture:
+
+TakeIn → MakeThumbnail, MakeRendition (medium), MakeRendition (large) → Watermark
+       → Publish, which waits for all of them → Announce
+
+A task may run twice, after a crash for one, so each finds the same files and rows the second time
+and changes nothing. Arguments are keys and not rows: a row is no JSON, and would have grown old.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+from PIL import Image
+
+from example_site.gallery import files, images, subscribers, watermark
+from example_site.gallery.models import Kind, Picture, Rendition
+from partisan_async import registry
+from partisan_async.config import const
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.exceptions import PostponeTask
+from partisan_async.processor import BaseTaskProcessor
+
+EMBARGO = timedelta(seconds=1)
+LONGEST_SIDE = {Kind.THUMBNAIL: 160, Kind.MEDIUM: 1000, Kind.LARGE: 2000}  # in pixels
+
+
+@registry.register
+class TakeIn(BaseTaskProcessor):
+    """Reads what is in a picture, and enqueues what is to be made of it."""
+
+    UNIQUE_FOR_PARAMS = True  # as it is by default: the same picture twice waits as one task
+
+    def run(self) -> None:
+        (picture_id,) = self.args
+        picture = Picture.objects.get(pk=picture_id)
+        image = images.read(files.original(picture), picture.name)
+        picture.width, picture.height = image.size
+        picture.exif = images.exif(image)
+        picture.colours = images.main_colours(image)
+        # In one transaction: what is known and what is to be done are there together.
+        with transaction.atomic():
+            picture.save(update_fields=["width", "height", "exif", "colours"])
+            MakeThumbnail(picture_id).delay()
+            MakeRendition(picture_id, kind=Kind.MEDIUM).delay()
+            MakeRendition(picture_id, kind=Kind.LARGE).delay()
+            Publish(picture_id).delay(execute_after=timezone.now() + EMBARGO)
+
+
+@registry.register
+class MakeThumbnail(BaseTaskProcessor):
+    """Makes what lists show: before anything else, since people look at lists first."""
+
+    PRIORITY = 1
+
+    def run(self) -> None:
+        (picture_id,) = self.args
+        picture = Picture.objects.get(pk=picture_id)
+        _keep(picture, Kind.THUMBNAIL, _fitted(picture, Kind.THUMBNAIL))
+
+
+@registry.register
+class MakeRendition(BaseTaskProcessor):
+    """Makes a larger one, when no thumbnail and no new picture waits."""
+
+    PRIORITY = 20
+
+    def run(self) -> None:
+        (picture_id,) = self.args
+        kind = Kind(self.kwargs["kind"])
+        picture = Picture.objects.get(pk=picture_id)
+        fitted = _fitted(picture, kind)
+        with transaction.atomic():
+            _keep(picture, kind, fitted)
+            if kind == Kind.LARGE:
+                Watermark(picture_id).delay()
+
+
+@registry.register
+class Watermark(BaseTaskProcessor):
+    """Has a (simulated) service stamp the large rendition; the service times out now and then."""
+
+    # Tried again after 0.5, 1 and 1.5 seconds. Any other error is final.
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError],
+        retries_count=3,
+        retry_pause=0.5,
+        retry_pause_strategy=const.DELAY_STRATEGY_INCREMENTAL,
+    )
+
+    def run(self) -> None:
+        (picture_id,) = self.args
+        assert self.task_obj is not None  # it is running
+        picture = Picture.objects.get(pk=picture_id)
+        image = images.read(files.rendition(picture, Kind.LARGE), picture.name)
+        stamped = watermark.stamp(image, picture.name, tries=self.task_obj.tries)
+        _keep(picture, Kind.WATERMARKED, stamped)
+
+
+@registry.register
+class Publish(BaseTaskProcessor):
+    """Publishes a picture, once all of its renditions are there."""
+
+    POSTPONE_CONFIG = PostponeConfig(max_postpones=300)  # by the pauses below: for over an hour
+
+    def run(self) -> None:
+        (picture_id,) = self.args
+        assert self.task_obj is not None  # it is running
+        kinds = Rendition.objects.filter(picture=picture_id).values_list("kind", flat=True)
+        if set(Kind) - set(kinds):
+            # The longer it has waited, the less often it looks.
+            raise PostponeTask(0.5 + self.task_obj.postpones / 10)
+        with transaction.atomic():
+            unpublished = Picture.objects.filter(pk=picture_id, published_at=None)
+            # Of two runs at the same time one changes the row, and that one announces it.
+            if unpublished.update(published_at=timezone.now()):
+                Announce(picture_id).delay()
+
+
+@registry.register
+class Announce(BaseTaskProcessor):
+    """Tells the (simulated) subscribers: nearly all of it is waiting, so it is ``async``."""
+
+    QUEUE_NAME = "announcements"
+
+    async def run(self) -> None:
+        (picture_id,) = self.args
+        picture = await Picture.objects.aget(pk=picture_id)
+        async with asyncio.TaskGroup() as group:
+            for address in subscribers.ADDRESSES:
+                message = subscribers.tell(address, f"New: {picture}", key=f"new {picture_id}")
+                group.create_task(message)
+        picture.announced_at = timezone.now()
+        await picture.asave(update_fields=["announced_at"])
+
+
+def _fitted(picture: Picture, kind: Kind) -> Image.Image:
+    return images.fitted(images.read(files.original(picture), picture.name), LONGEST_SIDE[kind])
+
+
+def _keep(picture: Picture, kind: Kind, image: Image.Image) -> None:
+    """Write a rendition's file, then its row: whoever sees the row finds the file."""
+    files.write(files.rendition(picture, kind), images.as_jpeg(image))
+    size = {"width": image.width, "height": image.height}
+    Rendition.objects.update_or_create(picture=picture, kind=kind, defaults=size)
