@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -88,11 +87,12 @@ def imports(session: nox.Session) -> None:
 def wheel(session: nox.Session) -> None:
     """Build the wheel, and run the tests of a scratch project on it, away from the checkout."""
     session.install("build")
-    dist = session.create_tmp()
-    session.run("python", "-m", "build", "--wheel", "--outdir", dist, str(ROOT), silent=True)
-    (built,) = Path(dist).glob("*.whl")
+    dist = Path(session.create_tmp()).resolve()
+    for old in dist.glob("*.whl"):
+        old.unlink()
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(dist), str(ROOT), silent=True)
+    (built,) = dist.glob("*.whl")
     session.install("--force-reinstall", f"{built}[embedded]")
-    session.chdir(dist)
+    # -P: the package of the checkout must not be found before the installed one.
     script = str(ROOT / "tests" / "scratch_project.py")
     session.run("python", "-P", "-m", "partisan_async.embedded", "python", "-P", script)
-    os.remove(built)

@@ -26,7 +26,7 @@ def check_settings(
     return [
         Error(
             wrong,
-            hint="Correct it in the Django settings; docs/reference/settings.md lists the keys.",
+            hint="Correct it in the Django settings.",
             id="partisan_async.E001",
         )
         for wrong in settings.problems()
@@ -37,7 +37,7 @@ def check_settings(
 def check_database(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """E002: the tasks' database is not PostgreSQL, or is not reached by psycopg 3."""
+    """E002: the tasks' database is not PostgreSQL."""
     alias = store.database()
     connection = connections[alias]
     if connection.vendor != "postgresql":

@@ -21,7 +21,7 @@ from partisan_async.store import Claim
 logger = logging.getLogger("partisan_async")
 
 
-def attach_handler(level: int) -> None:
+def attach_handler() -> None:
     """Have the package's lines printed where nobody configured logging for them.
 
     Django's default configuration prints no INFO of other packages.
@@ -31,7 +31,7 @@ def attach_handler(level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     logger.addHandler(handler)
-    logger.setLevel(level)
+    logger.setLevel(logging.INFO)
 
 
 def started(queue_name: str, workers: int, database: str, woken: str) -> None:

@@ -65,15 +65,14 @@ class BaseTaskProcessor(abc.ABC):
         :raises TypeError: an argument is not JSON, or this processor is itself running a task.
         :raises ValueError: an argument cannot be stored, ``execute_after`` is naive though USE_TZ
             is on or is out of reach, or ``priority`` is no 32-bit number.
-        :raises ProcessorClassNotFound: the class is not registered, so that no worker would know
-        it.
+        :raises ProcessorClassNotFound: the class is not registered, and no worker would know it.
         """
         return store.enqueue(self._call(priority, execute_after))
 
     async def adelay(
         self, *, priority: int = 0, execute_after: datetime.datetime | None = None
     ) -> Task:
-        """Enqueue this call from async code: the same as ``delay``, in a transaction of its own."""
+        """Enqueue this call from async code, where it commits by itself; else as ``delay``."""
         return await sync_to_async(self.delay)(priority=priority, execute_after=execute_after)
 
     def _call(self, priority: int, execute_after: datetime.datetime | None) -> store.Call:

@@ -83,6 +83,11 @@ class Claim(NamedTuple):
     unrecognised: int
 
     @property
+    def alone(self) -> bool:
+        """Whether it has to run with nothing beside it: it may take its worker down."""
+        return self.suspect or self.lost > 0
+
+    @property
     def counters(self) -> Counters:
         """What the row counted before this run."""
         return Counters(self.tries, self.postpones, self.lost, self.unrecognised)

@@ -122,19 +122,23 @@ def main() -> int:
         Path("shop/partisan_tasks.py").write_text(TASKS)
         manage("check")
         manage("migrate", "--verbosity", "0")
-        supervisors = [
-            subprocess.Popen([sys.executable, "manage.py", "start_partisan", "--async"]),
-            subprocess.Popen(
-                [sys.executable, "manage.py", "start_partisan", "--async", "--queue_name", "side"]
-            ),
-        ]
+        start = [sys.executable, "-P", "manage.py", "start_partisan", "--async", "--queue_name"]
+        with Path("log").open("w") as log:
+            supervisors = [
+                subprocess.Popen([*start, queue], stderr=log, env=os.environ | {"PYTHONPATH": "."})
+                for queue in ("default", "side")
+            ]
+        code = 1
         try:
-            return enqueue_and_compare()
+            code = enqueue_and_compare()
+            return code
         finally:
             for supervisor in supervisors:
                 supervisor.send_signal(signal.SIGINT)
             for supervisor in supervisors:
                 supervisor.wait(30)
+            if code:
+                print(Path("log").read_text())
 
 
 def manage(*arguments: str, command: list[str] | None = None) -> None:

@@ -40,8 +40,9 @@ def test_a_task_cannot_be_changed_or_added_by_hand(admin_client):
         reverse("admin:partisan_async_task_change", args=[task.pk]), {"status": "finished"}
     )
     added = admin_client.get(reverse("admin:partisan_async_task_add"))
+    deleted = admin_client.get(reverse("admin:partisan_async_task_delete", args=[task.pk]))
 
-    assert (changed.status_code, added.status_code) == (403, 403)
+    assert (changed.status_code, added.status_code, deleted.status_code) == (403, 403, 403)
     assert Task.objects.get().status == "new"
 
 

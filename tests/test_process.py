@@ -363,6 +363,26 @@ class TestCrash:
                 with connection.cursor() as cursor:
                     cursor.execute("ALTER TABLE hidden RENAME TO partisan_async_task")
 
+    def test_outcomes_that_could_not_be_written_are_an_exit_with_1(self, tmp_path):
+        """The tasks run again elsewhere; whoever stopped it should know."""
+        from partisan_async.embedded import EmbeddedPostgres
+
+        with EmbeddedPostgres() as server:
+            env = environment(DATABASE_URL=server.url)
+            django = [sys.executable, "-m", "django"]
+            subprocess.run([*django, "migrate", "--verbosity", "0"], env=env, check=True)
+            with partisan("--async", DATABASE_URL=server.url) as supervisor:
+                code = "import django; django.setup()\nfrom tests.testapp.partisan_tasks import *\n"
+                code += "Sleep(2, 'x').delay()"
+                subprocess.run([sys.executable, "-c", code], env=env, check=True)
+                supervisor.wait_for("claimed 1")
+                server.stop()
+                supervisor.signal(signal.SIGTERM)
+
+                assert supervisor.wait(30) == 1
+                supervisor.wait_until_nothing_is_left()
+                assert "could not be written, and these tasks will run again" in supervisor.output
+
 
 class TestQueues:
     def test_each_has_its_own_process_and_settings(self):

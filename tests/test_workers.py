@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from partisan_async import store
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
@@ -21,6 +22,10 @@ from tests.testapp.partisan_tasks import (
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def _claim(**changes):
+    return store.Claim(1, 1, "default", "Nothing", "{}", 10, 0, 0, 0, False, 0)._replace(**changes)
 
 
 def worker_pid(task):
@@ -104,6 +109,12 @@ class TestBlame:
             turns = list(Mark.objects.filter(pid=pid).order_by("at").values_list("text", flat=True))
             assert [turn.split()[0] for turn in turns] == ["start", "end"] * (len(turns) // 2)
         assert len(tasks) == 4
+
+    def test_what_took_a_worker_down_is_never_batched_again(self):
+        """Not even after a run that ended well enough to be retried."""
+        for claim in (_claim(lost=1, suspect=False), _claim(lost=0, suspect=True)):
+            assert claim.alone
+        assert not _claim(lost=0, suspect=False).alone
 
     def test_a_suspect_gets_its_worker_however_busy_the_event_loops_are(self):
         """With tasks that come and go side by side, no worker would ever be empty."""

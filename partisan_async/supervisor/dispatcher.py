@@ -108,8 +108,8 @@ class Dispatcher:
         if time.monotonic() - self._filled_at <= AHEAD_SECONDS:
             return
         # A suspect has a worker reserved, which empties for it.
-        overdue = [claim for claim in self._buffer if not claim.suspect]
-        self._buffer = [claim for claim in self._buffer if claim.suspect]
+        overdue = [claim for claim in self._buffer if not claim.alone]
+        self._buffer = [claim for claim in self._buffer if claim.alone]
         self._give_back(overdue)
 
     def close(self) -> None:
@@ -129,20 +129,20 @@ class Dispatcher:
         while position < len(self._buffer):
             asynchronous = self._is_async(self._buffer[position])
             room = self.pool.async_room if asynchronous else self.pool.idle
-            if not room and not self._buffer[position].suspect:
+            if not room and not self._buffer[position].alone:
                 position += 1  # one of the other kind may find some
                 continue
             batch = self._batch(position, asynchronous)
             taken = self.pool.dispatch(batch, is_async=asynchronous)
             del self._buffer[position : position + taken]
             position += 0 if taken else 1
-        if not any(claim.suspect for claim in self._buffer):
+        if not any(claim.alone for claim in self._buffer):
             self.pool.reserve(None)
 
     def _batch(self, position: int, asynchronous: bool) -> list[Claim]:
         """Return the tasks from this one on that may go to one worker together."""
         first = self._buffer[position]
-        if first.suspect:
+        if first.alone:
             return [first]
         if asynchronous:
             longest = self.pool.async_room
@@ -151,7 +151,7 @@ class Dispatcher:
             longest = min(fair, self._pace.batch_length(first.processor_class))
         batch = [first]
         for claim in self._buffer[position + 1 : position + longest]:
-            if claim.suspect or self._is_async(claim) != asynchronous:
+            if claim.alone or self._is_async(claim) != asynchronous:
                 break
             if not asynchronous and self._pace.batch_length(claim.processor_class) < longest:
                 break

@@ -90,7 +90,7 @@ class Pool:
 
         A suspect is taken alone, by a worker that runs nothing else.
         """
-        suspect = claims[0].suspect
+        suspect = claims[0].alone
         slot: Slot | None
         room: float
         if suspect:

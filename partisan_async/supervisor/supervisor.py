@@ -47,7 +47,7 @@ class Supervisor:
     :param listen: woken by NOTIFY; else by polling every ``SLEEP_DELAY_SECONDS`` alone.
     :param beat_seconds: how often it gives a sign of life.
     :param ttl_seconds: after so long without one its tasks are run by others.
-    :param log_level: for workers where no logging is configured; ``None``: no handler is attached.
+    :param print_logs: have the workers print log lines where no logging is configured.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Supervisor:
         listen: bool = True,
         beat_seconds: float = BEAT_SECONDS,
         ttl_seconds: float = TTL_SECONDS,
-        log_level: int | None = None,
+        print_logs: bool = False,
     ) -> None:
         self.id = uuid.uuid4()
         self.started = asyncio.Event()
@@ -95,7 +95,7 @@ class Supervisor:
         )
         self._dispatcher = Dispatcher(
             settings,
-            worker.Setup(_resolved_databases(), log_level),
+            worker.Setup(_resolved_databases(), print_logs),
             self._settler,
             may_start=lambda: self._lease.held,
             on_room=self._on_room,
@@ -203,11 +203,9 @@ class Supervisor:
                 # Others may take what was given back.
                 await self._work.execute(store.notify(self._queue_name))
         except (TimeoutError, *TRANSIENT) as error:
-            logger.error(
-                "the database is away (%s): %d outcome(s) could not be written, and these tasks"
-                " will run again elsewhere",
-                explain(error),
-                len(self._settler.claims()),
+            self._failure = self._failure or RuntimeError(
+                f"The database is away ({explain(error)}): {len(self._settler.claims())} outcome(s)"
+                " could not be written, and these tasks will run again."
             )
         for loop in self._loops:
             loop.cancel()

@@ -33,12 +33,11 @@ class Setup(NamedTuple):
     """What a worker must know that its environment does not tell.
 
     :param databases: resolved settings per alias, so that under a test they are the test's.
-    :param log_level: attach a handler of this level where no logging is configured; ``None``:
-        don't.
+    :param print_logs: print log lines where no logging is configured.
     """
 
     databases: Mapping[str, Mapping[str, Any]]
-    log_level: int | None
+    print_logs: bool
 
 
 def start(link: socket.socket, setup: Setup) -> None:
@@ -49,10 +48,10 @@ def start(link: socket.socket, setup: Setup) -> None:
     try:
         cold = _warm_up()
         _use_databases(setup.databases)
-        if setup.log_level is not None:
+        if setup.print_logs:
             from partisan_async import logs
 
-            logs.attach_handler(setup.log_level)
+            logs.attach_handler()
         _worker = _Worker(link)
     except BaseException as error:
         hello = wire.Hello(os.getpid(), f"{type(error).__name__}: {error}", None)

@@ -27,6 +27,7 @@ from partisan_async.settings import (
     queue_settings,
     seconds,
 )
+from partisan_async.supervisor.connection import explain
 from partisan_async.supervisor.executor import is_async
 from partisan_async.supervisor.supervisor import Supervisor
 
@@ -48,7 +49,6 @@ def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], A
 
 class Command(BaseCommand):
     help = "Run background tasks of one queue. Stop it with Ctrl-C or SIGTERM; twice: at once."
-    # The checks of the whole site run below, after the options were looked at.
     requires_system_checks = ["partisan_async"]
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -76,8 +76,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         queue = options["queue_name"]
         settings = _settings(queue, options)
-        level = logging.DEBUG if options["verbosity"] > 1 else logging.INFO
-        logs.attach_handler(level)
+        logs.attach_handler()
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             raise CommandError(
                 "Worker processes find the settings by DJANGO_SETTINGS_MODULE, which is not set;"
@@ -86,8 +85,8 @@ class Command(BaseCommand):
         registry.autodiscover()
         _require_migrations()
         _warn_of_unknown_queue(queue)
-        _warn_of_too_many_connections(queue, settings)
-        supervisor = Supervisor(queue, settings, listen=options["listen"], log_level=level)
+        _warn_of_too_many_connections(queue, settings, listen=options["listen"])
+        supervisor = Supervisor(queue, settings, listen=options["listen"], print_logs=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
 
@@ -109,7 +108,7 @@ def _settings(queue: str, options: dict[str, Any]) -> QueueSettings:
     try:
         settings = dataclasses.replace(queue_settings(queue), **given)
     except ImproperlyConfigured as error:
-        raise CommandError(str(error), returncode=2) from error
+        raise CommandError(str(error)) from error
     if wrongs := settings.wrongs():
         raise CommandError(" ".join(wrongs), returncode=2)
     return settings
@@ -125,8 +124,7 @@ def _require_migrations() -> None:
         plan = migrations.migration_plan(targets)
     except OperationalError as error:
         raise CommandError(
-            f"Database {alias!r} cannot be reached: {str(error).strip()} Is the server running, and"
-            " are its settings right?"
+            f"Database {alias!r} cannot be reached: {explain(error)} Are its settings right?"
         ) from error
     if plan:
         option = "" if alias == "default" else f" --database {alias}"
@@ -146,18 +144,23 @@ def _warn_of_unknown_queue(queue: str) -> None:
         )
 
 
-def _warn_of_too_many_connections(queue: str, settings: QueueSettings) -> None:
+def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen: bool) -> None:
     processors = [each for each in registry.processors() if queue == each.QUEUE_NAME]
-    beside = settings.ASYNC_CONCURRENCY if any(map(is_async, processors)) else 0
-    wanted = settings.WORKERS_COUNT * (1 + beside) + 3
+    per_worker, how = 1, "1"
+    if any(map(is_async, processors)):
+        per_worker, how = 1 + settings.ASYNC_CONCURRENCY, "(1 + ASYNC_CONCURRENCY)"
+    own = 3 if listen else 2
+    wanted = settings.WORKERS_COUNT * per_worker + own
     with connections[store.database()].cursor() as cursor:
         cursor.execute("SELECT current_setting('max_connections')::int")
         (allowed,) = cursor.fetchone()
     connections.close_all()
     if wanted > allowed:
         logger.warning(
-            "up to %d connections may be opened (WORKERS_COUNT × (1 + ASYNC_CONCURRENCY) + 3), and"
-            " the server's max_connections is %d for all; lower the one or raise the other",
+            "up to %d connections may be opened (WORKERS_COUNT × %s + %d), and the server's"
+            " max_connections is %d for all; lower the one or raise the other",
             wanted,
+            how,
+            own,
             allowed,
         )
