@@ -21,7 +21,7 @@ from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import worker
 from partisan_async.supervisor.claimer import Claimer
-from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
+from partisan_async.supervisor.connection import TRANSIENT, Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease, Sight
 from partisan_async.supervisor.settler import Settler
@@ -199,20 +199,31 @@ class Supervisor:
                     # Not cancelled: a claim under way would leave rows that nobody knows of.
                     await asyncio.wait({self._claiming})
                 await self._settler.all_settled.wait()
-                await self._work.execute(store.forget([self.id]))
-                # Others may take what was given back.
-                await self._work.execute(store.notify(self._queue_name))
-        except (TimeoutError, *TRANSIENT) as error:
-            self._failure = self._failure or RuntimeError(
-                f"The database is away ({explain(error)}): {len(self._settler.claims())} outcome(s)"
-                " could not be written, and these tasks will run again."
-            )
+                await self._take_leave()
+        except TimeoutError:
+            left = len(self._settler.claims())
+            if left:
+                self._failure = self._failure or RuntimeError(
+                    f"The database is away: {left} outcome(s) could not be written, and these tasks"
+                    " will run again."
+                )
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._work.close()
         await self._beats.close()
         logger.info("stopped: queue %r", self._queue_name)
+
+    async def _take_leave(self) -> None:
+        while True:
+            try:
+                await self._work.execute(store.forget([self.id]))
+                # Others may take what was given back.
+                await self._work.execute(store.notify(self._queue_name))
+            except TRANSIENT:
+                await asyncio.sleep(0.1)  # a connection may have ended since it was last used
+            else:
+                return
 
     def _loop(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(coroutine)
