@@ -28,8 +28,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 @admin.register(Task)
 class TaskAdmin(ReadOnlyAdmin):
     list_display = (
-        "id", "processor_class", "queue_name", "status", "priority", "execute_after", "tries",
-        "postpones", "last_attempted_at", "finished_at",
+        "id", "processor_class", "status", "queue_name", "tries", "execute_after", "finished_at",
     )  # fmt: skip
     list_filter = ("status", "queue_name")
     search_fields = ("processor_class",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -80,9 +81,13 @@ class Site:
         return found
 
     def end(self) -> None:
-        for process in self.group():
-            process.kill()
-        self.process.wait()
+        self.process.terminate()  # it removes its scratch folder, which a kill would leave
+        try:
+            self.process.wait(DEADLINE_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 @pytest.fixture

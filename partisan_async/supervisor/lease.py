@@ -140,7 +140,7 @@ class Lease:
                     " and what is running may be run elsewhere too",
                     self.ttl.total_seconds(),
                 )
-            every = min(0.1 * 2**failures, self._every) if failures else self._every
+            every = min(0.1 * 2 ** min(failures, 10), self._every) if failures else self._every
             pause = max(0.1, every - (time.monotonic() - began))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), pause)

@@ -79,7 +79,7 @@ class Wakeup:
                 self._distrust(explain(error))
             failures = 0 if self.proven.is_set() else failures + 1
             self.proven.clear()
-            await asyncio.sleep(min(0.1 * 2**failures, 30))
+            await asyncio.sleep(min(0.1 * 2 ** min(failures, 10), 30))
 
     async def _listen(self) -> None:
         self._sent = None
