@@ -16,6 +16,9 @@ nox.options.sessions = ["tests", "lint", "types", "imports"]
 
 ROOT = Path(__file__).parent
 
+TEST_PROCESSES = "4"
+"""The tests mostly wait: for processes, and for the time that a fault takes."""
+
 
 def _newest_python() -> str:
     """Return the newest Python that can be found here."""
@@ -34,7 +37,7 @@ def _runs(python: str) -> bool:
 def tests(session: nox.Session) -> None:
     """Run all tests on this Python; DATABASE_URL names another PostgreSQL than the embedded one."""
     session.install("-e", ".[dev,embedded]")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
 
 
 @nox.session
@@ -46,7 +49,7 @@ def tests(session: nox.Session) -> None:
 def matrix(session: nox.Session, django: str) -> None:
     """Run all tests on the oldest and on the newest Python and Django."""
     session.install("-e", ".[dev,embedded]", django)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
 
 
 @nox.session

@@ -49,7 +49,8 @@ def test_the_work_connection_is_renewed_after_so_many_claims():
     def backend():
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT pid FROM pg_stat_activity WHERE application_name = %s",
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE application_name = %s AND datname = current_database()",
                 ["partisan_async default work"],
             )
             return cursor.fetchone()

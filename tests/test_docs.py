@@ -553,7 +553,10 @@ def test_numbers_are_the_code_s(page, fact):
 @pytest.mark.parametrize(("listen", "expected"), [(True, 3), (False, 2)])
 def test_supervisor_has_the_connections_that_the_docs_count(listen, expected):
     """Who sizes max_connections goes by the formula."""
-    ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'partisan_async %'"
+    ours = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE application_name LIKE 'partisan_async %' AND datname = current_database()"
+    )
 
     def count():
         with connection.cursor() as cursor:

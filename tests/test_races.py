@@ -195,7 +195,10 @@ def _wait_for_a_lock(other):
     import time
 
     deadline = time.monotonic() + 10
-    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    sql = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
     while other.connection.execute(sql).fetchone()[0] == 0:
         assert time.monotonic() < deadline
         time.sleep(0.01)

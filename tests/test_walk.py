@@ -343,12 +343,15 @@ class TestLive:
         with live_supervisor(listen=listen, beat_seconds=5, SLEEP_DELAY_SECONDS=0.05):
             Write("warm").delay()
             wait_until(ended)
-            due = timezone.now() + timedelta(seconds=1.5)
-            task = Write("on time").delay(execute_after=due)
-            wait_until(lambda: ended(task))
+            began = timezone.now()
+            dues = [began + timedelta(seconds=1.5 + number / 5) for number in range(4)]
+            tasks = [Write(str(due)).delay(execute_after=due) for due in dues]
+            wait_until(ended)
 
-        task.refresh_from_db()
-        assert 0 <= (task.started_at - due).total_seconds() < 0.1
+        late = [Task.objects.get(pk=t.pk).started_at - t.execute_after for t in tasks]
+        assert min(late) >= timedelta(0)
+        # The machine may be busy now and then; a supervisor that polled or slept is always late.
+        assert sorted(late)[1] < timedelta(seconds=0.1)
 
     def test_an_earlier_time_that_comes_later_is_learnt(self):
         with live_supervisor(beat_seconds=5):
