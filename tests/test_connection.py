@@ -97,10 +97,17 @@ class Proxy:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            server = socket.socket(socket.AF_UNIX)
-            server.connect(self.target)
+            server = self._connect()
             for pair in ((client, server), (server, client)):
                 threading.Thread(target=self._relay, args=pair, daemon=True).start()
+
+    def _connect(self):
+        host, port = self.target
+        if not host.startswith("/"):
+            return socket.create_connection((host or "localhost", port))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{host}/.s.PGSQL.{port}")
+        return server
 
     def _relay(self, source, sink):
         try:
@@ -120,9 +127,7 @@ class Proxy:
 def cut_off(settings):
     """A supervisor whose own connections go by a relay, its workers' do not; and the relay."""
     direct = connection.settings_dict
-    if not direct["HOST"].startswith("/"):
-        pytest.skip("the relay wants a unix socket")
-    proxy = Proxy(f"{direct['HOST']}/.s.PGSQL.{direct['PORT'] or 5432}")
+    proxy = Proxy((direct["HOST"], int(direct["PORT"] or 5432)))
     second = connections.settings["second"]
     before = {name: second[name] for name in ("HOST", "PORT")}
     second.update(HOST="127.0.0.1", PORT=str(proxy.port))
