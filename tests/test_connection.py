@@ -1,11 +1,13 @@
 """The running side, when its connections end or its database goes away."""
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.db import connection, connections
 from django.utils import timezone
@@ -198,6 +200,23 @@ def test_a_lapsed_lease_does_not_spin(cut_off):
     wait_until(ended)
 
     assert busy < 0.5
+
+
+async def test_to_hang_up_leaves_the_socket_to_the_call_that_waits_on_it():
+    """Closed under it, its number is soon a worker's link, and the event loop mixes them up."""
+    from partisan_async.supervisor.connection import connect, hang_up
+
+    relay = await connect("default", "test")
+    waiting = asyncio.ensure_future(anext(relay.notifies()))
+    await asyncio.sleep(0)
+    number = relay.fileno()
+
+    hang_up(relay)
+
+    assert relay.fileno() == number
+    with pytest.raises(psycopg.OperationalError):
+        await waiting
+    await relay.close()
 
 
 class TestRestart:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +36,16 @@ async def connect(alias: str, purpose: str) -> psycopg.AsyncConnection[Any]:
     if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
         await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     return connection
+
+
+def hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    """End what waits on a connection, as if the server had closed it.
+
+    Not by closing it here: the number of its socket would be free, and soon another's, while the
+    event loop still watches it for the one that waits.
+    """
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
 
 
 def explain(error: BaseException) -> str:
@@ -100,7 +113,7 @@ class Connection:
         self, coroutine: Any, connection: psycopg.AsyncConnection[Any] | None = None
     ) -> Any:
         # asyncio.wait_for() would cancel the call, and psycopg then talks to the server to cancel
-        # the query: in a black hole a limit of 3 seconds took 13. To close the connection ends it.
+        # the query: in a black hole a limit of 3 seconds took 13.
         call = asyncio.ensure_future(coroutine)
         try:
             done, _ = await asyncio.wait({call}, timeout=self._patience)
@@ -110,10 +123,9 @@ class Connection:
         if done:
             return call.result()
         if connection is not None:
-            await connection.close()
+            hang_up(connection)
         else:
             call.cancel()
-        # Until it is over: its last act frees the socket's number, which a new one may get.
         await asyncio.wait({call}, timeout=1)
         if call.done() and not call.cancelled():
             call.exception()  # it was retrieved
@@ -124,4 +136,6 @@ class Connection:
             return
         if connection is self._connection:
             self._connection = None
-        await connection.close()
+        hang_up(connection)
+        async with connection.lock:  # another call may have waited on it
+            await connection.close()

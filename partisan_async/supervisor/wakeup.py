@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from partisan_async import store
-from partisan_async.supervisor.connection import TRANSIENT, connect, explain
+from partisan_async.supervisor.connection import TRANSIENT, connect, explain, hang_up
 
 logger = logging.getLogger("partisan_async")
 
@@ -119,6 +119,5 @@ class Wakeup:
             )
         self.proven.clear()
         if self._connection is not None:
-            # Ends the notifies() that waits on it.
             connection, self._connection = self._connection, None
-            connection.pgconn.finish()
+            hang_up(connection)
