@@ -61,6 +61,9 @@ def demo(session: nox.Session) -> None:
         *("-m", "partisan_async.embedded"),
         *("python", "-m", "example_site.demo"),
         *session.posargs,
+        # After Ctrl-C it ends by itself, in order; nox would kill it within half a second.
+        interrupt_timeout=20,
+        terminate_timeout=10,
     )
 
 

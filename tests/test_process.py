@@ -219,6 +219,17 @@ def _sockets(pid):
     return {link for link in links if link.startswith("socket:")}
 
 
+    def test_with_djangos_own_connection_pool(self):
+        with partisan("--async", DJANGO_SETTINGS_MODULE="tests.settings_pool") as supervisor:
+            for number in range(10):
+                Write(number).delay()
+                AsyncSleep(0.05, number).delay()
+            wait_until(ended)
+
+            assert "cold" not in supervisor.output
+        assert not Task.objects.exclude(status="finished").exists()
+
+
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_it_ends_at_once_and_leaves_nothing_when_idle(self, number):

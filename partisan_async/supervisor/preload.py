@@ -21,8 +21,11 @@ def warm_up() -> None:
 
     django.setup()
     registry.autodiscover()
-    # An app may have queried in its ready(). A connection must not cross a fork.
+    # An app may have queried in its ready(). Neither a connection nor a pool may cross a fork.
     connections.close_all()
+    for connection in connections.all():
+        if connection.settings_dict["OPTIONS"].get("pool"):
+            connection.close_pool()  # type: ignore[attr-defined]
 
 
 # Signals reach the whole process group, and systemd sends them to every process of a service: only
