@@ -210,15 +210,6 @@ class TestWorkersStart:
         assert not (inodes[0] & inodes[1])
         assert not (after[0] & after[1])
 
-
-def _sockets(pid):
-    links = []
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            links.append(os.readlink(f"/proc/{pid}/fd/{number}"))
-    return {link for link in links if link.startswith("socket:")}
-
-
     def test_with_djangos_own_connection_pool(self):
         with partisan("--async", DJANGO_SETTINGS_MODULE="tests.settings_pool") as supervisor:
             for number in range(10):
@@ -228,6 +219,14 @@ def _sockets(pid):
 
             assert "cold" not in supervisor.output
         assert not Task.objects.exclude(status="finished").exists()
+
+
+def _sockets(pid):
+    links = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return {link for link in links if link.startswith("socket:")}
 
 
 class TestSignals:
