@@ -81,6 +81,15 @@ class TestBlame:
         assert (task.status, task.lost, task.tries) == ("finished", 1, 1)
         assert marks() == ["start x", "start x", "end x"]
 
+    def test_its_next_run_waits_for_no_beat(self):
+        with live_supervisor(WORKERS_COUNT=2, beat_seconds=60, ttl_seconds=200):
+            task = Sleep(0.5, "x").delay()
+            os.kill(worker_pid(task), signal.SIGKILL)
+            wait_until(ended)
+
+        task.refresh_from_db()
+        assert (task.status, task.lost) == ("finished", 1)
+
     def test_neighbours_on_the_event_loop_are_suspects_and_not_blamed(self):
         """In company nobody can tell who did it; each runs again, alone."""
         with live_supervisor(WORKERS_COUNT=1, ASYNC_CONCURRENCY=5):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from partisan_async import logs, store
+from partisan_async.policy import Deferred, Postponed, Retried, Suspected
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
@@ -73,14 +74,15 @@ class Claimer:
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
         """Gone back to waiting, rows may be ready, or due earlier than any that is known."""
-        pauses = [getattr(settlement.decision, "pause", None) for settlement in batch]
-        for pause in pauses:
-            if pause:
-                self._expect(pause.total_seconds())
-                self._wake.set()
-            elif pause is not None:
-                self._ready = True
-                self._wake.set()
+        for settlement in batch:
+            match settlement.decision:
+                case Retried(pause) | Postponed(pause) | Deferred(pause) if pause:
+                    self._expect(pause.total_seconds())
+                case Retried() | Postponed() | Suspected():
+                    self._ready = True
+                case _:  # what was given back is anybody's: it had no room here
+                    continue
+            self._wake.set()
 
     def on_room(self) -> None:
         """More tasks may fit."""
