@@ -15,6 +15,7 @@ from tests.testapp.partisan_tasks import (
     AsyncSleep,
     Die,
     DieAsync,
+    ForkAsync,
     Misbehave,
     Nothing,
     Sleep,
@@ -185,6 +186,16 @@ class TestMisbehaviour:
 
         assert Task.objects.get(pk=task.pk).status == "finished"
         assert all(Task.objects.get(pk=t.pk).claim_seq == 1 for t in after)
+
+    def test_a_fork_on_the_event_loop_is_no_second_worker(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            beside = [AsyncSleep(0.5, number).delay() for number in range(3)]
+            task = ForkAsync().delay()
+            wait_until(ended)
+
+        for each in (task, *beside):
+            each.refresh_from_db()
+            assert (each.status, each.claim_seq, each.lost) == ("finished", 1, 0)
 
     def test_a_worker_whose_link_was_closed_is_replaced(self):
         with live_supervisor(WORKERS_COUNT=1):

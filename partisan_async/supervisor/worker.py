@@ -102,6 +102,7 @@ class _Worker:
                 self._link.sendall(frames)
 
     def send(self, frame: wire.Frame) -> None:
+        self._end_forks()  # on the event loop it takes the other tasks along
         with self._lock:
             self._link.sendall(wire.encode(frame))
 
@@ -128,9 +129,7 @@ class _Worker:
         # A context of its own, so that a language or a context variable set by one task is not
         # there in the next.
         outcome = contextvars.copy_context().run(self._executor.execute, claim)
-        if os.getpid() != self._pid:
-            # The task forked, and its child came back too: it is no worker.
-            os._exit(0)
+        self._end_forks()
         seconds = time.perf_counter() - began
         _close_open_transactions(claim)
         _close_old_connections()
@@ -143,10 +142,16 @@ class _Worker:
             self.send(wire.Started(ticket))
             began = time.perf_counter()
             outcome = await self._executor.aexecute(claim)
+            self._end_forks()
             seconds = time.perf_counter() - began
             if context in SyncToAsync.context_to_thread_executor:
                 await sync_to_async(_close_all_connections)()
         self.send(wire.Done(ticket, seconds, outcome))
+
+    def _end_forks(self) -> None:
+        # Where a task forked, its child comes back from run() too; it is no worker.
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def _is_async(self, claim: Any) -> bool:
         try:

@@ -198,6 +198,15 @@ class DieAsync(Marking):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@registry.register
+class ForkAsync(Marking):
+    """Forks on the event loop, and lets the child come back."""
+
+    async def run(self):
+        os.fork()
+        await asyncio.sleep(0.3)
+
+
 class Unprintable(Exception):
     def __init__(self, *parts):
         super().__init__(*parts)
