@@ -28,6 +28,7 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         for position, value in enumerate(args):
             _require_json(value, f"args[{position}]")
         for name, value in kwargs.items():
+            _require_text(name, f"the name of kwargs[{name!r}]")
             _require_json(value, f"kwargs[{name!r}]")
         return json.dumps(
             {"args": args, "kwargs": kwargs},

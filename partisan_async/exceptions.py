@@ -1,5 +1,8 @@
 """Every exception the package raises to its users, or takes from their processors."""
 
+TEN_YEARS_SECONDS = 10 * 366 * 24 * 3600
+"""No task is put off for longer at once."""
+
 
 class PartisanException(Exception):  # noqa: N818  the ancestor's spelling
     """Base of all of the package's exceptions."""
@@ -49,14 +52,15 @@ class PostponeTask(Postpone):
     """
 
     def __init__(self, postpone_for_seconds: float | None = None) -> None:
-        if postpone_for_seconds is not None and not 0 <= postpone_for_seconds <= _TEN_YEARS:
+        if postpone_for_seconds is not None and not 0 <= postpone_for_seconds <= TEN_YEARS_SECONDS:
             raise ValueError(
                 f"PostponeTask({postpone_for_seconds!r}): a task is postponed by 0 seconds up to"
-                f" ten years ({_TEN_YEARS} seconds), counted from now; pass such a number, or None"
-                " for the queue's own delay."
+                f" ten years ({TEN_YEARS_SECONDS} seconds), counted from now; pass such a number,"
+                " or None for the queue's own delay."
             )
-        self.postpone_for_seconds = postpone_for_seconds
-        super().__init__(postpone_for_seconds)
+        seconds = None if postpone_for_seconds is None else float(postpone_for_seconds)
+        self.postpone_for_seconds = seconds
+        super().__init__(seconds)
 
 
 class MaxPostponesReached(Postpone):
@@ -71,6 +75,3 @@ class MaxPostponesReached(Postpone):
 
 class WorkerLost(PartisanException):
     """The worker process died while it ran this task alone, once too often."""
-
-
-_TEN_YEARS = 10 * 366 * 24 * 3600

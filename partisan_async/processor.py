@@ -18,6 +18,7 @@ from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Rules
 from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings
 from partisan_async.settings import priority as priority_check
+from partisan_async.settings import queue_name as queue_name_check
 
 if TYPE_CHECKING:
     from partisan_async.models import Task
@@ -84,6 +85,8 @@ class BaseTaskProcessor(abc.ABC):
         name = type(self).__name__
         if registry.get(name) is not type(self):
             raise ProcessorClassNotFound(name)
+        if wrong := queue_name_check(self.QUEUE_NAME):
+            raise ValueError(f"{name}.QUEUE_NAME is {self.QUEUE_NAME!r}; it {wrong}.")
         encoded = arguments.encode(self.args, self.kwargs)
         return store.Call(
             queue_name=self.QUEUE_NAME,
@@ -144,4 +147,5 @@ def _checked_time(moment: datetime.datetime | None) -> datetime.datetime | None:
             f"execute_after={moment!r} is out of reach; pass a time in the years 2 to 9000, or None"
             " for at once."
         )
-    return moment
+    # PostgreSQL takes no offset beyond 15:59, and Python does.
+    return moment if timezone.is_naive(moment) else moment.astimezone(datetime.UTC)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -10,6 +9,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+
+from partisan_async.exceptions import TEN_YEARS_SECONDS
 
 DEFAULT_QUEUE_NAME = "default"
 CONFIG_NAME = "PARTISAN_CONFIG"
@@ -32,8 +33,8 @@ def seconds(least: float) -> Callable[[Any], str | None]:
 
     def check(value: Any) -> str | None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not least <= value < math.inf:
-            return f"must be a number of seconds, {least:g} or more"
+        if not number or not least <= value <= TEN_YEARS_SECONDS:
+            return f"must be a number of seconds, {least:g} or more, up to ten years"
         return None
 
     return check

@@ -97,6 +97,11 @@ def test_a_nul_in_a_key_is_refused():
         encode(({"\x00": 1},), {})
 
 
+def test_a_nul_in_the_name_of_an_argument_is_refused():
+    with pytest.raises(ValueError, match="the name of kwargs"):
+        encode((), {"a\x00": 1})
+
+
 def test_what_contains_itself_is_refused():
     endless = []
     endless.append(endless)

@@ -75,6 +75,16 @@ class TestRow:
         assert task.status == "scheduled"
         assert Task.objects.get().execute_after == moment
 
+    def test_a_time_far_from_greenwich_is_understood(self):
+        """PostgreSQL refuses offsets of over 15:59; Python knows them up to a day."""
+        far = datetime.timezone(datetime.timedelta(hours=23))
+        moment = datetime.datetime.now(far) + datetime.timedelta(hours=1)
+
+        task = Write().delay(execute_after=moment)
+
+        assert Task.objects.get() == task
+        assert Task.objects.get().execute_after == moment
+
     def test_a_past_time_is_at_once(self):
         past = datetime.datetime(1971, 1, 1, tzinfo=datetime.UTC)
 
@@ -153,6 +163,13 @@ class TestRefused:
 
         with pytest.raises(ProcessorClassNotFound, match="'Stray' is not registered"):
             Stray().delay()
+
+    @pytest.mark.parametrize("name", ["", None, 5, "q" * 256, "a\x00b"])
+    def test_a_queue_name_that_cannot_be(self, monkeypatch, name):
+        monkeypatch.setattr(Write, "QUEUE_NAME", name)
+
+        with pytest.raises(ValueError, match="QUEUE_NAME is"):
+            Write().delay()
 
     def test_a_processor_without_run(self):
         class Idle(BaseTaskProcessor):

@@ -52,6 +52,16 @@ def test_of_another_boot_or_namespace_nothing_is_proven(me, key):
     assert not _is_gone(elsewhere, me)
 
 
+@pytest.mark.parametrize(
+    "process", [None, [], "x", {}, {"pid": "1"}, {"pid": None}, {"pid": 1.5}, {"pid": 10**30}]
+)
+def test_of_a_row_that_was_broken_by_hand_nothing_is_proven(me, process):
+    if isinstance(process, dict):
+        process = {**me, **process} if process else process
+
+    assert not _is_gone(process, me)
+
+
 def test_without_proc_nothing_is_proven():
     assert not _is_gone({"pid": 2**22}, {"pid": 1})
 

@@ -18,9 +18,14 @@ from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
     AsyncFail,
     AsyncSleep,
+    Confuse,
+    ConfuseAsync,
     Enqueue,
     Fail,
     ForgottenCoroutine,
+    Generator,
+    MisconfiguredPostpone,
+    MisconfiguredRetry,
     Nothing,
     OpenTransaction,
     Postpone,
@@ -535,6 +540,31 @@ class TestLive:
         broken.refresh_from_db()
         assert broken.status == "error"
         assert all(Task.objects.get(pk=task.pk).status == "finished" for task in others)
+
+    @pytest.mark.parametrize(
+        ("processor", "status"),
+        [
+            (Confuse("decimal"), "finished"),
+            (Confuse("careless"), "error"),
+            (ConfuseAsync("decimal"), "finished"),
+            (ConfuseAsync("careless"), "error"),
+            (ConfuseAsync("late cancel"), "finished"),
+            (MisconfiguredRetry(), "error"),
+            (MisconfiguredPostpone(), "error"),
+            (Generator(), "error"),
+        ],
+    )
+    def test_an_outcome_that_is_hard_to_tell_is_told_all_the_same(self, processor, status):
+        """A run that is never reported would be held for as long as its supervisor lives."""
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=60, ttl_seconds=200):
+            task = processor.delay()
+            after = Write("after").delay()
+            wait_until(ended)
+
+        task.refresh_from_db(), after.refresh_from_db()
+        assert (task.status, task.claim_seq <= 2, task.lost) == (status, True, 0)
+        assert bool(task.errors) == (status == "error")
+        assert after.status == "finished"
 
     @pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC"])
     def test_a_time_out_of_this_world_harms_no_other(self, moment):

@@ -1,10 +1,10 @@
 """The two configs a processor class may carry, checked when they are made."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from partisan_async.config import const
+from partisan_async.exceptions import TEN_YEARS_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +40,11 @@ class ErrorsHandleConfig:
         if (
             isinstance(pause, bool)
             or not isinstance(pause, int | float)
-            or not (0 <= pause < math.inf)
+            or not (0 <= pause <= TEN_YEARS_SECONDS)
         ):
-            raise ValueError(f"retry_pause={pause!r} must be a number of seconds, 0 or more.")
+            raise ValueError(
+                f"retry_pause={pause!r} must be a number of seconds, from 0 to ten years."
+            )
         if self.retry_pause_strategy not in const.DELAY_STRATEGIES:
             raise ValueError(
                 f"retry_pause_strategy={self.retry_pause_strategy!r} must be"

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from partisan_async import logs, registry
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.policy import GivenBack, Outcome, Unrecognised, decide
+from partisan_async.policy import (
+    Decision,
+    Failed,
+    Failure,
+    GivenBack,
+    Outcome,
+    Unrecognised,
+    decide,
+)
 from partisan_async.processor import rules_of
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Claim, Settlement
@@ -16,6 +25,8 @@ from partisan_async.supervisor.executor import is_async
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.pool import Pool
 from partisan_async.supervisor.settler import Settler
+
+logger = logging.getLogger("partisan_async")
 
 
 class Dispatcher:
@@ -62,7 +73,7 @@ class Dispatcher:
         names = self._last_names
         at_once = idle
         if names and all(is_async(registry.get(name)) for name in names):
-            at_once = self.pool.async_room
+            at_once = max(idle, self.pool.async_room)  # a sync one may be behind them
         wanted = at_once + self._pace.ahead(names, self._settings.WORKERS_COUNT)
         space = self._settings.MAX_QUEUE_SIZE
         return max(0, min(space, wanted) - len(self._buffer))
@@ -184,8 +195,14 @@ class Dispatcher:
     # To the settler
 
     def _decide(self, claim: Claim, outcome: Outcome, ran: tuple[float, str] | None) -> None:
-        rules = rules_of(claim.processor_class, self._settings)
-        decision = decide(outcome, rules, claim.counters)
+        decision: Decision
+        try:
+            rules = rules_of(claim.processor_class, self._settings)
+            decision = decide(outcome, rules, claim.counters)
+        except Exception as error:
+            # A config that cannot be, for one: the row must say so, or it would be held for ever.
+            logger.exception("task %s %s: no decision", claim.id, claim.processor_class)
+            decision = Failed(Failure.of(error))
         self._settler.add(Settlement(claim, decision, ran))
         logs.settled(claim, decision, ran and ran[0])
 

@@ -37,7 +37,7 @@ def is_async(processor_class: type[BaseTaskProcessor]) -> bool:
 def execute(claim: store.Claim) -> Outcome:
     """Run a task with a plain ``run()``. Whatever it raises ends the task and not the process."""
     try:
-        _refuse_coroutine(_processor(claim).run())
+        _refuse_unstarted(_processor(claim).run())
     except BaseException as error:  # noqa: BLE001  SystemExit and StopIteration too
         return _outcome(claim, error)
     return Returned()
@@ -76,12 +76,13 @@ def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
     return row
 
 
-def _refuse_coroutine(result: Any) -> None:
-    if inspect.iscoroutine(result):
-        result.close()
+def _refuse_unstarted(result: Any) -> None:
+    if inspect.iscoroutine(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if not inspect.isasyncgen(result):
+            result.close()
         raise TypeError(
-            "run() returned a coroutine that nobody awaits; write it as `async def run(self)`, with"
-            " no decorator that hides it."
+            f"run() returned a {type(result).__name__} that nobody runs; write it as `def"
+            " run(self)` or `async def run(self)`, with no `yield` and no decorator that hides it."
         )
 
 

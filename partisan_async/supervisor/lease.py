@@ -169,9 +169,11 @@ def identify_process() -> dict[str, Any]:
         return {"pid": pid}
 
 
-def _is_gone(process: dict[str, Any], mine: dict[str, Any]) -> bool:
+def _is_gone(process: Any, mine: dict[str, Any]) -> bool:
     """Tell whether a process of this very system is proven to be over; if in doubt, it is not."""
     keys = ("boot_id", "pid_namespace")
+    if not isinstance(process, dict) or not isinstance(process.get("pid"), int):
+        return False
     if any(key not in mine or process.get(key) != mine[key] for key in keys):
         return False
     try:
@@ -179,7 +181,7 @@ def _is_gone(process: dict[str, Any], mine: dict[str, Any]) -> bool:
         os.kill(process["pid"], 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
     started, recorded = _start_time(process["pid"]), process.get("started")
     return None not in (started, recorded) and started != recorded

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
@@ -24,6 +24,7 @@ from psycopg.pq import TransactionStatus
 
 from partisan_async import registry
 from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.policy import Failure, Outcome, Raised
 from partisan_async.supervisor import wire
 
 logger = logging.getLogger("partisan_async.worker")
@@ -45,6 +46,8 @@ def start(link: socket.socket, setup: Setup) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A default timeout of the site's would make a silent link look like a dead supervisor.
+    link.setblocking(True)
     try:
         cold = _warm_up()
         _use_databases(setup.databases)
@@ -58,7 +61,7 @@ def start(link: socket.socket, setup: Setup) -> None:
         link.sendall(wire.encode(hello))
         raise
     threading.Thread(target=_worker.attend_link, name="partisan link", daemon=True).start()
-    _worker.send(wire.Hello(os.getpid(), None, cold))
+    _worker.send(wire.encode(wire.Hello(os.getpid(), None, cold)))
 
 
 def work(batch: list[tuple[int, Any]]) -> None:
@@ -96,15 +99,15 @@ class _Worker:
                     continue
                 self._current = ticket
                 self._link.sendall(frames + wire.encode(wire.Started(ticket)))
-            frames = wire.encode(self._run(ticket, claim))
+            frames = self._run(ticket, claim)
         if frames:
             with self._lock:
                 self._link.sendall(frames)
 
-    def send(self, frame: wire.Frame) -> None:
+    def send(self, data: bytes) -> None:
         self._end_forks()  # on the event loop it takes the other tasks along
         with self._lock:
-            self._link.sendall(wire.encode(frame))
+            self._link.sendall(data)
 
     def attend_link(self) -> None:
         decoder = wire.Decoder()
@@ -123,30 +126,36 @@ class _Worker:
                     answer = wire.Revoked(self._current, frame.upto)
                     self._link.sendall(wire.encode(answer))
 
-    def _run(self, ticket: int, claim: Any) -> wire.Done:
-        _close_old_connections()
+    def _run(self, ticket: int, claim: Any) -> bytes:
+        _tidy(_close_old_connections)
         began = time.perf_counter()
-        # A context of its own, so that a language or a context variable set by one task is not
-        # there in the next.
-        outcome = contextvars.copy_context().run(self._executor.execute, claim)
+        try:
+            # A context of its own, so that a language or a context variable set by one task is not
+            # there in the next.
+            outcome = contextvars.copy_context().run(self._executor.execute, claim)
+        except BaseException as error:  # noqa: BLE001  what it raised could not even be looked at
+            outcome = _untold(error)
         self._end_forks()
         seconds = time.perf_counter() - began
-        _close_open_transactions(claim)
-        _close_old_connections()
-        return wire.Done(ticket, seconds, outcome)
+        _tidy(_close_open_transactions, claim)
+        _tidy(_close_old_connections)
+        return _done(ticket, seconds, outcome)
 
     async def _arun(self, ticket: int, claim: Any) -> None:
-        # Each in a context of its own, as Django's ASGI handler does: else all of them would share
-        # one thread and one connection for the ORM.
-        async with ThreadSensitiveContext() as context:
-            self.send(wire.Started(ticket))
-            began = time.perf_counter()
-            outcome = await self._executor.aexecute(claim)
-            self._end_forks()
-            seconds = time.perf_counter() - began
-            if context in SyncToAsync.context_to_thread_executor:
-                await sync_to_async(_close_all_connections)()
-        self.send(wire.Done(ticket, seconds, outcome))
+        began = time.perf_counter()
+        outcome: Outcome | None = None
+        try:
+            # Each in a context of its own, as Django's ASGI handler does: else all of them would
+            # share one thread and one connection for the ORM.
+            async with ThreadSensitiveContext() as context:
+                self.send(wire.encode(wire.Started(ticket)))
+                outcome = await self._executor.aexecute(claim)
+                self._end_forks()
+                if context in SyncToAsync.context_to_thread_executor:
+                    await sync_to_async(_tidy)(_close_all_connections)
+        except BaseException as error:  # noqa: BLE001  a late cancellation too: it must be told
+            outcome = outcome or _untold(error)
+        self.send(_done(ticket, time.perf_counter() - began, outcome))
 
     def _end_forks(self) -> None:
         # Where a task forked, its child comes back from run() too; it is no worker.
@@ -201,6 +210,30 @@ def _use_databases(databases: Mapping[str, Mapping[str, Any]]) -> None:
             settings["CONN_MAX_AGE"] = settings["CONN_MAX_AGE"] or None
         # No browser repeats a task that met a connection which a restarted server had closed.
         settings["CONN_HEALTH_CHECKS"] = True
+
+
+def _untold(error: BaseException) -> Outcome:
+    failure = Failure(type(error).__name__, "What became of this task could not be told.")
+    return Raised(failure, retryable=False)
+
+
+def _done(ticket: int, seconds: float, outcome: Outcome) -> bytes:
+    try:
+        return wire.encode(wire.Done(ticket, seconds, outcome))
+    except BaseException as error:  # noqa: BLE001  an outcome that is no plain data after all
+        return wire.encode(wire.Done(ticket, seconds, _untold(error)))
+
+
+def _tidy(close: Callable[..., None], *arguments: Any) -> None:
+    """Close connections; those that cannot be are forgotten, and the next task gets new ones."""
+    from django.db import connections
+
+    try:
+        close(*arguments)
+    except BaseException:
+        logger.exception("a task left a database connection that cannot be closed")
+        for wrapper in list(connections.all(initialized_only=True)):
+            del connections[wrapper.alias]
 
 
 def _close_old_connections() -> None:

@@ -1,6 +1,7 @@
 """The processors of the tests: small, and each shows one thing."""
 
 import asyncio
+import decimal
 import os
 import signal
 import threading
@@ -196,6 +197,57 @@ class DieAsync(Marking):
     async def run(self):
         await asyncio.sleep(self.args[0])
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Careless(PostponeTask):
+    def __init__(self):
+        """Without its base's."""
+
+
+@registry.register
+class Confuse(Marking):
+    """Ends in ways that are hard to tell of."""
+
+    def run(self):
+        match self.args[0]:
+            case "decimal":
+                if not self.task_obj.postpones:
+                    raise PostponeTask(decimal.Decimal("0.1"))
+            case "careless":
+                raise Careless
+
+
+@registry.register
+class ConfuseAsync(Confuse):
+    async def run(self):
+        await Mark.objects.acount()
+        match self.args[0]:
+            case "late cancel":
+                asyncio.current_task().cancel()
+            case _:
+                super().run()
+
+
+@registry.register
+class MisconfiguredRetry(Marking):
+    RETRY_ON_ERROR_CONFIG = {"retries_count": 3}
+
+    def run(self):
+        raise TimeoutError
+
+
+@registry.register
+class MisconfiguredPostpone(Marking):
+    POSTPONE_CONFIG = {"max_postpones": 3}
+
+    def run(self):
+        raise PostponeTask(0)
+
+
+@registry.register
+class Generator(Marking):
+    def run(self):
+        yield self.mark("never")
 
 
 @registry.register
