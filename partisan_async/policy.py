@@ -33,7 +33,7 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """Return the failure that an exception made here, not raised, stands for."""
-        return cls(_class_path(error), str(error))
+        return cls(class_path(error), str(error))
 
 
 # Outcomes
@@ -182,5 +182,6 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             assert_never(outcome)
 
 
-def _class_path(error: BaseException) -> str:
+def class_path(error: BaseException) -> str:
+    """Return the dotted name of an error's class, as rows tell it."""
     return f"{type(error).__module__}.{type(error).__qualname__}"

@@ -19,6 +19,7 @@ from partisan_async.policy import (
     Raised,
     Returned,
     Unrecognised,
+    class_path,
 )
 from partisan_async.processor import BaseTaskProcessor, load
 
@@ -71,9 +72,7 @@ def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
     # The columns that were not claimed are deferred: Django reads them when they are asked for.
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
     names = [field.attname for field in _FIELDS if field.attname in fields]
-    row = Task.from_db(store.database(), names, [fields[name] for name in names])
-    row.arguments = arguments
-    return row
+    return Task.from_db(store.database(), names, [fields[name] for name in names])
 
 
 def _refuse_unstarted(result: Any) -> None:
@@ -97,7 +96,6 @@ def _outcome(claim: store.Claim, error: BaseException) -> Outcome:
 
 
 def _describe(error: BaseException) -> Failure:
-    kind = f"{type(error).__module__}.{type(error).__qualname__}"
     try:
         message = str(error)
     except BaseException:  # noqa: BLE001  a __str__ that raises must not end the worker
@@ -111,7 +109,7 @@ def _describe(error: BaseException) -> Failure:
     trace = "".join(lines)
     if len(trace) > TRACEBACK_LENGTH:
         trace = f"(cut)\n{trace[-TRACEBACK_LENGTH:]}"
-    return Failure(kind, _storable(message[:MESSAGE_LENGTH]), _storable(trace))
+    return Failure(class_path(error), _storable(message[:MESSAGE_LENGTH]), _storable(trace))
 
 
 def _storable(text: str) -> str:

@@ -12,7 +12,6 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from partisan_async.policy import (
-    Died,
     Failure,
     Outcome,
     PostponeAsked,
@@ -66,7 +65,7 @@ Frame = Hello | Started | Done | Revoke | Revoked
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Hello, Started, Revoke, Revoked)}
 _OUTCOMES: dict[str, Any] = {
-    kind.__name__: kind for kind in (Returned, PostponeAsked, Died, Unrecognised)
+    kind.__name__: kind for kind in (Returned, PostponeAsked, Unrecognised)
 }
 
 
