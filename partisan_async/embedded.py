@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
-from psycopg.conninfo import conninfo_to_dict
+from partisan_async import dsn
 
 __all__ = ["EmbeddedPostgres", "django_database", "main"]
 
@@ -185,8 +185,9 @@ def django_database(url: str) -> dict[str, Any]:
     """The ``DATABASES`` entry for a libpq URL.
 
     :param url: what psycopg connects to; what Django has no key for goes into ``OPTIONS``.
+    :raises ValueError: it is not one. The message shows no part of it.
     """
-    options = conninfo_to_dict(url)
+    options = dsn.parse(url)
     entry: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": options}
     for name in ("dbname", "user", "password", "host", "port"):
         if name in options:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from partisan_async import dsn
 from partisan_async.exceptions import TEN_YEARS_SECONDS
 
 DEFAULT_QUEUE_NAME = "default"
@@ -38,6 +41,14 @@ def seconds(least: float) -> Callable[[Any], str | None]:
         return None
 
     return check
+
+
+def time_limit(value: Any) -> str | None:
+    """Say what is wrong with a value as a time limit, ``None`` if nothing."""
+    if value is None or value == math.inf:
+        return None
+    wrong = seconds(0.01)(value)
+    return wrong and f"{wrong}, or math.inf for none, or None for the queue's"
 
 
 def or_none(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
@@ -69,9 +80,18 @@ def queue_name(value: Any) -> str | None:
     return None
 
 
-def _setting(default: Any, check: Callable[[Any], str | None]) -> Any:
+def connection_string(value: Any) -> str | None:
+    """Say what is wrong with a value as a connection string, and show nothing of it."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            dsn.parse(value)
+            return None
+    return dsn.WRONG
+
+
+def _setting(default: Any, check: Callable[[Any], str | None], *, secret: bool = False) -> Any:
     factory = default if callable(default) else lambda: default
-    return field(default_factory=factory, metadata={"check": check})
+    return field(default_factory=factory, metadata={"check": check}, repr=not secret)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,13 +107,15 @@ class QueueSettings:
     DELETE_TASKS_ON_COMPLETE: bool = _setting(False, flag)
     DEFAULT_POSTPONE_DELAY_SECONDS: float = _setting(5, seconds(0))
     DEFAULT_POSTPONES_COUNT: int | None = _setting(15, or_none(count(0)))
+    DEFAULT_TIMEOUT_SECONDS: float | None = _setting(None, or_none(seconds(0.01)))
     ASYNC_CONCURRENCY: int = _setting(10, count(1))
     SHUTDOWN_GRACE_SECONDS: float | None = _setting(25, or_none(seconds(0)))
+    LISTEN_DSN: str | None = _setting(None, or_none(connection_string), secret=True)
 
     def wrongs(self) -> list[str]:
         """Return a sentence for each value that cannot be."""
         wrongs = [
-            f"{each.name}={value!r} {wrong}."
+            f"{each.name}={repr(value) if each.repr else '***'} {wrong}."
             for each in fields(self)
             if (wrong := each.metadata["check"](value := getattr(self, each.name)))
         ]
@@ -141,8 +163,8 @@ def problems() -> Iterator[str]:
     for name, keys in config.items():
         if not isinstance(name, str) or not isinstance(keys, Mapping):
             yield (
-                f"{CONFIG_NAME}[{name!r}] is {keys!r}; the key must be a queue name and the"
-                ' value a dict of its settings, such as {"WORKERS_COUNT": 4}.'
+                f"{CONFIG_NAME}[{name!r}] is of type {type(keys).__name__}; the key must be a queue"
+                ' name and the value a dict of its settings, such as {"WORKERS_COUNT": 4}.'
             )
             return
         for key in keys:

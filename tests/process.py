@@ -34,12 +34,19 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 class Partisan:
-    """A running ``start_partisan``: its lines, its processes, its end."""
+    """A running ``start_partisan``: its lines, its processes, its end.
 
-    def __init__(self, *options: str, cwd: Path = ROOT, **env: str) -> None:
-        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  end() closes it
+    :param log: the file to write its lines to; else they are gone with it.
+    """
+
+    program = ("-m", "django", "start_partisan")
+
+    def __init__(
+        self, *options: str, cwd: Path = ROOT, log: Path | None = None, **env: str
+    ) -> None:
+        self._output = log.open("w+b") if log else tempfile.TemporaryFile()  # noqa: SIM115  end() closes it
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "django", "start_partisan", *options],
+            [sys.executable, *self.program, *options],
             stdout=self._output,
             stderr=subprocess.STDOUT,
             cwd=cwd,
@@ -53,8 +60,9 @@ class Partisan:
 
     @property
     def output(self) -> str:
-        self._output.seek(0)
-        return self._output.read()
+        # By position: the processes share this file's, and would go on to write where we read.
+        number = self._output.fileno()
+        return os.pread(number, os.fstat(number).st_size, 0).decode()
 
     def wait_for(self, words: str, *, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds

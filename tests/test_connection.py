@@ -1,9 +1,6 @@
 """The running side, when its connections end or its database goes away."""
 
 import asyncio
-import contextlib
-import socket
-import threading
 import time
 from datetime import timedelta
 
@@ -16,6 +13,7 @@ from partisan_async.embedded import EmbeddedPostgres
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
+from tests.relay import Relay
 from tests.testapp.partisan_tasks import Sleep, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,64 +80,21 @@ def test_tasks_that_run_while_the_connections_end_are_settled_once():
         assert (task.status, task.tries, task.claim_seq) == ("finished", 1, 1)
 
 
-class Proxy:
-    """A TCP relay that can swallow everything: the connection stands, and nobody answers."""
-
-    def __init__(self, target):
-        self.target = target
-        self.open = threading.Event()
-        self.open.set()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            server = self._connect()
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=self._relay, args=pair, daemon=True).start()
-
-    def _connect(self):
-        host, port = self.target
-        if not host.startswith("/"):
-            return socket.create_connection((host or "localhost", port))
-        server = socket.socket(socket.AF_UNIX)
-        server.connect(f"{host}/.s.PGSQL.{port}")
-        return server
-
-    def _relay(self, source, sink):
-        try:
-            while data := source.recv(65536):
-                self.open.wait()
-                sink.sendall(data)
-        except OSError:
-            pass
-        finally:
-            for end in (source, sink):
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)  # wakes the thread of the other direction
-                end.close()
-
-
 @pytest.fixture
 def cut_off(settings):
     """A supervisor whose own connections go by a relay, its workers' do not; and the relay."""
     direct = connection.settings_dict
-    proxy = Proxy((direct["HOST"], int(direct["PORT"] or 5432)))
+    relay = Relay((direct["HOST"], int(direct["PORT"] or 5432)))
     second = connections.settings["second"]
     before = {name: second[name] for name in ("HOST", "PORT")}
-    second.update(HOST="127.0.0.1", PORT=str(proxy.port))
+    second.update(HOST="127.0.0.1", PORT=str(relay.port))
     settings.DATABASE_ROUTERS = ["tests.test_enqueue.ToSecond"]
     with quick() as supervisor:
         settings.DATABASE_ROUTERS = []
-        yield supervisor, proxy
-        proxy.open.set()
+        yield supervisor, relay
+        relay.open.set()
     second.update(before)
-    proxy.listener.close()
+    relay.close()
 
 
 def quick():
@@ -148,13 +103,13 @@ def quick():
 
 def test_a_black_hole_longer_than_the_lease_is_survived(cut_off):
     """Calls are bounded; and who finds its claims still its own settles them."""
-    supervisor, proxy = cut_off
+    supervisor, relay = cut_off
     task = Sleep(0.5, "through").delay()
     wait_until(lambda: len(marks()) == 1)
 
-    proxy.open.clear()
+    relay.open.clear()
     wait_until(lambda: not supervisor._lease.held)
-    proxy.open.set()
+    relay.open.set()
     wait_until(lambda: ended(task))
     Write("after").delay()
     wait_until(ended)
@@ -166,15 +121,15 @@ def test_a_black_hole_longer_than_the_lease_is_survived(cut_off):
 
 def test_one_that_was_cut_off_gives_way_to_the_one_that_took_over(cut_off):
     """Its task is run again elsewhere; back again, it kills its own run, and writes nothing."""
-    lost, proxy = cut_off
+    lost, relay = cut_off
     task = Sleep(8, "long").delay()
     wait_until(lambda: len(marks()) == 1)
     with quick() as heir:
         wait_until(lambda: heir._lease.steady)
 
-        proxy.open.clear()
+        relay.open.clear()
         wait_until(lambda: Task.objects.get().claimed_by == heir.id)
-        proxy.open.set()
+        relay.open.set()
         wait_until(lambda: lost._lease.held and not lost._dispatcher.claims())
         assert not ended(task)
         wait_until(ended)
@@ -186,17 +141,17 @@ def test_one_that_was_cut_off_gives_way_to_the_one_that_took_over(cut_off):
 
 def test_a_lapsed_lease_does_not_spin(cut_off):
     """With a task due, and nobody to ask for it."""
-    supervisor, proxy = cut_off
+    supervisor, relay = cut_off
     Write("due").delay(execute_after=timezone.now() + timedelta(seconds=3))
     wait_until(lambda: supervisor._claimer._due_at is not None)
 
-    proxy.open.clear()
+    relay.open.clear()
     wait_until(lambda: not supervisor._lease.held)
     wait_until(lambda: supervisor._claimer._due_at < time.monotonic())
     before, began = time.process_time(), time.monotonic()
     time.sleep(1)  # the span that is measured
     busy = (time.process_time() - before) / (time.monotonic() - began)
-    proxy.open.set()
+    relay.open.set()
     wait_until(ended)
 
     assert busy < 0.5

@@ -1,3 +1,5 @@
+import traceback
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -143,3 +145,69 @@ def test_a_class_attribute_that_cannot_be_is_a_check_error(monkeypatch, name, va
 
     with pytest.raises(SystemCheckError, match=rf"(?s)Nothing\.{name} is.*E004|E004.*Nothing"):
         call_command("check", "--tag", "partisan_async")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hunter2",
+        "host=db.internal password=it's hunter2",
+        "postgresql://keeper:hunter2/7@db.internal/app",
+        "postgresql://keeper:7/hunter2@db.internal/app",
+        "postgresql://keeper:7@hunter2@db.internal/app",
+        "postgresql://keeper:hunter2%@db.internal/app",
+        "host=db.internal port=hunter2",
+        "host=db.internal connect_timeout=hunter2",
+        "host=db.internal password=x\0hunter2",
+        "host=hunter2..internal",
+        {"host": "db.internal", "password": "hunter2"},
+    ],
+)
+def test_a_wrong_listen_dsn_is_a_check_error_that_shows_nothing_of_it(settings, value, capsys):
+    """Whatever is mistyped in it may be of the password: libpq's own messages quote it."""
+    settings.PARTISAN_CONFIG = {"q": {"LISTEN_DSN": value}}
+
+    with pytest.raises(SystemCheckError, match=r"Queue 'q': LISTEN_DSN=\*\*\* must be") as check:
+        call_command("check", "--tag", "partisan_async")
+    with pytest.raises(ImproperlyConfigured, match=r"LISTEN_DSN=\*\*\*") as lookup:
+        queue_settings("q")
+
+    for error in (check.value, lookup.value):
+        assert "hunter2" not in "".join(traceback.format_exception(error))
+    assert "hunter2" not in str(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "host=db.internal port=5432",
+        "host=/run/postgresql",
+        "host=a,b port=5432,5433 password='two words'",
+        "postgresql://keeper:%40%2F@db.internal:5432/app?sslmode=require",
+        "service=direct",
+    ],
+)
+def test_a_listen_dsn_may_be_a_connection_string_or_a_uri(settings, value):
+    settings.LISTEN_DSN = value
+
+    call_command("check", "--tag", "partisan_async")
+
+    assert value == queue_settings().LISTEN_DSN
+
+
+def test_a_queues_settings_show_no_listen_dsn(settings):
+    """They are printed where an error is shown with the values around it."""
+    settings.LISTEN_DSN = "host=db.internal password=hunter2"
+
+    assert "hunter2" not in repr(queue_settings())
+
+
+def test_a_setting_that_took_the_place_of_a_queue_is_not_shown(settings):
+    settings.PARTISAN_CONFIG = {"LISTEN_DSN": "host=db.internal password=hunter2"}
+
+    with pytest.raises(SystemCheckError, match="is of type str; the key must be") as error:
+        call_command("check", "--tag", "partisan_async")
+
+    assert "hunter2" not in str(error.value)

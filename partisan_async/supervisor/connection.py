@@ -14,6 +14,7 @@ import psycopg
 from django.db import connections
 from psycopg import sql
 
+from partisan_async import dsn
 from partisan_async.store import Statement
 
 logger = logging.getLogger("partisan_async")
@@ -25,13 +26,41 @@ TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalE
 """
 
 
-async def connect(alias: str, purpose: str) -> psycopg.AsyncConnection[Any]:
-    """Open a connection with the parameters that Django uses for this alias, in autocommit."""
+CONTENTION = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+)
+"""Errors that another transaction caused: the connection is as good as before."""
+
+
+CONNECT_SECONDS = 5
+"""A host that does not answer at all is given up by then, unless OPTIONS say otherwise."""
+
+
+async def connect(
+    alias: str, purpose: str, laid_over: str | None = None
+) -> psycopg.AsyncConnection[Any]:
+    """Open a connection with the parameters that Django uses for this alias, in autocommit.
+
+    :param laid_over: a connection string whose parts take the place of those parameters. With a
+        host goes the port: that of another host says nothing of this one's.
+    """
     wrapper = connections[alias]
     params = wrapper.get_connection_params()
     params.pop("cursor_factory", None)
     params.pop("context", None)
+    if laid_over:
+        parts = dsn.parse(laid_over)
+        if parts.keys() & {"host", "hostaddr", "service"}:
+            params = {key: params[key] for key in params if key not in ("host", "hostaddr", "port")}
+        params |= parts
     params.setdefault("application_name", f"partisan_async {purpose}")
+    params.setdefault("connect_timeout", CONNECT_SECONDS)
+    # Never, whatever OPTIONS say. A transaction pooler gives each statement another server process,
+    # which knows nothing of what was prepared; and elsewhere the server would keep to the plans
+    # that it made when the table was small: a claim took 12 times as long then.
+    params["prepare_threshold"] = None
     connection = await psycopg.AsyncConnection.connect(**params, autocommit=True)
     if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
         await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
@@ -79,6 +108,8 @@ class Connection:
         try:
             connection = await self._bounded(self._open())
             rows: list[Any] = await self._bounded(self._fetch(connection, statement), connection)
+        except CONTENTION:
+            raise
         except TRANSIENT:
             await self._drop(connection)
             raise

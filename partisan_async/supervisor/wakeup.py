@@ -13,6 +13,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import psycopg
@@ -31,9 +32,10 @@ PROBE_PATIENCE_SECONDS = 4
 class Wakeup:
     """Listens for ever.
 
-    :param on_wake: called for each NOTIFY of the queue, and after each (re)connect: what was sent
-        in between is lost.
-    :param on_listening: called when LISTEN stands and a probe is wanted.
+    :param on_wake: called for each NOTIFY of the queue, and when LISTEN stands: what was sent
+        before is lost.
+    :param on_listening: called when a probe is wanted.
+    :param dsn: laid over the database's parameters, for the way around a pooler.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Wakeup:
         *,
         on_wake: Callable[[], None],
         on_listening: Callable[[], None],
+        dsn: str | None = None,
     ) -> None:
         self.probe_channel = f"partisan_async.probe.{uuid.uuid4().hex}"
         self.proven = asyncio.Event()
@@ -50,9 +53,14 @@ class Wakeup:
         self._queue_name = queue_name
         self._on_wake = on_wake
         self._on_listening = on_listening
+        self._dsn = dsn
+        self._suspicion = "as behind a transaction pooler: LISTEN_DSN may lead around it"
+        if dsn:
+            self._suspicion = "as if LISTEN_DSN led to another database, or to a transaction pooler"
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._sent: tuple[str, float] | None = None
         self._heard_at = 0.0
+        self._failures = 0
         self._complained = False
 
     def nonce(self) -> str | None:
@@ -62,7 +70,7 @@ class Wakeup:
             return None
         if self._sent is not None:
             if now - self._sent[1] > PROBE_PATIENCE_SECONDS:
-                self._distrust("a probe did not come back, as behind a transaction pooler")
+                self._distrust(f"a probe did not come back, {self._suspicion}")
             return None
         if self.proven.is_set() and now - self._heard_at < PROBE_EVERY_SECONDS:
             return None
@@ -71,39 +79,50 @@ class Wakeup:
 
     async def keep(self) -> None:
         """Listen for ever; a connection that ends is opened again."""
-        failures = 0
         while True:
             try:
                 await self._listen()
             except TRANSIENT as error:
                 self._distrust(explain(error))
-            failures = 0 if self.proven.is_set() else failures + 1
             self.proven.clear()
-            await asyncio.sleep(min(0.1 * 2 ** min(failures, 10), 30))
+            self._failures += 1
+            await asyncio.sleep(min(0.1 * 2 ** min(self._failures, 10), 30))
 
     async def _listen(self) -> None:
         self._sent = None
-        connection = await connect(self._alias, f"{self._queue_name} listen")
+        connection = await connect(self._alias, f"{self._queue_name} listen", self._dsn)
         try:
-            for name in (store.channel(self._queue_name), self.probe_channel):
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(name)))
+            # Behind a transaction pooler LISTEN stays with a server connection, and its lines go to
+            # whoever has that next, or into the pooler's log: so the queue's wait for the proof.
+            await self._subscribe(connection, self.probe_channel)
             self._connection = connection
             self._on_listening()
+            async with aclosing(connection.notifies()) as probes:
+                async for probe in probes:
+                    if self._recognises(probe.payload):
+                        break
+            await self._subscribe(connection, store.channel(self._queue_name))
+            self._trust()
             self._on_wake()
             async for notification in connection.notifies():
-                if notification.channel == self.probe_channel:
-                    self._hear(notification.payload)
-                else:
+                if notification.channel != self.probe_channel:
                     self._on_wake()
+                elif self._recognises(notification.payload):
+                    self._trust()
         finally:
             self._connection = None
             await connection.close()
 
-    def _hear(self, nonce: str) -> None:
-        if self._sent is None or nonce != self._sent[0]:
-            return
+    async def _subscribe(self, connection: psycopg.AsyncConnection[Any], channel: str) -> None:
+        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+
+    def _recognises(self, nonce: str) -> bool:
+        return self._sent is not None and nonce == self._sent[0]
+
+    def _trust(self) -> None:
         self._sent = None
         self._heard_at = time.monotonic()
+        self._failures = 0
         self._complained = False
         if not self.proven.is_set():
             self.proven.set()
@@ -117,7 +136,9 @@ class Wakeup:
                 why,
                 self._queue_name,
             )
-        self.proven.clear()
+        if self.proven.is_set():
+            self.proven.clear()
+            self._on_wake()  # whoever sleeps until NOTIFY comes has to poll from now on
         if self._connection is not None:
             connection, self._connection = self._connection, None
             hang_up(connection)
