@@ -15,6 +15,7 @@ ATTRIBUTES = {
     "PRIORITY": settings.priority,
     "QUEUE_NAME": settings.queue_name,
     "UNIQUE_FOR_PARAMS": settings.flag,
+    "TIMEOUT_SECONDS": settings.time_limit,
 }
 
 

@@ -73,5 +73,21 @@ class MaxPostponesReached(Postpone):
         )
 
 
+class TaskTimeout(PartisanException):
+    """``run()`` took longer than its ``TIMEOUT_SECONDS``.
+
+    Raised in it, and so at any place in it; an ``async def run()`` is cancelled instead.
+    ``retry_on_errors`` may name it.
+    """
+
+    def __init__(self, limit: float, *, killed: bool = False) -> None:
+        message = f"run() took longer than its time limit of {limit:g} s"
+        super().__init__(
+            f"{message} and did not heed it, so its worker process was killed."
+            if killed
+            else f"{message}."
+        )
+
+
 class WorkerLost(PartisanException):
     """The worker process died while it ran this task alone, once too often."""

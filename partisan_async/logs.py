@@ -34,6 +34,17 @@ def attach_handler() -> None:
     logger.setLevel(logging.INFO)
 
 
+def plain(text: str) -> str:
+    """Return the text as one line that can do nothing but be read.
+
+    Names and messages come from rows and from errors: with a line break in it one would forge
+    lines, and with an escape sequence it would command the terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def started(queue_name: str, workers: int, database: str, woken: str) -> None:
     logger.info(
         "started: queue %r, %d worker%s, database %s, woken %s",
@@ -52,7 +63,7 @@ def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
 
 def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
     """Say what became of a task; ``seconds``: how long it ran, ``None`` if it never did."""
-    task, name = claim.id, claim.processor_class
+    task, name = claim.id, plain(claim.processor_class)
     match decision:
         case Finished():
             logger.info("done %s %s in %.0f ms", task, name, (seconds or 0) * 1000)
@@ -64,13 +75,13 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 pause.total_seconds(),
                 claim.tries + 1,
                 failure.exception_class,
-                failure.message,
+                plain(failure.message),
             )
         case Postponed(pause):
             logger.info("postponed %s %s by %g s", task, name, pause.total_seconds())
         case Failed(failure):
             logger.error(
-                "failed %s %s: %s: %s", task, name, failure.exception_class, failure.message
+                "failed %s %s: %s: %s", task, name, failure.exception_class, plain(failure.message)
             )
         case Suspected(failure):
             logger.warning(
@@ -108,12 +119,30 @@ def fenced(claim: Claim) -> None:
     logger.warning(
         "fenced %s %s: claim %d is not ours any more, so its outcome was not written",
         claim.id,
-        claim.processor_class,
+        plain(claim.processor_class),
         claim.claim_seq,
+    )
+
+
+def overran(claim: Claim, limit: float | None) -> None:
+    logger.warning(
+        "overran %s %s: it does not heed its time limit of %g s; its worker process is killed",
+        claim.id,
+        plain(claim.processor_class),
+        limit,
+    )
+
+
+def locked(claim: Claim) -> None:
+    logger.warning(
+        "locked %s %s: another transaction has locked its row; its outcome is written as soon as"
+        " that ends",
+        claim.id,
+        plain(claim.processor_class),
     )
 
 
 def _listed(claims: Sequence[Claim]) -> str:
     if not claims:
         return ""
-    return ": " + ", ".join(f"{claim.id} {claim.processor_class}" for claim in claims)
+    return ": " + ", ".join(f"{claim.id} {plain(claim.processor_class)}" for claim in claims)

@@ -11,7 +11,12 @@ from datetime import timedelta
 from typing import assert_never
 
 from partisan_async.config.processor_configs import ErrorsHandleConfig
-from partisan_async.exceptions import MaxPostponesReached, ProcessorClassNotFound, WorkerLost
+from partisan_async.exceptions import (
+    MaxPostponesReached,
+    ProcessorClassNotFound,
+    TaskTimeout,
+    WorkerLost,
+)
 
 MAX_LOST = 3
 """A task that takes its worker process down so often, alone, ends in error."""
@@ -68,13 +73,20 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class Overran:
+    """The run did not heed its time limit, alone in its worker process, which was killed."""
+
+    limit_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Unrecognised:
     """Nothing ran: this supervisor does not know the processor."""
 
     processor_name: str
 
 
-Outcome = Returned | Raised | PostponeAsked | Died | Unrecognised
+Outcome = Returned | Raised | PostponeAsked | Died | Overran | Unrecognised
 
 
 # Decisions
@@ -155,17 +167,19 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
         case Returned():
             return Finished()
         case Raised(failure, retryable):
-            config = rules.errors
-            if not retryable or config is None or counters.tries >= config.retries_count:
-                return Failed(failure)
-            pause = timedelta(seconds=config.pause_seconds(counters.tries + 1))
-            return Retried(pause, failure)
-        case PostponeAsked(seconds):
+            return _after_error(failure, retryable, rules.errors, counters)
+        case Overran(seconds):
+            error = TaskTimeout(seconds, killed=True)
+            retryable = rules.errors is not None and rules.errors.retries(error)
+            return _after_error(Failure.of(error), retryable, rules.errors, counters)
+        case PostponeAsked(postpone_seconds):
             limit = rules.max_postpones
             if limit is not None and counters.postpones >= limit:
                 return Failed(Failure.of(MaxPostponesReached(limit)))
             return Postponed(
-                rules.postpone_delay if seconds is None else timedelta(seconds=seconds)
+                rules.postpone_delay
+                if postpone_seconds is None
+                else timedelta(seconds=postpone_seconds)
             )
         case Died(reason, alone):
             if not alone:
@@ -180,6 +194,14 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             return Failed(Failure.of(ProcessorClassNotFound(processor_name)))
         case _:
             assert_never(outcome)
+
+
+def _after_error(
+    failure: Failure, retryable: bool, config: ErrorsHandleConfig | None, counters: Counters
+) -> Decision:
+    if not retryable or config is None or counters.tries >= config.retries_count:
+        return Failed(failure)
+    return Retried(timedelta(seconds=config.pause_seconds(counters.tries + 1)), failure)
 
 
 def class_path(error: BaseException) -> str:

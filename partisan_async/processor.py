@@ -46,6 +46,10 @@ class BaseTaskProcessor(abc.ABC):
     POSTPONE_CONFIG: ClassVar[PostponeConfig | None] = None
     """How often it may postpone; with ``None`` the queue's ``DEFAULT_POSTPONES_COUNT`` holds."""
 
+    TIMEOUT_SECONDS: ClassVar[float | None] = None
+    """So long ``run()`` may take before it gets ``TaskTimeout``; ``math.inf``: as long as it likes;
+    with ``None`` the queue's ``DEFAULT_TIMEOUT_SECONDS`` holds."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = args
         self.kwargs = kwargs

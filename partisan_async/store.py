@@ -47,6 +47,9 @@ KEPT_PER_ROW = 10
 
 PROMOTED_AT_ONCE = 1000
 
+LOCK_PATIENCE_MILLISECONDS = 100
+"""So long a settle waits for a row that another transaction has locked."""
+
 
 class Statement(NamedTuple):
     """SQL with named parameters."""
@@ -206,6 +209,10 @@ me AS (SELECT 1 FROM partisan_async_supervisor
        WHERE id = %(me)s AND last_seen_at > statement_timestamp() - %(ttl)s)
 """
 
+# After the largest number it begins again at 1: all that matters is that it is another one, and a
+# row whose number was set by hand must not keep the others from being claimed.
+_NEXT_SEQ = "claim_seq = mod(t.claim_seq, 2147483647) + 1"
+
 # MATERIALIZED: an inlined subquery may be run again for each row of the join, and LIMIT with it.
 _CLAIM = f"""
 WITH {_ALIVE}, due AS MATERIALIZED (
@@ -213,8 +220,7 @@ WITH {_ALIVE}, due AS MATERIALIZED (
     WHERE status = 'new' AND queue_name = %(queue_name)s AND EXISTS (SELECT 1 FROM me)
     ORDER BY priority, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 UPDATE partisan_async_task t
-SET status = 'in_process', claimed_by = %(me)s, claimed_at = statement_timestamp(),
-    claim_seq = t.claim_seq + 1
+SET status = 'in_process', claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
 FROM due WHERE t.id = due.id
 RETURNING {_COLUMNS}
 """  # noqa: S608
@@ -231,7 +237,7 @@ WITH {_ALIVE}, orphaned AS MATERIALIZED (
         AND EXISTS (SELECT 1 FROM me)
     ORDER BY t.priority, t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED)
 UPDATE partisan_async_task t
-SET claimed_by = %(me)s, claimed_at = statement_timestamp(), claim_seq = t.claim_seq + 1
+SET claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
 FROM orphaned WHERE t.id = orphaned.id
 RETURNING {_COLUMNS}
 """  # noqa: S608
@@ -299,6 +305,20 @@ def held(me: UUID) -> Statement:
 # and the plan would then read every row I hold, dead ones too. The check constraint ties the two.
 _FENCE = "t.id = d.id AND t.claim_seq = d.claim_seq AND t.claimed_by = %(me)s"
 
+# A row may be locked by somebody's open transaction, and so may a digest: by a caller that has
+# inserted the twin and not committed. A batch must not wait for that. The setting lasts to the end
+# of this statement's transaction: a session's own would not get through a transaction pooler.
+_PATIENCE = """
+WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', %(patience)s, true))
+"""
+
+# For another attempt: it takes the rows that are free, and gives up the digests of those that go
+# back to waiting, so that it has nothing to wait for, and no identical call to conflict with.
+_FREE = f"""
+AND t.id IN (SELECT t.id FROM partisan_async_task t JOIN d ON {_FENCE}
+             FOR UPDATE OF t SKIP LOCKED)
+"""  # noqa: S608
+
 
 def _kept(column: str) -> str:
     # A row that was changed by hand must not keep its batch from being settled.
@@ -309,6 +329,13 @@ def _kept(column: str) -> str:
 
 
 _SETTLE = f"""
+{_PATIENCE}, d AS MATERIALIZED (
+    SELECT d.* FROM patience CROSS JOIN unnest(
+        %(id)s::bigint[], %(claim_seq)s::int[], %(status)s::text[], %(pause)s::float8[],
+        %(tries)s::int[], %(postpones)s::int[], %(lost)s::int[], %(suspect)s::bool[],
+        %(unrecognised)s::int[], %(ran_seconds)s::float8[], %(worker)s::text[], %(failure)s::text[])
+    AS d (id, claim_seq, status, pause, tries, postpones, lost, suspect, unrecognised, ran_seconds,
+        worker, failure))
 UPDATE partisan_async_task t
 SET status = d.status,
     claimed_by = NULL,
@@ -331,44 +358,46 @@ SET status = d.status,
     errors = CASE WHEN d.failure IS NULL THEN t.errors
         ELSE {_kept("t.errors")} || (d.failure::jsonb || jsonb_build_object(
             'try', t.tries::bigint + 1, 'at', statement_timestamp())) END,
-    digest = CASE WHEN %(drop_digests)s AND d.status IN ('new', 'scheduled') THEN NULL
+    digest = CASE WHEN %(gently)s AND d.status IN ('new', 'scheduled') THEN NULL
         ELSE t.digest END
-FROM unnest(%(id)s::bigint[], %(claim_seq)s::int[], %(status)s::text[], %(pause)s::float8[],
-        %(tries)s::int[], %(postpones)s::int[], %(lost)s::int[], %(suspect)s::bool[],
-        %(unrecognised)s::int[], %(ran_seconds)s::float8[], %(worker)s::text[], %(failure)s::text[])
-    AS d (id, claim_seq, status, pause, tries, postpones, lost, suspect, unrecognised, ran_seconds,
-        worker, failure)
-WHERE {_FENCE}
-RETURNING t.id
+FROM d WHERE {_FENCE}
 """  # noqa: S608
 
 _DELETE = f"""
-DELETE FROM partisan_async_task t
-USING unnest(%(id)s::bigint[], %(claim_seq)s::int[]) AS d (id, claim_seq)
-WHERE {_FENCE}
-RETURNING t.id
+{_PATIENCE}, d AS MATERIALIZED (
+    SELECT d.* FROM patience CROSS JOIN unnest(%(id)s::bigint[], %(claim_seq)s::int[])
+        AS d (id, claim_seq))
+DELETE FROM partisan_async_task t USING d WHERE {_FENCE}
 """  # noqa: S608
 
 
-def settle(me: UUID, settlements: Sequence[Settlement], *, drop_digests: bool = False) -> Statement:
-    """Write what became of claims of mine. Rows: the ids of those that were mine still.
+def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False) -> Statement:
+    """Write what became of claims of mine. Rows: the ids of those that were written.
 
-    :param drop_digests: for one more attempt after a unique violation: a row that goes back to
-        waiting while an identical call waits gives its digest up.
+    :param gently: for one more attempt after a unique violation or a lock timeout: leave out the
+        rows that another transaction has locked; and a row that goes back to waiting gives its
+        digest up, since an identical call waits, or may.
     """
     rows = [_columns(settlement) for settlement in settlements]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return Statement(_SETTLE, columns | {"me": me, "drop_digests": drop_digests})
+    return _settling(_SETTLE, columns | {"me": me, "gently": gently}, gently=gently)
 
 
-def delete_finished(me: UUID, finished: Sequence[Claim]) -> Statement:
-    """Delete claims of mine that finished. Rows: the ids of those that were mine still."""
+def delete_finished(
+    me: UUID, settlements: Sequence[Settlement], *, gently: bool = False
+) -> Statement:
+    """Delete claims of mine that finished; as ``settle``."""
     params = {
         "me": me,
-        "id": [claim.id for claim in finished],
-        "claim_seq": [claim.claim_seq for claim in finished],
+        "id": [settlement.claim.id for settlement in settlements],
+        "claim_seq": [settlement.claim.claim_seq for settlement in settlements],
     }
-    return Statement(_DELETE, params)
+    return _settling(_DELETE, params, gently=gently)
+
+
+def _settling(sql: str, params: dict[str, Any], *, gently: bool) -> Statement:
+    params["patience"] = str(LOCK_PATIENCE_MILLISECONDS)
+    return Statement(f"{sql}{_FREE if gently else ''} RETURNING t.id", params)
 
 
 def _columns(settlement: Settlement) -> dict[str, Any]:

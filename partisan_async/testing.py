@@ -166,11 +166,15 @@ def _run(alias: str, me: uuid.UUID, claim: store.Claim) -> Ran:
 
 
 def _settle(alias: str, me: uuid.UUID, settlement: store.Settlement) -> None:
+    ((patience,),) = _execute(alias, store.Statement("SHOW lock_timeout", {}))
     try:
         with transaction.atomic(using=alias):
             _execute(alias, store.settle(me, [settlement]))
     except IntegrityError:  # an identical call waits by now
-        _execute(alias, store.settle(me, [settlement], drop_digests=True))
+        _execute(alias, store.settle(me, [settlement], gently=True))
+    # In a test's transaction the settle's own would stay.
+    keep = "SELECT set_config('lock_timeout', %(patience)s, true)"
+    _execute(alias, store.Statement(keep, {"patience": patience}))
 
 
 @contextmanager

@@ -230,7 +230,7 @@ def _sockets(pid):
 
 
 class TestSignals:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_it_ends_at_once_and_leaves_nothing_when_idle(self, number):
         with partisan() as supervisor:
             supervisor.signal(number)

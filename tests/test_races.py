@@ -11,6 +11,8 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 from partisan_async import store
 from partisan_async.models import Task
 from partisan_async.policy import Finished, Postponed
+from partisan_async.testing import live_supervisor
+from tests.conftest import ended, wait_until
 from tests.testapp.partisan_tasks import Nothing, WriteUnique
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -130,7 +132,7 @@ def test_a_twin_that_is_enqueued_while_it_goes_back_to_waiting(other):
                 other.settle(claimed, Postponed(timedelta(0)))
             except psycopg.errors.UniqueViolation as error:
                 failed.append(error)
-                other.settle(claimed, Postponed(timedelta(0)), drop_digests=True)
+                other.settle(claimed, Postponed(timedelta(0)), gently=True)
 
         thread = threading.Thread(target=settle)
         thread.start()
@@ -140,6 +142,41 @@ def test_a_twin_that_is_enqueued_while_it_goes_back_to_waiting(other):
 
     assert len(failed) == 1
     assert {task.pk for task in Task.objects.filter(status="new")} == {first.pk, second.pk}
+
+
+@pytest.fixture
+def slow_claims():
+    """Claims take a second after they have looked at what there is."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_sleep(1); RETURN NEW; END $$;
+            CREATE TRIGGER slow BEFORE UPDATE ON partisan_async_task FOR EACH ROW
+                WHEN (OLD.status = 'new' AND NEW.status = 'in_process') EXECUTE FUNCTION slow();
+            """
+        )
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER slow ON partisan_async_task; DROP FUNCTION slow")
+
+
+def test_a_notify_that_lands_while_a_claim_is_under_way_is_not_lost(slow_claims):
+    """That claim does not see the row: cleared only after it, the wake-up would be gone."""
+    with live_supervisor(WORKERS_COUNT=2, beat_seconds=60, ttl_seconds=300):
+        Nothing("first").delay()
+        wait_until(lambda: claims_under_way() == 1)
+        Nothing("second").delay()
+        wait_until(ended)
+
+
+def claims_under_way():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            " AND application_name LIKE '% work' AND datname = current_database()"
+        )
+        return cursor.fetchone()[0]
 
 
 def test_under_repeatable_read_an_unseen_twin_rises():

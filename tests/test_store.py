@@ -54,6 +54,12 @@ def settle(me, claim, decision, ran=(1.0, "host/1")):
     return execute(store.settle(me, [store.Settlement(claim, decision, ran)]))
 
 
+def delete(me, claim, **options):
+    return execute(
+        store.delete_finished(me, [store.Settlement(claim, Finished(), None)], **options)
+    )
+
+
 def die(me):
     Supervisor.objects.filter(pk=me).update(last_seen_at=timezone.now() - timedelta(minutes=5))
 
@@ -230,8 +236,8 @@ class TestFence:
     def test_only_the_last_holder_deletes(self, zombie):
         me, old, other, new = zombie
 
-        assert execute(store.delete_finished(me, [old])) == []
-        assert execute(store.delete_finished(other, [new])) == [(new.id,)]
+        assert delete(me, old) == []
+        assert delete(other, new) == [(new.id,)]
 
     def test_an_old_claim_of_my_own_is_fenced_too(self, me):
         """The same supervisor, the same row, one claim later."""
@@ -270,7 +276,7 @@ class TestBackToWaiting:
 
         with pytest.raises(IntegrityError), transaction.atomic():
             execute(store.settle(me, [settlement]))
-        execute(store.settle(me, [settlement], drop_digests=True))
+        execute(store.settle(me, [settlement], gently=True))
 
         assert {row.pk: row.digest is None for row in Task.objects.all()} == {
             task.pk: True,
@@ -480,9 +486,13 @@ class TestPlans:
             claims = claim(me, 5000)
             batch = [store.Settlement(c, Finished(), (0.1, "w")) for c in claims[:10]]
 
+            finished = [store.Settlement(c, Finished(), None) for c in claims[10:20]]
+            others = [store.Settlement(c, Finished(), None) for c in claims[20:30]]
+
             for statement in (
                 store.settle(me, batch),
-                store.delete_finished(me, claims[10:20]),
+                store.delete_finished(me, finished),
+                store.settle(me, others, gently=True),
             ):
                 plan = self.plan(statement)
                 nodes = json.dumps(plan)

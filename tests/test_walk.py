@@ -521,6 +521,8 @@ class TestLive:
             {"errors": {"not": "a list"}, "worker_ids": "nor this"},
             {"tries": 2**31 - 1, "postpones": 2**31 - 1, "lost": 2**31 - 1},
             {"tries": -5, "lost": -5},
+            {"claim_seq": 2**31 - 1},
+            {"claim_seq": -5},
             {"arguments": None},
             {"arguments": {"args": [], "kwargs": {"text": "x", "": 1}}},
         ],

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from django.db import connection
 
 from partisan_async import store
 from partisan_async.models import Task
@@ -12,6 +13,7 @@ from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
+    AskInThreads,
     AsyncSleep,
     Die,
     DieAsync,
@@ -32,6 +34,15 @@ def _claim(**changes):
 def worker_pid(task):
     wait_until(lambda: Mark.objects.filter(text=f"start {task.args[1]}").exists())
     return Mark.objects.get(text=f"start {task.args[1]}").pid
+
+
+def backends():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name NOT LIKE 'partisan_async%'"
+        )
+        return cursor.fetchone()[0]
 
 
 class TestTheEndOfTheTask:
@@ -177,7 +188,7 @@ class TestBlame:
 
 
 class TestMisbehaviour:
-    @pytest.mark.parametrize("how", ["fork", "thread", "signals", "directory"])
+    @pytest.mark.parametrize("how", ["fork", "thread", "signals", "directory", "terminate"])
     def test_what_a_task_leaves_behind_does_not_keep_the_supervisor(self, how):
         with live_supervisor(WORKERS_COUNT=1):
             task = Misbehave(how).delay()
@@ -206,6 +217,28 @@ class TestMisbehaviour:
         task.refresh_from_db(), after.refresh_from_db()
         assert (task.status, task.lost) == ("error", 3)
         assert (after.status, after.lost) == ("finished", 0)
+
+    def test_a_worker_whose_link_was_written_to_is_replaced(self):
+        """It could say anything about the other tasks."""
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Misbehave("link").delay()
+            after = Write("after").delay()
+            wait_until(ended)
+
+        task.refresh_from_db(), after.refresh_from_db()
+        assert (task.status, task.lost) == ("error", 3)
+        assert (after.status, after.lost) == ("finished", 0)
+
+    def test_no_connection_stays_in_the_threads_of_an_async_task(self):
+        """Nobody would close it, or open another one after a restart of the server."""
+        with live_supervisor(WORKERS_COUNT=1):
+            before = backends()
+            tasks = [AskInThreads().delay() for _ in range(3)]
+            wait_until(lambda: ended(*tasks))
+            after = backends()
+
+        assert set(Task.objects.values_list("status", flat=True)) == {"finished"}
+        assert after == before
 
     def test_a_death_is_seen_though_a_grandchild_holds_the_link(self):
         with live_supervisor(WORKERS_COUNT=1):

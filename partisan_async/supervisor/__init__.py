@@ -1,1 +1,9 @@
-"""The running side: one asyncio process that claims tasks and has worker processes run them."""
+"""The running side; and here, what a supervisor's process and its workers' have in common."""
+
+import signal
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""They stop a supervisor; its workers outlive them."""
+
+PRELOADED_PATH = "PARTISAN_ASYNC_PYTHONPATH"
+"""Where the supervisor keeps the PYTHONPATH that it replaced for the forkserver's start."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from partisan_async import logs, store
-from partisan_async.policy import Deferred, Postponed, Retried, Suspected
+from partisan_async.policy import Deferred, GivenBack, Postponed, Retried, Suspected
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
@@ -80,7 +80,9 @@ class Claimer:
                     self._expect(pause.total_seconds())
                 case Retried() | Postponed() | Suspected():
                     self._ready = True
-                case _:  # what was given back is anybody's: it had no room here
+                case GivenBack() if settlement.ran:
+                    self._ready = True
+                case _:  # what never started is anybody's: it had no room here
                     continue
             self._wake.set()
 

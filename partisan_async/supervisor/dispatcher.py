@@ -185,8 +185,8 @@ class Dispatcher:
         else:
             self._buffer = sorted([*claims, *self._buffer], key=lambda c: (c.priority, c.id))
 
-    def on_interrupted(self, claims: Sequence[Claim]) -> None:
-        self._give_back(claims)
+    def on_interrupted(self, claim: Claim, seconds: float, worker_id: str) -> None:
+        self._give_back([claim], (seconds, worker_id))
 
     def on_capacity(self) -> None:
         self.dispatch()
@@ -206,7 +206,7 @@ class Dispatcher:
         self._settler.add(Settlement(claim, decision, ran))
         logs.settled(claim, decision, ran and ran[0])
 
-    def _give_back(self, claims: Sequence[Claim]) -> None:
+    def _give_back(self, claims: Sequence[Claim], ran: tuple[float, str] | None = None) -> None:
         for claim in claims:
-            self._settler.add(Settlement(claim, GivenBack(), None))
-            logs.settled(claim, GivenBack(), None)
+            self._settler.add(Settlement(claim, GivenBack(), ran))
+            logs.settled(claim, GivenBack(), ran and ran[0])

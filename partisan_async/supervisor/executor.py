@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import traceback
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -22,6 +24,7 @@ from partisan_async.policy import (
     class_path,
 )
 from partisan_async.processor import BaseTaskProcessor, load
+from partisan_async.supervisor.limits import Alarm, run_within
 
 _FIELDS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
 
@@ -35,22 +38,34 @@ def is_async(processor_class: type[BaseTaskProcessor]) -> bool:
     return inspect.iscoroutinefunction(processor_class.run)
 
 
-def execute(claim: store.Claim) -> Outcome:
+def time_limit(claim: store.Claim, default: float | None) -> float | None:
+    """Return how many seconds a task may take; ``None``: as long as it likes.
+
+    :param default: the queue's, for processors that have none of their own.
+    """
+    own = registry.get(claim.processor_class).TIMEOUT_SECONDS
+    limit = default if own is None else own
+    return None if limit is None or math.isinf(limit) else limit
+
+
+def execute(claim: store.Claim, alarm: Alarm | None = None) -> Outcome:
     """Run a task with a plain ``run()``. Whatever it raises ends the task and not the process."""
     try:
-        _refuse_unstarted(_processor(claim).run())
+        with alarm or nullcontext():
+            _refuse_unstarted(_processor(claim).run())
     except BaseException as error:  # noqa: BLE001  SystemExit and StopIteration too
         return _outcome(claim, error)
     return Returned()
 
 
-async def aexecute(claim: store.Claim) -> Outcome:
-    """Run a task with an ``async def run()``."""
-    try:
-        await _processor(claim).run()
-    except BaseException as error:  # noqa: BLE001  CancelledError too: it is the task's own
-        return _outcome(claim, error)
-    return Returned()
+async def aexecute(claim: store.Claim, limit: float | None = None) -> Outcome:
+    """Run a task with an ``async def run()``, for so many seconds at most."""
+    error = await run_within(limit, _arun(claim))
+    return Returned() if error is None else _outcome(claim, error)
+
+
+async def _arun(claim: store.Claim) -> None:
+    await _processor(claim).run()
 
 
 def _processor(claim: store.Claim) -> BaseTaskProcessor:

@@ -8,8 +8,7 @@ import gc
 import os
 import signal
 
-ENVIRONMENT_PATH = "PARTISAN_ASYNC_PYTHONPATH"
-"""Where the supervisor keeps the PYTHONPATH that it replaced for the forkserver's start."""
+from partisan_async.supervisor import PRELOADED_PATH, STOP_SIGNALS
 
 
 def warm_up() -> None:
@@ -30,10 +29,13 @@ def warm_up() -> None:
 
 # Signals reach the whole process group, and systemd sends them to every process of a service: only
 # the supervisor heeds them, or the workers would be gone before it could let them finish.
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for _number in STOP_SIGNALS:
+    # Not SIG_IGN: commands that tasks start would inherit it, and could not be terminated.
+    signal.signal(_number, lambda *_: None)
+    signal.siginterrupt(_number, False)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor kept them off until here
 
-if (_path := os.environ.pop(ENVIRONMENT_PATH, None)) is not None:
+if (_path := os.environ.pop(PRELOADED_PATH, None)) is not None:
     # Only this process needed the supervisor's sys.path by environment; the commands that tasks may
     # start get what the supervisor was started with.
     if _path:

@@ -19,24 +19,30 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, cast
 
-from partisan_async.policy import Died, Outcome
+from partisan_async import logs
+from partisan_async.policy import Died, Outcome, Overran
 from partisan_async.store import Claim
-from partisan_async.supervisor import wire, worker
+from partisan_async.supervisor import PRELOADED_PATH, STOP_SIGNALS, wire, worker
 
 logger = logging.getLogger("partisan_async")
 
 PRELOAD = "partisan_async.supervisor.preload"
-PRELOAD_PATH = "PARTISAN_ASYNC_PYTHONPATH"
 
 HELLO_SECONDS = 60
 """A worker that has not said hello by then is given up."""
 
 EXIT_SECONDS = 2
 """So long an idle worker may take to end."""
+
+TIMEOUT_GRACE_SECONDS = 5.0
+"""So long a task may take to heed its time limit, before its worker is killed."""
+
+STALE_SECONDS = 0.1
+"""Within this, what a worker had sent while the supervisor was held up has been read."""
 
 
 class WorkerStartError(RuntimeError):
@@ -56,8 +62,8 @@ class Listener(Protocol):
     def on_returned(self, claims: Sequence[Claim]) -> None:
         """These never started, and are the supervisor's to start again."""
 
-    def on_interrupted(self, claims: Sequence[Claim]) -> None:
-        """These were killed while they ran, through no doing of their own."""
+    def on_interrupted(self, claim: Claim, seconds: float, worker_id: str) -> None:
+        """It was killed while it ran, through no doing of its own."""
 
     def on_capacity(self) -> None:
         """A worker can take more than a moment ago."""
@@ -70,6 +76,8 @@ class Run:
     claim: Claim
     is_async: bool
     started_at: float | None = None
+    limit: float | None = None
+    overrun: asyncio.TimerHandle | None = None
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -100,6 +108,7 @@ class WorkerProcess(asyncio.Protocol):
         self._child: BaseProcess | None = None
         self._ready = False
         self._killed = False
+        self._overran: Run | None = None
 
     # Life
 
@@ -183,7 +192,7 @@ class WorkerProcess(asyncio.Protocol):
         return None if self._child is None else self._child.pid
 
     def kill(self) -> None:
-        """End it with SIGKILL: the tasks in it are interrupted, and none of them is blamed."""
+        """End it with SIGKILL: of the tasks in it only one that overran its time is blamed."""
         self._killed = True
         self._signal(signal.SIGKILL)
 
@@ -230,14 +239,21 @@ class WorkerProcess(asyncio.Protocol):
         self.open_sync = self.open_async = 0
         started = [run for run in runs if run.started_at is not None]
         unstarted = [run.claim for run in runs if run.started_at is None]
-        if innocent:
-            self._listener.on_interrupted([run.claim for run in started])
-        else:
-            for run in started:
-                assert run.started_at is not None
-                outcome = Died(reason, alone=len(started) == 1)
-                seconds = self._loop.time() - run.started_at
-                self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
+        overran = self._overran if self._overran in started else None
+        alone = len(started) == 1
+        for run in started:
+            assert run.started_at is not None
+            if run.overrun is not None:
+                run.overrun.cancel()
+            seconds = self._loop.time() - run.started_at
+            if innocent and overran is None:
+                self._listener.on_interrupted(run.claim, seconds, self.worker_id)
+                continue
+            # Beside others it proves nothing: one of them may have kept this one from running.
+            outcome: Outcome = Died(reason, alone)
+            if overran is run and alone and run.limit is not None:
+                outcome = Overran(run.limit)
+            self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
         self._listener.on_returned(unstarted)
         self.empty.set()
 
@@ -314,6 +330,8 @@ class WorkerProcess(asyncio.Protocol):
 
     def _close_run(self, ticket: int) -> Run:
         run = self.runs.pop(ticket)
+        if run.overrun is not None:
+            run.overrun.cancel()
         if run.is_async:
             self.open_async -= 1
         else:
@@ -331,13 +349,19 @@ class WorkerProcess(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         freed = False
-        for frame in self._decoder.feed(data):
+        try:
+            frames = self._decoder.feed(data)
+        except (ValueError, TypeError, KeyError):
+            logger.error("worker process %s is killed: a task wrote to its link", self._pid)
+            self._signal(signal.SIGKILL)
+            return
+        for frame in frames:
             match frame:
                 case wire.Hello():
                     if self._hello is not None and not self._hello.done():
                         self._hello.set_result(frame)
-                case wire.Started(ticket):
-                    self._note_start(ticket)
+                case wire.Started(ticket, limit):
+                    self._note_start(ticket, limit)
                 case wire.Done(ticket, seconds, outcome):
                     run = self._close_run(ticket)
                     if not run.is_async:
@@ -356,11 +380,24 @@ class WorkerProcess(asyncio.Protocol):
             self._hello.set_result(wire.Hello(0, None, None))
         self._die()
 
-    def _note_start(self, ticket: int) -> None:
+    def _note_start(self, ticket: int, limit: float | None) -> None:
         run = self.runs[ticket]
         run.started_at = self._loop.time()
         if not run.is_async:
             self.busy_since = run.started_at
+        if limit is not None:
+            run.limit = limit
+            patience = limit + TIMEOUT_GRACE_SECONDS
+            run.overrun = self._loop.call_later(patience, self._doubt, run)
+
+    def _doubt(self, run: Run) -> None:
+        # Where this process was held up its end may have been told, and is not read yet.
+        run.overrun = self._loop.call_later(STALE_SECONDS, self._end, run)
+
+    def _end(self, run: Run) -> None:
+        logs.overran(run.claim, run.limit)
+        self._overran = run
+        self.kill()
 
     def _take_back(self, after: int, upto: int) -> None:
         tickets = [
@@ -387,7 +424,7 @@ def _start_process(executor: ProcessPoolExecutor) -> tuple[Future[None], BasePro
     context = _context()
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([PRELOAD])
-        with _forkserver_lock, _path_in_environment():
+        with _forkserver_lock, _path_in_environment(), _signals_kept_off():
             forkserver.ensure_running()
     first = executor.submit(worker.work, [])
     # Its pid and exit code are asked for nowhere else; a broken executor forgets its processes.
@@ -399,16 +436,27 @@ def _start_process(executor: ProcessPoolExecutor) -> tuple[Future[None], BasePro
 def _path_in_environment() -> Iterator[None]:
     # The forkserver is a fresh interpreter that ignores the sys.path it is told.
     before = os.environ.get("PYTHONPATH")
-    os.environ[PRELOAD_PATH] = before or ""
+    os.environ[PRELOADED_PATH] = before or ""
     os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     try:
         yield
     finally:
-        del os.environ[PRELOAD_PATH]
+        del os.environ[PRELOADED_PATH]
         if before is None:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _signals_kept_off() -> Iterator[None]:
+    # A new process inherits it: until its preload has seen to them, they would end it.
+    resource_tracker.ensure_running()  # it unblocks them after its own start
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def _warn_once(message: str) -> None:

@@ -1,4 +1,7 @@
-"""Writes what became of claims: in batches, and until the database has answered."""
+"""Writes what became of claims: in batches, and until the database has answered.
+
+Nobody else's transaction holds a batch up: rows that one has locked are left out, and tried again.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -18,12 +22,18 @@ from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
 
 logger = logging.getLogger("partisan_async")
 
+LOCKED_EVERY_SECONDS = 1.0
+"""How often a row is tried again that another transaction has locked."""
+
+CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
+"""Another row or another transaction is in the way, and a gentle attempt goes around it."""
+
 
 class Settler:
     """Settles what it is given, one statement after the other.
 
     :param delete_finished: delete the rows of tasks that finished.
-    :param on_settled: called with each batch after it was written.
+    :param on_settled: called with what was written, after each batch.
     """
 
     def __init__(
@@ -40,8 +50,11 @@ class Settler:
         self._connection = connection
         self._delete_finished = delete_finished
         self._on_settled = on_settled
+        # Each with the moment when its task was over.
         self._waiting: list[tuple[Settlement, float]] = []
         self._writing: list[tuple[Settlement, float]] = []
+        self._locked: list[tuple[Settlement, float]] = []
+        self._locked_due = 0.0
         self._more = asyncio.Event()
 
     def add(self, settlement: Settlement) -> None:
@@ -52,57 +65,71 @@ class Settler:
 
     def claims(self) -> list[Claim]:
         """Return the claims that are not written yet."""
-        return [settlement.claim for settlement, _ in (*self._writing, *self._waiting)]
+        unwritten = (*self._writing, *self._waiting, *self._locked)
+        return [settlement.claim for settlement, _ in unwritten]
 
     async def keep(self) -> None:
         """Write for ever."""
         while True:
-            await self._more.wait()
-            self._more.clear()
+            with suppress(TimeoutError):
+                patience = LOCKED_EVERY_SECONDS if self._locked else None
+                await asyncio.wait_for(self._more.wait(), patience)
             # What comes while one statement is under way makes the next batch; a lone one waits
             # for nothing.
-            self._writing, self._waiting = self._waiting, []
-            now = time.monotonic()
-            batch = [_aged(settlement, now - since) for settlement, since in self._writing]
-            await self._settle(batch)
-            self._writing = []
-            if not self._waiting:
+            self._more.clear()
+            if self._waiting:
+                self._writing, self._waiting = self._waiting, []
+                await self._settle()
+            if self._locked and time.monotonic() >= self._locked_due:
+                self._writing, self._locked = self._locked, []
+                await self._settle(gently=True)
+                self._locked_due = time.monotonic() + LOCKED_EVERY_SECONDS
+            if not self._waiting and not self._locked:
                 self.all_settled.set()
-            self._on_settled(batch)
 
-    async def _settle(self, batch: Sequence[Settlement]) -> None:
+    async def _settle(self, *, gently: bool = False) -> None:
+        now = time.monotonic()
+        batch = [_aged(settlement, now - since) for settlement, since in self._writing]
         kept: list[Settlement] = []
         deleted: list[Settlement] = []
-        for settlement in batch:
-            over = isinstance(settlement.decision, Finished)
-            (deleted if over and self._delete_finished else kept).append(settlement)
-        settled: set[int] = set()
-        if kept:
-            settled |= await self._write(kept)
-        if deleted:
-            claims = [settlement.claim for settlement in deleted]
-            rows = await self._persist(store.delete_finished(self._me, claims))
-            settled |= {row[0] for row in rows}
-        for settlement in batch:
-            if settlement.claim.id not in settled:
-                logs.fenced(settlement.claim)
+        for each in batch:
+            over = self._delete_finished and isinstance(each.decision, Finished)
+            (deleted if over else kept).append(each)
+        written = await self._write(store.settle, kept, gently=gently)
+        written |= await self._write(store.delete_finished, deleted, gently=gently)
+        if len(written) < len(batch):
+            await self._find_out_about(written, warn=not gently)
+        self._writing = []
+        self._on_settled([each for each in batch if each.claim.id in written])
 
-    async def _write(self, settlements: Sequence[Settlement]) -> set[int]:
+    async def _write(
+        self,
+        statement: Callable[..., Statement],
+        batch: Sequence[Settlement],
+        *,
+        gently: bool,
+    ) -> set[int]:
+        """Return the ids of those that were written."""
+        if not batch:
+            return set()
         try:
             try:
-                rows = await self._persist(store.settle(self._me, settlements))
-            except psycopg.errors.UniqueViolation:
-                statement = store.settle(self._me, settlements, drop_digests=True)
-                rows = await self._persist(statement)
-        except psycopg.DataError as error:
-            if len(settlements) > 1:
-                written = [await self._write([settlement]) for settlement in settlements]
-                return set().union(*written)
+                rows = await self._persist(statement(self._me, batch, gently=gently))
+            except CONFLICTS:
+                rows = await self._persist(statement(self._me, batch, gently=True))
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            if len(batch) > 1:
+                parts = [await self._write(statement, [each], gently=gently) for each in batch]
+                return set().union(*parts)
+            (settlement,) = batch
+            if statement is store.delete_finished:
+                # Something of the site's refers to the row: it stays.
+                return await self._write(store.settle, batch, gently=gently)
             # No outcome may keep the others from being written, whatever is in it.
-            logger.exception("task %s: its outcome cannot be stored", settlements[0].claim.id)
+            logger.exception("task %s: its outcome cannot be stored", settlement.claim.id)
             failure = Failure(type(error).__name__, "The task's outcome could not be stored.")
-            failed = settlements[0]._replace(decision=Failed(failure))
-            rows = await self._persist(store.settle(self._me, [failed]))
+            failed = settlement._replace(decision=Failed(failure))
+            rows = await self._persist(store.settle(self._me, [failed], gently=True))
         return {row[0] for row in rows}
 
     async def _persist(self, statement: Statement) -> list[Any]:
@@ -111,10 +138,27 @@ class Settler:
         while True:
             try:
                 return await self._connection.execute(statement)
+            except psycopg.errors.LockNotAvailable:
+                raise
             except TRANSIENT as error:
                 logger.warning("settle failed, trying again: %s", explain(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 5)
+
+    async def _find_out_about(self, written: set[int], *, warn: bool) -> None:
+        """Keep those that are ours still, and so only locked, for later."""
+        rows = await self._persist(store.held(self._me))
+        held = {(claim.id, claim.claim_seq) for claim in store.claims(rows)}
+        for settlement, since in self._writing:
+            claim = settlement.claim
+            if claim.id in written:
+                continue
+            if (claim.id, claim.claim_seq) not in held:
+                logs.fenced(claim)
+                continue
+            self._locked.append((settlement, since))
+            if warn:
+                logs.locked(claim)
 
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:

@@ -75,6 +75,7 @@ class Supervisor:
                 queue_name,
                 on_wake=self._on_wake,
                 on_listening=self._on_listening,
+                dsn=settings.LISTEN_DSN,
             )
         self._lease = Lease(
             self.id,
@@ -95,7 +96,7 @@ class Supervisor:
         )
         self._dispatcher = Dispatcher(
             settings,
-            worker.Setup(_resolved_databases(), print_logs),
+            worker.Setup(_resolved_databases(), print_logs, settings.DEFAULT_TIMEOUT_SECONDS),
             self._settler,
             may_start=lambda: self._lease.held,
             on_room=self._on_room,
@@ -121,6 +122,7 @@ class Supervisor:
 
         :raises Exception: what ended it, if it was not asked to stop; it has stopped in order.
         """
+        asyncio.get_running_loop().set_exception_handler(self._on_callback_error)
         try:
             await self._start()
             await self._stopping.wait()
@@ -232,11 +234,19 @@ class Supervisor:
         return task
 
     def _on_loop_end(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or task.exception() is None:
-            return
-        # Never half dead: without one of its loops it stops, in order, and the service manager
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(error)
+
+    def _on_callback_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is not None and ("handle" in context or "protocol" in context):
+            self._fail(error)
+        else:
+            loop.default_exception_handler(context)
+
+    def _fail(self, error: BaseException) -> None:
+        # Never half dead: without one of its parts it stops, in order, and the service manager
         # starts a whole one.
-        error = task.exception()
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         logger.critical("stopping: an unexpected error", exc_info=error)

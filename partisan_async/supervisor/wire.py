@@ -32,9 +32,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """This task's ``run()`` begins."""
+    """This task's ``run()`` begins, and may take so many seconds; ``None``: as long as it likes."""
 
     ticket: int
+    limit: float | None
 
 
 @dataclass(frozen=True, slots=True)

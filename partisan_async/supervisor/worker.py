@@ -11,12 +11,12 @@ import asyncio
 import contextvars
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
@@ -35,17 +35,17 @@ class Setup(NamedTuple):
 
     :param databases: resolved settings per alias, so that under a test they are the test's.
     :param print_logs: print log lines where no logging is configured.
+    :param default_timeout_seconds: for processors without a time limit of their own.
     """
 
     databases: Mapping[str, Mapping[str, Any]]
     print_logs: bool
+    default_timeout_seconds: float | None
 
 
 def start(link: socket.socket, setup: Setup) -> None:
     """Make this process a worker: the executor's initializer."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # A default timeout of the site's would make a silent link look like a dead supervisor.
     link.setblocking(True)
     try:
@@ -55,7 +55,7 @@ def start(link: socket.socket, setup: Setup) -> None:
             from partisan_async import logs
 
             logs.attach_handler()
-        _worker = _Worker(link)
+        _worker = _Worker(link, setup.default_timeout_seconds)
     except BaseException as error:
         hello = wire.Hello(os.getpid(), f"{type(error).__name__}: {error}", None)
         link.sendall(wire.encode(hello))
@@ -74,11 +74,14 @@ _worker: _Worker | None = None
 
 
 class _Worker:
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, default_timeout_seconds: float | None) -> None:
         # It imports the models: Django had to be set up first.
-        from partisan_async.supervisor import executor
+        from partisan_async.supervisor import executor, limits
 
+        limits.watch_connections()
         self._executor = executor
+        self._limits = limits
+        self._default_timeout_seconds = default_timeout_seconds
         self._link = link
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,15 +94,17 @@ class _Worker:
     def work(self, batch: list[tuple[int, Any]]) -> None:
         frames = b""
         for ticket, claim in batch:
+            limit = self._time_limit(claim)
             if self._is_async(claim):
-                asyncio.run_coroutine_threadsafe(self._arun(ticket, claim), self._running_loop())
+                running = self._arun(ticket, claim, limit)
+                asyncio.run_coroutine_threadsafe(running, self._running_loop())
                 continue
             with self._lock:
                 if ticket <= self._barrier:
                     continue
                 self._current = ticket
-                self._link.sendall(frames + wire.encode(wire.Started(ticket)))
-            frames = self._run(ticket, claim)
+                self._link.sendall(frames + wire.encode(wire.Started(ticket, limit)))
+            frames = self._run(ticket, claim, limit)
         if frames:
             with self._lock:
                 self._link.sendall(frames)
@@ -126,30 +131,35 @@ class _Worker:
                     answer = wire.Revoked(self._current, frame.upto)
                     self._link.sendall(wire.encode(answer))
 
-    def _run(self, ticket: int, claim: Any) -> bytes:
+    def _run(self, ticket: int, claim: Any, limit: float | None) -> bytes:
         _tidy(_close_old_connections)
+        alarm = self._limits.Alarm(limit)
         began = time.perf_counter()
         try:
             # A context of its own, so that a language or a context variable set by one task is not
             # there in the next.
-            outcome = contextvars.copy_context().run(self._executor.execute, claim)
+            outcome = contextvars.copy_context().run(self._executor.execute, claim, alarm)
         except BaseException as error:  # noqa: BLE001  what it raised could not even be looked at
             outcome = _untold(error)
+        self._limits.disarm()  # one that the task has set and left
         self._end_forks()
         seconds = time.perf_counter() - began
         _tidy(_close_open_transactions, claim)
+        if alarm.rang:
+            # Wherever it struck, no connection can be trusted to be where Django believes it.
+            _tidy(_forget_connections)
         _tidy(_close_old_connections)
         return _done(ticket, seconds, outcome)
 
-    async def _arun(self, ticket: int, claim: Any) -> None:
+    async def _arun(self, ticket: int, claim: Any, limit: float | None) -> None:
         began = time.perf_counter()
         outcome: Outcome | None = None
         try:
             # Each in a context of its own, as Django's ASGI handler does: else all of them would
             # share one thread and one connection for the ORM.
             async with ThreadSensitiveContext() as context:
-                self.send(wire.encode(wire.Started(ticket)))
-                outcome = await self._executor.aexecute(claim)
+                self.send(wire.encode(wire.Started(ticket, limit)))
+                outcome = await self._executor.aexecute(claim, limit)
                 self._end_forks()
                 if context in SyncToAsync.context_to_thread_executor:
                     await sync_to_async(_tidy)(_close_all_connections)
@@ -168,13 +178,33 @@ class _Worker:
         except ProcessorClassNotFound:
             return False
 
+    def _time_limit(self, claim: Any) -> float | None:
+        try:
+            return self._executor.time_limit(claim, self._default_timeout_seconds)
+        except ProcessorClassNotFound:
+            return None
+
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            self._loop.set_default_executor(_Threads(thread_name_prefix="partisan thread"))
             target = _run_for_ever
             args = (self._loop,)
             threading.Thread(target=target, args=args, name="partisan loop", daemon=True).start()
         return self._loop
+
+
+class _Threads(ThreadPoolExecutor):
+    """Where async tasks' ``asyncio.to_thread`` and the like go: no call leaves a connection."""
+
+    def submit(self, call: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def tidily() -> Any:
+            try:
+                return call(*args, **kwargs)
+            finally:
+                _tidy(_close_all_connections)
+
+        return super().submit(tidily)
 
 
 def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
@@ -246,6 +276,14 @@ def _close_all_connections() -> None:
     from django.db import connections
 
     connections.close_all()
+
+
+def _forget_connections() -> None:
+    from django.db import connections
+
+    for wrapper in connections.all(initialized_only=True):
+        wrapper.close()
+        del connections[wrapper.alias]  # with the state of its atomic blocks
 
 
 def _close_open_transactions(claim: Any) -> None:

@@ -1,19 +1,26 @@
 """The processors of the tests: small, and each shows one thing."""
 
 import asyncio
+import contextlib
+import ctypes
 import decimal
+import itertools
+import math
 import os
 import signal
+import subprocess
 import threading
 import time
 
-from django.db import connection
+from asgiref.sync import sync_to_async
+from django.db import connection, transaction
 
 from partisan_async import registry
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.exceptions import PostponeTask
+from partisan_async.exceptions import PostponeTask, TaskTimeout
 from partisan_async.processor import BaseTaskProcessor
+from partisan_async.supervisor import worker
 from tests.testapp.models import Mark
 
 
@@ -108,6 +115,20 @@ class Retry(Marking):
 
 
 @registry.register
+class SlowUniqueRetry(Retry):
+    """Takes its time before it fails."""
+
+    UNIQUE_FOR_PARAMS = True
+
+    def run(self):
+        try:
+            super().run()
+        except TimeoutError:
+            time.sleep(0.5)
+            raise
+
+
+@registry.register
 class Postpone(Marking):
     """Postpones itself so many times, then succeeds."""
 
@@ -150,8 +171,6 @@ class Die(Marking):
             case "SIGKILL":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "SIGSEGV":
-                import ctypes
-
                 ctypes.string_at(0)
             case "exit":
                 os._exit(7)
@@ -185,6 +204,14 @@ class Misbehave(Marking):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "signals":
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
+            case "terminate":
+                command = subprocess.Popen(["sleep", "60"])
+                command.terminate()
+                if command.wait(10) != -signal.SIGTERM:
+                    raise RuntimeError("it was deaf to SIGTERM")
+            case "link":
+                worker._worker._link.sendall(b"\x00 no frame\n")
+                time.sleep(60)
             case "directory":
                 os.chdir("/")
                 os.environ.clear()
@@ -317,12 +344,112 @@ class Enqueue(Marking):
 
 
 @registry.register
+class Endless(Marking):
+    """Takes longer than it may, in one way or another, and marks that its ``finally`` ran."""
+
+    TIMEOUT_SECONDS = 0.2
+
+    def run(self):
+        try:
+            self.go_on(self.args[0])
+        finally:
+            self.mark("cleaned up")
+
+    def go_on(self, how):
+        match how:
+            case "loop":
+                while True:
+                    pass
+            case "sleep":
+                time.sleep(60)
+            case "query":
+                Mark.objects.raw("SELECT pg_sleep(60), 1 AS id")[0]
+            case "atomic":
+                with transaction.atomic():
+                    self.mark("rolled back")
+                    Mark.objects.raw("SELECT pg_sleep(60), 1 AS id")[0]
+            case "deaf":
+                self.mark("deaf")
+                while True:
+                    with contextlib.suppress(Exception):
+                        time.sleep(60)
+            case "C code":
+                self.mark("C code")
+                sum(itertools.repeat(0, 10**12))  # it holds on to the GIL, and heeds no signal
+            case "postpone":
+                if not self.task_obj.postpones:
+                    with contextlib.suppress(TaskTimeout):
+                        time.sleep(60)
+                    raise PostponeTask(0)
+
+
+@registry.register
+class EndlessRetried(Endless):
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TaskTimeout], retries_count=1, retry_pause=0
+    )
+
+
+@registry.register
+class EndlessAsync(Marking):
+    """The same on the event loop."""
+
+    TIMEOUT_SECONDS = 0.2
+
+    async def run(self):
+        try:
+            await self.go_on(self.args[0])
+        finally:
+            await Mark.objects.acreate(text="cleaned up", pid=os.getpid())
+
+    async def go_on(self, how):
+        match how:
+            case "sleep":
+                await asyncio.sleep(60)
+            case "query":
+                await sync_to_async(lambda: Mark.objects.raw("SELECT pg_sleep(60), 1 AS id")[0])()
+            case "thread":
+                await sync_to_async(time.sleep)(0.5)
+                await asyncio.sleep(60)
+            case "deaf":
+                while True:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.sleep(60)
+            case "block":
+                time.sleep(60)
+
+
+@registry.register
+class SleepAsLongAsItLikes(Sleep):
+    TIMEOUT_SECONDS = math.inf
+
+
+@registry.register
+class LeaveAnAlarm(Marking):
+    """Sets an alarm of its own, and ends before it goes off."""
+
+    def run(self):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+
+@registry.register
 class WhoAmI(Marking):
     """Marks what the row tells it of this run."""
 
     def run(self):
         task = self.task_obj
         self.mark(f"{task.pk} {task.claim_seq} {task.tries} {task.created_at.year}")
+
+
+@registry.register
+class AskInThreads(Marking):
+    """Uses the ORM in threads of its own choice, side by side."""
+
+    async def run(self):
+        counts = [asyncio.to_thread(Mark.objects.count) for _ in range(3)]
+        counts.append(sync_to_async(Mark.objects.count, thread_sensitive=False)())
+        await asyncio.gather(*counts)
 
 
 @registry.register

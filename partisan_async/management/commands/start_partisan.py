@@ -7,7 +7,6 @@ import asyncio
 import dataclasses
 import logging
 import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +26,7 @@ from partisan_async.settings import (
     queue_settings,
     seconds,
 )
+from partisan_async.supervisor import STOP_SIGNALS
 from partisan_async.supervisor.connection import explain
 from partisan_async.supervisor.executor import is_async
 from partisan_async.supervisor.supervisor import Supervisor
@@ -93,7 +93,7 @@ class Command(BaseCommand):
 
 async def _run(supervisor: Supervisor) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, supervisor.stop)
     try:
         await supervisor.run()

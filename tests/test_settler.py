@@ -1,0 +1,82 @@
+"""Outcomes are written whoever else is at the rows: nobody's transaction holds the others up."""
+
+import psycopg
+import pytest
+from django.db import connection
+
+from partisan_async.models import Task
+from partisan_async.testing import live_supervisor
+from tests.conftest import ended, wait_until
+from tests.testapp.models import Mark
+from tests.testapp.partisan_tasks import Sleep, SlowUniqueRetry, Write
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def somebody():
+    """Another session, with a transaction open."""
+    params = connection.get_connection_params()
+    params.pop("cursor_factory"), params.pop("context")
+    with psycopg.connect(**params) as other:
+        yield other
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_row_that_somebody_has_locked_holds_up_no_other(somebody, delete):
+    with live_supervisor(DELETE_TASKS_ON_COMPLETE=delete):
+        locked = Sleep(0.3, "locked").delay()
+        wait_until(lambda: Mark.objects.exists())
+        somebody.execute("SELECT FROM partisan_async_task WHERE id = %s FOR UPDATE", [locked.pk])
+        others = [Write(number).delay() for number in range(50)]
+        wait_until(lambda: ended(*others))
+        assert Task.objects.get(pk=locked.pk).status == "in_process"
+
+        somebody.rollback()
+        wait_until(ended)
+
+    left = Task.objects.filter(pk=locked.pk).values_list("status", "claim_seq")
+    assert list(left) == ([] if delete else [("finished", 1)])
+
+
+def test_a_twin_in_an_open_transaction_holds_up_no_outcome(somebody):
+    """A request enqueues a unique call whose running twin fails into a retry, and goes on."""
+    with live_supervisor():
+        retried = SlowUniqueRetry("it", 1).delay()
+        wait_until(lambda: Mark.objects.exists())
+        somebody.execute(
+            "INSERT INTO partisan_async_task"
+            " (queue_name, processor_class, arguments, priority, execute_after, digest)"
+            " SELECT queue_name, processor_class, arguments, priority, execute_after, digest"
+            " FROM partisan_async_task WHERE id = %s",
+            [retried.pk],
+        )
+        others = [Write(number).delay() for number in range(50)]
+        wait_until(lambda: ended(retried, *others))
+
+        somebody.rollback()
+
+    retried.refresh_from_db()
+    assert (retried.status, retried.tries) == ("finished", 2)
+
+
+def test_a_row_that_the_site_refers_to_stays_and_holds_up_no_other():
+    """DELETE_TASKS_ON_COMPLETE meets a foreign key."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE receipt (task bigint REFERENCES partisan_async_task"
+            " DEFERRABLE INITIALLY DEFERRED)"
+        )
+    try:
+        kept = Write("kept").delay()
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO receipt VALUES (%s)", [kept.pk])
+        for number in range(20):
+            Write(number).delay()
+        with live_supervisor(DELETE_TASKS_ON_COMPLETE=True):
+            wait_until(lambda: ended() and Task.objects.count() == 1)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE receipt")
+
+    assert Task.objects.get().pk == kept.pk
