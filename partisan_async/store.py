@@ -19,7 +19,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -169,7 +168,13 @@ def _notify_after_commit(queue_name: str, alias: str) -> None:
             cursor.execute(*notify(queue_name))
         return
     _notified.setdefault(connection, set()).clear()
-    transaction.on_commit(partial(_notify_once, queue_name, alias), using=alias, robust=True)
+
+    # No functools.partial: where the NOTIFY fails, Django 5.2 logs the function's __qualname__, and
+    # its AttributeError would tell the caller that the commit had failed.
+    def notify_once() -> None:
+        _notify_once(queue_name, alias)
+
+    transaction.on_commit(notify_once, using=alias, robust=True)
 
 
 def _notify_once(queue_name: str, alias: str) -> None:

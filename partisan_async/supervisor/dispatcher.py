@@ -118,10 +118,9 @@ class Dispatcher:
         """Give back what was to start within a second and did not: it is anybody's again."""
         if time.monotonic() - self._filled_at <= AHEAD_SECONDS:
             return
-        # A suspect has a worker reserved, which empties for it.
-        overdue = [claim for claim in self._buffer if not claim.alone]
-        self._buffer = [claim for claim in self._buffer if claim.alone]
+        overdue, self._buffer = self._buffer, []
         self._give_back(overdue)
+        self.pool.retire_spare()
 
     def close(self) -> None:
         """Send nothing more, and give back what has not started, here and in the workers."""
@@ -147,8 +146,6 @@ class Dispatcher:
             taken = self.pool.dispatch(batch, is_async=asynchronous)
             del self._buffer[position : position + taken]
             position += 0 if taken else 1
-        if not any(claim.alone for claim in self._buffer):
-            self.pool.reserve(None)
 
     def _batch(self, position: int, asynchronous: bool) -> list[Claim]:
         """Return the tasks from this one on that may go to one worker together."""

@@ -4,7 +4,9 @@ Not one executor of many: there, a process that is killed fails every pending fu
 siblings with it, in the middle of their tasks, and nobody can tell which task it was.
 
 A *slot* is a place for a worker. It holds one process at a time, and while that one is being
-replaced for its age, the old one too.
+replaced for its age, the old one too. A *spare* slot comes and goes for suspects, which must run
+with nothing beside them: where others come and go side by side, or take hours, no worker is ever
+empty.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 
 from partisan_async.store import Claim
 from partisan_async.supervisor import worker
@@ -45,8 +48,10 @@ class Pool:
         self._concurrency = concurrency
         self._listener = listener
         limit = math.inf if tasks_per_process is None else tasks_per_process
-        self._slots = [Slot(number, limit, setup, listener) for number in range(1, size + 1)]
-        self._reserved: Slot | None = None
+        self._new_slot = partial(Slot, limit, setup, listener)
+        self._slots = [self._new_slot() for _ in range(size)]
+        self._spare: Slot | None = None
+        self._keeping = asyncio.TaskGroup()
         self._balancing: asyncio.TimerHandle | None = None
         self._kept = asyncio.Event()
         self._kept.set()
@@ -65,9 +70,9 @@ class Pool:
         """
         self._kept.clear()
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._keeping:
                 for slot in self._slots:
-                    group.create_task(slot.keep())
+                    self._keeping.create_task(slot.keep())
         finally:
             self._kept.set()
 
@@ -88,17 +93,20 @@ class Pool:
     def dispatch(self, claims: Sequence[Claim], *, is_async: bool) -> int:
         """Send tasks of one kind to the worker with most room; return how many it took.
 
-        A suspect is taken alone, by a worker that runs nothing else.
+        A suspect is taken alone, by a worker that runs nothing else; if there is none, a spare one
+        is started.
         """
         suspect = claims[0].alone
         slot: Slot | None
         room: float
         if suspect:
-            slot = next((slot for slot in self._slots if slot.is_empty), None)
+            slot = next((slot for slot in self._all_slots() if slot.is_empty), None)
             room = 1
-            if slot is None and self._reserved is None:
-                # Where others come and go side by side, no worker would ever be empty.
-                self.reserve(min(self._slots, key=lambda slot: len(slot.process.runs)))
+            # One that is being started is empty in a moment.
+            busy = all(slot.process.runs for slot in self._slots)
+            if slot is None and busy and self._spare is None:
+                self._spare = self._new_slot()
+                self._keeping.create_task(self._spare.open_and_keep())
         elif is_async:
             rooms = {slot: slot.async_room(self._concurrency) for slot in self._slots}
             slot = max(self._slots, key=rooms.__getitem__)
@@ -117,13 +125,11 @@ class Pool:
             self._balance_later()
         return len(taken)
 
-    def reserve(self, slot: Slot | None) -> None:
-        """Keep a worker from taking tasks, until a suspect has it for itself."""
-        if self._reserved is not None:
-            self._reserved.reserved = False
-        self._reserved = slot
-        if slot is not None:
-            slot.reserved = True
+    def retire_spare(self) -> None:
+        """End the spare worker, if there is one and it runs nothing."""
+        if self._spare is not None and self._spare.is_empty:
+            spare, self._spare = self._spare, None
+            self._keeping.create_task(spare.close())
 
     def revoke(self) -> None:
         """Ask all workers for the tasks that they have not started."""
@@ -140,11 +146,14 @@ class Pool:
         """End all processes: those that still run a task by SIGKILL."""
         if self._balancing is not None:
             self._balancing.cancel()
-        await asyncio.gather(*(slot.close() for slot in self._slots))
+        await asyncio.gather(*(slot.close() for slot in self._all_slots()))
         await self._kept.wait()
 
+    def _all_slots(self) -> list[Slot]:
+        return self._slots if self._spare is None else [*self._slots, self._spare]
+
     def _processes(self) -> Iterator[WorkerProcess]:
-        for slot in self._slots:
+        for slot in self._all_slots():
             yield from slot.processes
 
     def _balance_later(self) -> None:
@@ -166,13 +175,11 @@ class Pool:
 class Slot:
     """One place for a worker process, and the processes that take it one after the other."""
 
-    def __init__(self, number: int, limit: float, setup: worker.Setup, listener: Listener) -> None:
-        self._number = number
+    def __init__(self, limit: float, setup: worker.Setup, listener: Listener) -> None:
         self._limit = limit
         self._setup = setup
         self._listener = listener
         self.process = WorkerProcess(limit, setup, listener)
-        self.reserved = False
         self._starting = self.process
         self._retired: WorkerProcess | None = None
         self._retiring: asyncio.Task[None] | None = None
@@ -191,7 +198,7 @@ class Slot:
     @property
     def takes_sync(self) -> bool:
         """Whether its process could start a sync task at once."""
-        return not self.reserved and self.process.accepts and not self.process.open_sync
+        return self.process.accepts and not self.process.open_sync
 
     def async_room(self, concurrency: int) -> int:
         """Return how many more async tasks its process could start at once."""
@@ -204,6 +211,17 @@ class Slot:
         """Start the process."""
         self.process = await self._start_one()
         self._listener.on_capacity()
+
+    async def open_and_keep(self) -> None:
+        """Start the process, and keep it."""
+        try:
+            await self.open()
+        except WorkerStartError:
+            if not self._closed.is_set():
+                raise
+        if self._closed.is_set():
+            await self.close()
+        await self.keep()
 
     async def keep(self) -> None:
         """Replace the process whenever it dies or is spent, until ``close()``."""
