@@ -74,14 +74,18 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 name,
                 pause.total_seconds(),
                 claim.tries + 1,
-                failure.exception_class,
+                plain(failure.exception_class),
                 plain(failure.message),
             )
         case Postponed(pause):
             logger.info("postponed %s %s by %g s", task, name, pause.total_seconds())
         case Failed(failure):
             logger.error(
-                "failed %s %s: %s: %s", task, name, failure.exception_class, plain(failure.message)
+                "failed %s %s: %s: %s",
+                task,
+                name,
+                plain(failure.exception_class),
+                plain(failure.message),
             )
         case Suspected(failure):
             logger.warning(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, assert_never
@@ -293,6 +293,12 @@ def claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
     return sorted((Claim(*row) for row in rows), key=lambda claim: (claim.priority, claim.id))
 
 
+def look(claims: Sequence[Claim]) -> Statement:
+    """Read what has become of rows: their id, claim_seq and holder."""
+    sql = "SELECT id, claim_seq, claimed_by FROM partisan_async_task WHERE id = ANY(%(ids)s)"
+    return Statement(sql, {"ids": [claim.id for claim in claims]})
+
+
 def promote(queue_name: str) -> Statement:
     """Make due rows ready. One row: how many, and in how many seconds the next one is due."""
     return Statement(_PROMOTE, {"queue_name": queue_name})
@@ -454,32 +460,48 @@ def _json(failure: Failure) -> str:
 
 # Lease
 
+
+def _is_any_ready(queue_name: str) -> str:
+    # Not EXISTS: the planner multiplies "many of this queue" by "many are new", expects to meet one
+    # soon wherever it looks, and reads a table of finished rows to its end.
+    return f"""
+    (SELECT id FROM partisan_async_task WHERE status = 'new' AND queue_name = {queue_name}
+     ORDER BY priority, id LIMIT 1) IS NOT NULL
+    """  # noqa: S608
+
+
 # One statement, so that an idle supervisor costs one round trip per beat: it beats, and sees what a
 # lost NOTIFY would have told, who of its host or of anywhere might be dead, and what is due when.
 _BEAT = f"""
 WITH beat AS (
     INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name, last_seen_at)
     VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp())
-    ON CONFLICT (id) DO UPDATE SET last_seen_at = excluded.last_seen_at)
+    ON CONFLICT (id) DO UPDATE SET last_seen_at = excluded.last_seen_at),
+claimed AS (
+    SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s
+            AND t.id <> ALL(%(known)s::bigint[])) AS unknown,
+        COALESCE(bool_or(s.id IS NULL AND t.claimed_by <> %(me)s
+            AND t.queue_name = %(queue_name)s), false) AS orphans
+    FROM partisan_async_task t
+    LEFT JOIN partisan_async_supervisor s
+        ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
+    WHERE t.status = 'in_process')
 SELECT
-    EXISTS (SELECT 1 FROM partisan_async_task
-            WHERE status = 'new' AND queue_name = %(queue_name)s),
+    {_is_any_ready("%(queue_name)s")},
     (SELECT {_DUE_SECONDS}
      FROM partisan_async_task
      WHERE status = 'scheduled' AND queue_name = %(queue_name)s
      ORDER BY execute_after LIMIT 1),
-    EXISTS (SELECT 1 FROM partisan_async_task t
-            LEFT JOIN partisan_async_supervisor s
-                ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
-            WHERE t.status = 'in_process' AND t.queue_name = %(queue_name)s
-                AND t.claimed_by <> %(me)s AND s.id IS NULL),
+    orphans,
     (SELECT jsonb_agg(jsonb_build_array(
             id, hostname, process, last_seen_at < statement_timestamp() - %(ttl)s))::text
      FROM partisan_async_supervisor
      WHERE id <> %(me)s AND queue_name = %(queue_name)s
          AND (hostname = %(hostname)s OR last_seen_at < statement_timestamp() - %(ttl)s)),
     CASE WHEN %(nonce)s::text IS NOT NULL
-        THEN pg_notify(%(probe_channel)s, %(nonce)s) IS NOT NULL END
+        THEN pg_notify(%(probe_channel)s, %(nonce)s) IS NOT NULL END,
+    unknown
+FROM claimed
 """  # noqa: S608
 
 
@@ -492,15 +514,26 @@ def beat(
     ttl: timedelta,
     probe_channel: str,
     nonce: str | None,
+    known: Collection[int],
 ) -> Statement:
     """Renew my lease, and look around.
 
     One row: whether rows are ready; in how many seconds the next scheduled one is due; whether rows
     of silent supervisors are there; JSON of the other supervisors of this host or silent ones
-    (``id, hostname, process, silent``); and, where a nonce is given, that it was sent.
+    (``id, hostname, process, silent``); where a nonce is given, that it was sent; and the ids of
+    rows that I hold and that are not among the known ones, ``None`` if there are none.
     """
-    params = {"me": me, "hostname": hostname, "process": process, "queue_name": queue_name}
-    return Statement(_BEAT, params | {"ttl": ttl, "probe_channel": probe_channel, "nonce": nonce})
+    params = {
+        "me": me,
+        "hostname": hostname,
+        "process": process,
+        "queue_name": queue_name,
+        "ttl": ttl,
+        "probe_channel": probe_channel,
+        "nonce": nonce,
+        "known": list(known),
+    }
+    return Statement(_BEAT, params)
 
 
 def forget(supervisors: Sequence[UUID]) -> Statement:
@@ -515,14 +548,13 @@ def forget(supervisors: Sequence[UUID]) -> Statement:
 
 def unserved(queue_names: Sequence[str], ttl: timedelta) -> Statement:
     """Read which of these queues have rows waiting and no live supervisor."""
-    sql = """
+    sql = f"""
     SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)
     WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s WHERE s.queue_name = q.name
                       AND s.last_seen_at > statement_timestamp() - %(ttl)s)
-        AND (EXISTS (SELECT 1 FROM partisan_async_task t
-                     WHERE t.status = 'new' AND t.queue_name = q.name)
-             OR EXISTS (SELECT 1 FROM partisan_async_task t
-                        WHERE t.status = 'scheduled' AND t.queue_name = q.name
-                            AND t.execute_after <= statement_timestamp()))
-    """
+        AND ({_is_any_ready("q.name")}
+             OR (SELECT execute_after FROM partisan_async_task
+                 WHERE status = 'scheduled' AND queue_name = q.name
+                 ORDER BY execute_after LIMIT 1) <= statement_timestamp())
+    """  # noqa: S608
     return Statement(sql, {"queue_names": list(queue_names), "ttl": ttl})

@@ -142,7 +142,14 @@ def _claim_next(alias: str, me: uuid.UUID, only: str | None) -> list[store.Claim
     names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
     for name in sorted(names):
         beat = store.beat(
-            me, hostname="", process="{}", queue_name=name, ttl=_TTL, probe_channel="", nonce=None
+            me,
+            hostname="",
+            process="{}",
+            queue_name=name,
+            ttl=_TTL,
+            probe_channel="",
+            nonce=None,
+            known=(),
         )
         _execute(alias, beat)
         _execute(alias, store.promote(name))

@@ -36,6 +36,7 @@ class Other:
                 ttl=TTL,
                 probe_channel="x",
                 nonce="y",
+                known=(),
             )
         )
 

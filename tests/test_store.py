@@ -35,7 +35,7 @@ def execute(statement):
 
 def beat(me, **changes):
     values = {"hostname": "h", "process": "{}", "queue_name": "default", "ttl": TTL}
-    values |= {"probe_channel": "", "nonce": None}
+    values |= {"probe_channel": "", "nonce": None, "known": ()}
     return execute(store.beat(me, **values | changes))[0]
 
 
@@ -377,10 +377,21 @@ class TestBeat:
         Write().delay()
         Write().delay(execute_after=timezone.now() + timedelta(seconds=100))
 
-        ready, due_seconds, orphans, _, _ = beat(me)
+        ready, due_seconds, orphans, *_ = beat(me)
 
         assert (ready, orphans) == (True, False)
         assert 95 < due_seconds <= 100
+
+    def test_it_sees_what_i_hold_and_do_not_know_of(self, me):
+        """A claim that was given up may reach the server late."""
+        other = uuid.uuid4()
+        beat(other)
+        tasks = [Write(number).delay() for number in range(3)]
+        claim(other, 1), claim(me, 2)
+
+        assert beat(me)[5] == [task.pk for task in tasks[1:]]
+        assert beat(me, known=[tasks[1].pk])[5] == [tasks[2].pk]
+        assert beat(me, known=[task.pk for task in tasks])[5] is None
 
     def test_it_sees_neighbours_and_silent_ones(self, me):
         neighbour, silent, far = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()

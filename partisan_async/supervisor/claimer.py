@@ -69,6 +69,9 @@ class Claimer:
         self._orphans = self._orphans or sight.orphans
         self._dead.update(sight.dead)
         self._silent.update(sight.silent)
+        # A claim that was given up may reach the server late, and take rows that nobody knows of.
+        if sight.unknown and sight.unknown - {claim.id for claim in self._dispatcher.claims()}:
+            self._doubtful = True
         self._dispatcher.give_back_overdue()
         self._wake.set()
 

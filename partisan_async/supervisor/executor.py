@@ -28,6 +28,7 @@ from partisan_async.supervisor.limits import Alarm, run_within
 
 _FIELDS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
 
+NAME_LENGTH = 255
 MESSAGE_LENGTH = 4_000
 TRACEBACK_LENGTH = 20_000
 
@@ -124,7 +125,11 @@ def _describe(error: BaseException) -> Failure:
     trace = "".join(lines)
     if len(trace) > TRACEBACK_LENGTH:
         trace = f"(cut)\n{trace[-TRACEBACK_LENGTH:]}"
-    return Failure(class_path(error), _storable(message[:MESSAGE_LENGTH]), _storable(trace))
+    return Failure(
+        exception_class=_storable(class_path(error)[:NAME_LENGTH]),
+        message=_storable(message[:MESSAGE_LENGTH]),
+        traceback=_storable(trace),
+    )
 
 
 def _storable(text: str) -> str:

@@ -35,6 +35,7 @@ class Sight:
     :param orphans: rows in process are there whose supervisor is silent.
     :param dead: supervisors of this host whose process is proven to be gone.
     :param silent: supervisors of any host that have not beaten for longer than the TTL.
+    :param unknown: ids of rows that I held and did not know of when it was sent.
     """
 
     ready: bool
@@ -42,12 +43,14 @@ class Sight:
     orphans: bool
     dead: list[UUID] = field(default_factory=list)
     silent: list[UUID] = field(default_factory=list)
+    unknown: set[int] = field(default_factory=set)
 
 
 class Lease:
     """Beats every ``beat_every`` until it is cancelled.
 
     :param nonce: asked at each beat for what the listener wants to hear, ``None`` if nothing.
+    :param known: asked at each beat for the ids of the rows that I know to be mine.
     :param on_sight: called after each beat with what it saw.
     :param on_regained: called after the first beat that follows a lapse, before ``on_sight``.
     """
@@ -62,6 +65,7 @@ class Lease:
         ttl: timedelta,
         probe_channel: str,
         nonce: Callable[[], str | None],
+        known: Callable[[], set[int]],
         on_sight: Callable[[Sight], None],
         on_regained: Callable[[], None],
     ) -> None:
@@ -72,6 +76,7 @@ class Lease:
         self._every = beat_every.total_seconds()
         self._probe_channel = probe_channel
         self._nonce = nonce
+        self._known = known
         self._on_sight = on_sight
         self._on_regained = on_regained
         self._process = identify_process()
@@ -107,9 +112,10 @@ class Lease:
             ttl=self.ttl,
             probe_channel=self._probe_channel,
             nonce=self._nonce(),
+            known=self._known(),
         )
         sent = time.monotonic()
-        ((ready, due_seconds, orphans, others, _),) = await self._connection.execute(statement)
+        (row,) = await self._connection.execute(statement)
         regained = self._sent is not None and not self.held
         if self._sent is None or regained:
             self._steady_since = sent
@@ -118,7 +124,7 @@ class Lease:
         if regained:
             logger.warning("lease regained: asking which claims are still ours")
             self._on_regained()
-        self._on_sight(self._see(ready, due_seconds, orphans, json.loads(others or "[]")))
+        self._on_sight(self._see(*row))
 
     async def keep(self) -> None:
         """Beat for ever; a database that is away is waited for."""
@@ -145,14 +151,23 @@ class Lease:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), pause)
 
-    def _see(self, ready: bool, due: float | None, orphans: bool, others: list[Any]) -> Sight:
+    def _see(
+        self,
+        ready: bool,
+        due: float | None,
+        orphans: bool,
+        encoded: str | None,
+        _: Any,
+        unknown: list[int] | None,
+    ) -> Sight:
+        others = json.loads(encoded or "[]")
         dead = [
             UUID(other)
             for other, hostname, process, _ in others
             if hostname == socket.gethostname() and _is_gone(process, self._process)
         ]
         silent = [UUID(other) for other, _, _, silent in others if silent]
-        return Sight(ready, due, orphans, dead, silent)
+        return Sight(ready, due, orphans, dead, silent, set(unknown or ()))
 
 
 def identify_process() -> dict[str, Any]:

@@ -98,7 +98,8 @@ class Settler:
         written = await self._write(store.settle, kept, gently=gently)
         written |= await self._write(store.delete_finished, deleted, gently=gently)
         if len(written) < len(batch):
-            await self._find_out_about(written, warn=not gently)
+            left = [each for each in self._writing if each[0].claim.id not in written]
+            written |= await self._find_out_about(left, warn=not gently)
         self._writing = []
         self._on_settled([each for each in batch if each.claim.id in written])
 
@@ -145,20 +146,31 @@ class Settler:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 5)
 
-    async def _find_out_about(self, written: set[int], *, warn: bool) -> None:
-        """Keep those that are ours still, and so only locked, for later."""
-        rows = await self._persist(store.held(self._me))
-        held = {(claim.id, claim.claim_seq) for claim in store.claims(rows)}
-        for settlement, since in self._writing:
-            claim = settlement.claim
-            if claim.id in written:
-                continue
-            if (claim.id, claim.claim_seq) not in held:
-                logs.fenced(claim)
-                continue
-            self._locked.append((settlement, since))
-            if warn:
-                logs.locked(claim)
+    async def _find_out_about(
+        self, left: Sequence[tuple[Settlement, float]], *, warn: bool
+    ) -> set[int]:
+        """Return which of these had been written before: the answer to that was lost.
+
+        Those that are ours still, and so only locked, are kept for later.
+        """
+        rows = await self._persist(store.look([settlement.claim for settlement, _ in left]))
+        found = {row[0]: (row[1], row[2]) for row in rows}
+        written = set()
+        for settlement, since in left:
+            claim, decision, _ = settlement
+            deleted = self._delete_finished and isinstance(decision, Finished)
+            match found.get(claim.id):
+                case (claim.claim_seq, self._me):
+                    self._locked.append((settlement, since))
+                    if warn:
+                        logs.locked(claim)
+                case (claim.claim_seq, None):
+                    written.add(claim.id)
+                case None if deleted:
+                    written.add(claim.id)
+                case _:
+                    logs.fenced(claim)
+        return written
 
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:

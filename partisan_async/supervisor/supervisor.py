@@ -85,6 +85,7 @@ class Supervisor:
             ttl=ttl,
             probe_channel=self._wakeup.probe_channel if self._wakeup else "",
             nonce=self._wakeup.nonce if self._wakeup else lambda: None,
+            known=lambda: {claim.id for claim in self._dispatcher.claims()},
             on_sight=self._on_sight,
             on_regained=self._on_regained,
         )
