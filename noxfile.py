@@ -19,6 +19,9 @@ ROOT = Path(__file__).parent
 TEST_PROCESSES = "4"
 """The tests mostly wait: for processes, and for the time that a fault takes."""
 
+FAULT_PROCESSES = "3"
+"""Fewer: each has a server and supervisors of its own."""
+
 
 def _newest_python() -> str:
     """Return the newest Python that can be found here."""
@@ -50,6 +53,25 @@ def matrix(session: nox.Session, django: str) -> None:
     """Run all tests on the oldest and on the newest Python and Django."""
     session.install("-e", ".[dev,embedded]", django)
     session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Inject real faults into running supervisors, one by one, and check the promise."""
+    session.install("-e", ".[dev,embedded]")
+    session.run(
+        *("python", "-m", "pytest", "-n", FAULT_PROCESSES, "tests/faults"),
+        *session.posargs,
+        # After Ctrl-C the servers and the supervisors are ended; nox would not wait for that.
+        interrupt_timeout=20,
+    )
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run under load and faults drawn from a seed; ``-- --minutes 8 --seed 1``, else 2 minutes."""
+    session.install("-e", ".[dev,embedded]")
+    session.run("python", "-m", "tests.faults.soak", *session.posargs, interrupt_timeout=20)
 
 
 @nox.session

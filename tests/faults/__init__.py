@@ -1,0 +1,1 @@
+"""Real faults against running supervisors, and the promise checked on what was recorded of it."""

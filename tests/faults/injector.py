@@ -1,0 +1,275 @@
+"""Does the faults of a schedule to a site, and keeps its supervisors at their number."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import psutil
+
+from tests.faults.schedule import Fault
+from tests.faults.site import FaultyPartisan, Site
+from tests.relay import Relay
+
+BEAT_SECONDS, TTL_SECONDS = 1.0, 4.0
+
+T = TypeVar("T")
+
+START_SECONDS = 60
+"""A supervisor that is not up by then does not come up."""
+
+START_ATTEMPTS = 10
+"""So many may meet a fault while they start, and give up."""
+
+
+@dataclass(eq=False)
+class Member:
+    """A supervisor and its network."""
+
+    supervisor: FaultyPartisan
+    relay: Relay
+    started_at: float
+    up: bool = False
+    afflicted: bool = False
+    """It is stopped or in a black hole."""
+
+    @property
+    def name(self) -> str:
+        return self.supervisor.log.stem
+
+
+class Injector:
+    """The supervisors of a soak, and what is done to them. All in one thread: see ``Site``.
+
+    :param count: how many supervisors there are to be.
+    """
+
+    def __init__(self, site: Site, *, count: int) -> None:
+        self.done: Counter[str] = Counter()
+        """How many faults of each kind found a victim."""
+        self.complaints: list[str] = []
+        """What no fault explains: supervisors that end by themselves, or not in order."""
+        self._site = site
+        self._count = count
+        self._members: list[Member] = []
+        self._leaving: list[Member] = []
+        self._gone: list[Member] = []
+        self._failed_starts = 0
+        self._undo: list[tuple[float, Callable[[], None]]] = []
+
+    # Life
+
+    def start(self) -> None:
+        """Start the supervisors; returns when they are up."""
+        for _ in range(self._count):
+            self._start_one()
+        while not all(member.up for member in self._members):
+            self.watch()
+            time.sleep(0.05)
+
+    def watch(self) -> None:
+        """Undo what has lasted long enough, and see who ended; call it often."""
+        now = time.monotonic()
+        for due in [due for due in self._undo if due[0] <= now]:
+            self._undo.remove(due)
+            due[1]()
+        for member in list(self._leaving):
+            if not member.supervisor.running:
+                self._leaving.remove(member)
+                self._gone.append(member)
+                if code := member.supervisor.process.returncode:
+                    self.complaints.append(f"{member.name} exited with {code} after SIGTERM")
+        for member in list(self._members):
+            self._look_after(member)
+
+    def inject(self, fault: Fault) -> str:
+        """Do it; return to whom."""
+        what = getattr(self, "_" + fault.kind.replace(" ", "_").replace("-", "_").lower())
+        hit: str | None = what(fault)
+        if hit is None:
+            return "nobody: there is no candidate now"
+        self.done[fault.kind] += 1
+        return hit
+
+    def heal(self) -> None:
+        """Undo all that lasts."""
+        for _, undo in self._undo:
+            undo()
+        self._undo.clear()
+
+    def finish(self, *, seconds: float) -> None:
+        """Stop all supervisors in order; complain of what does not end."""
+        for member in self._members:
+            member.supervisor.signal(signal.SIGTERM)
+        self._leaving += self._members
+        self._members = []
+        deadline = time.monotonic() + seconds
+        while self._leaving and time.monotonic() < deadline:
+            self.watch()
+            time.sleep(0.05)
+        for member in self._leaving:
+            self.complaints.append(f"{member.name} did not end within {seconds:g} s of SIGTERM")
+        for member in self._gone:
+            try:
+                member.supervisor.wait_until_nothing_is_left()
+            except AssertionError as left:
+                self.complaints.append(f"{member.name}: {left}")
+            member.relay.close()
+
+    def _start_one(self) -> None:
+        relay = self._site.relay()
+        url = self._site.relayed(relay)
+        supervisor = self._site.start(url=url, beat=BEAT_SECONDS, ttl=TTL_SECONDS, wait=False)
+        self._members.append(Member(supervisor, relay, time.monotonic()))
+
+    def _look_after(self, member: Member) -> None:
+        supervisor = member.supervisor
+        if not supervisor.running:
+            # One that meets a fault while it starts may give up: whoever started it tries again.
+            code = supervisor.process.returncode
+            if member.up:
+                self.complaints.append(f"{member.name} ended by itself, with {code}")
+            else:
+                self._failed_starts += 1
+                if self._failed_starts > START_ATTEMPTS:
+                    end = supervisor.output[-2000:]
+                    raise RuntimeError(f"{member.name} does not start, {code}: {end}")
+            self._replace(member)
+        elif not member.up:
+            member.up = "started: queue" in supervisor.output
+            if not member.up and time.monotonic() - member.started_at > START_SECONDS:
+                self.complaints.append(f"{member.name} is not up after {START_SECONDS} s")
+                member.up = True
+
+    def _replace(self, member: Member) -> None:
+        self._members.remove(member)
+        self._gone.append(member)
+        self._start_one()
+
+    # Faults: each returns who was hit, or None
+
+    def _kill_a_worker(self, fault: Fault) -> str | None:
+        workers = [worker for member in self._candidates() for worker in _workers(member)]
+        if not workers:
+            return None
+        worker = _pick(workers, fault)
+        worker.kill()
+        return f"process {worker.pid}"
+
+    def _kill_a_supervisor(self, fault: Fault) -> str | None:
+        member = self._healthy(fault)
+        if member is None:
+            return None
+        member.supervisor.kill()
+        self._replace(member)
+        return member.name
+
+    def _kill_a_forkserver(self, fault: Fault) -> str | None:
+        member = self._healthy(fault)
+        try:
+            if member is None:
+                return None
+            member.supervisor.forkserver().kill()
+        except (ValueError, psutil.NoSuchProcess):  # it is just being started anew
+            return None
+        return member.name
+
+    def _replace_a_supervisor_in_order(self, fault: Fault) -> str | None:
+        member = self._healthy(fault)
+        if member is None:
+            return None
+        self._start_one()
+        member.supervisor.signal(signal.SIGTERM)
+        self._members.remove(member)
+        self._leaving.append(member)
+        return member.name
+
+    def _terminate_a_backend(self, fault: Fault) -> str | None:
+        rows = self._site.execute(
+            "SELECT pid, application_name FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name NOT LIKE 'faults %' AND pid <> pg_backend_pid() ORDER BY pid"
+        )
+        if not rows:
+            return None
+        pid, name = _pick(rows, fault)
+        self._site.execute("SELECT pg_terminate_backend(%s)", pid)
+        return f"backend {pid} ({name or 'Django'})"
+
+    def _restart_postgresql(self, fault: Fault) -> str | None:
+        self._site.restart("immediate")
+        return "the server"
+
+    def _stop_a_supervisor_past_its_lease(self, fault: Fault) -> str | None:
+        return self._stop(fault, with_workers=False)
+
+    def _stop_a_supervisor_and_its_workers_past_its_lease(self, fault: Fault) -> str | None:
+        return self._stop(fault, with_workers=True)
+
+    def _stop(self, fault: Fault, *, with_workers: bool) -> str | None:
+        member = self._healthy(fault)
+        if member is None:
+            return None
+        member.supervisor.freeze(with_workers=with_workers)
+        self._afflict(member, fault, member.supervisor.thaw)
+        return member.name
+
+    def _black_hole_a_supervisor_past_its_lease(self, fault: Fault) -> str | None:
+        member = self._healthy(fault)
+        if member is None:
+            return None
+        member.relay.open.clear()
+        self._afflict(member, fault, member.relay.open.set)
+        return member.name
+
+    def _lose_the_acknowledgement_of_a_statement(self, fault: Fault) -> str | None:
+        member = self._healthy(fault)
+        if member is None:
+            return None
+        member.relay.lose_answers(connection=b" work")
+        return member.name
+
+    def _lose_the_acknowledgement_of_a_settle(self, fault: Fault) -> str | None:
+        member = self._healthy(fault)
+        if member is None:
+            return None
+        member.relay.lose_answers(matching=b"finished")
+        return member.name
+
+    def _cut_all_connections_of_a_supervisor(self, fault: Fault) -> str | None:
+        member = self._healthy(fault)
+        if member is None:
+            return None
+        member.relay.cut()
+        return member.name
+
+    def _candidates(self) -> list[Member]:
+        return [member for member in self._members if member.up and not member.afflicted]
+
+    def _healthy(self, fault: Fault) -> Member | None:
+        candidates = self._candidates()
+        return _pick(candidates, fault) if candidates else None
+
+    def _afflict(self, member: Member, fault: Fault, undo: Callable[[], None]) -> None:
+        member.afflicted = True
+        until = time.monotonic() + fault.lasts
+        self._undo.append((until, partial(self._recover, member, undo)))
+
+    def _recover(self, member: Member, undo: Callable[[], None]) -> None:
+        undo()
+        member.afflicted = False
+
+
+def _pick(candidates: list[T], fault: Fault) -> T:
+    return candidates[fault.victim % len(candidates)]
+
+
+def _workers(member: Member) -> list[psutil.Process]:
+    try:
+        return sorted(member.supervisor.workers(), key=lambda worker: worker.pid)
+    except (ValueError, psutil.NoSuchProcess):  # no forkserver at the moment
+        return []

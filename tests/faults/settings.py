@@ -1,0 +1,14 @@
+"""What the supervisors of the fault tests run with; ``FAULTS_SETTINGS`` is JSON of changes."""
+
+import json
+import os
+
+from partisan_async.embedded import django_database
+
+DATABASES = {"default": django_database(os.environ["DATABASE_URL"])}
+INSTALLED_APPS = ["partisan_async", "tests.faults"]
+SECRET_KEY = "not a secret: tests only"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+globals().update(json.loads(os.environ.get("FAULTS_SETTINGS", "{}")))
