@@ -15,6 +15,7 @@ from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
     AskInThreads,
     AsyncSleep,
+    BlockTheLoop,
     Die,
     DieAsync,
     ForkAsync,
@@ -248,6 +249,24 @@ class TestMisbehaviour:
         task.refresh_from_db()
         assert (task.status, task.lost) == ("error", 3)
         assert "was killed by SIGKILL" in task.errors[-1]["message"]
+
+
+class TestBlockedLoop:
+    def test_a_worker_whose_event_loop_is_blocked_holds_up_nobody(self):
+        """Running fewest tasks it gets the next ones, and would keep them as long as it likes."""
+        with live_supervisor(WORKERS_COUNT=2):
+            beside = [AsyncSleep(6, f"beside {number}").delay() for number in range(2)]
+            wait_until(lambda: len(marks()) == 2)
+            blocks = BlockTheLoop(6).delay()
+            wait_until(lambda: Task.objects.get(pk=blocks.pk).claimed_by)
+            others = [AsyncSleep(0, number).delay() for number in range(30)]
+            wait_until(lambda: ended(*others))
+            assert not ended(blocks)
+            wait_until(ended)
+
+        for task in (*beside, blocks, *others):
+            task.refresh_from_db()
+            assert (task.status, task.tries, task.lost) == ("finished", 1, 0)
 
 
 class TestSlots:

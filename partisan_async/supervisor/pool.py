@@ -21,6 +21,7 @@ from functools import partial
 from partisan_async.store import Claim
 from partisan_async.supervisor import worker
 from partisan_async.supervisor.process import (
+    DEAF_SECONDS,
     Listener,
     WorkerProcess,
     WorkerStartError,
@@ -30,7 +31,7 @@ from partisan_async.supervisor.process import (
 logger = logging.getLogger("partisan_async")
 
 OVERDUE_SECONDS = 0.05
-"""A task that runs for longer gives back those of its batch that wait behind it."""
+"""A task that runs for longer gives back those that wait behind it."""
 
 
 class Pool:
@@ -121,7 +122,7 @@ class Pool:
             return 0
         taken = claims[: int(min(room, len(claims), slot.process.remaining))]
         slot.process.dispatch(taken, is_async=is_async, alone=suspect)
-        if len(taken) > 1 and not is_async:
+        if is_async or len(taken) > 1:
             self._balance_later()
         return len(taken)
 
@@ -166,10 +167,18 @@ class Pool:
         now = asyncio.get_running_loop().time()
         waiting = [process for process in self._processes() if process.has_unstarted]
         for process in waiting:
-            if process.busy_since is not None and now - process.busy_since >= OVERDUE_SECONDS:
+            if process.open_sync > 1 and _is_overdue(process.busy_since, now):
                 process.revoke()
+            if process.deaf_until < now and _is_overdue(process.loop_waited_for_since, now):
+                process.deaf_until = now + DEAF_SECONDS
+                process.revoke()
+                asyncio.get_running_loop().call_later(DEAF_SECONDS, self._listener.on_capacity)
         if waiting:
             self._balance_later()
+
+
+def _is_overdue(since: float | None, now: float) -> bool:
+    return since is not None and now - since >= OVERDUE_SECONDS
 
 
 class Slot:
@@ -203,7 +212,7 @@ class Slot:
     def async_room(self, concurrency: int) -> int:
         """Return how many more async tasks its process could start at once."""
         # Behind a sync task they would wait: its thread is what takes them.
-        if not self.takes_sync:
+        if not self.takes_sync or self.process.deaf_until > asyncio.get_running_loop().time():
             return 0
         return int(min(concurrency - self.process.open_async, self.process.remaining))
 

@@ -41,6 +41,9 @@ EXIT_SECONDS = 2
 TIMEOUT_GRACE_SECONDS = 5.0
 """So long a task may take to heed its time limit, before its worker is killed."""
 
+DEAF_SECONDS = 1.0
+"""So long an event loop that is blocked is spared more tasks, before it is tried again."""
+
 STALE_SECONDS = 0.1
 """Within this, what a worker had sent while the supervisor was held up has been read."""
 
@@ -89,6 +92,10 @@ class WorkerProcess(asyncio.Protocol):
         self.open_sync = 0
         self.open_async = 0
         self.busy_since: float | None = None
+        self.loop_waited_for_since: float | None = None
+        """It has async tasks to start, and started none since."""
+        self.deaf_until = 0.0
+        """Its event loop is blocked: it takes no async tasks until then."""
         self.over = asyncio.Event()
         """It died or is spent."""
         self.empty = asyncio.Event()
@@ -100,6 +107,7 @@ class WorkerProcess(asyncio.Protocol):
         self._listener = listener
         self._exclusive = False
         self._ticket = 0
+        self._unstarted_async = 0
         self._decoder = wire.Decoder()
         self._executor: ProcessPoolExecutor | None = None
         self._transport: asyncio.Transport | None = None
@@ -236,7 +244,7 @@ class WorkerProcess(asyncio.Protocol):
 
     def _give_up_runs(self, *, innocent: bool, reason: str) -> None:
         runs, self.runs = list(self.runs.values()), {}
-        self.open_sync = self.open_async = 0
+        self.open_sync = self.open_async = self._unstarted_async = 0
         started = [run for run in runs if run.started_at is not None]
         unstarted = [run.claim for run in runs if run.started_at is None]
         overran = self._overran if self._overran in started else None
@@ -290,8 +298,9 @@ class WorkerProcess(asyncio.Protocol):
 
     @property
     def has_unstarted(self) -> bool:
-        """Whether a sync task waits in it."""
-        return self.open_sync > 1 or (self.open_sync == 1 and self.busy_since is None)
+        """Whether a task waits in it."""
+        waiting_sync = self.open_sync > 1 or (self.open_sync == 1 and self.busy_since is None)
+        return waiting_sync or self._unstarted_async > 0
 
     def dispatch(self, claims: Sequence[Claim], *, is_async: bool, alone: bool) -> None:
         """Send these tasks to it."""
@@ -305,6 +314,8 @@ class WorkerProcess(asyncio.Protocol):
             batch.append((self._ticket, claim))
         if is_async:
             self.open_async += len(claims)
+            self._unstarted_async += len(claims)
+            self.loop_waited_for_since = self.loop_waited_for_since or self._loop.time()
         else:
             self.open_sync += len(claims)
         try:
@@ -316,7 +327,7 @@ class WorkerProcess(asyncio.Protocol):
             self.over.set()
 
     def revoke(self) -> None:
-        """Ask for the sync tasks that it has not started; the answer comes by the link."""
+        """Ask for the tasks that it has not started; the answer comes by the link."""
         if self.has_unstarted and self._transport is not None:
             self._transport.write(wire.encode(wire.Revoke(self._ticket)))
 
@@ -334,6 +345,8 @@ class WorkerProcess(asyncio.Protocol):
             run.overrun.cancel()
         if run.is_async:
             self.open_async -= 1
+            if run.started_at is None:
+                self._note_async(self._unstarted_async - 1)
         else:
             self.open_sync -= 1
         if not self.runs:
@@ -383,12 +396,18 @@ class WorkerProcess(asyncio.Protocol):
     def _note_start(self, ticket: int, limit: float | None) -> None:
         run = self.runs[ticket]
         run.started_at = self._loop.time()
-        if not run.is_async:
+        if run.is_async:
+            self._note_async(self._unstarted_async - 1)
+        else:
             self.busy_since = run.started_at
         if limit is not None:
             run.limit = limit
             patience = limit + TIMEOUT_GRACE_SECONDS
             run.overrun = self._loop.call_later(patience, self._doubt, run)
+
+    def _note_async(self, unstarted: int) -> None:
+        self._unstarted_async = unstarted
+        self.loop_waited_for_since = self._loop.time() if unstarted else None
 
     def _doubt(self, run: Run) -> None:
         # Where this process was held up its end may have been told, and is not read yet.
@@ -403,7 +422,7 @@ class WorkerProcess(asyncio.Protocol):
         tickets = [
             ticket
             for ticket, run in self.runs.items()
-            if after < ticket <= upto and not run.is_async
+            if ticket <= upto and (run.started_at is None if run.is_async else ticket > after)
         ]
         claims = [self._close_run(ticket).claim for ticket in tickets]
         self.remaining += len(claims)

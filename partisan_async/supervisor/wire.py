@@ -49,14 +49,17 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """Hand back the sync tasks that have not started, of tickets up to this one."""
+    """Hand back the tasks that have not started, of tickets up to this one."""
 
     upto: int
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """The sync tasks after this ticket, up to that one, will not start."""
+    """The sync tasks after this ticket, up to that one, will not start.
+
+    Nor will async ones up to that one, unless their start was told before this.
+    """
 
     after: int
     upto: int

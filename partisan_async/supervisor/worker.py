@@ -158,7 +158,11 @@ class _Worker:
             # Each in a context of its own, as Django's ASGI handler does: else all of them would
             # share one thread and one connection for the ORM.
             async with ThreadSensitiveContext() as context:
-                self.send(wire.encode(wire.Started(ticket, limit)))
+                self._end_forks()
+                with self._lock:
+                    if ticket <= self._barrier:
+                        return
+                    self._link.sendall(wire.encode(wire.Started(ticket, limit)))
                 outcome = await self._executor.aexecute(claim, limit)
                 self._end_forks()
                 if context in SyncToAsync.context_to_thread_executor:

@@ -81,6 +81,14 @@ class AsyncSleep(Marking):
 
 
 @registry.register
+class BlockTheLoop(Marking):
+    """Does on the event loop what it should not, for so many seconds."""
+
+    async def run(self):
+        time.sleep(self.args[0])
+
+
+@registry.register
 class Fail(Marking):
     """Raises the named builtin exception."""
 
