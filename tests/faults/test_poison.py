@@ -1,6 +1,7 @@
 """Tasks that take their worker process down, every time."""
 
 import resource
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -129,11 +130,7 @@ class TestMemory:
         supervisor = site.start(WORKERS_COUNT=2)
         with site.load(rate=20):
             hoard = Hoard(128).delay()
-            for killed in range(3):
-                site.wait_until(lambda: lost(hoard) == killed and big_ones(supervisor))  # noqa: B023
-                (big,) = big_ones(supervisor)
-                big.kill()
-            site.wait_until_ended(hoard)
+            site.wait_until(lambda: kill_big_ones(supervisor) or not site.unfinished(hoard))
 
         site.settle_down()
 
@@ -142,18 +139,10 @@ class TestMemory:
         assert ended_beside(site, hoard) > 0
 
 
-def big_ones(supervisor):
-    """Return the workers that have taken a hoard's memory."""
-    found = []
+def kill_big_ones(supervisor):
+    """Kill the workers that have taken a hoard's memory."""
     for worker in supervisor.family():
-        try:
+        with suppress(psutil.NoSuchProcess):
             if worker.memory_info().rss > 128 * MIB:
-                found.append(worker)
-        except psutil.NoSuchProcess:
-            pass
-    return found
+                worker.kill()
 
-
-def lost(task):
-    task.refresh_from_db()
-    return task.lost
