@@ -74,9 +74,9 @@ class MaxPostponesReached(Postpone):
 
 
 class TaskTimeout(PartisanException):
-    """``run()`` took longer than its ``TIMEOUT_SECONDS``.
+    """``run()`` took longer than its time limit.
 
-    Raised in it, and so at any place in it; an ``async def run()`` is cancelled instead.
+    Raised in it, at whatever line it is; an ``async def run()`` is cancelled instead.
     ``retry_on_errors`` may name it.
     """
 

@@ -43,11 +43,11 @@ from partisan_async.policy import (
 KEPT_PER_ROW = 10
 """So many of the newest errors and worker ids stay on a row."""
 
-
 PROMOTED_AT_ONCE = 1000
+"""So many due rows are made ready by one statement."""
 
 LOCK_PATIENCE_MILLISECONDS = 100
-"""So long a settle waits for a row that another transaction has locked."""
+"""So long a settle waits for a row, or a digest, that another transaction has locked."""
 
 
 class Statement(NamedTuple):
@@ -327,7 +327,7 @@ WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', %(patience)s, t
 # back to waiting, so that it has nothing to wait for, and no identical call to conflict with.
 _FREE = f"""
 AND t.id IN (SELECT t.id FROM partisan_async_task t JOIN d ON {_FENCE}
-             FOR UPDATE OF t SKIP LOCKED)
+             FOR {{lock}} OF t SKIP LOCKED)
 """  # noqa: S608
 
 
@@ -385,13 +385,14 @@ DELETE FROM partisan_async_task t USING d WHERE {_FENCE}
 def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False) -> Statement:
     """Write what became of claims of mine. Rows: the ids of those that were written.
 
-    :param gently: for one more attempt after a unique violation or a lock timeout: leave out the
+    :param gently: for the attempts after a unique violation or a lock timeout: leave out the
         rows that another transaction has locked; and a row that goes back to waiting gives its
         digest up, since an identical call waits, or may.
     """
     rows = [_columns(settlement) for settlement in settlements]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return _settling(_SETTLE, columns | {"me": me, "gently": gently}, gently=gently)
+    params = columns | {"me": me, "gently": gently}
+    return _settling(_SETTLE, params, _FREE.format(lock="NO KEY UPDATE") if gently else "")
 
 
 def delete_finished(
@@ -403,12 +404,12 @@ def delete_finished(
         "id": [settlement.claim.id for settlement in settlements],
         "claim_seq": [settlement.claim.claim_seq for settlement in settlements],
     }
-    return _settling(_DELETE, params, gently=gently)
+    return _settling(_DELETE, params, _FREE.format(lock="UPDATE") if gently else "")
 
 
-def _settling(sql: str, params: dict[str, Any], *, gently: bool) -> Statement:
+def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:
     params["patience"] = str(LOCK_PATIENCE_MILLISECONDS)
-    return Statement(f"{sql}{_FREE if gently else ''} RETURNING t.id", params)
+    return Statement(f"{sql}{free} RETURNING t.id", params)
 
 
 def _columns(settlement: Settlement) -> dict[str, Any]:
@@ -476,7 +477,8 @@ _BEAT = f"""
 WITH beat AS (
     INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name, last_seen_at)
     VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp())
-    ON CONFLICT (id) DO UPDATE SET last_seen_at = excluded.last_seen_at),
+    ON CONFLICT (id) DO UPDATE SET last_seen_at = GREATEST(
+        partisan_async_supervisor.last_seen_at, excluded.last_seen_at)),
 claimed AS (
     SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s
             AND t.id <> ALL(%(known)s::bigint[])) AS unknown,

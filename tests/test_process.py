@@ -391,7 +391,7 @@ class TestCrash:
 
                 assert supervisor.wait(30) == 1
                 supervisor.wait_until_nothing_is_left()
-                assert "could not be written, and these tasks will run again" in supervisor.output
+                assert "could not be written: the database is away" in supervisor.output
 
 
 class TestQueues:

@@ -14,12 +14,22 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def somebody():
+def somebody(transactional_db):
     """Another session, with a transaction open."""
     params = connection.get_connection_params()
     params.pop("cursor_factory"), params.pop("context")
     with psycopg.connect(**params) as other:
         yield other
+
+
+@pytest.fixture
+def receipts():
+    """A table of the site's own that refers to tasks."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE receipt (task bigint REFERENCES partisan_async_task)")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE receipt")
 
 
 @pytest.mark.parametrize("delete", [False, True])
@@ -60,23 +70,31 @@ def test_a_twin_in_an_open_transaction_holds_up_no_outcome(somebody):
     assert (retried.status, retried.tries) == ("finished", 2)
 
 
-def test_a_row_that_the_site_refers_to_stays_and_holds_up_no_other():
+def test_a_lock_on_what_refers_to_a_row_holds_up_no_other(somebody, receipts):
+    """To delete the row the server looks there, and finds it locked."""
+    with live_supervisor(DELETE_TASKS_ON_COMPLETE=True):
+        referred = Sleep(0.5, "referred").delay()
+        wait_until(lambda: Mark.objects.exists())
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO receipt VALUES (%s)", [referred.pk])
+        somebody.execute("DELETE FROM receipt")
+        others = [Write(number).delay() for number in range(20)]
+        wait_until(lambda: not Task.objects.filter(pk__in=[task.pk for task in others]))
+        assert Task.objects.get().status == "in_process"
+
+        somebody.commit()
+        wait_until(lambda: not Task.objects.exists())
+
+
+def test_a_row_that_the_site_refers_to_stays_and_holds_up_no_other(receipts):
     """DELETE_TASKS_ON_COMPLETE meets a foreign key."""
+    kept = Write("kept").delay()
     with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE TABLE receipt (task bigint REFERENCES partisan_async_task"
-            " DEFERRABLE INITIALLY DEFERRED)"
-        )
-    try:
-        kept = Write("kept").delay()
-        with connection.cursor() as cursor:
-            cursor.execute("INSERT INTO receipt VALUES (%s)", [kept.pk])
-        for number in range(20):
-            Write(number).delay()
-        with live_supervisor(DELETE_TASKS_ON_COMPLETE=True):
-            wait_until(lambda: ended() and Task.objects.count() == 1)
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP TABLE receipt")
+        cursor.execute("INSERT INTO receipt VALUES (%s)", [kept.pk])
+    for number in range(20):
+        Write(number).delay()
+
+    with live_supervisor(DELETE_TASKS_ON_COMPLETE=True):
+        wait_until(lambda: ended() and Task.objects.count() == 1)
 
     assert Task.objects.get().pk == kept.pk

@@ -25,7 +25,7 @@ OUTCOMES = st.one_of(
 FRAMES = st.one_of(
     st.builds(Hello, NUMBER, st.none() | TEXT, st.none() | TEXT),
     st.builds(Started, NUMBER, st.none() | st.floats(0, 1e9)),
-    st.builds(Done, NUMBER, st.floats(0, 1e9), OUTCOMES),
+    st.builds(Done, NUMBER, st.floats(0, 1e9), st.booleans(), OUTCOMES),
     st.builds(Revoke, NUMBER),
     st.builds(Revoked, NUMBER, NUMBER),
 )

@@ -72,7 +72,7 @@ class Claimer:
         # A claim that was given up may reach the server late, and take rows that nobody knows of.
         if sight.unknown and sight.unknown - {claim.id for claim in self._dispatcher.claims()}:
             self._doubtful = True
-        self._dispatcher.give_back_overdue()
+        self._dispatcher.on_beat()
         self._wake.set()
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:

@@ -34,6 +34,9 @@ CONTENTION = (
 """Errors that another transaction caused: the connection is as good as before."""
 
 
+CANCEL_SECONDS = 1
+"""So long the server may take to answer that it cancels a statement that took too long."""
+
 CONNECT_SECONDS = 5
 """A host that does not answer at all is given up by then, unless OPTIONS say otherwise."""
 
@@ -80,6 +83,11 @@ def hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
 def explain(error: BaseException) -> str:
     """Return what an error says, in one line."""
     return " ".join(str(error).split()) or "no answer"
+
+
+def _retrieve(call: asyncio.Future[Any]) -> None:
+    if not call.cancelled():
+        call.exception()
 
 
 class Connection:
@@ -154,6 +162,11 @@ class Connection:
         if done:
             return call.result()
         if connection is not None:
+            # A session that waits for a lock would not notice that nobody is there any more.
+            canceling = asyncio.ensure_future(connection.cancel_safe(timeout=CANCEL_SECONDS))
+            await asyncio.wait({canceling}, timeout=2 * CANCEL_SECONDS)
+            canceling.add_done_callback(_retrieve)
+            canceling.cancel()
             hang_up(connection)
         else:
             call.cancel()

@@ -114,13 +114,17 @@ class Dispatcher:
             logs.disowned(running)
             self.pool.kill(running)
 
-    def give_back_overdue(self) -> None:
-        """Give back what was to start within a second and did not: it is anybody's again."""
+    def on_beat(self) -> None:
+        """Give back what was to start within a second and did not: it is anybody's again.
+
+        And end a spare worker that nobody waits for.
+        """
+        if not any(claim.alone for claim in self._buffer):
+            self.pool.retire_spare()
         if time.monotonic() - self._filled_at <= AHEAD_SECONDS:
             return
         overdue, self._buffer = self._buffer, []
         self._give_back(overdue)
-        self.pool.retire_spare()
 
     def close(self) -> None:
         """Send nothing more, and give back what has not started, here and in the workers."""

@@ -55,7 +55,7 @@ def execute(claim: store.Claim, alarm: Alarm | None = None) -> Outcome:
         with alarm or nullcontext():
             _refuse_unstarted(_processor(claim).run())
     except BaseException as error:  # noqa: BLE001  SystemExit and StopIteration too
-        return _outcome(claim, error)
+        return _outcome(claim, alarm.explain(error) if alarm else error)
     return Returned()
 
 

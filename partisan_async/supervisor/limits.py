@@ -9,23 +9,28 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from psycopg.pq import ExecStatus
 
 from partisan_async.exceptions import TaskTimeout
 
-CANCEL_EVERY_SECONDS = 1.0
-"""How often an async run is cancelled: asgiref's ``sync_to_async`` lets one get lost."""
+AGAIN_EVERY_SECONDS = 1.0
+"""How often a run is told that its time is over: what it calls may swallow that once, as
+``__del__`` methods and asgiref's ``sync_to_async`` do."""
 
 CANCEL_QUERY_SECONDS = 2.0
 """So long a server may take to answer that it cancels a query."""
+
+COPYING = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 
 class Alarm:
@@ -43,27 +48,34 @@ class Alarm:
         if self._seconds is not None:
             # Each time: a task before may have put another handler there.
             signal.signal(signal.SIGALRM, self._ring)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
             self._armed = True
-            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            signal.setitimer(signal.ITIMER_REAL, self._seconds, AGAIN_EVERY_SECONDS)
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Do not ring any more, and see to it that no alarm of the task's own does."""
         # The flag first: a signal that is on its way has nothing to interrupt any more.
         self._armed = False
-        disarm()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _ring(self, *_: Any) -> None:
         if self._armed:
-            self._armed = False
             self.rang = True
-            # Or what `finally` blocks do would meet "another command is already in progress".
-            _drop_busy_connections()
+            # Or what follows in the run would meet "another command is already in progress".
+            for wrapper in connections.all(initialized_only=True):
+                _end_query(wrapper)
             assert self._seconds is not None
             raise TaskTimeout(self._seconds)
 
-
-def disarm() -> None:
-    """See to it that no alarm goes off, whoever set it."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    def explain(self, error: BaseException) -> BaseException:
+        """Return what ended the block: an error of the database may be the time limit's doing."""
+        if isinstance(error, DatabaseError | InterfaceError) and _comes_from_timeout(error):
+            assert self._seconds is not None
+            return _timeout(self._seconds, error)
+        return error
 
 
 async def run_within(seconds: float | None, run: Coroutine[Any, Any, None]) -> BaseException | None:
@@ -90,12 +102,22 @@ async def run_within(seconds: float | None, run: Coroutine[Any, Any, None]) -> B
     while not running.done():
         running.cancel()
         await _cancel_queries()
-        await _wait_for(running, CANCEL_EVERY_SECONDS)
+        await _wait_for(running, AGAIN_EVERY_SECONDS)
     if isinstance(raised, asyncio.CancelledError) or _is_canceled_query(raised):
-        timeout = TaskTimeout(seconds)
-        timeout.__cause__ = raised
-        return timeout
+        return _timeout(seconds, raised)
     return raised
+
+
+async def finish(tidying: Coroutine[Any, Any, None]) -> None:
+    """Wait for what follows a run in its thread for the ORM.
+
+    A thread cannot be cancelled; the queries can be of which it still waits for the answers.
+    """
+    finishing = asyncio.ensure_future(tidying)
+    await _wait_for(finishing, AGAIN_EVERY_SECONDS)
+    while not finishing.done():
+        await _cancel_queries()
+        await _wait_for(finishing, AGAIN_EVERY_SECONDS)
 
 
 async def _wait_for(running: asyncio.Future[Any], seconds: float | None) -> None:
@@ -111,7 +133,9 @@ async def _wait_for(running: asyncio.Future[Any], seconds: float | None) -> None
             await asyncio.wait({running}, timeout=left)
 
 
-_opened: WeakKeyDictionary[ThreadSensitiveContext, list[BaseDatabaseWrapper]] = WeakKeyDictionary()
+_opened: WeakKeyDictionary[ThreadSensitiveContext, list[tuple[BaseDatabaseWrapper, Any]]] = (
+    WeakKeyDictionary()
+)
 
 
 def watch_connections() -> None:
@@ -120,37 +144,45 @@ def watch_connections() -> None:
 
 
 def _on_connection_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    # This is the context's own thread for the ORM, which no other thread can look into.
+    # This is a thread of that run's, which no other thread can look into. With the connection: the
+    # wrapper of a thread that runs share may be the next one's by the time it is looked at.
     if context := SyncToAsync.thread_sensitive_context.get(None):
-        _opened[context] = [*_opened.get(context, ()), connection]
+        _opened[context] = [*_opened.get(context, ()), (connection, connection.connection)]
 
 
 async def _cancel_queries() -> None:
-    """Cancel what the current context's thread for the ORM is waiting for.
-
-    asgiref waits for that thread before it lets the cancellation through.
-    """
+    """Cancel what the current context's threads are waiting for."""
     loop = asyncio.get_running_loop()
     if context := SyncToAsync.thread_sensitive_context.get(None):
-        for wrapper in _opened.get(context, ()):
-            await loop.run_in_executor(None, _cancel_query, wrapper)
+        for wrapper, connection in _opened.get(context, ()):
+            if wrapper.connection is connection and _is_busy(connection):
+                await loop.run_in_executor(_canceller, _cancel_query, connection)
 
 
-def _drop_busy_connections() -> None:
-    for wrapper in connections.all(initialized_only=True):
-        if _is_busy(wrapper):
-            _cancel_query(wrapper)
-            wrapper.close()
+_canceller = ThreadPoolExecutor(1, "partisan cancel")
+"""The event loop's own threads may all be taken by what is to be cancelled."""
 
 
-def _cancel_query(wrapper: BaseDatabaseWrapper) -> None:
-    if _is_busy(wrapper):
-        with suppress(psycopg.Error):
-            wrapper.connection.cancel_safe(timeout=CANCEL_QUERY_SECONDS)
-
-
-def _is_busy(wrapper: BaseDatabaseWrapper) -> bool:
+def _end_query(wrapper: BaseDatabaseWrapper) -> None:
+    """End the query that this thread is waiting for; its transaction stays, to be rolled back."""
     connection = wrapper.connection
+    if not _is_busy(connection):
+        return
+    try:
+        connection.cancel_safe(timeout=CANCEL_QUERY_SECONDS)
+        while result := connection.pgconn.get_result():
+            if result.status in COPYING:
+                raise psycopg.OperationalError("a COPY does not end with its query")
+    except psycopg.Error:
+        wrapper.close()
+
+
+def _cancel_query(connection: psycopg.Connection[Any]) -> None:
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=CANCEL_QUERY_SECONDS)
+
+
+def _is_busy(connection: Any) -> bool:
     if not isinstance(connection, psycopg.Connection):  # it is closed, or not PostgreSQL's
         return False
     return connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
@@ -159,3 +191,15 @@ def _is_busy(wrapper: BaseDatabaseWrapper) -> bool:
 def _is_canceled_query(error: BaseException | None) -> bool:
     cause = error and error.__cause__
     return isinstance(cause, psycopg.errors.QueryCanceled)
+
+
+def _comes_from_timeout(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, TaskTimeout):
+        error = error.__context__
+    return error is not None
+
+
+def _timeout(seconds: float, cause: BaseException | None) -> TaskTimeout:
+    timeout = TaskTimeout(seconds)
+    timeout.__cause__ = cause
+    return timeout

@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from partisan_async.store import Claim
 from partisan_async.supervisor import worker
@@ -52,10 +53,9 @@ class Pool:
         self._new_slot = partial(Slot, limit, setup, listener)
         self._slots = [self._new_slot() for _ in range(size)]
         self._spare: Slot | None = None
-        self._keeping = asyncio.TaskGroup()
+        self._keepers: set[asyncio.Task[None]] = set()
+        self._failed = asyncio.Event()
         self._balancing: asyncio.TimerHandle | None = None
-        self._kept = asyncio.Event()
-        self._kept.set()
 
     async def start(self) -> None:
         """Start all processes.
@@ -69,13 +69,12 @@ class Pool:
 
         :raises WorkerStartError: a successor could not be started.
         """
-        self._kept.clear()
-        try:
-            async with self._keeping:
-                for slot in self._slots:
-                    self._keeping.create_task(slot.keep())
-        finally:
-            self._kept.set()
+        for slot in self._slots:
+            self._keep(slot.keep())
+        await self._failed.wait()
+        for keeper in self._keepers:
+            if keeper.done():
+                keeper.result()
 
     def claims(self) -> list[Claim]:
         """Return the claims that are in the processes."""
@@ -101,13 +100,17 @@ class Pool:
         slot: Slot | None
         room: float
         if suspect:
-            slot = next((slot for slot in self._all_slots() if slot.is_empty), None)
+            # Not all slots: suspects may take long, and the others are to go on meanwhile.
+            suspects = sum(1 for slot in self._slots if slot.process.is_exclusive)
+            slots = self._slots if suspects < max(1, len(self._slots) - 1) else []
+            spares = [] if self._spare is None else [self._spare]
+            slot = next((slot for slot in [*slots, *spares] if slot.is_empty), None)
             room = 1
             # One that is being started is empty in a moment.
-            busy = all(slot.process.runs for slot in self._slots)
+            busy = all(slot.process.runs for slot in slots)
             if slot is None and busy and self._spare is None:
                 self._spare = self._new_slot()
-                self._keeping.create_task(self._spare.open_and_keep())
+                self._keep(self._spare.open_and_keep())
         elif is_async:
             rooms = {slot: slot.async_room(self._concurrency) for slot in self._slots}
             slot = max(self._slots, key=rooms.__getitem__)
@@ -130,7 +133,7 @@ class Pool:
         """End the spare worker, if there is one and it runs nothing."""
         if self._spare is not None and self._spare.is_empty:
             spare, self._spare = self._spare, None
-            self._keeping.create_task(spare.close())
+            self._keep(spare.close())
 
     def revoke(self) -> None:
         """Ask all workers for the tasks that they have not started."""
@@ -148,7 +151,20 @@ class Pool:
         if self._balancing is not None:
             self._balancing.cancel()
         await asyncio.gather(*(slot.close() for slot in self._all_slots()))
-        await self._kept.wait()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        # Not in a TaskGroup: the failure of one must not cancel another while that one finds out
+        # what a dead worker had in it.
+        keeper = asyncio.ensure_future(coroutine)
+        self._keepers.add(keeper)
+        keeper.add_done_callback(self._on_keeper_end)
+
+    def _on_keeper_end(self, keeper: asyncio.Task[None]) -> None:
+        if keeper.cancelled() or keeper.exception() is None:
+            self._keepers.discard(keeper)
+        else:
+            self._failed.set()
 
     def _all_slots(self) -> list[Slot]:
         return self._slots if self._spare is None else [*self._slots, self._spare]

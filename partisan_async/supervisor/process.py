@@ -117,6 +117,8 @@ class WorkerProcess(asyncio.Protocol):
         self._ready = False
         self._killed = False
         self._overran: Run | None = None
+        self._garbled = False
+        self._worn = False
 
     # Life
 
@@ -153,7 +155,7 @@ class WorkerProcess(asyncio.Protocol):
                 with suppress(Exception):
                     _, self._child = await starting
                 raise
-            except (EOFError, OSError, BrokenExecutor) as error:
+            except (EOFError, OSError, RuntimeError) as error:  # it broke, or was closed meanwhile
                 ours.close()
                 raise WorkerVanishedError(
                     "A worker process ended before it was up; what it or the forkserver printed"
@@ -288,6 +290,12 @@ class WorkerProcess(asyncio.Protocol):
             return False
         return True
 
+    def _retire(self) -> None:
+        self.spent = True
+        self.over.set()
+        if not self.runs:
+            self.empty.set()
+
     def _die(self) -> None:
         if not self.died:
             self.died = True
@@ -295,6 +303,11 @@ class WorkerProcess(asyncio.Protocol):
             self.empty.set()
 
     # Tasks
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether it runs a suspect."""
+        return self._exclusive
 
     @property
     def has_unstarted(self) -> bool:
@@ -323,8 +336,7 @@ class WorkerProcess(asyncio.Protocol):
         except (BrokenExecutor, RuntimeError):
             self._die()
         if self.remaining <= 0:
-            self.spent = True
-            self.over.set()
+            self._retire()
 
     def revoke(self) -> None:
         """Ask for the tasks that it has not started; the answer comes by the link."""
@@ -362,30 +374,44 @@ class WorkerProcess(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         freed = False
-        try:
-            frames = self._decoder.feed(data)
-        except (ValueError, TypeError, KeyError):
-            logger.error("worker process %s is killed: a task wrote to its link", self._pid)
-            self._signal(signal.SIGKILL)
-            return
-        for frame in frames:
+        for frame in self._understood(data):
             match frame:
                 case wire.Hello():
                     if self._hello is not None and not self._hello.done():
                         self._hello.set_result(frame)
                 case wire.Started(ticket, limit):
                     self._note_start(ticket, limit)
-                case wire.Done(ticket, seconds, outcome):
+                case wire.Done(ticket, seconds, overran, outcome):
                     run = self._close_run(ticket)
-                    if not run.is_async:
+                    self._worn = self._worn or overran
+                    if run.is_async:
+                        self.deaf_until = 0.0
+                    else:
                         self.busy_since = None
                     self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
                     freed = True
                 case wire.Revoked(after, upto):
                     self._take_back(after, upto)
                     freed = True
+        if self._worn and not self.runs:
+            # What cut a run short may have left locks and threads behind. Where others come and go
+            # side by side it stays: two generations of them would be in a worker's place.
+            self._retire()
         if freed:
             self._listener.on_capacity()
+
+    def _understood(self, data: bytes) -> Iterator[wire.Frame]:
+        if self._garbled:
+            return
+        try:
+            for frame in self._decoder.feed(data):
+                if isinstance(frame, wire.Started | wire.Done) and frame.ticket not in self.runs:
+                    raise ValueError(frame)
+                yield frame
+        except (ValueError, TypeError, KeyError):
+            self._garbled = True
+            logger.error("worker process %s is killed: a task wrote to its link", self._pid)
+            self._signal(signal.SIGKILL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._link_ended.set()
@@ -397,6 +423,7 @@ class WorkerProcess(asyncio.Protocol):
         run = self.runs[ticket]
         run.started_at = self._loop.time()
         if run.is_async:
+            self.deaf_until = 0.0
             self._note_async(self._unstarted_async - 1)
         else:
             self.busy_since = run.started_at

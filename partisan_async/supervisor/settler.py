@@ -118,6 +118,12 @@ class Settler:
                 rows = await self._persist(statement(self._me, batch, gently=gently))
             except CONFLICTS:
                 rows = await self._persist(statement(self._me, batch, gently=True))
+        except psycopg.errors.LockNotAvailable:
+            # It is not these rows: the table is locked, or a row that refers to one of them.
+            if statement is store.settle or len(batch) == 1:
+                return set()
+            parts = [await self._write(statement, [each], gently=True) for each in batch]
+            return set().union(*parts)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             if len(batch) > 1:
                 parts = [await self._write(statement, [each], gently=gently) for each in batch]

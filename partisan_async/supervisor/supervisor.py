@@ -207,8 +207,8 @@ class Supervisor:
             left = len(self._settler.claims())
             if left:
                 self._failure = self._failure or RuntimeError(
-                    f"The database is away: {left} outcome(s) could not be written, and these tasks"
-                    " will run again."
+                    f"{left} outcome(s) could not be written: the database is away, or their rows"
+                    " are locked. These tasks will run again."
                 )
         for loop in self._loops:
             loop.cancel()

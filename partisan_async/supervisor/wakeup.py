@@ -71,7 +71,8 @@ class Wakeup:
         if self._sent is not None:
             if now - self._sent[1] > PROBE_PATIENCE_SECONDS:
                 self._distrust(f"a probe did not come back, {self._suspicion}")
-            return None
+                return None
+            return self._sent[0]  # again: the beat that was to send it may have failed
         if self.proven.is_set() and now - self._heard_at < PROBE_EVERY_SECONDS:
             return None
         self._sent = (uuid.uuid4().hex, now)

@@ -40,10 +40,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """This task's ``run()`` is over, after so many seconds."""
+    """This task's ``run()`` is over, after so many seconds; it ``overran`` its time limit."""
 
     ticket: int
     seconds: float
+    overran: bool
     outcome: Outcome
 
 
@@ -77,7 +78,7 @@ def encode(frame: Frame) -> bytes:
     """Return the frame as one line."""
     if isinstance(frame, Done):
         kind = type(frame.outcome).__name__
-        fields = [frame.ticket, frame.seconds, kind, *astuple(frame.outcome)]
+        fields = [frame.ticket, frame.seconds, frame.overran, kind, *astuple(frame.outcome)]
         return json.dumps(["Done", *fields]).encode() + b"\n"
     return json.dumps([type(frame).__name__, *astuple(frame)]).encode() + b"\n"
 
@@ -99,8 +100,8 @@ def _decode(line: bytes) -> Frame:
     if kind != "Done":
         frame: Frame = _KINDS[kind](*fields)
         return frame
-    ticket, seconds, outcome, *values = fields
+    ticket, seconds, overran, outcome, *values = fields
     if outcome == "Raised":
         failure, retryable = values
-        return Done(ticket, seconds, Raised(Failure(*failure), retryable))
-    return Done(ticket, seconds, _OUTCOMES[outcome](*values))
+        return Done(ticket, seconds, overran, Raised(Failure(*failure), retryable))
+    return Done(ticket, seconds, overran, _OUTCOMES[outcome](*values))

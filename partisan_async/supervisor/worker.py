@@ -104,7 +104,14 @@ class _Worker:
                     continue
                 self._current = ticket
                 self._link.sendall(frames + wire.encode(wire.Started(ticket, limit)))
-            frames = self._run(ticket, claim, limit)
+            frames, overran = self._run(ticket, claim, limit)
+            if overran:
+                # An error that came out of nowhere may have left locks and threads behind in this
+                # process: it starts no other.
+                with self._lock:
+                    upto = self._barrier = max(self._barrier, batch[-1][0])
+                    self._link.sendall(frames + wire.encode(wire.Revoked(ticket, upto)))
+                return
         if frames:
             with self._lock:
                 self._link.sendall(frames)
@@ -131,7 +138,7 @@ class _Worker:
                     answer = wire.Revoked(self._current, frame.upto)
                     self._link.sendall(wire.encode(answer))
 
-    def _run(self, ticket: int, claim: Any, limit: float | None) -> bytes:
+    def _run(self, ticket: int, claim: Any, limit: float | None) -> tuple[bytes, bool]:
         _tidy(_close_old_connections)
         alarm = self._limits.Alarm(limit)
         began = time.perf_counter()
@@ -141,7 +148,7 @@ class _Worker:
             outcome = contextvars.copy_context().run(self._executor.execute, claim, alarm)
         except BaseException as error:  # noqa: BLE001  what it raised could not even be looked at
             outcome = _untold(error)
-        self._limits.disarm()  # one that the task has set and left
+        alarm.stop()
         self._end_forks()
         seconds = time.perf_counter() - began
         _tidy(_close_open_transactions, claim)
@@ -149,7 +156,7 @@ class _Worker:
             # Wherever it struck, no connection can be trusted to be where Django believes it.
             _tidy(_forget_connections)
         _tidy(_close_old_connections)
-        return _done(ticket, seconds, outcome)
+        return _done(ticket, seconds, alarm.rang, outcome), alarm.rang
 
     async def _arun(self, ticket: int, claim: Any, limit: float | None) -> None:
         began = time.perf_counter()
@@ -166,10 +173,12 @@ class _Worker:
                 outcome = await self._executor.aexecute(claim, limit)
                 self._end_forks()
                 if context in SyncToAsync.context_to_thread_executor:
-                    await sync_to_async(_tidy)(_close_all_connections)
+                    await self._limits.finish(sync_to_async(_tidy)(_close_all_connections))
         except BaseException as error:  # noqa: BLE001  a late cancellation too: it must be told
             outcome = outcome or _untold(error)
-        self.send(_done(ticket, time.perf_counter() - began, outcome))
+        seconds = time.perf_counter() - began
+        overran = limit is not None and seconds >= limit
+        self.send(_done(ticket, seconds, overran, outcome))
 
     def _end_forks(self) -> None:
         # Where a task forked, its child comes back from run() too; it is no worker.
@@ -185,7 +194,10 @@ class _Worker:
     def _time_limit(self, claim: Any) -> float | None:
         try:
             return self._executor.time_limit(claim, self._default_timeout_seconds)
-        except ProcessorClassNotFound:
+        except (
+            ProcessorClassNotFound,
+            TypeError,
+        ):  # the system check tells of a limit that is none
             return None
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -251,11 +263,11 @@ def _untold(error: BaseException) -> Outcome:
     return Raised(failure, retryable=False)
 
 
-def _done(ticket: int, seconds: float, outcome: Outcome) -> bytes:
+def _done(ticket: int, seconds: float, overran: bool, outcome: Outcome) -> bytes:
     try:
-        return wire.encode(wire.Done(ticket, seconds, outcome))
+        return wire.encode(wire.Done(ticket, seconds, overran, outcome))
     except BaseException as error:  # noqa: BLE001  an outcome that is no plain data after all
-        return wire.encode(wire.Done(ticket, seconds, _untold(error)))
+        return wire.encode(wire.Done(ticket, seconds, overran, _untold(error)))
 
 
 def _tidy(close: Callable[..., None], *arguments: Any) -> None:

@@ -251,7 +251,8 @@ class TestIsolation:
 
         assert verdict.duplicates == {}
         assert all("fenced" not in supervisor.output for supervisor in pair)
-        assert site.execute("SHOW default_transaction_isolation")
+        with psycopg.connect(site.url) as fresh:
+            assert fresh.execute("SHOW transaction_isolation").fetchone() == (isolation,)
 
 
 class TestMigrations:

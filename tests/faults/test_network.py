@@ -191,7 +191,7 @@ class TestLate:
         supervisor = site.start(url=site.relayed(relay), WORKERS_COUNT=1)
         relay.hold_back(CLAIM)
         first = Noop("first").delay()
-        relay.caught.wait(DEADLINE_SECONDS)
+        assert relay.caught.wait(DEADLINE_SECONDS)
         supervisor.wait_for("claim failed", seconds=60)
         site.wait_until_ended(first)
         nap = Nap(2).delay()
@@ -209,7 +209,7 @@ class TestLate:
         supervisor = site.start(url=site.relayed(relay))
         relay.hold_back(CLAIM)
         task = Noop().delay()
-        relay.caught.wait(DEADLINE_SECONDS)
+        assert relay.caught.wait(DEADLINE_SECONDS)
         supervisor.kill()
         lapsed = (
             "SELECT 1 FROM partisan_async_supervisor WHERE last_seen_at < now() - interval '3 s'"
@@ -217,7 +217,7 @@ class TestLate:
         site.wait_until(lambda: site.execute(lapsed), "its lease has lapsed")
 
         relay.late.set()
-        relay.arrived.wait(DEADLINE_SECONDS)
+        assert relay.arrived.wait(DEADLINE_SECONDS)
         left = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE '% work'"
         site.wait_until(lambda: not site.execute(left), "its session has ended")
 
@@ -249,12 +249,12 @@ class TestLate:
         supervisor = site.start(url=site.relayed(relay), WORKERS_COUNT=1)
         relay.hold_back(SETTLE)
         task = Resume(4).delay()
-        relay.caught.wait(DEADLINE_SECONDS)
+        assert relay.caught.wait(DEADLINE_SECONDS)
         supervisor.wait_for("settle failed", seconds=60)
         site.wait_until(lambda: site.running(task).claim_seq == 2)
 
         relay.late.set()
-        relay.arrived.wait(DEADLINE_SECONDS)
+        assert relay.arrived.wait(DEADLINE_SECONDS)
 
         verdict = site.settle_down()
         task.refresh_from_db()

@@ -145,4 +145,3 @@ def kill_big_ones(supervisor):
         with suppress(psutil.NoSuchProcess):
             if worker.memory_info().rss > 128 * MIB:
                 worker.kill()
-

@@ -376,6 +376,12 @@ class Endless(Marking):
                 with transaction.atomic():
                     self.mark("rolled back")
                     Mark.objects.raw("SELECT pg_sleep(60), 1 AS id")[0]
+            case "savepoint":
+                with transaction.atomic():
+                    self.mark("kept")
+                    with contextlib.suppress(TaskTimeout), transaction.atomic():
+                        self.mark("rolled back")
+                        Mark.objects.raw("SELECT pg_sleep(60), 1 AS id")[0]
             case "deaf":
                 self.mark("deaf")
                 while True:
