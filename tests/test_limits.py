@@ -20,6 +20,8 @@ from tests.testapp.partisan_tasks import (
     EndlessAsync,
     EndlessRetried,
     LeaveAnAlarm,
+    OverrunInThreads,
+    QueryInThreads,
     Sleep,
     SleepAsLongAsItLikes,
     Write,
@@ -161,6 +163,17 @@ class TestAsync:
         neighbour.refresh_from_db()
         assert (neighbour.status, neighbour.claim_seq) == ("finished", 1)
         assert marks().count("cleaned up") == 1
+
+    def test_it_cancels_no_query_of_another_run(self):
+        """Threads that runs share had a connection of the one, and now have one of the other."""
+        with live_supervisor(WORKERS_COUNT=1):
+            overrun = OverrunInThreads().delay()
+            query = QueryInThreads().delay()
+            wait_until(ended)
+
+        assert how_it_ended(overrun)[:3] == ("error", 1, 0)
+        query.refresh_from_db()
+        assert (query.status, query.errors) == ("finished", [])
 
     @pytest.mark.parametrize("how", ["deaf", "block"])
     def test_where_it_is_not_heeded_its_neighbours_run_again_unblamed(self, how, quick_to_kill):

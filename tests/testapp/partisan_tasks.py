@@ -434,6 +434,27 @@ class EndlessAsync(Marking):
 
 
 @registry.register
+class OverrunInThreads(Marking):
+    """Uses the ORM in the event loop's own threads, then takes longer than it may."""
+
+    TIMEOUT_SECONDS = 0.5
+
+    async def run(self):
+        await asyncio.gather(*(asyncio.to_thread(Mark.objects.count) for _ in range(8)))
+        await asyncio.sleep(60)
+
+
+@registry.register
+class QueryInThreads(Marking):
+    """Takes as long in the same threads, and may."""
+
+    async def run(self):
+        query = "SELECT pg_sleep(1.5), 1 AS id"
+        each = (asyncio.to_thread(lambda: Mark.objects.raw(query)[0]) for _ in range(4))
+        await asyncio.gather(*each)
+
+
+@registry.register
 class SleepAsLongAsItLikes(Sleep):
     TIMEOUT_SECONDS = math.inf
 
