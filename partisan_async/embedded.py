@@ -210,6 +210,12 @@ def main(command: Sequence[str]) -> int:
         sys.stderr.write(f"{command[0]!r} is not a command that can be run; is it on the PATH?\n")
         return 127
     process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        # The command gets it too, unless it is not there yet.
+        if process is None:
+            early.append(signum)
 
     def forward(signum: int, frame: FrameType | None) -> None:
         if process is None:
@@ -224,9 +230,11 @@ def main(command: Sequence[str]) -> int:
                 environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres()).url
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
                 # Not SIG_IGN, which the command would inherit.
-                signal.signal(signal.SIGINT, lambda signum, frame: None)
+                signal.signal(signal.SIGINT, note)
             hook = _end_with_owner(signal.SIGTERM)
             process = subprocess.Popen(command, env=environment, preexec_fn=hook)
+            for signum in early:
+                process.send_signal(signum)
             code = process.wait()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
