@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,9 @@ from partisan_async.models import Task
 from tests.testapp.models import Mark
 
 DEADLINE_SECONDS = 20
+
+# A shell that starts the tests in the background has it ignored, and so would what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_until(true: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:
