@@ -340,8 +340,9 @@ class WorkerProcess(asyncio.Protocol):
 
     def revoke(self) -> None:
         """Ask for the tasks that it has not started; the answer comes by the link."""
-        if self.has_unstarted and self._transport is not None:
-            self._transport.write(wire.encode(wire.Revoke(self._ticket)))
+        link = self._transport
+        if self.has_unstarted and link is not None and not link.is_closing():
+            link.write(wire.encode(wire.Revoke(self._ticket)))
 
     def _watch(self, future: Future[None]) -> None:
         def check(future: Future[None]) -> None:
