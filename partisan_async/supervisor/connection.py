@@ -171,8 +171,7 @@ class Connection:
         else:
             call.cancel()
         await asyncio.wait({call}, timeout=1)
-        if call.done() and not call.cancelled():
-            call.exception()  # it was retrieved
+        call.add_done_callback(_retrieve)
         raise psycopg.OperationalError(f"no answer from the database within {self._patience:g} s")
 
     async def _drop(self, connection: psycopg.AsyncConnection[Any] | None) -> None:

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -333,7 +333,7 @@ class WorkerProcess(asyncio.Protocol):
             self.open_sync += len(claims)
         try:
             self._watch(self._executor.submit(worker.work, batch))
-        except (BrokenExecutor, RuntimeError):
+        except RuntimeError:  # it broke, or was shut down
             self._die()
         if self.remaining <= 0:
             self._retire()

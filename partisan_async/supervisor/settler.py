@@ -122,12 +122,10 @@ class Settler:
             # It is not these rows: the table is locked, or a row that refers to one of them.
             if statement is store.settle or len(batch) == 1:
                 return set()
-            parts = [await self._write(statement, [each], gently=True) for each in batch]
-            return set().union(*parts)
+            return await self._write_one_by_one(statement, batch, gently=True)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             if len(batch) > 1:
-                parts = [await self._write(statement, [each], gently=gently) for each in batch]
-                return set().union(*parts)
+                return await self._write_one_by_one(statement, batch, gently=gently)
             (settlement,) = batch
             if statement is store.delete_finished:
                 # Something of the site's refers to the row: it stays.
@@ -138,6 +136,12 @@ class Settler:
             failed = settlement._replace(decision=Failed(failure))
             rows = await self._persist(store.settle(self._me, [failed], gently=True))
         return {row[0] for row in rows}
+
+    async def _write_one_by_one(
+        self, statement: Callable[..., Statement], batch: Sequence[Settlement], *, gently: bool
+    ) -> set[int]:
+        parts = [await self._write(statement, [each], gently=gently) for each in batch]
+        return set().union(*parts)
 
     async def _persist(self, statement: Statement) -> list[Any]:
         """Execute a settle until the database has answered: the fence makes a repeat harmless."""

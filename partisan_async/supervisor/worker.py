@@ -194,10 +194,7 @@ class _Worker:
     def _time_limit(self, claim: Any) -> float | None:
         try:
             return self._executor.time_limit(claim, self._default_timeout_seconds)
-        except (
-            ProcessorClassNotFound,
-            TypeError,
-        ):  # the system check tells of a limit that is none
+        except (ProcessorClassNotFound, TypeError):  # what is no limit, the system check tells of
             return None
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
