@@ -70,6 +70,9 @@ from tests.faults.recorded import kinds
 from tests.process import Partisan, environment
 from tests.relay import Relay
 
+UNHURRIED: dict[str, Any] = {"beat": 3600, "ttl": 7200, "SLEEP_DELAY_SECONDS": 3600}
+"""For ``start``: neither poll nor beat for longer than a test waits, so that only NOTIFY wakes."""
+
 DEADLINE_SECONDS = 90
 """Far more than anything takes, on a machine that is busy with other things."""
 
@@ -176,12 +179,18 @@ class Site:
     @contextmanager
     def in_use(self) -> Iterator[Self]:
         """Have ``delay()`` and the ORM of this process use the site's database."""
+        with self.enqueuing_through(self.url):
+            yield self
+
+    @contextmanager
+    def enqueuing_through(self, url: str) -> Iterator[None]:
+        """Have ``delay()`` and the ORM of this process go this way."""
         settings = connections.settings["default"]
         before = dict(settings)
         connections["default"].close()
-        settings.update(django_database(self.url))
+        settings.update(django_database(url))
         try:
-            yield self
+            yield
         finally:
             connections["default"].close()
             settings.update(before)

@@ -4,14 +4,12 @@ import random
 import socket
 import threading
 import time
-from contextlib import contextmanager
 
 import psutil
 import pytest
-from django.db import OperationalError, connections
+from django.db import OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
-from partisan_async.embedded import django_database
 from partisan_async.models import Task
 from tests.faults.partisan_tasks import AsyncNap, Deposit, Linger, Nap, Noop, Resume
 from tests.faults.site import DEADLINE_SECONDS
@@ -73,20 +71,6 @@ class _LateLink(_Link):
     def doomed(self):
         self.late.wait()
         return False
-
-
-@contextmanager
-def enqueuing_through(url):
-    """Have ``delay()`` of this process go another way."""
-    settings = connections.settings["default"]
-    before = dict(settings)
-    connections["default"].close()
-    settings.update(django_database(url))
-    try:
-        yield
-    finally:
-        connections["default"].close()
-        settings.update(before)
 
 
 def wait_until_idle(site):
@@ -315,7 +299,7 @@ class TestLostAnswers:
     def test_who_enqueues_is_told_of_an_error_and_the_task_runs_once(self, site, relay):
         """The row was committed: the caller cannot know, and no call is lost without an error."""
         site.start()
-        with enqueuing_through(site.relayed(relay)):
+        with site.enqueuing_through(site.relayed(relay)):
             Noop("connects").delay()
             relay.lose_answers(1, matching=INSERT)
             with pytest.raises(OperationalError):

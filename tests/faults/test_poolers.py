@@ -4,18 +4,15 @@ What does not prove itself by a poll must not be waited for by one: ``UNHURRIED`
 nor beat for longer than a test waits.
 """
 
-from contextlib import contextmanager
-
 import pytest
-from django.db import connections, transaction
+from django.db import transaction
 from psycopg.conninfo import conninfo_to_dict
 
 from partisan_async.embedded import django_database
 from partisan_async.models import Supervisor, Task
 from tests.faults.partisan_tasks import AsyncNap, Deposit, Nap, Noop, Snooze, Stumble
 from tests.faults.pgbouncer import Pgbouncer
-
-UNHURRIED = {"beat": 3600, "ttl": 7200, "SLEEP_DELAY_SECONDS": 3600}
+from tests.faults.site import UNHURRIED
 
 COMPLAINT = "NOTIFY cannot be relied on"
 WOKEN = "is woken by NOTIFY"
@@ -33,20 +30,6 @@ WITHOUT_DATABASE = [
 def pgbouncer(site):
     with Pgbouncer(site.url) as pgbouncer:
         yield pgbouncer
-
-
-@contextmanager
-def enqueuing_through(url):
-    """Have ``delay()`` of this process go another way."""
-    settings = connections.settings["default"]
-    before = dict(settings)
-    connections["default"].close()
-    settings.update(django_database(url))
-    try:
-        yield
-    finally:
-        connections["default"].close()
-        settings.update(before)
 
 
 def way_around(site):
@@ -122,7 +105,7 @@ class TestTransactionPooling:
         supervisor.wait_for(WOKEN)
         before = last_beats()
 
-        with enqueuing_through(pgbouncer.url):
+        with site.enqueuing_through(pgbouncer.url):
             site.wait_until_ended(Noop("autocommit").delay())
             with transaction.atomic():
                 both = [Noop(number).delay() for number in range(2)]

@@ -13,6 +13,7 @@ from django.urls import reverse
 import partisan_async
 from partisan_async.models import Task
 from tests.faults.partisan_tasks import Noop, Outcry, Verify, fingerprint
+from tests.faults.site import UNHURRIED
 from tests.process import ROOT, environment
 
 PACKAGE = Path(partisan_async.__file__).parent
@@ -29,9 +30,6 @@ DANGEROUS_NAMES = {
     "SafeString",
     "format_map",
 }
-
-UNHURRIED = {"beat": 3600, "ttl": 7200, "SLEEP_DELAY_SECONDS": 3600}
-"""Only NOTIFY wakes it."""
 
 
 def delay_as(site, name, *, met=15):
