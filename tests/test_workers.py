@@ -209,20 +209,11 @@ class TestMisbehaviour:
             each.refresh_from_db()
             assert (each.status, each.claim_seq, each.lost) == ("finished", 1, 0)
 
-    def test_a_worker_whose_link_was_closed_is_replaced(self):
+    @pytest.mark.parametrize("how", ["close everything", "link"])
+    def test_a_worker_whose_link_was_closed_or_written_to_is_replaced(self, how):
+        """It could not be heard any more, or say anything about the other tasks."""
         with live_supervisor(WORKERS_COUNT=1):
-            task = Misbehave("close everything").delay()
-            after = Write("after").delay()
-            wait_until(ended)
-
-        task.refresh_from_db(), after.refresh_from_db()
-        assert (task.status, task.lost) == ("error", 3)
-        assert (after.status, after.lost) == ("finished", 0)
-
-    def test_a_worker_whose_link_was_written_to_is_replaced(self):
-        """It could say anything about the other tasks."""
-        with live_supervisor(WORKERS_COUNT=1):
-            task = Misbehave("link").delay()
+            task = Misbehave(how).delay()
             after = Write("after").delay()
             wait_until(ended)
 
