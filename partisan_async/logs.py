@@ -63,6 +63,8 @@ def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
 
 def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
     """Say what became of a task; ``seconds``: how long it ran, ``None`` if it never did."""
+    if isinstance(decision, Finished) and not logger.isEnabledFor(logging.INFO):
+        return
     task, name = claim.id, plain(claim.processor_class)
     match decision:
         case Finished():

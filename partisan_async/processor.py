@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import sync_to_async
@@ -50,11 +51,17 @@ class BaseTaskProcessor(abc.ABC):
     """So long ``run()`` may take before it gets ``TaskTimeout``; ``math.inf``: as long as it likes;
     with ``None`` the queue's ``DEFAULT_TIMEOUT_SECONDS`` holds."""
 
+    _claimed: Callable[[], Task] | None = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = args
         self.kwargs = kwargs
-        self.task_obj: Task | None = None
+
+    @cached_property
+    def task_obj(self) -> Task | None:
         """While it runs: the row, as it was claimed; ``(id, claim_seq)`` is unique to this run."""
+        # Made when asked for: it costs as much as the rest of a small task.
+        return None if self._claimed is None else self._claimed()
 
     @abc.abstractmethod
     def run(self) -> Any:
@@ -81,7 +88,7 @@ class BaseTaskProcessor(abc.ABC):
         return await sync_to_async(self.delay)(priority=priority, execute_after=execute_after)
 
     def _call(self, priority: int, execute_after: datetime.datetime | None) -> store.Call:
-        if self.task_obj is not None:
+        if self._claimed is not None:
             raise TypeError(
                 f"This {type(self).__name__} is running a task and cannot be delayed; make a new"
                 f" one, {type(self).__name__}(…).delay(), or raise PostponeTask to run again later."
@@ -103,11 +110,17 @@ class BaseTaskProcessor(abc.ABC):
 
 
 def load(
-    processor_class: type[BaseTaskProcessor], encoded: Mapping[str, Any], task: Task
+    processor_class: type[BaseTaskProcessor],
+    encoded: Mapping[str, Any],
+    claimed: Callable[[], Task],
 ) -> BaseTaskProcessor:
-    """Return a processor of a claimed row, ready to run."""
+    """Return a processor of a claimed row, ready to run.
+
+    :param claimed: makes the row that it is to see.
+    """
     processor = processor_class(*encoded["args"], **encoded["kwargs"])
-    processor.task_obj = task
+    processor._claimed = claimed  # noqa: SLF001  its other half
+    processor.__dict__.pop("task_obj", None)  # its __init__ may have looked
     return processor
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from partisan_async import store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task
-from partisan_async.processor import BaseTaskProcessor
+from partisan_async.processor import BaseTaskProcessor, load
 from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 
@@ -179,8 +179,7 @@ class TestRefused:
             Idle()
 
     def test_a_processor_that_runs_a_task_itself(self):
-        processor = Write()
-        processor.task_obj = Task()
+        processor = load(Write, {"args": [], "kwargs": {}}, Task)
 
         with pytest.raises(TypeError, match="make a new one"):
             processor.delay()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
+from itertools import chain
+from typing import assert_never
 
 from partisan_async import logs, registry
 from partisan_async.exceptions import ProcessorClassNotFound
@@ -14,6 +18,7 @@ from partisan_async.policy import (
     Failure,
     GivenBack,
     Outcome,
+    Rules,
     Unrecognised,
     decide,
 )
@@ -57,17 +62,22 @@ class Dispatcher:
         self._may_start = may_start
         self._on_room = on_room
         self._pace = Pace()
-        self._buffer: list[Claim] = []
+        self._waiting: dict[_Kind, list[Claim]] = {kind: [] for kind in _Kind}
+        self._rules: dict[str, Rules] = {}
         self._filled_at = 0.0
         self._last_names: set[str] = set()
         self._closed = False
 
     # For the claimer
 
+    @property
+    def _buffered(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
     def room(self) -> int:
         """Return how many more rows to claim: what can start now, and what soon will."""
         idle = self.pool.idle
-        if len(self._buffer) > self._settings.MIN_QUEUE_SIZE and not idle:
+        if self._buffered > self._settings.MIN_QUEUE_SIZE and not idle:
             return 0
         # What is ready next will mostly be of the kinds that came last.
         names = self._last_names
@@ -76,11 +86,11 @@ class Dispatcher:
             at_once = max(idle, self.pool.async_room)  # a sync one may be behind them
         wanted = at_once + self._pace.ahead(names, self._settings.WORKERS_COUNT)
         space = self._settings.MAX_QUEUE_SIZE
-        return max(0, min(space, wanted) - len(self._buffer))
+        return max(0, min(space, wanted) - self._buffered)
 
     def room_for_rescued(self) -> int:
         """Return how many orphaned tasks could start at once."""
-        return max(0, min(self.pool.idle, self._settings.MAX_QUEUE_SIZE) - len(self._buffer))
+        return max(0, min(self.pool.idle, self._settings.MAX_QUEUE_SIZE) - self._buffered)
 
     def admit(self, claims: Sequence[Claim], *, first: bool = False) -> None:
         """Take claimed rows; those of unknown processors are over at once.
@@ -90,26 +100,26 @@ class Dispatcher:
         if self._closed:
             self._give_back(claims)
             return
-        known = []
+        known: dict[_Kind, list[Claim]] = {kind: [] for kind in _Kind}
         for claim in claims:
             try:
-                registry.get(claim.processor_class)
+                known[_kind(claim)].append(claim)
             except ProcessorClassNotFound:
                 self._decide(claim, Unrecognised(claim.processor_class), None)
-            else:
-                known.append(claim)
-        self._buffer = known + self._buffer if first else self._buffer + known
+        for kind, waiting in self._waiting.items():
+            waiting[0 if first else len(waiting) :] = [*known[kind], *(waiting if first else ())]
         self._filled_at = time.monotonic()
-        self._last_names = {claim.processor_class for claim in known}
+        self._last_names = {claim.processor_class for kind in known.values() for claim in kind}
         self.dispatch()
 
     def claims(self) -> list[Claim]:
         """Return every claim that is not settled yet, wherever it is."""
-        return [*self._buffer, *self.pool.claims(), *self._settler.claims()]
+        return [*chain(*self._waiting.values()), *self.pool.claims(), *self._settler.claims()]
 
     def disown(self, foreign: set[tuple[int, int]]) -> None:
         """Drop claims, by ``(id, claim_seq)``, that are another's by now; kill those that run."""
-        self._buffer = [c for c in self._buffer if (c.id, c.claim_seq) not in foreign]
+        for waiting in self._waiting.values():
+            waiting[:] = [c for c in waiting if (c.id, c.claim_seq) not in foreign]
         if running := [c for c in self.pool.claims() if (c.id, c.claim_seq) in foreign]:
             logs.disowned(running)
             self.pool.kill(running)
@@ -119,72 +129,80 @@ class Dispatcher:
 
         And end a spare worker that nobody waits for.
         """
-        if not any(claim.alone for claim in self._buffer):
+        if not self._waiting[_Kind.ALONE]:
             self.pool.retire_spare()
-        if time.monotonic() - self._filled_at <= AHEAD_SECONDS:
-            return
-        overdue, self._buffer = self._buffer, []
-        self._give_back(overdue)
+        if time.monotonic() - self._filled_at > AHEAD_SECONDS:
+            self._give_back_buffered()
 
     def close(self) -> None:
         """Send nothing more, and give back what has not started, here and in the workers."""
         self._closed = True
-        buffer, self._buffer = self._buffer, []
-        self._give_back(buffer)
+        self._give_back_buffered()
         self.pool.revoke()
 
     # To the workers
 
     def dispatch(self) -> None:
-        """Send to the workers what they have room for, in the order of the buffer."""
+        """Send to the workers what they have room for, of each kind in its order."""
         if self._closed or not self._may_start():
             return
-        position = 0
-        while position < len(self._buffer):
-            asynchronous = self._is_async(self._buffer[position])
-            room = self.pool.async_room if asynchronous else self.pool.idle
-            if not room and not self._buffer[position].alone:
-                position += 1  # one of the other kind may find some
-                continue
-            batch = self._batch(position, asynchronous)
-            taken = self.pool.dispatch(batch, is_async=asynchronous)
-            del self._buffer[position : position + taken]
-            position += 0 if taken else 1
+        kinds = [kind for kind, waiting in self._waiting.items() if waiting]
+        while kinds:
+            kind = min(kinds, key=lambda kind: _order(self._waiting[kind][0]))
+            # What finds no room leaves the workers to the other kinds.
+            if not self._send(kind) or not self._waiting[kind]:
+                kinds.remove(kind)
 
-    def _batch(self, position: int, asynchronous: bool) -> list[Claim]:
-        """Return the tasks from this one on that may go to one worker together."""
-        first = self._buffer[position]
-        if first.alone:
-            return [first]
-        if asynchronous:
-            longest = self.pool.async_room
-        else:
-            fair = -(-len(self._buffer) // max(1, self.pool.idle))
-            longest = min(fair, self._pace.batch_length(first.processor_class))
-        batch = [first]
-        for claim in self._buffer[position + 1 : position + longest]:
-            if claim.alone or self._is_async(claim) != asynchronous:
-                break
-            if not asynchronous and self._pace.batch_length(claim.processor_class) < longest:
-                break
-            batch.append(claim)
-        return batch
+    def _send(self, kind: _Kind) -> int:
+        """Send the first tasks of a kind to one worker; return how many it took."""
+        waiting = self._waiting[kind]
+        length = self._batch_length(kind)
+        if not length:
+            return 0
+        asynchronous = kind is _Kind.ASYNC or (kind is _Kind.ALONE and _is_async(waiting[0]))
+        taken = self.pool.dispatch(waiting[:length], is_async=asynchronous)
+        del waiting[:taken]
+        return taken
 
-    def _is_async(self, claim: Claim) -> bool:
-        return is_async(registry.get(claim.processor_class))
+    def _batch_length(self, kind: _Kind) -> int:
+        """Return how many of the first tasks of a kind may go to one worker together."""
+        match kind:
+            case _Kind.ALONE:
+                return 1
+            case _Kind.ASYNC:
+                return self.pool.async_room
+            case _Kind.SYNC:
+                return self._sync_batch_length()
+            case _:
+                assert_never(kind)
+
+    def _sync_batch_length(self) -> int:
+        idle = self.pool.idle
+        if not idle:
+            return 0
+        waiting = self._waiting[_Kind.SYNC]
+        first = waiting[0].processor_class
+        longest = min(-(-len(waiting) // idle), self._pace.batch_length(first))
+        for length in range(1, longest):
+            name = waiting[length].processor_class
+            if name != first and self._pace.batch_length(name) < longest:
+                return length
+        return longest
 
     # From the workers
 
     def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
         self._pace.measure(claim.processor_class, seconds)
         self._decide(claim, outcome, (seconds, worker_id))
-        self._on_room()
 
     def on_returned(self, claims: Sequence[Claim]) -> None:
         if self._closed:
             self._give_back(claims)
-        else:
-            self._buffer = sorted([*claims, *self._buffer], key=lambda c: (c.priority, c.id))
+            return
+        for claim in claims:
+            self._waiting[_kind(claim)].append(claim)
+        for waiting in self._waiting.values():
+            waiting.sort(key=_order)
 
     def on_interrupted(self, claim: Claim, seconds: float, worker_id: str) -> None:
         self._give_back([claim], (seconds, worker_id))
@@ -198,8 +216,7 @@ class Dispatcher:
     def _decide(self, claim: Claim, outcome: Outcome, ran: tuple[float, str] | None) -> None:
         decision: Decision
         try:
-            rules = rules_of(claim.processor_class, self._settings)
-            decision = decide(outcome, rules, claim.counters)
+            decision = decide(outcome, self._rules_of(claim.processor_class), claim.counters)
         except Exception as error:
             # A config that cannot be, for one: the row must say so, or it would be held for ever.
             logger.exception("task %s %s: no decision", claim.id, claim.processor_class)
@@ -211,3 +228,40 @@ class Dispatcher:
         for claim in claims:
             self._settler.add(Settlement(claim, GivenBack(), ran))
             logs.settled(claim, GivenBack(), ran and ran[0])
+
+    def _give_back_buffered(self) -> None:
+        buffered = list(chain(*self._waiting.values()))
+        for waiting in self._waiting.values():
+            waiting.clear()
+        self._give_back(buffered)
+
+    def _rules_of(self, name: str) -> Rules:
+        known = self._rules.get(name)
+        if known is None:
+            known = rules_of(name, self._settings)
+            # Rows may name processors without number that nobody knows.
+            with suppress(ProcessorClassNotFound):
+                registry.get(name)
+                self._rules[name] = known
+        return known
+
+
+class _Kind(Enum):
+    """What may stand in each other's way: each kind waits for a room of its own."""
+
+    ALONE = "alone"
+    SYNC = "sync"
+    ASYNC = "async"
+
+
+def _kind(claim: Claim) -> _Kind:
+    kind = _Kind.ASYNC if _is_async(claim) else _Kind.SYNC
+    return _Kind.ALONE if claim.alone else kind
+
+
+def _is_async(claim: Claim) -> bool:
+    return is_async(registry.get(claim.processor_class))
+
+
+def _order(claim: Claim) -> tuple[int, int]:
+    return claim.priority, claim.id

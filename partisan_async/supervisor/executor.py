@@ -8,7 +8,7 @@ import math
 import re
 import traceback
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from partisan_async import registry, store
@@ -26,7 +26,11 @@ from partisan_async.policy import (
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.supervisor.limits import Alarm, run_within
 
-_FIELDS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
+_COLUMNS = [
+    field.attname
+    for field in Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
+    if field.attname in {*store.Claim._fields, "status"}
+]
 
 NAME_LENGTH = 255
 MESSAGE_LENGTH = 4_000
@@ -81,14 +85,13 @@ def _processor(claim: store.Claim) -> BaseTaskProcessor:
             'The row\'s arguments are not {"args": […], "kwargs": {…}} any more; somebody changed'
             " them by hand. Enqueue the call anew."
         )
-    return load(processor_class, arguments, _row(claim, arguments))
+    return load(processor_class, arguments, partial(_row, claim, arguments))
 
 
 def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
     # The columns that were not claimed are deferred: Django reads them when they are asked for.
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
-    names = [field.attname for field in _FIELDS if field.attname in fields]
-    return Task.from_db(store.database(), names, [fields[name] for name in names])
+    return Task.from_db(store.database(), _COLUMNS, [fields[name] for name in _COLUMNS])
 
 
 def _refuse_unstarted(result: Any) -> None:

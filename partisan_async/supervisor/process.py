@@ -48,6 +48,9 @@ STALE_SECONDS = 0.1
 """Within this, what a worker had sent while the supervisor was held up has been read."""
 
 
+_OF_A_RUN = (wire.Started, wire.Done)
+
+
 class WorkerStartError(RuntimeError):
     """A worker process could not be started; the message says why."""
 
@@ -103,6 +106,8 @@ class WorkerProcess(asyncio.Protocol):
         self.died = False
         self.spent = False
         """It was sent all the tasks that it may run."""
+        self.worker_id = ""
+        """What names it on the rows."""
         self._setup = setup
         self._listener = listener
         self._exclusive = False
@@ -161,6 +166,7 @@ class WorkerProcess(asyncio.Protocol):
                     "A worker process ended before it was up; what it or the forkserver printed"
                     " says why."
                 ) from error
+        self.worker_id = f"{socket.gethostname()}/{self._pid}"
         await self._loop.create_connection(lambda: self, sock=ours)
         self._watch(first)
         try:
@@ -191,11 +197,6 @@ class WorkerProcess(asyncio.Protocol):
     def ran_tasks(self) -> bool:
         """Whether it was ever sent one."""
         return self._ticket > 0
-
-    @property
-    def worker_id(self) -> str:
-        """What names it on the rows."""
-        return f"{socket.gethostname()}/{self._pid}"
 
     @property
     def _pid(self) -> int | None:
@@ -265,6 +266,7 @@ class WorkerProcess(asyncio.Protocol):
                 outcome = Overran(run.limit)
             self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
         self._listener.on_returned(unstarted)
+        self._listener.on_capacity()
         self.empty.set()
 
     def _exit_reason(self) -> str:
@@ -406,7 +408,7 @@ class WorkerProcess(asyncio.Protocol):
             return
         try:
             for frame in self._decoder.feed(data):
-                if isinstance(frame, wire.Started | wire.Done) and frame.ticket not in self.runs:
+                if isinstance(frame, _OF_A_RUN) and frame.ticket not in self.runs:
                     raise ValueError(frame)
                 yield frame
         except (ValueError, TypeError, KeyError):

@@ -8,8 +8,7 @@ exception object travels, only what the row is to tell of it, so that nothing ca
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from partisan_async.policy import (
     Failure,
@@ -21,8 +20,7 @@ from partisan_async.policy import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """The process is there. ``trouble``: why it did not start; ``cold``: why it had no preload."""
 
     pid: int
@@ -30,16 +28,14 @@ class Hello:
     cold: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """This task's ``run()`` begins, and may take so many seconds; ``None``: as long as it likes."""
 
     ticket: int
     limit: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """This task's ``run()`` is over, after so many seconds; it ``overran`` its time limit."""
 
     ticket: int
@@ -48,15 +44,13 @@ class Done:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Revoke:
+class Revoke(NamedTuple):
     """Hand back the tasks that have not started, of tickets up to this one."""
 
     upto: int
 
 
-@dataclass(frozen=True, slots=True)
-class Revoked:
+class Revoked(NamedTuple):
     """The sync tasks after this ticket, up to that one, will not start.
 
     Nor will async ones up to that one, unless their start was told before this.
@@ -69,18 +63,15 @@ class Revoked:
 Frame = Hello | Started | Done | Revoke | Revoked
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Hello, Started, Revoke, Revoked)}
-_OUTCOMES: dict[str, Any] = {
-    kind.__name__: kind for kind in (Returned, PostponeAsked, Unrecognised)
-}
+_RETURNED = Returned()
 
 
 def encode(frame: Frame) -> bytes:
     """Return the frame as one line."""
+    fields = [type(frame).__name__, *frame]
     if isinstance(frame, Done):
-        kind = type(frame.outcome).__name__
-        fields = [frame.ticket, frame.seconds, frame.overran, kind, *astuple(frame.outcome)]
-        return json.dumps(["Done", *fields]).encode() + b"\n"
-    return json.dumps([type(frame).__name__, *astuple(frame)]).encode() + b"\n"
+        fields[-1:] = _fields(frame.outcome)
+    return f"{_encode(fields)}\n".encode()
 
 
 class Decoder:
@@ -92,16 +83,45 @@ class Decoder:
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that this piece completes."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [_decode(line) for line in lines]
+        # As one document: most of what a line costs is the call.
+        return [_decode(fields) for fields in json.loads(b"[%b]" % b",".join(lines))]
 
 
-def _decode(line: bytes) -> Frame:
-    kind, *fields = json.loads(line)
+_encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+
+
+def _fields(outcome: Outcome) -> list[Any]:
+    name = type(outcome).__name__
+    match outcome:
+        case PostponeAsked(seconds):
+            return [name, seconds]
+        case Raised(failure, retryable):
+            values = [failure.exception_class, failure.message, failure.traceback]
+            return [name, values, retryable]
+        case Unrecognised(processor_name):
+            return [name, processor_name]
+        case _:
+            return [name]
+
+
+def _decode(fields: list[Any]) -> Frame:
+    kind = fields[0]
     if kind != "Done":
-        frame: Frame = _KINDS[kind](*fields)
+        frame: Frame = _KINDS[kind](*fields[1:])
         return frame
-    ticket, seconds, overran, outcome, *values = fields
-    if outcome == "Raised":
-        failure, retryable = values
-        return Done(ticket, seconds, overran, Raised(Failure(*failure), retryable))
-    return Done(ticket, seconds, overran, _OUTCOMES[outcome](*values))
+    _, ticket, seconds, overran, name, *values = fields
+    return Done(ticket, seconds, overran, _outcome(name, values))
+
+
+def _outcome(name: str, values: list[Any]) -> Outcome:
+    match name, values:
+        case "Returned", []:
+            return _RETURNED
+        case "PostponeAsked", [seconds]:
+            return PostponeAsked(seconds)
+        case "Raised", [failure, retryable]:
+            return Raised(Failure(*failure), retryable)
+        case "Unrecognised", [processor_name]:
+            return Unrecognised(processor_name)
+        case _:
+            raise ValueError(name)

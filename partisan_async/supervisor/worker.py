@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.db import connections
 from psycopg.pq import TransactionStatus
 
 from partisan_async import registry
@@ -93,6 +94,7 @@ class _Worker:
 
     def work(self, batch: list[tuple[int, Any]]) -> None:
         frames = b""
+        _tidy(_close_old_connections)
         for ticket, claim in batch:
             limit = self._time_limit(claim)
             if self._is_async(claim):
@@ -139,7 +141,6 @@ class _Worker:
                     self._link.sendall(wire.encode(answer))
 
     def _run(self, ticket: int, claim: Any, limit: float | None) -> tuple[bytes, bool]:
-        _tidy(_close_old_connections)
         alarm = self._limits.Alarm(limit)
         began = time.perf_counter()
         try:
@@ -151,11 +152,10 @@ class _Worker:
         alarm.stop()
         self._end_forks()
         seconds = time.perf_counter() - began
-        _tidy(_close_open_transactions, claim)
         if alarm.rang:
             # Wherever it struck, no connection can be trusted to be where Django believes it.
             _tidy(_forget_connections)
-        _tidy(_close_old_connections)
+        _tidy(_close_what_it_left, claim)
         return _done(ticket, seconds, alarm.rang, outcome), alarm.rang
 
     async def _arun(self, ticket: int, claim: Any, limit: float | None) -> None:
@@ -243,8 +243,6 @@ def _warm_up() -> str | None:
 
 
 def _use_databases(databases: Mapping[str, Mapping[str, Any]]) -> None:
-    from django.db import connections
-
     for alias, resolved in databases.items():
         settings = connections.settings[alias]
         settings.update(resolved)
@@ -269,8 +267,6 @@ def _done(ticket: int, seconds: float, overran: bool, outcome: Outcome) -> bytes
 
 def _tidy(close: Callable[..., None], *arguments: Any) -> None:
     """Close connections; those that cannot be are forgotten, and the next task gets new ones."""
-    from django.db import connections
-
     try:
         close(*arguments)
     except BaseException:
@@ -280,35 +276,30 @@ def _tidy(close: Callable[..., None], *arguments: Any) -> None:
 
 
 def _close_old_connections() -> None:
-    from django.db import close_old_connections
-
-    close_old_connections()
+    for wrapper in connections.all(initialized_only=True):
+        wrapper.close_if_unusable_or_obsolete()
 
 
 def _close_all_connections() -> None:
-    from django.db import connections
-
     connections.close_all()
 
 
 def _forget_connections() -> None:
-    from django.db import connections
-
     for wrapper in connections.all(initialized_only=True):
         wrapper.close()
         del connections[wrapper.alias]  # with the state of its atomic blocks
 
 
-def _close_open_transactions(claim: Any) -> None:
-    from django.db import connections
-
+def _close_what_it_left(claim: Any) -> None:
+    """Close what the next task must not find: open transactions, and connections that are spent."""
     for wrapper in connections.all(initialized_only=True):
         if wrapper.connection is None:
             continue
         idle = wrapper.vendor != "postgresql" or (
-            wrapper.connection.info.transaction_status == TransactionStatus.IDLE
+            wrapper.connection.pgconn.transaction_status == TransactionStatus.IDLE
         )
         if idle and not wrapper.in_atomic_block:
+            wrapper.close_if_unusable_or_obsolete()
             continue
         logger.warning(
             "task %s %s left a transaction open on database %r; it is rolled back",
