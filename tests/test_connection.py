@@ -29,7 +29,7 @@ def terminate(purpose):
         return cursor.fetchone()[0]
 
 
-@pytest.mark.parametrize("purpose", ["listen", "work", "beat"])
+@pytest.mark.parametrize("purpose", ["listen", "claim", "settle", "beat"])
 def test_a_terminated_connection_is_opened_again(purpose):
     """And what was notified meanwhile is found."""
     with live_supervisor():
@@ -43,7 +43,7 @@ def test_a_terminated_connection_is_opened_again(purpose):
     assert marks() == ["before", "after"]
 
 
-def test_the_work_connection_is_renewed_after_so_many_claims():
+def test_the_connection_of_claims_is_renewed_after_so_many_claims():
     """CHECKS_BEFORE_CLEANUP: a server process that grows must not grow for ever."""
 
     def backend():
@@ -51,7 +51,7 @@ def test_the_work_connection_is_renewed_after_so_many_claims():
             cursor.execute(
                 "SELECT pid FROM pg_stat_activity"
                 " WHERE application_name = %s AND datname = current_database()",
-                ["partisan_async default work"],
+                ["partisan_async default claim"],
             )
             return cursor.fetchone()
 

@@ -567,7 +567,7 @@ def test_supervisor_has_the_connections_that_the_docs_count(listen, expected):
         wait_until(lambda: count() >= expected)
 
         assert count() == expected
-    assert "(1 + ASYNC_CONCURRENCY) + 3\n" in prose("docs/howto/run.md")
+    assert "(1 + ASYNC_CONCURRENCY) + 4\n" in prose("docs/howto/run.md")
 
 
 # Names and links

@@ -130,10 +130,10 @@ class TestOptions:
             assert "queues in use: default, elsewhere" in supervisor.output
 
     def test_more_connections_than_the_server_has_are_warned_of(self):
-        """WORKERS_COUNT × (1 + ASYNC_CONCURRENCY) + 3; its default queue has async processors."""
+        """WORKERS_COUNT × (1 + ASYNC_CONCURRENCY) + 4; its default queue has async processors."""
         settings = "tests.settings_many_connections"
         with partisan("--async", DJANGO_SETTINGS_MODULE=settings) as supervisor:
-            assert "up to 20005 connections may be opened" in supervisor.output
+            assert "up to 20006 connections may be opened" in supervisor.output
 
 
 class TestLines:

@@ -175,7 +175,7 @@ def claims_under_way():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-            " AND application_name LIKE '% work' AND datname = current_database()"
+            " AND application_name LIKE '% claim' AND datname = current_database()"
         )
         return cursor.fetchone()[0]
 

@@ -45,7 +45,7 @@ def test_only_the_listener_goes_by_listen_dsn(relay):
         Write("done").delay()
         wait_until(ended)
 
-        assert purposes() == ["beat", "listen", "work"]
+        assert purposes() == ["beat", "claim", "listen", "settle"]
         assert len(relay._sockets) == 2  # the two ends of one connection
 
 

@@ -197,7 +197,8 @@ class Claimer:
             logs.claimed(claims)
             self._dispatcher.admit(claims)
         self._claims += 1
-        if self._claims >= self._settings.CHECKS_BEFORE_CLEANUP:
+        # When there is time for it: to connect costs as much as a dozen claims.
+        if len(claims) < room and self._claims >= self._settings.CHECKS_BEFORE_CLEANUP:
             self._claims = 0
             self._connection.renew()
 

@@ -76,21 +76,22 @@ class Dispatcher:
 
     def room(self) -> int:
         """Return how many more rows to claim: what can start now, and what soon will."""
-        idle = self.pool.idle
-        if self._buffered > self._settings.MIN_QUEUE_SIZE and not idle:
-            return 0
         # What is ready next will mostly be of the kinds that came last.
         names = self._last_names
-        at_once = idle
+        together = min(map(self._pace.batch_length, names), default=1)
+        workers = self.pool.sync_room(self._ahead(together))
+        if self._buffered > self._settings.MIN_QUEUE_SIZE and not workers:
+            return 0
+        at_once = workers * together
         if names and all(is_async(registry.get(name)) for name in names):
-            at_once = max(idle, self.pool.async_room)  # a sync one may be behind them
-        wanted = at_once + self._pace.ahead(names, self._settings.WORKERS_COUNT)
+            at_once = max(workers, self.pool.async_room)  # a sync one may be behind them
+        soon = self._pace.ahead(names, self._settings.WORKERS_COUNT)
         space = self._settings.MAX_QUEUE_SIZE
-        return max(0, min(space, wanted) - self._buffered)
+        return max(0, min(max(space, at_once), at_once + soon) - self._buffered)
 
     def room_for_rescued(self) -> int:
         """Return how many orphaned tasks could start at once."""
-        return max(0, min(self.pool.idle, self._settings.MAX_QUEUE_SIZE) - self._buffered)
+        return max(0, min(self.pool.sync_room(), self._settings.MAX_QUEUE_SIZE) - self._buffered)
 
     def admit(self, claims: Sequence[Claim], *, first: bool = False) -> None:
         """Take claimed rows; those of unknown processors are over at once.
@@ -156,38 +157,44 @@ class Dispatcher:
     def _send(self, kind: _Kind) -> int:
         """Send the first tasks of a kind to one worker; return how many it took."""
         waiting = self._waiting[kind]
-        length = self._batch_length(kind)
-        if not length:
-            return 0
-        asynchronous = kind is _Kind.ASYNC or (kind is _Kind.ALONE and _is_async(waiting[0]))
-        taken = self.pool.dispatch(waiting[:length], is_async=asynchronous)
+        first = waiting[0]
+        match kind:
+            case _Kind.ALONE:
+                taken = self.pool.dispatch([first], is_async=_is_async(first))
+            case _Kind.ASYNC:
+                room = self.pool.async_room
+                taken = self.pool.dispatch(waiting[:room], is_async=True) if room else 0
+            case _Kind.SYNC:
+                taken = self._send_sync(waiting)
+            case _:
+                assert_never(kind)
         del waiting[:taken]
         return taken
 
-    def _batch_length(self, kind: _Kind) -> int:
-        """Return how many of the first tasks of a kind may go to one worker together."""
-        match kind:
-            case _Kind.ALONE:
-                return 1
-            case _Kind.ASYNC:
-                return self.pool.async_room
-            case _Kind.SYNC:
-                return self._sync_batch_length()
-            case _:
-                assert_never(kind)
-
-    def _sync_batch_length(self) -> int:
-        idle = self.pool.idle
-        if not idle:
-            return 0
-        waiting = self._waiting[_Kind.SYNC]
+    def _send_sync(self, waiting: Sequence[Claim]) -> int:
         first = waiting[0].processor_class
-        longest = min(-(-len(waiting) // idle), self._pace.batch_length(first))
-        for length in range(1, longest):
+        together = self._pace.batch_length(first)
+        ahead = self._ahead(together)
+        workers = self.pool.sync_room(ahead)
+        if not workers:
+            return 0
+        length = 1
+        longest = min(-(-len(waiting) // workers), together)
+        while length < longest:
             name = waiting[length].processor_class
             if name != first and self._pace.batch_length(name) < longest:
-                return length
-        return longest
+                break
+            length += 1
+        return self.pool.dispatch(waiting[:length], is_async=False, ahead=ahead)
+
+    def _ahead(self, together: int) -> int:
+        """Return how many short tasks a worker may have and be sent more of them.
+
+        None where others wait for a worker that has no sync task at all: they would for ever.
+        """
+        if self._waiting[_Kind.ASYNC] or self._waiting[_Kind.ALONE]:
+            return 0
+        return together // 2
 
     # From the workers
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 SHORT_SECONDS = 0.005
 """A processor whose runs take less on average goes out in batches."""
 
-BATCH_SECONDS = 0.05
+BATCH_SECONDS = 0.025
 """A batch holds what will be over within so much time."""
 
 BATCH_LENGTH = 50

@@ -31,7 +31,7 @@ from partisan_async.supervisor.process import (
 
 logger = logging.getLogger("partisan_async")
 
-OVERDUE_SECONDS = 0.05
+OVERDUE_SECONDS = 0.03
 """A task that runs for longer gives back those that wait behind it."""
 
 
@@ -80,21 +80,25 @@ class Pool:
         """Return the claims that are in the processes."""
         return [run.claim for process in self._processes() for run in process.runs.values()]
 
-    @property
-    def idle(self) -> int:
-        """How many workers have no task at all before them, sync ones that is."""
-        return sum(1 for slot in self._slots if slot.takes_sync)
+    def sync_room(self, ahead: int = 0) -> int:
+        """Return how many workers can be sent sync tasks.
+
+        :param ahead: so many short tasks may still be open in one of them.
+        """
+        return sum(1 for slot in self._slots if slot.takes_sync(ahead))
 
     @property
     def async_room(self) -> int:
         """How many more async tasks the workers can take."""
         return sum(slot.async_room(self._concurrency) for slot in self._slots)
 
-    def dispatch(self, claims: Sequence[Claim], *, is_async: bool) -> int:
+    def dispatch(self, claims: Sequence[Claim], *, is_async: bool, ahead: int = 0) -> int:
         """Send tasks of one kind to the worker with most room; return how many it took.
 
         A suspect is taken alone, by a worker that runs nothing else; if there is none, a spare one
         is started.
+
+        :param ahead: as in ``sync_room``; more than 0 where these are short.
         """
         suspect = claims[0].alone
         slot: Slot | None
@@ -117,14 +121,16 @@ class Pool:
             sharing = sum(1 for room in rooms.values() if room > 0) or 1
             room = min(rooms[slot], math.ceil(len(claims) / sharing))
         else:
-            slots = [slot for slot in self._slots if slot.takes_sync]
+            slots = [slot for slot in self._slots if slot.takes_sync(ahead)]
             # Beside the fewest async tasks: they share the process with it.
-            slot = min(slots, key=lambda slot: slot.process.open_async, default=None)
+            slot = min(
+                slots, key=lambda s: (s.process.open_sync, s.process.open_async), default=None
+            )
             room = len(claims)
         if slot is None or room < 1:
             return 0
         taken = claims[: int(min(room, len(claims), slot.process.remaining))]
-        slot.process.dispatch(taken, is_async=is_async, alone=suspect)
+        slot.process.dispatch(taken, is_async=is_async, alone=suspect, short=ahead > 0)
         if is_async or len(taken) > 1:
             self._balance_later()
         return len(taken)
@@ -173,10 +179,10 @@ class Pool:
         for slot in self._all_slots():
             yield from slot.processes
 
-    def _balance_later(self) -> None:
+    def _balance_later(self, seconds: float = OVERDUE_SECONDS) -> None:
         if self._balancing is None:
             loop = asyncio.get_running_loop()
-            self._balancing = loop.call_later(OVERDUE_SECONDS, self._balance)
+            self._balancing = loop.call_later(seconds, self._balance)
 
     def _balance(self) -> None:
         self._balancing = None
@@ -190,7 +196,8 @@ class Pool:
                 process.revoke()
                 asyncio.get_running_loop().call_later(DEAF_SECONDS, self._listener.on_capacity)
         if waiting:
-            self._balance_later()
+            # A fraction of it: what began just after this look is not to wait for the next but one.
+            self._balance_later(OVERDUE_SECONDS / 4)
 
 
 def _is_overdue(since: float | None, now: float) -> bool:
@@ -220,15 +227,20 @@ class Slot:
         """Whether its process is up and runs nothing."""
         return self.process.accepts and not self.process.runs
 
-    @property
-    def takes_sync(self) -> bool:
-        """Whether its process could start a sync task at once."""
-        return self.process.accepts and not self.process.open_sync
+    def takes_sync(self, ahead: int = 0) -> bool:
+        """Tell whether its process could start a sync task at once, or after so many short ones."""
+        process = self.process
+        if not process.open_sync:
+            return process.accepts
+        if process.open_sync > ahead or not process.accepts or not process.runs_short_ones:
+            return False
+        # One that takes longer than the others keeps all from starting.
+        return not _is_overdue(process.busy_since, asyncio.get_running_loop().time())
 
     def async_room(self, concurrency: int) -> int:
         """Return how many more async tasks its process could start at once."""
         # Behind a sync task they would wait: its thread is what takes them.
-        if not self.takes_sync or self.process.deaf_until > asyncio.get_running_loop().time():
+        if not self.takes_sync() or self.process.deaf_until > asyncio.get_running_loop().time():
             return 0
         return int(min(concurrency - self.process.open_async, self.process.remaining))
 

@@ -94,6 +94,8 @@ class WorkerProcess(asyncio.Protocol):
         self.runs: dict[int, Run] = {}
         self.open_sync = 0
         self.open_async = 0
+        self.runs_short_ones = False
+        """All its open sync tasks were sent as short ones."""
         self.busy_since: float | None = None
         self.loop_waited_for_since: float | None = None
         """It has async tasks to start, and started none since."""
@@ -317,7 +319,9 @@ class WorkerProcess(asyncio.Protocol):
         waiting_sync = self.open_sync > 1 or (self.open_sync == 1 and self.busy_since is None)
         return waiting_sync or self._unstarted_async > 0
 
-    def dispatch(self, claims: Sequence[Claim], *, is_async: bool, alone: bool) -> None:
+    def dispatch(
+        self, claims: Sequence[Claim], *, is_async: bool, alone: bool, short: bool
+    ) -> None:
         """Send these tasks to it."""
         assert self._executor is not None
         self._exclusive = alone
@@ -332,6 +336,7 @@ class WorkerProcess(asyncio.Protocol):
             self._unstarted_async += len(claims)
             self.loop_waited_for_since = self.loop_waited_for_since or self._loop.time()
         else:
+            self.runs_short_ones = short and (self.runs_short_ones or not self.open_sync)
             self.open_sync += len(claims)
         try:
             self._watch(self._executor.submit(worker.work, batch))

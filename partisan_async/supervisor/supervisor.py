@@ -66,7 +66,8 @@ class Supervisor:
         self._settings = settings
         self._alias = store.database()
         ttl = timedelta(seconds=ttl_seconds)
-        self._work = Connection(self._alias, f"{queue_name} work", patience=ttl)
+        self._claims = Connection(self._alias, f"{queue_name} claim", patience=ttl)
+        self._settles = Connection(self._alias, f"{queue_name} settle", patience=ttl)
         self._beats = Connection(self._alias, f"{queue_name} beat", patience=ttl / 3)
         self._wakeup: Wakeup | None = None
         if listen:
@@ -91,7 +92,7 @@ class Supervisor:
         )
         self._settler = Settler(
             self.id,
-            self._work,
+            self._settles,
             delete_finished=settings.DELETE_TASKS_ON_COMPLETE,
             on_settled=self._on_settled,
         )
@@ -106,7 +107,7 @@ class Supervisor:
             self.id,
             queue_name,
             settings,
-            self._work,
+            self._claims,
             self._lease,
             self._dispatcher,
             hears=lambda: self._wakeup is not None and self._wakeup.proven.is_set(),
@@ -213,16 +214,17 @@ class Supervisor:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        await self._work.close()
+        await self._claims.close()
+        await self._settles.close()
         await self._beats.close()
         logger.info("stopped: queue %r", self._queue_name)
 
     async def _take_leave(self) -> None:
         while True:
             try:
-                await self._work.execute(store.forget([self.id]))
+                await self._claims.execute(store.forget([self.id]))
                 # Others may take what was given back.
-                await self._work.execute(store.notify(self._queue_name))
+                await self._claims.execute(store.notify(self._queue_name))
             except TRANSIENT:
                 await asyncio.sleep(0.1)  # a connection may have ended since it was last used
             else:

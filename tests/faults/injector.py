@@ -230,7 +230,7 @@ class Injector:
         member = self._healthy(fault)
         if member is None:
             return None
-        member.relay.lose_answers(connection=b" work")
+        member.relay.lose_answers(connection=b" claim")
         return member.name
 
     def _lose_the_acknowledgement_of_a_settle(self, fault: Fault) -> str | None:

@@ -50,7 +50,8 @@ class TestEndedSessions:
     @pytest.mark.parametrize(
         "name",
         [
-            pytest.param("% work", id="the work connection"),
+            pytest.param("% claim", id="the claims'"),
+            pytest.param("% settle", id="the settler's"),
             pytest.param("% beat", id="the heartbeat's"),
             pytest.param(WORKERS, id="the workers' and the clients'"),
         ],

@@ -76,10 +76,10 @@ class _LateLink(_Link):
 def wait_until_idle(site):
     """Wait until a supervisor has had nothing to ask about tasks for a moment."""
     quiet = """
-    SELECT 1 FROM pg_stat_activity WHERE application_name LIKE '% work' AND state = 'idle'
+    SELECT 1 FROM pg_stat_activity WHERE application_name LIKE '% claim' AND state = 'idle'
         AND state_change < clock_timestamp() - interval '0.5 s'
     """
-    site.wait_until(lambda: site.execute(quiet), "the work connection is idle")
+    site.wait_until(lambda: site.execute(quiet), "the claims' connection is idle")
 
 
 class TestBlackHole:
@@ -202,7 +202,7 @@ class TestLate:
 
         relay.late.set()
         assert relay.arrived.wait(DEADLINE_SECONDS)
-        left = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE '% work'"
+        left = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE '% claim'"
         site.wait_until(lambda: not site.execute(left), "its session has ended")
 
         task.refresh_from_db()

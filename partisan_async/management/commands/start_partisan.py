@@ -149,7 +149,7 @@ def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen
     per_worker, how = 1, "1"
     if any(map(is_async, processors)):
         per_worker, how = 1 + settings.ASYNC_CONCURRENCY, "(1 + ASYNC_CONCURRENCY)"
-    own = 3 if listen else 2
+    own = 4 if listen else 3
     wanted = settings.WORKERS_COUNT * per_worker + own
     with connections[store.database()].cursor() as cursor:
         cursor.execute("SELECT current_setting('max_connections')::int")
