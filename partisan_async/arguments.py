@@ -30,17 +30,15 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         for name, value in kwargs.items():
             _require_text(name, f"the name of kwargs[{name!r}]")
             _require_json(value, f"kwargs[{name!r}]")
-        return json.dumps(
-            {"args": args, "kwargs": kwargs},
-            sort_keys=True,
-            allow_nan=False,
-            separators=(",", ":"),
-        )
+        return _canonical({"args": args, "kwargs": kwargs})
     except RecursionError:
         raise ValueError(
             "The arguments are nested too deeply, or contain themselves; pass flatter data, or the"
             " key of a row that holds them."
         ) from None
+
+
+_canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
 
 def digest(processor_name: str, encoded: str) -> bytes:

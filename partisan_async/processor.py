@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -86,6 +86,51 @@ class BaseTaskProcessor(abc.ABC):
     ) -> Task:
         """Enqueue this call from async code, where it commits by itself; else as ``delay``."""
         return await sync_to_async(self.delay)(priority=priority, execute_after=execute_after)
+
+    @classmethod
+    def bulk_delay(
+        cls,
+        processors: Iterable[Self],
+        *,
+        priority: int = 0,
+        execute_after: datetime.datetime | None = None,
+    ) -> list[Task]:
+        """Enqueue these calls, all or none, and return their rows in the same order.
+
+        One statement inserts a thousand. Calls that are identical share a row where
+        ``UNIQUE_FOR_PARAMS`` holds. What is wrong with one of them is told before any is enqueued.
+
+        :param processors: of this very class.
+        :param priority: of all of them; as in ``delay``.
+        :param execute_after: of all of them; as in ``delay``.
+        :raises TypeError, ValueError, ProcessorClassNotFound: as in ``delay``; the message says
+            which call it is about.
+        """
+        calls = []
+        for position, processor in enumerate(processors):
+            if type(processor) is not cls:
+                raise TypeError(
+                    f"Call {position} is {processor!r}, which is no {cls.__name__}; pass"
+                    f" {cls.__name__}.bulk_delay([{cls.__name__}(…), {cls.__name__}(…)])."
+                )
+            try:
+                calls.append(processor._call(priority, execute_after))  # noqa: SLF001
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"Call {position}: {error}") from None
+        return store.bulk_enqueue(calls)
+
+    @classmethod
+    async def abulk_delay(
+        cls,
+        processors: Iterable[Self],
+        *,
+        priority: int = 0,
+        execute_after: datetime.datetime | None = None,
+    ) -> list[Task]:
+        """Enqueue these calls from async code, where they commit by themselves; else as
+        ``bulk_delay``."""
+        bulk_delay = sync_to_async(cls.bulk_delay)
+        return await bulk_delay(processors, priority=priority, execute_after=execute_after)
 
     def _call(self, priority: int, execute_after: datetime.datetime | None) -> store.Call:
         if self._claimed is not None:

@@ -16,8 +16,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any, NamedTuple, assert_never
 from uuid import UUID
@@ -46,8 +46,14 @@ KEPT_PER_ROW = 10
 PROMOTED_AT_ONCE = 1000
 """So many due rows are made ready by one statement."""
 
+INSERTED_AT_ONCE = 1000
+"""So many calls are inserted by one statement."""
+
 LOCK_PATIENCE_MILLISECONDS = 100
 """So long a settle waits for a row, or a digest, that another transaction has locked."""
+
+
+_COLUMN_NAMES = [field.attname for field in Task._meta.concrete_fields]  # noqa: SLF001
 
 
 class Statement(NamedTuple):
@@ -122,6 +128,20 @@ def enqueue(call: Call) -> Task:
     return task
 
 
+def bulk_enqueue(calls: Sequence[Call]) -> list[Task]:
+    """Insert calls, all or none, and return their rows in this order; else as ``enqueue``.
+
+    :param calls: of one processor; they differ in their arguments alone.
+    """
+    if not calls:
+        return []
+    alias = database()
+    with transaction.atomic(using=alias, savepoint=False):
+        tasks = _bulk_insert(calls, alias)
+        _notify_after_commit(calls[0].queue_name, alias)
+    return tasks
+
+
 _INSERT = """
 INSERT INTO partisan_async_task
     (queue_name, processor_class, arguments, priority, digest, execute_after, status)
@@ -152,6 +172,113 @@ def _insert(call: Call, alias: str) -> Task:
             return task
     # Twins come and go faster than they can be seen: a duplicate beats an error.
     return next(iter(rows(_INSERT, params | {"digest": None})))
+
+
+# The ids are given out in the order of the calls, since it is they that decide which starts first;
+# the rows are inserted in the order of the digests, since two callers in opposite orders would
+# deadlock.
+_BULK_INSERT = """
+WITH call AS MATERIALIZED (
+    SELECT n, COALESCE(given, nextval(pg_get_serial_sequence('partisan_async_task', 'id'))) AS id,
+        arguments, digest
+    FROM (SELECT * FROM unnest(%(ids)s::bigint[], %(arguments)s::text[], %(digests)s::bytea[])
+            WITH ORDINALITY AS u (given, arguments, digest, n) ORDER BY n) AS u),
+inserted AS (
+    INSERT INTO partisan_async_task
+        (id, queue_name, processor_class, arguments, priority, digest, execute_after, status)
+    SELECT id, %(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s, digest, due.at,
+        CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'new' END
+    FROM call,
+        (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
+    ORDER BY digest, id
+    ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
+    RETURNING id, status, execute_after, created_at)
+SELECT array_agg(n), array_agg(id), min(status), min(execute_after), min(created_at)
+FROM inserted JOIN call USING (id)
+"""
+
+_NEXT_IDS = """
+SELECT nextval(pg_get_serial_sequence('partisan_async_task', 'id'))
+FROM generate_series(1, %(count)s)
+"""
+
+_TWINS = """
+SELECT * FROM partisan_async_task
+WHERE digest = ANY(%(digests)s) AND status IN ('new', 'scheduled') ORDER BY digest FOR SHARE
+"""
+
+
+def _bulk_insert(calls: Sequence[Call], alias: str) -> list[Task]:
+    ids: Sequence[int | None] = [None] * len(calls)
+    if len(calls) > INSERTED_AT_ONCE:
+        # Each statement has its share of the order of the digests, and not of that of the ids.
+        ids = sorted(row[0] for row in _fetch(_NEXT_IDS, {"count": len(calls)}, alias))
+    found: dict[int, Task] = {}
+    missing = sorted(range(len(calls)), key=lambda n: calls[n].digest or b"")
+    for attempt in range(4):
+        twins: dict[bytes | None, Task] = {}
+        for chunk in _chunks(missing):
+            # As in _insert(), where twins come and go a duplicate beats an error.
+            part = [calls[n] if attempt < 3 else replace(calls[n], digest=None) for n in chunk]
+            for index, task in _insert_chunk(part, [ids[n] for n in chunk], alias):
+                n = chunk[index]
+                found[n] = twins[calls[n].digest] = task
+        missing = [n for n in missing if n not in found]
+        # Twins of each other, or of rows that wait.
+        for chunk in _chunks([n for n in missing if calls[n].digest not in twins]):
+            digests = [calls[n].digest for n in chunk]
+            for task in Task.objects.using(alias).raw(_TWINS, {"digests": digests}):
+                twins[bytes(task.digest or b"")] = task
+        found |= {n: twins[digest] for n in missing if (digest := calls[n].digest) in twins}
+        missing = [n for n in missing if n not in found]
+        if not missing:
+            break
+    return [found[n] for n in range(len(calls))]
+
+
+def _insert_chunk(
+    calls: Sequence[Call], ids: Sequence[int | None], alias: str
+) -> Iterator[tuple[int, Task]]:
+    """Yield the rows of those calls that have no twin, each with its index in the list."""
+    params = asdict(calls[0]) | {
+        "ids": ids,
+        "arguments": [call.arguments for call in calls],
+        "digests": [call.digest for call in calls],
+    }
+    ((numbers, pks, status, execute_after, created_at),) = _fetch(_BULK_INSERT, params, alias)
+    # What all rows have in common is not sent for each: that takes as long as to insert them.
+    common = dict.fromkeys(_COLUMN_NAMES) | {
+        "queue_name": calls[0].queue_name,
+        "processor_class": calls[0].processor_class,
+        "priority": calls[0].priority,
+        "status": status,
+        "execute_after": execute_after,
+        "created_at": created_at,
+        "suspect": False,
+        **dict.fromkeys(("claim_seq", "tries", "postpones", "lost", "unrecognised"), 0),
+    }
+    for number, pk in zip(numbers or (), pks or (), strict=True):
+        call = calls[number - 1]
+        own = {
+            "id": pk,
+            "arguments": json.loads(call.arguments),
+            "digest": call.digest,
+            "worker_ids": [],
+            "errors": [],
+        }
+        yield number - 1, Task.from_db(alias, _COLUMN_NAMES, list((common | own).values()))
+
+
+def _fetch(sql: str, params: dict[str, Any], alias: str) -> list[Any]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, params)
+        return list(cursor.fetchall())
+
+
+def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Yield a thousand at a time, each thousand in ascending order."""
+    for start in range(0, len(numbers), INSERTED_AT_ONCE):
+        yield sorted(numbers[start : start + INSERTED_AT_ONCE])
 
 
 _notified: WeakKeyDictionary[BaseDatabaseWrapper, set[str]] = WeakKeyDictionary()

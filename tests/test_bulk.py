@@ -1,0 +1,253 @@
+"""bulk_delay() and abulk_delay(): as many rows as calls, in their order, and one wake-up."""
+
+import datetime
+import threading
+
+import pytest
+from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from partisan_async.models import Task
+from partisan_async.testing import live_supervisor, run_pending
+from tests.conftest import ended, marks, wait_until
+from tests.test_enqueue import ears  # noqa: F401
+from tests.testapp.partisan_tasks import Write, WriteElsewhere, WriteFirst, WriteUnique
+
+
+def statements(captured):
+    """Return the statements that were sent, without those around a transaction."""
+    around = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+    return [query["sql"] for query in captured if not query["sql"].startswith(around)]
+
+
+@pytest.mark.django_db
+class TestRows:
+    @pytest.mark.parametrize("kind", [Write, WriteUnique])
+    @pytest.mark.parametrize("count", [1, 1000, 2500])
+    def test_they_come_in_the_order_of_the_calls(self, kind, count):
+        """The ids too: they decide which one starts first."""
+        tasks = kind.bulk_delay(kind(number) for number in range(count))
+
+        assert [task.args for task in tasks] == [[number] for number in range(count)]
+        assert [task.pk for task in tasks] == sorted(task.pk for task in tasks)
+        assert Task.objects.count() == count
+
+    @pytest.mark.parametrize("kind", [WriteUnique, WriteElsewhere, WriteFirst])
+    @pytest.mark.parametrize("hours", [None, 1])
+    def test_each_is_what_the_database_holds(self, kind, hours):
+        """Not all of it was sent back."""
+        later = hours and timezone.now() + datetime.timedelta(hours=hours)
+
+        for task in kind.bulk_delay([kind(1, ("two",), x={"y": 3}), kind()], execute_after=later):
+            row = Task.objects.get(pk=task.pk)
+            for field in Task._meta.concrete_fields:
+                held, told = getattr(row, field.attname), getattr(task, field.attname)
+                held = bytes(held) if isinstance(held, memoryview) else held
+                assert (told, type(told)) == (held, type(held)), field.attname
+
+    def test_each_is_as_delay_makes_it(self):
+        one = Write("x", y=1).delay(priority=3)
+        (two,) = Write.bulk_delay([Write("x", y=1)], priority=3)
+
+        for field in Task._meta.concrete_fields:
+            if field.attname not in ("id", "created_at", "execute_after"):
+                assert getattr(one, field.attname) == getattr(two, field.attname), field.attname
+
+    def test_a_thousand_take_one_statement_and_one_wake(self, django_capture_on_commit_callbacks):
+        with (
+            CaptureQueriesContext(connection) as captured,
+            django_capture_on_commit_callbacks(execute=True),
+        ):
+            WriteUnique.bulk_delay(WriteUnique(number) for number in range(1000))
+
+        insert, notify = statements(captured)
+        assert "INSERT" in insert
+        assert "pg_notify" in notify
+
+    def test_none_take_no_statement(self, django_assert_num_queries):
+        with django_assert_num_queries(0):
+            assert Write.bulk_delay([]) == []
+
+    def test_run_pending_runs_them(self):
+        Write.bulk_delay([Write("a"), Write("b")])
+
+        run_pending()
+
+        assert marks() == ["a", "b"]
+
+
+@pytest.mark.django_db
+class TestUnique:
+    def test_identical_calls_in_the_list_share_a_row(self):
+        tasks = WriteUnique.bulk_delay([WriteUnique(n) for n in (1, 2, 1, 3, 2)])
+
+        assert [task.args[0] for task in tasks] == [1, 2, 1, 3, 2]
+        assert tasks[0].pk == tasks[2].pk
+        assert tasks[1].pk == tasks[4].pk
+        assert Task.objects.count() == 3
+
+    def test_identical_calls_share_a_row_across_statements(self):
+        tasks = WriteUnique.bulk_delay([WriteUnique(n % 1500) for n in range(3000)])
+
+        assert [task.pk for task in tasks[:1500]] == [task.pk for task in tasks[1500:]]
+        assert Task.objects.count() == 1500
+
+    @pytest.mark.parametrize("status", ["new", "scheduled"])
+    def test_a_call_that_waits_is_not_added_twice(self, status):
+        waiting = WriteUnique(1).delay()
+        Task.objects.update(status=status)
+
+        zero, one, two = WriteUnique.bulk_delay([WriteUnique(n) for n in range(3)])
+
+        assert one == waiting
+        assert one.status == status
+        assert Task.objects.count() == 3
+        assert zero.pk < two.pk
+
+    def test_a_call_that_ended_does_not_count(self):
+        over = WriteUnique(1).delay()
+        Task.objects.update(status="finished")
+
+        (again,) = WriteUnique.bulk_delay([WriteUnique(1)])
+
+        assert again.pk != over.pk
+
+    def test_calls_that_need_not_be_unique_are_all_added(self):
+        tasks = Write.bulk_delay([Write(1), Write(1)])
+
+        assert len({task.pk for task in tasks}) == 2
+
+
+@pytest.mark.django_db
+class TestRefused:
+    def test_what_is_wrong_with_one_is_told_and_none_is_added(self):
+        calls = [*(Write(number) for number in range(1500)), Write(object())]
+
+        with pytest.raises(TypeError, match=r"Call 1500: args\[0\] is of type object"):
+            Write.bulk_delay(calls)
+
+        assert not Task.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            pytest.param(WriteUnique(1), "which is no Write", id="another processor"),
+            pytest.param((1,), r"Call 1 is \(1,\)", id="arguments alone"),
+            pytest.param(Write, "which is no Write", id="the class itself"),
+        ],
+    )
+    def test_what_is_no_call_of_this_processor(self, wrong, words):
+        with pytest.raises(TypeError, match=words):
+            Write.bulk_delay([Write(1), wrong])
+
+        assert not Task.objects.exists()
+
+    def test_a_priority_and_a_time_are_checked_too(self):
+        with pytest.raises(ValueError, match="Call 0: priority='high'"):
+            Write.bulk_delay([Write()], priority="high")
+        with pytest.raises(TypeError, match="Call 0: execute_after=60"):
+            Write.bulk_delay([Write()], execute_after=60)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTransaction:
+    def test_it_wakes_once_after_the_commit(self, ears):  # noqa: F811
+        with transaction.atomic():
+            Write.bulk_delay(Write(number) for number in range(2500))
+            assert ears() == []
+
+        assert ears() == ["default"]
+
+    def test_rolled_back_it_leaves_no_row_and_no_wake(self, ears):  # noqa: F811
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            Write.bulk_delay([Write(1), Write(2)])
+            raise ZeroDivisionError
+
+        assert ears() == []
+        assert not Task.objects.exists()
+
+    def test_a_rolled_back_savepoint_does_not_mute_the_calls_beside_it(self, ears):  # noqa: F811
+        with transaction.atomic():
+            Write.bulk_delay([Write("kept")])
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                Write.bulk_delay([Write("gone")])
+                raise ZeroDivisionError
+
+        assert ears() == ["default"]
+        assert Task.objects.get().args == ["kept"]
+
+    def test_all_or_none_are_added(self):
+        """The second statement fails, and takes the first one's rows along."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "ALTER TABLE partisan_async_task ADD CONSTRAINT no_1700"
+                ' CHECK (arguments <> \'{"args": [1700], "kwargs": {}}\')'
+            )
+        try:
+            with pytest.raises(Exception, match="no_1700"):
+                Write.bulk_delay(Write(number) for number in range(2000))
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE partisan_async_task DROP CONSTRAINT no_1700")
+
+        assert not Task.objects.exists()
+
+    def test_opposite_orders_do_not_deadlock(self):
+        """Neither within a statement nor across the statements of one call."""
+        numbers = range(2500)
+        together = threading.Barrier(2)
+        lists = []
+
+        def enqueue(order):
+            together.wait()
+            lists.extend(WriteUnique.bulk_delay([WriteUnique(n) for n in order]) for _ in range(3))
+            connections.close_all()
+
+        threads = [threading.Thread(target=enqueue, args=[o]) for o in (numbers, numbers[::-1])]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+
+        assert len(lists) == 6
+        assert Task.objects.count() == 2500
+        for tasks in lists:
+            assert {task.args[0]: task.pk for task in tasks} == dict(
+                Task.objects.values_list("arguments__args__0", "pk")
+            )
+
+    def test_a_twin_is_not_claimed_before_the_caller_commits(self):
+        """It would run on the state from before the caller's changes."""
+        WriteUnique(1).delay()
+        locked = threading.Event()
+        done = threading.Event()
+
+        def enqueue():
+            with transaction.atomic():
+                WriteUnique.bulk_delay([WriteUnique(1), WriteUnique(2)])
+                locked.set()
+                done.wait()
+            connections.close_all()
+
+        thread = threading.Thread(target=enqueue)
+        thread.start()
+        locked.wait()
+        with transaction.atomic():
+            free = list(Task.objects.select_for_update(skip_locked=True))
+        done.set()
+        thread.join()
+
+        assert free == []
+
+    def test_a_supervisor_runs_them_in_their_order(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            WriteUnique.bulk_delay(WriteUnique(number) for number in range(1200))
+            wait_until(ended)
+
+        assert [int(mark) for mark in marks()] == list(range(1200))
+
+    @pytest.mark.asyncio
+    async def test_async_code_enqueues_too(self):
+        tasks = await Write.abulk_delay([Write(1), Write(2)])
+
+        assert [task.args async for task in Task.objects.order_by("id")] == [[1], [2]]
+        assert [task.args for task in tasks] == [[1], [2]]
