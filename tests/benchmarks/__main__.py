@@ -1,0 +1,125 @@
+"""Measures partisan_async beside its peers: ``nox -s bench [-- NAMES]``.
+
+NAMES are measures (drain, enqueue, pickup, rest) and words of contenders' names; without any, all
+are run. All rounds are interleaved, on one server with ``fsync`` on, each contender on a database
+of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from tqdm import tqdm
+
+from partisan_async.embedded import EmbeddedPostgres
+from tests.benchmarks.bench import Bench, ContenderFailedError
+from tests.benchmarks.contender import ALL, Contender
+from tests.benchmarks.drain import drain
+from tests.benchmarks.enqueue import enqueue
+from tests.benchmarks.environments import EnvironmentMissingError, python_of, versions
+from tests.benchmarks.pickup import pick_up
+from tests.benchmarks.report import table
+from tests.benchmarks.rest import rest
+
+MEASURES = {"drain": drain, "enqueue": enqueue, "pickup": pick_up, "rest": rest}
+
+DURABLE = {"fsync": "on", "full_page_writes": "on", "max_connections": "200"}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure what is asked for; return 1 if a contender failed."""
+    parser = argparse.ArgumentParser(
+        prog="nox -s bench --",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=3, help="of each (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
+    parser.add_argument("--quick", action="store_true", help="few jobs and one round: a trial run")
+    given = parser.parse_args(arguments)
+    measures = [name for name in given.names if name in MEASURES] or list(MEASURES)
+    words = [name for name in given.names if name not in MEASURES]
+    contenders = [each for each in ALL if not words or any(word in each.name for word in words)]
+    if not contenders:
+        names = ", ".join(sorted({each.name for each in ALL}))
+        parser.error(f"{words[0]!r} is in no name; measures: {', '.join(MEASURES)}; {names}")
+    rounds: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    failed: dict[str, str] = {}
+    with EmbeddedPostgres(settings=DURABLE) as server:
+        system = _describe(server, contenders, failed)
+        turns = [
+            (measure, contender)
+            for _ in range(1 if given.quick else given.rounds)
+            for measure in measures
+            for contender in contenders
+            if contender.name not in failed and _has(contender, measure)
+        ]
+        for measure, contender in (progress := tqdm(turns, unit="run", disable=None)):
+            progress.set_description(f"{measure}: {contender.name}")
+            if contender.name in failed:
+                continue
+            try:
+                figures = _measure(server, measure, contender, quick=given.quick)
+            except (ContenderFailedError, psycopg.Error) as error:
+                failed[contender.name] = str(error)
+                continue
+            for name, figure in figures.items():
+                rounds[measure][contender.name][name].append(figure)
+    print(f"\n{table(rounds)}\n\n{', '.join(f'{k} {v}' for k, v in system.items())}")
+    for name, why in failed.items():
+        print(f"\nfailed: {name}: {why}", file=sys.stderr)
+    if given.json:
+        given.json.write_text(json.dumps({"system": system, "rounds": rounds}, indent=1))
+    return 1 if failed else 0
+
+
+def _measure(
+    server: EmbeddedPostgres, measure: str, contender: Contender, *, quick: bool
+) -> dict[str, float]:
+    bench = Bench(server, contender)
+    try:
+        match measure:
+            case "drain":
+                return drain(bench, 0.05 if quick else 1.0)
+            case "enqueue":
+                return enqueue(bench, 0.05 if quick else 1.0)
+            case "pickup":
+                return pick_up(bench, 20 if quick else 200)
+            case _:
+                return rest(bench, 2 if quick else 30)
+    finally:
+        bench.close()
+
+
+def _has(contender: Contender, measure: str) -> bool:
+    if contender.system.name == "floor":
+        return measure in ("drain", "enqueue")
+    first = next(each for each in ALL if each.system is contender.system)
+    return measure == "drain" or contender is first or "best" in contender.name
+
+
+def _describe(
+    server: EmbeddedPostgres, contenders: list[Contender], failed: dict[str, str]
+) -> dict[str, str]:
+    with psycopg.connect(server.url) as connection:
+        postgres = connection.execute("SHOW server_version").fetchone()
+    described = {"PostgreSQL": postgres[0] if postgres else "", "Python": platform.python_version()}
+    for contender in contenders:
+        try:
+            python_of(contender.system)
+            described |= versions(contender.system)
+        except EnvironmentMissingError as error:
+            failed[contender.name] = str(error)
+    return described
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

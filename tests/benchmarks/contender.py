@@ -1,0 +1,124 @@
+"""Who is measured: systems, and the configurations that each is measured in.
+
+A system is a script ``contenders/run_*.py`` that runs in an environment of its own and knows verbs:
+``install`` makes its tables, ``fill N`` enqueues so many jobs that do nothing, ``work`` runs
+workers until it is ended; ``enqueue N``, ``enqueue_async N`` and ``enqueue_bulk N`` do that by its
+own ways and print how many seconds it took, and ``ping`` enqueues jobs that tell when they arrive.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CONTENDERS = Path(__file__).parent / "contenders"
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One way to run background jobs.
+
+    :param packages: what its environment needs; the first is the one whose version is told.
+    :param unfinished: SQL that has a row as long as a job is not done.
+    :param verbs: the ways to enqueue that it has.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    unfinished: str
+    verbs: tuple[str, ...] = ("enqueue", "enqueue_bulk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A system in one configuration.
+
+    :param jobs: so many are drained: some seconds' worth.
+    :param processes: so many of its processes run side by side.
+    """
+
+    name: str
+    system: System
+    jobs: int
+    processes: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+OURS = System(
+    name="partisan_async",
+    packages=("partisan-async",),
+    unfinished="SELECT 1 FROM partisan_async_task WHERE status IN ('new', 'in_process') LIMIT 1",
+    verbs=("enqueue", "enqueue_async", "enqueue_bulk", "enqueue_orm"),
+)
+FLOOR = System(
+    name="floor",
+    packages=("psycopg[binary]",),
+    unfinished="SELECT 1 FROM job LIMIT 1",
+    verbs=("enqueue_bulk",),
+)
+PROCRASTINATE = System(
+    name="procrastinate",
+    packages=("procrastinate[django]", "psycopg[binary,pool]", "Django~=5.2.0"),
+    unfinished="SELECT 1 FROM procrastinate_jobs WHERE status IN ('todo', 'doing') LIMIT 1",
+    verbs=("enqueue", "enqueue_async", "enqueue_bulk"),
+)
+PGQUEUER = System(
+    name="pgqueuer",
+    packages=("pgqueuer", "psycopg[binary,pool]", "asyncpg", "uvloop"),
+    unfinished="SELECT 1 FROM pgqueuer LIMIT 1",
+    verbs=("enqueue_async", "enqueue_bulk"),
+)
+
+
+def _ours(level: str, **settings: object) -> dict[str, str]:
+    return {"CONFIGURATION": json.dumps({"WORKERS_COUNT": 2} | settings), "LOG_LEVEL": level}
+
+
+TUNED = {"MIN_QUEUE_SIZE": 250, "MAX_QUEUE_SIZE": 500}
+
+ALL = (
+    Contender(name="floor", system=FLOOR, jobs=100_000),
+    Contender(name="ours, default", system=OURS, jobs=30_000, environment=_ours("INFO")),
+    Contender(
+        name="ours, tuned",
+        system=OURS,
+        jobs=60_000,
+        environment=_ours("WARNING", **TUNED, DELETE_TASKS_ON_COMPLETE=True),
+    ),
+    Contender(
+        name="ours, tuned, rows kept",
+        system=OURS,
+        jobs=50_000,
+        environment=_ours("WARNING", **TUNED),
+    ),
+    Contender(name="procrastinate, default", system=PROCRASTINATE, jobs=1_000),
+    Contender(
+        name="procrastinate, 2 processes",
+        system=PROCRASTINATE,
+        jobs=2_000,
+        processes=2,
+        environment={"CONCURRENCY": "10"},
+    ),
+    Contender(
+        name="pgqueuer, default",
+        system=PGQUEUER,
+        jobs=8_000,
+        environment={"DRIVER": "psycopg", "BATCH": "10"},
+    ),
+    Contender(
+        name="pgqueuer, 2 processes",
+        system=PGQUEUER,
+        jobs=15_000,
+        processes=2,
+        environment={"DRIVER": "psycopg", "BATCH": "10"},
+    ),
+    Contender(
+        name="pgqueuer, best",
+        system=PGQUEUER,
+        jobs=40_000,
+        processes=2,
+        environment={"DRIVER": "asyncpg", "BATCH": "100"},
+    ),
+)

@@ -1,0 +1,27 @@
+"""The jobs of partisan_async."""
+
+import asyncio
+
+import marks
+
+from partisan_async import registry
+from partisan_async.processor import BaseTaskProcessor
+
+
+@registry.register
+class Noop(BaseTaskProcessor):
+    def run(self):
+        marks.begin()
+
+
+@registry.register
+class Arrive(BaseTaskProcessor):
+    def run(self):
+        marks.arrive(self.args[0])
+
+
+@registry.register
+class Nap(BaseTaskProcessor):
+    async def run(self):
+        marks.begin()
+        await asyncio.sleep(self.args[0])

@@ -1,0 +1,17 @@
+"""Enqueue: how many jobs a second one process adds, one by one and many at once."""
+
+from __future__ import annotations
+
+from tests.benchmarks.bench import Bench
+
+COUNTS = {"enqueue_bulk": 20_000}
+"""So many of each; 2,000 of the others."""
+
+
+def enqueue(bench: Bench, share: float = 1.0) -> dict[str, float]:
+    """Return the jobs per second of each way that the contender has."""
+    rates = {}
+    for verb in bench.contender.system.verbs:
+        count = max(10, int(COUNTS.get(verb, 2_000) * share))
+        rates[f"{verb}_per_second"] = count / bench.call(verb, count)
+    return rates
