@@ -393,8 +393,7 @@ class TestLive:
         with live_supervisor(WORKERS_COUNT=1, ASYNC_CONCURRENCY=8):
             Nothing().delay()
             wait_until(ended)
-            for number in range(8):
-                AsyncSleep(0.5, number).delay()
+            AsyncSleep.bulk_delay(AsyncSleep(2, number) for number in range(8))
             wait_until(ended)
 
         assert {text.split()[0] for text in marks()[:8]} == {"start"}
