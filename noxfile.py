@@ -75,6 +75,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed, memory and idleness beside other task runners; ``-- --help`` says more."""
+    session.install("-e", ".[embedded]", "psutil>=6", "tqdm>=4.66", "matplotlib>=3.9")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs, interrupt_timeout=20)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run the example site and its supervisors; ``-- --once`` runs it to its end and exits."""
     session.install("-e", ".[embedded]", "pillow>=11", "uvicorn>=0.30", silent=True)

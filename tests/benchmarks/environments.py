@@ -36,7 +36,9 @@ def python_of(system: System) -> str:
 def versions(system: System) -> dict[str, str]:
     """Return the versions of what a system is made of, by name."""
     names = [package.partition("[")[0].partition("~")[0] for package in system.packages]
-    script = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    script = (
+        "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
+    )
     done = subprocess.run(
         [python_of(system), "-c", script, *names], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""partisan_async under measurement: ``python run_partisan_async.py VERB [ARGUMENT...]``, see ``contender.py``."""
+"""partisan_async under measurement; see ``contender.py``."""
 
 import asyncio
 import os
@@ -62,7 +62,7 @@ def enqueue_bulk(count):
 
 
 def enqueue_orm(count):
-    """Insert the same rows by the ORM's ``create()``, with no wake-up: the price of Django itself."""
+    """Insert such rows by the ORM's ``create()``, and wake nobody: the price of Django itself."""
     from django.utils import timezone
 
     from partisan_async.models import Task
