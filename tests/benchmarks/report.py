@@ -10,7 +10,7 @@ Rounds = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
 
 
 def table(rounds: Rounds) -> str:
-    """Return a Markdown table for each measure: the median of the rounds, and from least to most."""
+    """Return a Markdown table for each measure: medians, and from the least to the most."""
     parts = []
     for measure, contenders in rounds.items():
         columns = list(dict.fromkeys(name for each in contenders.values() for name in each))
@@ -30,11 +30,11 @@ def median(rounds: Rounds, measure: str, contender: str, name: str) -> float | N
 
 def _cell(figures: Sequence[float]) -> str:
     if not figures:
-        return "–"
+        return "-"
     least, middle, most = (
         _number(each) for each in (min(figures), statistics.median(figures), max(figures))
     )
-    return middle if len(figures) == 1 else f"{middle} ({least} – {most})"
+    return middle if len(figures) == 1 else f"{middle} ({least} to {most})"
 
 
 def _number(figure: float) -> str:
