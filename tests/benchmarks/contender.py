@@ -71,6 +71,26 @@ PGQUEUER = System(
     verbs=("enqueue_async", "enqueue_bulk"),
 )
 
+TASKS_DB = System(
+    name="django_tasks_db",
+    packages=("django-tasks-db", "django-tasks", "psycopg[binary,pool]", "Django~=5.2.0"),
+    unfinished="SELECT 1 FROM django_tasks_database_dbtaskresult"
+    " WHERE status IN ('READY', 'RUNNING') LIMIT 1",
+    verbs=("enqueue", "enqueue_async"),
+)
+Q2 = System(
+    name="django_q2",
+    packages=("django-q2", "psycopg[binary,pool]", "Django~=5.2.0"),
+    unfinished="SELECT 1 FROM django_q_ormq LIMIT 1",
+    verbs=("enqueue",),
+)
+CHANCY = System(
+    name="chancy",
+    packages=("chancy", "psycopg[binary,pool]"),
+    unfinished="SELECT 1 FROM chancy_jobs WHERE state IN ('pending', 'running') LIMIT 1",
+    verbs=("enqueue_async", "enqueue_bulk"),
+)
+
 
 def _ours(level: str, **settings: object) -> dict[str, str]:
     return {"CONFIGURATION": json.dumps({"WORKERS_COUNT": 2} | settings), "LOG_LEVEL": level}
@@ -120,5 +140,31 @@ ALL = (
         jobs=40_000,
         processes=2,
         environment={"DRIVER": "asyncpg", "BATCH": "100"},
+    ),
+    Contender(
+        name="django-tasks-db, default",
+        system=TASKS_DB,
+        jobs=300,
+        processes=2,
+        environment={"CONNECTIONS": "default"},
+    ),
+    Contender(
+        name="django-tasks-db, best",
+        system=TASKS_DB,
+        jobs=1_500,
+        processes=2,
+        environment={"INTERVAL": "0.01"},
+    ),
+    Contender(
+        name="django-q2, default",
+        system=Q2,
+        jobs=100,
+        environment={"CONNECTIONS": "default"},
+    ),
+    Contender(name="django-q2, best", system=Q2, jobs=2_000, environment={"TUNED": "1"}),
+    # One look every five seconds, for as many jobs as there are cores.
+    Contender(name="chancy, default", system=CHANCY, jobs=8),
+    Contender(
+        name="chancy, best", system=CHANCY, jobs=3_000, environment={"TUNED": "1"}, processes=2
     ),
 )

@@ -1,19 +1,11 @@
-"""A small Django site: contenttypes, auth, the tasks."""
+"""A small Django site with partisan_async."""
 
 import json
 import os
 
-from partisan_async.embedded import django_database
+from site_settings import *  # noqa: F403
 
-SECRET_KEY = "benchmark"
-USE_TZ = True
-DATABASES = {"default": django_database(os.environ["DATABASE_URL"]) | {"CONN_MAX_AGE": None}}
-INSTALLED_APPS = [
-    "django.contrib.contenttypes",
-    "django.contrib.auth",
-    "partisan_async",
-    "ours_site",
-]
+INSTALLED_APPS += ["partisan_async", "ours_site"]  # noqa: F405
 PARTISAN_CONFIG = {"default": json.loads(os.environ.get("CONFIGURATION", "{}"))}
 LOGGING = {
     "version": 1,

@@ -1,27 +1,5 @@
-"""A small Django site: contenttypes, auth, procrastinate."""
+"""A small Django site with procrastinate."""
 
-import os
-from urllib.parse import parse_qs, urlsplit
+from site_settings import *  # noqa: F403
 
-_url = urlsplit(os.environ["DATABASE_URL"])
-_query = parse_qs(_url.query)
-
-SECRET_KEY = "benchmark"
-USE_TZ = True
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": _url.path.lstrip("/"),
-        "USER": _url.username or "",
-        "PASSWORD": _url.password or "",
-        "HOST": _query.get("host", [_url.hostname or ""])[0],
-        "PORT": _query.get("port", [_url.port or ""])[0],
-        "CONN_MAX_AGE": None,
-    }
-}
-INSTALLED_APPS = [
-    "django.contrib.contenttypes",
-    "django.contrib.auth",
-    "procrastinate.contrib.django",
-    "procrastinate_site",
-]
+INSTALLED_APPS += ["procrastinate.contrib.django", "procrastinate_site"]  # noqa: F405
