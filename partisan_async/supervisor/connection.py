@@ -114,7 +114,8 @@ class Connection:
         connection: psycopg.AsyncConnection[Any] | None = None
         self._calls += 1
         try:
-            connection = await self._bounded(self._open())
+            # No detour where there is nothing to wait for: the event loop may be busy.
+            connection = self._at_hand() or await self._bounded(self._open())
             rows: list[Any] = await self._bounded(self._fetch(connection, statement), connection)
         except CONTENTION:
             raise
@@ -133,13 +134,18 @@ class Connection:
         """Close it; the next call would open it again."""
         await self._drop(self._connection)
 
+    def _at_hand(self) -> psycopg.AsyncConnection[Any] | None:
+        spent = self._worn and self._calls == 1
+        usable = self._connection is not None and not self._connection.closed and not spent
+        return self._connection if usable else None
+
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         async with self._opening:
-            if self._worn and self._calls == 1:
-                self._worn = False
-                await self._drop(self._connection)
-            if self._connection is None or self._connection.closed:
-                self._connection = await connect(self._alias, self._purpose)
+            if connection := self._at_hand():
+                return connection
+            self._worn = False
+            await self._drop(self._connection)
+            self._connection = await connect(self._alias, self._purpose)
             return self._connection
 
     async def _fetch(

@@ -10,7 +10,7 @@ SHORT_SECONDS = 0.005
 BATCH_SECONDS = 0.025
 """A batch holds what will be over within so much time."""
 
-BATCH_LENGTH = 50
+BATCH_LENGTH = 100
 
 AHEAD_SECONDS = 1.0
 """Rows are held ahead that will start within so much time; the others are anybody's."""
