@@ -68,6 +68,12 @@ _RETURNED = Returned()
 
 def encode(frame: Frame) -> bytes:
     """Return the frame as one line."""
+    # The two that each task sends, spelt out: it takes a fifth of the time.
+    match frame:
+        case Started(ticket, None):
+            return b'["Started",%d,null]\n' % ticket
+        case Done(ticket, seconds, False, Returned()):
+            return b'["Done",%d,%r,false,"Returned"]\n' % (ticket, seconds)
     fields = [type(frame).__name__, *frame]
     if isinstance(frame, Done):
         fields[-1:] = _fields(frame.outcome)
