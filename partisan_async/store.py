@@ -17,7 +17,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, NamedTuple, assert_never
 from uuid import UUID
@@ -63,8 +63,7 @@ class Statement(NamedTuple):
     params: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A task to be: checked and encoded."""
 
     queue_name: str
@@ -124,7 +123,7 @@ def enqueue(call: Call) -> Task:
     """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
     alias = database()
     task = _insert(call, alias)
-    _notify_after_commit(call.queue_name, alias)
+    _notify_after_commit(call.queue_name, task.status, alias)
     return task
 
 
@@ -138,7 +137,8 @@ def bulk_enqueue(calls: Sequence[Call]) -> list[Task]:
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
         tasks = _bulk_insert(calls, alias)
-        _notify_after_commit(calls[0].queue_name, alias)
+        for status in {task.status for task in tasks}:
+            _notify_after_commit(calls[0].queue_name, status, alias)
     return tasks
 
 
@@ -149,7 +149,7 @@ SELECT %(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, 
     CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'new' END
 FROM (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
 ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
-RETURNING *
+RETURNING id, status, execute_after, created_at
 """
 
 # FOR SHARE keeps the twin from being claimed before the caller commits: it would run on the state
@@ -161,17 +161,16 @@ WHERE digest = %(digest)s AND status IN ('new', 'scheduled') FOR SHARE
 
 
 def _insert(call: Call, alias: str) -> Task:
-    params = asdict(call)
-    rows = Task.objects.using(alias).raw
+    params = call._asdict()
     for _ in range(3):
-        for task in rows(_INSERT, params):
-            return task
+        for pk, *common in _fetch(_INSERT, params, alias):
+            return next(_rows(alias, [(pk, call)], *common))
         # A twin waits. It may be claimed before the look, or ended in a transaction that is open
         # yet; then the insert is tried again.
-        for task in rows(_TWIN, params):
+        for task in Task.objects.using(alias).raw(_TWIN, params):
             return task
     # Twins come and go faster than they can be seen: a duplicate beats an error.
-    return next(iter(rows(_INSERT, params | {"digest": None})))
+    return _insert(call._replace(digest=None), alias)
 
 
 # The ids are given out in the order of the calls, since it is they that decide which starts first;
@@ -219,7 +218,7 @@ def _bulk_insert(calls: Sequence[Call], alias: str) -> list[Task]:
         twins: dict[bytes | None, Task] = {}
         for chunk in _chunks(missing):
             # As in _insert(), where twins come and go a duplicate beats an error.
-            part = [calls[n] if attempt < 3 else replace(calls[n], digest=None) for n in chunk]
+            part = [calls[n] if attempt < 3 else calls[n]._replace(digest=None) for n in chunk]
             for index, task in _insert_chunk(part, [ids[n] for n in chunk], alias):
                 n = chunk[index]
                 found[n] = twins[calls[n].digest] = task
@@ -240,33 +239,48 @@ def _insert_chunk(
     calls: Sequence[Call], ids: Sequence[int | None], alias: str
 ) -> Iterator[tuple[int, Task]]:
     """Yield the rows of those calls that have no twin, each with its index in the list."""
-    params = asdict(calls[0]) | {
+    params = calls[0]._asdict() | {
         "ids": ids,
         "arguments": [call.arguments for call in calls],
         "digests": [call.digest for call in calls],
     }
-    ((numbers, pks, status, execute_after, created_at),) = _fetch(_BULK_INSERT, params, alias)
-    # What all rows have in common is not sent for each: that takes as long as to insert them.
+    ((numbers, pks, *common),) = _fetch(_BULK_INSERT, params, alias)
+    if numbers:
+        own = [(pk, calls[number - 1]) for number, pk in zip(numbers, pks, strict=True)]
+        for number, task in zip(numbers, _rows(alias, own, *common), strict=True):
+            yield number - 1, task
+
+
+def _rows(
+    alias: str,
+    own: Iterable[tuple[int, Call]],
+    status: str,
+    execute_after: datetime.datetime,
+    created_at: datetime.datetime,
+) -> Iterator[Task]:
+    """Yield the rows that calls were inserted as, as they would be read.
+
+    All that the caller knows is not sent back: that takes as long as to insert it.
+    """
     common = dict.fromkeys(_COLUMN_NAMES) | {
-        "queue_name": calls[0].queue_name,
-        "processor_class": calls[0].processor_class,
-        "priority": calls[0].priority,
         "status": status,
         "execute_after": execute_after,
         "created_at": created_at,
         "suspect": False,
         **dict.fromkeys(("claim_seq", "tries", "postpones", "lost", "unrecognised"), 0),
     }
-    for number, pk in zip(numbers or (), pks or (), strict=True):
-        call = calls[number - 1]
-        own = {
+    for pk, call in own:
+        row = common | {
             "id": pk,
+            "queue_name": call.queue_name,
+            "processor_class": call.processor_class,
             "arguments": json.loads(call.arguments),
+            "priority": call.priority,
             "digest": call.digest,
             "worker_ids": [],
             "errors": [],
         }
-        yield number - 1, Task.from_db(alias, _COLUMN_NAMES, list((common | own).values()))
+        yield Task.from_db(alias, _COLUMN_NAMES, list(row.values()))
 
 
 def _fetch(sql: str, params: dict[str, Any], alias: str) -> list[Any]:
@@ -281,10 +295,10 @@ def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
         yield sorted(numbers[start : start + INSERTED_AT_ONCE])
 
 
-_notified: WeakKeyDictionary[BaseDatabaseWrapper, set[str]] = WeakKeyDictionary()
+_notified: WeakKeyDictionary[BaseDatabaseWrapper, set[tuple[str, str]]] = WeakKeyDictionary()
 
 
-def _notify_after_commit(queue_name: str, alias: str) -> None:
+def _notify_after_commit(queue_name: str, status: str, alias: str) -> None:
     # In a transaction NOTIFY takes a lock that all commits of the cluster share, so it goes out in
     # a statement of its own after the commit. Every call registers it anew: one that were left out
     # because an earlier one stands would go mute when that one's savepoint is rolled back. Of those
@@ -292,25 +306,25 @@ def _notify_after_commit(queue_name: str, alias: str) -> None:
     connection = connections[alias]
     if not connection.in_atomic_block and not connection.get_autocommit():
         with connection.cursor() as cursor:
-            cursor.execute(*notify(queue_name))
+            cursor.execute(*notify(queue_name, status))
         return
     _notified.setdefault(connection, set()).clear()
 
     # No functools.partial: where the NOTIFY fails, Django 5.2 logs the function's __qualname__, and
     # its AttributeError would tell the caller that the commit had failed.
     def notify_once() -> None:
-        _notify_once(queue_name, alias)
+        _notify_once(queue_name, status, alias)
 
     transaction.on_commit(notify_once, using=alias, robust=True)
 
 
-def _notify_once(queue_name: str, alias: str) -> None:
+def _notify_once(queue_name: str, status: str, alias: str) -> None:
     connection = connections[alias]
     done = _notified.setdefault(connection, set())
-    if queue_name not in done:
-        done.add(queue_name)
+    if (queue_name, status) not in done:
+        done.add((queue_name, status))
         with connection.cursor() as cursor:
-            cursor.execute(*notify(queue_name))
+            cursor.execute(*notify(queue_name, status))
 
 
 # Wake
@@ -324,9 +338,10 @@ def channel(queue_name: str) -> str:
     return f"partisan_async.{hashlib.sha256(queue_name.encode()).hexdigest()[:40]}"
 
 
-def notify(queue_name: str) -> Statement:
-    """Wake the supervisors of a queue."""
-    return Statement("SELECT pg_notify(%(channel)s, '')", {"channel": channel(queue_name)})
+def notify(queue_name: str, status: str = "") -> Statement:
+    """Wake the supervisors of a queue: rows of this status are there, or of any."""
+    params = {"channel": channel(queue_name), "status": status}
+    return Statement("SELECT pg_notify(%(channel)s, %(status)s)", params)
 
 
 # Claim

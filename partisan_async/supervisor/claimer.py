@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from partisan_async import logs, store
+from partisan_async.models import Task
 from partisan_async.policy import Deferred, GivenBack, Postponed, Retried, Suspected
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
@@ -56,9 +57,13 @@ class Claimer:
         self._doubtful = False
         self._claims = 0
 
-    def on_notify(self) -> None:
-        """Rows may be ready, or scheduled earlier than any that is known."""
-        self._ready = self._look_for_due = True
+    def on_notify(self, status: str) -> None:
+        """Rows may be ready, or scheduled earlier than any that is known.
+
+        :param status: which of the two; neither "new" nor "scheduled": both may be.
+        """
+        self._ready = self._ready or status != Task.STATUS_SCHEDULED
+        self._look_for_due = self._look_for_due or status != Task.STATUS_NEW
         self._wake.set()
 
     def on_sight(self, sight: Sight) -> None:

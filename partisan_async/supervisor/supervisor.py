@@ -258,8 +258,8 @@ class Supervisor:
 
     # What the parts tell each other
 
-    def _on_wake(self) -> None:
-        self._claimer.on_notify()
+    def _on_wake(self, status: str) -> None:
+        self._claimer.on_notify(status)
 
     def _on_listening(self) -> None:
         self._lease.hurry()

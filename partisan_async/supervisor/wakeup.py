@@ -32,8 +32,8 @@ PROBE_PATIENCE_SECONDS = 4
 class Wakeup:
     """Listens for ever.
 
-    :param on_wake: called for each NOTIFY of the queue, and when LISTEN stands: what was sent
-        before is lost.
+    :param on_wake: called with the payload of each NOTIFY of the queue, and with none when LISTEN
+        stands: what was sent before is lost.
     :param on_listening: called when a probe is wanted.
     :param dsn: laid over the database's parameters, for the way around a pooler.
     """
@@ -43,7 +43,7 @@ class Wakeup:
         alias: str,
         queue_name: str,
         *,
-        on_wake: Callable[[], None],
+        on_wake: Callable[[str], None],
         on_listening: Callable[[], None],
         dsn: str | None = None,
     ) -> None:
@@ -104,10 +104,10 @@ class Wakeup:
                         break
             await self._subscribe(connection, store.channel(self._queue_name))
             self._trust()
-            self._on_wake()
+            self._on_wake("")
             async for notification in connection.notifies():
                 if notification.channel != self.probe_channel:
-                    self._on_wake()
+                    self._on_wake(notification.payload)
                 elif self._recognises(notification.payload):
                     self._trust()
         finally:
@@ -139,7 +139,7 @@ class Wakeup:
             )
         if self.proven.is_set():
             self.proven.clear()
-            self._on_wake()  # whoever sleeps until NOTIFY comes has to poll from now on
+            self._on_wake("")  # whoever sleeps until NOTIFY comes has to poll from now on
         if self._connection is not None:
             connection, self._connection = self._connection, None
             hang_up(connection)
