@@ -9,9 +9,11 @@ def test_a_quick_run_measures_us_and_the_floor(tmp_path):
     path = tmp_path / "figures.json"
     command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--json", str(path)]
 
-    subprocess.run([*command, "drain", "pickup", "floor", "ours, default"], check=True, timeout=100)
+    names = ["drain", "pickup", "naps", "growth", "floor", "ours, default", "ours, async"]
+    subprocess.run([*command, *names], check=True, timeout=200)
 
     rounds = json.loads(path.read_text())["rounds"]
+    assert set(rounds) == {"drain", "pickup", "naps", "growth"}
     assert set(rounds["drain"]) == {"floor", "ours, default"}
     for measure in rounds.values():
         for figures in measure.values():

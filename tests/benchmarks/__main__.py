@@ -1,8 +1,8 @@
 """Measures partisan_async beside its peers: ``nox -s bench [-- NAMES]``.
 
-NAMES are measures (drain, enqueue, pickup, rest) and words of contenders' names; without any, all
-are run. All rounds are interleaved, on one server with ``fsync`` on, each contender on a database
-of its own.
+NAMES are measures (drain, enqueue, pickup, rest, naps, growth) and words of contenders' names;
+without any, all are run. All rounds are interleaved, on one server with ``fsync`` on, each
+contender on a database of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,22 @@ from tests.benchmarks.contender import ALL, Contender
 from tests.benchmarks.drain import drain
 from tests.benchmarks.enqueue import enqueue
 from tests.benchmarks.environments import EnvironmentMissingError, python_of, versions
+from tests.benchmarks.growth import growth
+from tests.benchmarks.naps import naps
 from tests.benchmarks.pickup import pick_up
-from tests.benchmarks.report import table
+from tests.benchmarks.plot import plot
+from tests.benchmarks.promises import promises
+from tests.benchmarks.report import aligned, table
 from tests.benchmarks.rest import rest
 
-MEASURES = {"drain": drain, "enqueue": enqueue, "pickup": pick_up, "rest": rest}
+MEASURES: dict[str, Callable[..., dict[str, float]]] = {
+    "drain": drain,
+    "enqueue": enqueue,
+    "pickup": pick_up,
+    "rest": rest,
+    "naps": naps,
+    "growth": growth,
+}
 
 DURABLE = {"fsync": "on", "full_page_writes": "on", "max_connections": "200"}
 
@@ -43,6 +55,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3, help="of each (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
+    parser.add_argument("--plot", type=Path, metavar="PATH", help="draw drain and pick-up, as PNG")
     parser.add_argument("--quick", action="store_true", help="few jobs and one round: a trial run")
     given = parser.parse_args(arguments)
     measures = [name for name in given.names if name in MEASURES] or list(MEASURES)
@@ -60,7 +73,7 @@ def main(arguments: list[str]) -> int:
             for _ in range(1 if given.quick else given.rounds)
             for measure in measures
             for contender in contenders
-            if contender.name not in failed and _has(contender, measure)
+            if contender.name not in failed and measure in contender.measures
         ]
         for measure, contender in (progress := tqdm(turns, unit="run", disable=None)):
             progress.set_description(f"{measure}: {contender.name}")
@@ -74,10 +87,14 @@ def main(arguments: list[str]) -> int:
             for name, figure in figures.items():
                 rounds[measure][contender.name][name].append(figure)
     print(f"\n{table(rounds)}\n\n{', '.join(f'{k} {v}' for k, v in system.items())}")
+    if kept := promises(rounds):
+        print(f"\n{aligned(['promise', 'at least', 'stretch', 'got', ''], kept)}")
     for name, why in failed.items():
         print(f"\nfailed: {name}: {why}", file=sys.stderr)
     if given.json:
         given.json.write_text(json.dumps({"system": system, "rounds": rounds}, indent=1))
+    if given.plot:
+        plot(rounds, given.plot)
     return 1 if failed else 0
 
 
@@ -86,24 +103,9 @@ def _measure(
 ) -> dict[str, float]:
     bench = Bench(server, contender)
     try:
-        match measure:
-            case "drain":
-                return drain(bench, 0.05 if quick else 1.0)
-            case "enqueue":
-                return enqueue(bench, 0.05 if quick else 1.0)
-            case "pickup":
-                return pick_up(bench, 20 if quick else 200)
-            case _:
-                return rest(bench, 2 if quick else 30)
+        return MEASURES[measure](bench, quick=quick)
     finally:
         bench.close()
-
-
-def _has(contender: Contender, measure: str) -> bool:
-    if contender.system.name == "floor":
-        return measure in ("drain", "enqueue")
-    first = next(each for each in ALL if each.system is contender.system)
-    return measure == "drain" or contender is first or "best" in contender.name
 
 
 def _describe(

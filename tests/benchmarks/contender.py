@@ -28,7 +28,7 @@ class System:
     name: str
     packages: tuple[str, ...]
     unfinished: str
-    verbs: tuple[str, ...] = ("enqueue", "enqueue_bulk")
+    verbs: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,14 @@ class Contender:
 
     :param jobs: so many are drained: some seconds' worth.
     :param processes: so many of its processes run side by side.
+    :param measures: what it is measured by.
     """
 
     name: str
     system: System
     jobs: int
     processes: int = 1
+    measures: tuple[str, ...] = ("drain",)
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -98,9 +100,18 @@ def _ours(level: str, **settings: object) -> dict[str, str]:
 
 TUNED = {"MIN_QUEUE_SIZE": 250, "MAX_QUEUE_SIZE": 500}
 
+_ALL_OF_OURS = ("drain", "enqueue", "pickup", "rest", "growth")
+_ALL_OF_OTHERS = ("drain", "enqueue", "pickup", "rest")
+
 ALL = (
-    Contender(name="floor", system=FLOOR, jobs=100_000),
-    Contender(name="ours, default", system=OURS, jobs=30_000, environment=_ours("INFO")),
+    Contender(name="floor", system=FLOOR, jobs=100_000, measures=("drain", "enqueue")),
+    Contender(
+        name="ours, default",
+        system=OURS,
+        jobs=30_000,
+        measures=_ALL_OF_OURS,
+        environment=_ours("INFO"),
+    ),
     Contender(
         name="ours, tuned",
         system=OURS,
@@ -113,11 +124,38 @@ ALL = (
         jobs=50_000,
         environment=_ours("WARNING", **TUNED),
     ),
-    Contender(name="procrastinate, default", system=PROCRASTINATE, jobs=1_000),
+    *(
+        Contender(
+            name=f"ours, tuned, {supervisors} supervisors",
+            system=OURS,
+            jobs=60_000,
+            processes=supervisors,
+            environment=_ours("WARNING", **TUNED, DELETE_TASKS_ON_COMPLETE=True),
+        )
+        for supervisors in (2, 4, 8)
+    ),
+    Contender(
+        name="ours, async",
+        system=OURS,
+        jobs=2_000,
+        measures=("naps",),
+        environment=_ours("INFO", ASYNC_CONCURRENCY=100),
+    ),
+    Contender(
+        name="ours, 6 workers",
+        system=OURS,
+        jobs=30_000,
+        measures=("rest",),
+        environment=_ours("INFO", WORKERS_COUNT=6),
+    ),
+    Contender(
+        name="procrastinate, default", system=PROCRASTINATE, jobs=1_000, measures=_ALL_OF_OTHERS
+    ),
     Contender(
         name="procrastinate, 2 processes",
         system=PROCRASTINATE,
         jobs=2_000,
+        measures=_ALL_OF_OTHERS,
         processes=2,
         environment={"CONCURRENCY": "10"},
     ),
@@ -125,6 +163,7 @@ ALL = (
         name="pgqueuer, default",
         system=PGQUEUER,
         jobs=8_000,
+        measures=_ALL_OF_OTHERS,
         environment={"DRIVER": "psycopg", "BATCH": "10"},
     ),
     Contender(
@@ -138,6 +177,7 @@ ALL = (
         name="pgqueuer, best",
         system=PGQUEUER,
         jobs=40_000,
+        measures=_ALL_OF_OTHERS,
         processes=2,
         environment={"DRIVER": "asyncpg", "BATCH": "100"},
     ),
@@ -145,6 +185,7 @@ ALL = (
         name="django-tasks-db, default",
         system=TASKS_DB,
         jobs=300,
+        measures=_ALL_OF_OTHERS,
         processes=2,
         environment={"CONNECTIONS": "default"},
     ),
@@ -152,6 +193,7 @@ ALL = (
         name="django-tasks-db, best",
         system=TASKS_DB,
         jobs=1_500,
+        measures=_ALL_OF_OTHERS,
         processes=2,
         environment={"INTERVAL": "0.01"},
     ),
@@ -159,12 +201,24 @@ ALL = (
         name="django-q2, default",
         system=Q2,
         jobs=100,
+        measures=_ALL_OF_OTHERS,
         environment={"CONNECTIONS": "default"},
     ),
-    Contender(name="django-q2, best", system=Q2, jobs=2_000, environment={"TUNED": "1"}),
-    # One look every five seconds, for as many jobs as there are cores.
-    Contender(name="chancy, default", system=CHANCY, jobs=8),
     Contender(
-        name="chancy, best", system=CHANCY, jobs=3_000, environment={"TUNED": "1"}, processes=2
+        name="django-q2, best",
+        system=Q2,
+        jobs=2_000,
+        measures=_ALL_OF_OTHERS,
+        environment={"TUNED": "1"},
+    ),
+    # One look every five seconds, for as many jobs as there are cores.
+    Contender(name="chancy, default", system=CHANCY, jobs=8, measures=_ALL_OF_OTHERS),
+    Contender(
+        name="chancy, best",
+        system=CHANCY,
+        jobs=3_000,
+        processes=2,
+        measures=_ALL_OF_OTHERS,
+        environment={"TUNED": "1"},
     ),
 )

@@ -18,7 +18,7 @@ def table(rounds: Rounds) -> str:
             [contender, *(_cell(figures.get(name, ())) for name in columns)]
             for contender, figures in contenders.items()
         ]
-        parts.append(_aligned([measure, *(name.replace("_", " ") for name in columns)], rows))
+        parts.append(aligned([measure, *(name.replace("_", " ") for name in columns)], rows))
     return "\n\n".join(parts)
 
 
@@ -26,6 +26,16 @@ def median(rounds: Rounds, measure: str, contender: str, name: str) -> float | N
     """Return the median of the rounds, ``None`` if it was not measured."""
     figures = rounds.get(measure, {}).get(contender, {}).get(name)
     return statistics.median(figures) if figures else None
+
+
+def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns are as wide as they must be."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
+        for row in (head, rule, *rows)
+    )
 
 
 def _cell(figures: Sequence[float]) -> str:
@@ -39,12 +49,3 @@ def _cell(figures: Sequence[float]) -> str:
 
 def _number(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
-
-
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    rule = ["-" * width for width in widths]
-    return "\n".join(
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
-        for row in (head, rule, *rows)
-    )

@@ -78,9 +78,39 @@ def enqueue_orm(count):
         )
 
 
+def claims(count):
+    """Claim ten rows so often, and return the median time; give them back."""
+    import statistics
+    import uuid
+    from datetime import timedelta
+
+    import psycopg
+
+    from partisan_async import store
+
+    me, times = uuid.uuid4(), []
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.prepare_threshold = None
+        connection.execute(
+            "INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name)"
+            " VALUES (%s, 'bench', '{}', 'default')",
+            [me],
+        )
+        for _ in range(int(count)):
+            began = time.perf_counter()
+            connection.execute(*store.claim(me, "default", 10, timedelta(hours=1))).fetchall()
+            times.append(time.perf_counter() - began)
+        connection.execute(
+            "UPDATE partisan_async_task SET status = 'new', claimed_by = NULL"
+            " WHERE claimed_by = %s",
+            [me],
+        )
+    return statistics.median(times)
+
+
 if __name__ == "__main__":
     verb, *arguments = sys.argv[1:]
-    if verb not in ("work",):
+    if verb != "work":
         import django
 
         django.setup()
@@ -88,5 +118,5 @@ if __name__ == "__main__":
 
         connection.ensure_connection()
     began = time.perf_counter()
-    globals()[verb](*arguments)
-    print(time.perf_counter() - began)
+    figure = globals()[verb](*arguments)
+    print(time.perf_counter() - began if figure is None else figure)
