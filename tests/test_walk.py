@@ -8,10 +8,12 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.db.models import JSONField, Value
 from django.utils import timezone
 
 from partisan_async.models import Supervisor, Task
+from partisan_async.supervisor.pool import OVERDUE_SECONDS
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
@@ -463,7 +465,11 @@ class TestLive:
         assert not Task.objects.filter(claim_seq__gt=1).exists()
 
     def test_a_slow_task_holds_up_nobody_of_its_batch(self):
-        """Short tasks are sent in batches; one that turns out slow hands the others back."""
+        """Short tasks are sent in batches; one that turns out slow hands the others back.
+
+        Within 50 ms: a task is overdue after so long, and the next look is a quarter of it away.
+        """
+        assert OVERDUE_SECONDS * 1.25 < 0.05
         with live_supervisor(WORKERS_COUNT=2, MAX_QUEUE_SIZE=100) as supervisor:
             for number in range(40):
                 Sleep(0, f"short {number}").delay()
@@ -472,8 +478,9 @@ class TestLive:
                 0.0001  # as after thousands of short runs
             )
             supervisor._dispatcher._pace._averages["Nothing"] = 0.0001
-            slow = Sleep(3, "slow").delay()
-            others = [Nothing(number).delay() for number in range(60)]
+            with transaction.atomic():  # so that they are claimed together
+                slow = Sleep(3, "slow").delay()
+                others = Nothing.bulk_delay(Nothing(number) for number in range(60))
             wait_until(lambda: ended(*others))
             slow.refresh_from_db()
             assert slow.status == "in_process"
