@@ -202,10 +202,11 @@ class Claimer:
             logs.claimed(claims)
             self._dispatcher.admit(claims)
         self._claims += 1
-        # When there is time for it: to connect costs as much as a dozen claims.
+        # When there is time for it, and not before the next claim: to connect costs as much as a
+        # dozen of them.
         if len(claims) < room and self._claims >= self._settings.CHECKS_BEFORE_CLEANUP:
             self._claims = 0
-            self._connection.renew()
+            await self._connection.renew()
 
     async def _sleep(self) -> None:
         """Wait for the next reason to look."""

@@ -126,9 +126,18 @@ class Connection:
             self._calls -= 1
         return rows
 
-    def renew(self) -> None:
-        """Have a new connection opened for the next call that is alone."""
+    async def renew(self) -> None:
+        """Open a new connection in place of this one, as soon as no call is under way.
+
+        :raises psycopg.OperationalError: as ``execute``.
+        """
         self._worn = True
+        if not self._calls:
+            self._calls += 1
+            try:
+                await self._bounded(self._open())
+            finally:
+                self._calls -= 1
 
     async def close(self) -> None:
         """Close it; the next call would open it again."""

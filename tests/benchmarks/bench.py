@@ -95,8 +95,8 @@ class Bench:
                     process.wait()
 
     def connect(self) -> psycopg.Connection[Any]:
-        """Return a connection to look at the jobs with."""
-        return psycopg.connect(self.url, autocommit=True)
+        """Return a connection to look at the jobs with; what it looks at is never logged."""
+        return psycopg.connect(self.url, autocommit=True, options="-c log_statement=none")
 
     def times(self, file: str) -> list[float]:
         """Return what jobs wrote down so far, in seconds; see ``contenders/marks.py``."""

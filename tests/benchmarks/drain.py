@@ -30,9 +30,10 @@ def drain(bench: Bench, *, quick: bool) -> dict[str, float]:
     counted = max(1, jobs // 10)
     bench.call("fill", counted)
     bench.log_statements()
+    before = bench.statements()
     with bench.workers():
         bench.wait_until_done()
-        statements = bench.statements()
+        statements = bench.statements() - before
     return {
         "jobs_per_second": jobs / (end - began),
         "worker_microseconds": workers / jobs * 1e6,
