@@ -309,7 +309,7 @@ def _notify_after_commit(queue_name: str, status: str, alias: str) -> None:
     connection = connections[alias]
     if not connection.in_atomic_block and not connection.get_autocommit():
         with connection.cursor() as cursor:
-            cursor.execute(*notify(queue_name, status))
+            cursor.execute(*notify(queue_name, status, within=True))
         return
     _notified.setdefault(connection, set()).clear()
 
@@ -341,10 +341,16 @@ def channel(queue_name: str) -> str:
     return f"partisan_async.{hashlib.sha256(queue_name.encode()).hexdigest()[:40]}"
 
 
-def notify(queue_name: str, status: str = "") -> Statement:
-    """Wake the supervisors of a queue: rows of this status are there, or of any."""
+def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statement:
+    """Wake the supervisors of a queue: rows of this status are there, or of any.
+
+    :param within: in a transaction that writes, too, and not in one of its own.
+    """
+    # Its commit would wait for the disk, with a lock that all commits with a NOTIFY share; but
+    # after a crash nobody listens any more.
+    hurry = "" if within else "set_config('synchronous_commit', 'off', true), "
     params = {"channel": channel(queue_name), "status": status}
-    return Statement("SELECT pg_notify(%(channel)s, %(status)s)", params)
+    return Statement(f"SELECT {hurry}pg_notify(%(channel)s, %(status)s)", params)
 
 
 # Claim

@@ -55,7 +55,7 @@ def test_the_connection_of_claims_is_renewed_after_so_many_claims():
             )
             return cursor.fetchone()
 
-    with live_supervisor(CHECKS_BEFORE_CLEANUP=3, beat_seconds=30):
+    with live_supervisor(CHECKS_BEFORE_CLEANUP=3, beat_seconds=0.5):
         Write(0).delay()
         wait_until(ended)
         first = backend()

@@ -56,6 +56,9 @@ class Claimer:
         self._silent: set[UUID] = set()
         self._doubtful = False
         self._claims = 0
+        # At a beat: to connect costs as much as a dozen claims, and neither the next task nor the
+        # one that a worker starts at this moment is to wait for that.
+        self._may_renew = False
 
     def on_notify(self, status: str) -> None:
         """Rows may be ready, or scheduled earlier than any that is known.
@@ -78,6 +81,7 @@ class Claimer:
         if sight.unknown and sight.unknown - {claim.id for claim in self._dispatcher.claims()}:
             self._doubtful = True
         self._dispatcher.on_beat()
+        self._may_renew = True
         self._wake.set()
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
@@ -143,6 +147,10 @@ class Claimer:
         self._dispatcher.dispatch()
         if self._ready:
             return self._dispatcher.room() > 0
+        if self._may_renew and self._claims >= self._settings.CHECKS_BEFORE_CLEANUP:
+            self._claims = 0
+            await self._connection.renew()
+        self._may_renew = False
         return self._look_for_due
 
     async def _take_stock(self) -> None:
@@ -202,11 +210,6 @@ class Claimer:
             logs.claimed(claims)
             self._dispatcher.admit(claims)
         self._claims += 1
-        # When there is time for it, and not before the next claim: to connect costs as much as a
-        # dozen of them.
-        if len(claims) < room and self._claims >= self._settings.CHECKS_BEFORE_CLEANUP:
-            self._claims = 0
-            await self._connection.renew()
 
     async def _sleep(self) -> None:
         """Wait for the next reason to look."""
