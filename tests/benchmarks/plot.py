@@ -33,9 +33,15 @@ def plot(rounds: Rounds, path: Path) -> None:
         late = statistics.median(rounds["pickup"][name]["p99_milliseconds"])
         right.barh(position, middle, color=_colour(name))
         right.plot(late, position, "|", color="#555555", markersize=14)
-        right.text(max(middle, late) * 1.15, position, f"{middle:.1f}", va="center", fontsize=8)
+        right.text(
+            max(middle, late) * 1.15,
+            position,
+            f"{middle:.1f} / {late:.1f}",
+            va="center",
+            fontsize=8,
+        )
     right.set_yticks(range(len(soon)), [name for name, _ in soon], fontsize=8)
-    right.set(xscale="log", title="Pick-up: ms, median, and p99 as a mark (less is better)")
+    right.set(xscale="log", title="Pick-up: ms, p50 and, as a mark, p99 (less is better)")
     right.margins(x=0.15)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
