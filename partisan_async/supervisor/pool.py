@@ -234,6 +234,8 @@ class Slot:
             return process.accepts
         if process.open_sync > ahead or not process.accepts or not process.runs_short_ones:
             return False
+        if process.is_asked_back:
+            return False  # what is sent now would overtake what comes back
         # One that takes longer than the others keeps all from starting.
         return not _is_overdue(process.busy_since, asyncio.get_running_loop().time())
 

@@ -95,6 +95,7 @@ class WorkerProcess(asyncio.Protocol):
         self.open_sync = 0
         self.open_async = 0
         self.runs_short_ones = False
+        self.is_asked_back = False
         """All its open sync tasks were sent as short ones."""
         self.busy_since: float | None = None
         self.loop_waited_for_since: float | None = None
@@ -349,6 +350,7 @@ class WorkerProcess(asyncio.Protocol):
         """Ask for the tasks that it has not started; the answer comes by the link."""
         link = self._transport
         if self.has_unstarted and link is not None and not link.is_closing():
+            self.is_asked_back = True
             link.write(wire.encode(wire.Revoke(self._ticket)))
 
     def _watch(self, future: Future[None]) -> None:
@@ -399,6 +401,7 @@ class WorkerProcess(asyncio.Protocol):
                     self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
                     freed = True
                 case wire.Revoked(after, upto):
+                    self.is_asked_back = False
                     self._take_back(after, upto)
                     freed = True
         if self._worn and not self.runs:
