@@ -1,12 +1,21 @@
 """Outcomes are written whoever else is at the rows: nobody's transaction holds the others up."""
 
+import asyncio
+import uuid
+from datetime import timedelta
+
 import psycopg
 import pytest
 from django.db import connection
 
+from partisan_async import store
 from partisan_async.models import Task
+from partisan_async.policy import GivenBack
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.settler import Settler
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, wait_until
+from tests.test_store import beat, claim, settle
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Sleep, SlowUniqueRetry, Write
 
@@ -98,3 +107,31 @@ def test_a_row_that_the_site_refers_to_stays_and_holds_up_no_other(receipts):
         wait_until(lambda: ended() and Task.objects.count() == 1)
 
     assert Task.objects.get().pk == kept.pk
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_what_was_written_and_claimed_again_meanwhile_is_told_from_what_was_lost(
+    transactional_db, caplog, mine
+):
+    """The answer to a settle may be lost; its repeat finds the row in the next claim."""
+    me, other = uuid.uuid4(), uuid.uuid4()
+    beat(me), beat(other)
+    Write().delay()
+    (claimed,) = claim(me)
+    settle(me, claimed, GivenBack())
+    claim(me if mine else other)
+    settled = []
+
+    async def repeat():
+        connection = Connection("default", "test", timedelta(seconds=10))
+        settler = Settler(me, connection, delete_finished=False, on_settled=settled.extend)
+        settler.add(store.Settlement(claimed, GivenBack(), None))
+        keeping = asyncio.ensure_future(settler.keep())
+        await asyncio.wait_for(settler.all_settled.wait(), 10)
+        keeping.cancel()
+        await connection.close()
+
+    asyncio.run(repeat())
+
+    assert [each.claim for each in settled] == ([claimed] if mine else [])
+    assert ("fenced" in caplog.text) is not mine

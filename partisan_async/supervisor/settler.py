@@ -176,6 +176,9 @@ class Settler:
                         logs.locked(claim)
                 case (claim.claim_seq, None):
                     written.add(claim.id)
+                case (seq, self._me) if seq == claim.claim_seq + 1:
+                    # I have it again, and nobody had it in between: I gave it back.
+                    written.add(claim.id)
                 case None if deleted:
                     written.add(claim.id)
                 case _:
