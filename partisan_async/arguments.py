@@ -16,9 +16,10 @@ from django.db.models import Model
 from django.utils.functional import Promise
 
 
-def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any], **more: str) -> str:
     """Return the arguments as canonical JSON: sorted keys, tuples as lists.
 
+    :param more: kept beside the two.
     :raises TypeError: a value is none of str, int, float, bool, None, list, tuple, dict, or a
         dict's key is no str; the message names its place and what to pass instead.
     :raises ValueError: a value cannot be stored as ``jsonb``: NaN or an infinity, a NUL character,
@@ -30,12 +31,21 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         for name, value in kwargs.items():
             _require_text(name, f"the name of kwargs[{name!r}]")
             _require_json(value, f"kwargs[{name!r}]")
-        return _canonical({"args": args, "kwargs": kwargs})
+        return _canonical({"args": args, "kwargs": kwargs, **more})
     except RecursionError:
         raise ValueError(
             "The arguments are nested too deeply, or contain themselves; pass flatter data, or the"
             " key of a row that holds them."
         ) from None
+
+
+def encode_result(value: Any) -> str:
+    """Return what ``run()`` returned as JSON; errors as for ``encode``."""
+    try:
+        _require_json(value, "what run() returned")
+        return _canonical(value)
+    except RecursionError:
+        raise ValueError("What run() returned is nested too deeply, or contains itself.") from None
 
 
 _canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode

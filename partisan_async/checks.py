@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import AppConfig
-from django.core.checks import CheckMessage, Error, register
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's name
 from django.db import connections
 
 from partisan_async import registry, settings, store
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.exceptions import ProcessorClassAlreadyRegistered
+from partisan_async.processor import BaseTaskProcessor
+
+BACKEND = "partisan_async.tasks_backend.PartisanBackend"
 
 ATTRIBUTES = {
     "PRIORITY": settings.priority,
     "QUEUE_NAME": settings.queue_name,
     "UNIQUE_FOR_PARAMS": settings.flag,
     "TIMEOUT_SECONDS": settings.time_limit,
+    "RETRY_ON_ERROR_CONFIG": settings.instance_or_none(ErrorsHandleConfig),
+    "POSTPONE_CONFIG": settings.instance_or_none(PostponeConfig),
+    "STORE_RESULT": settings.flag,
+    "ATOMIC": settings.flag,
 }
 
 
@@ -60,9 +73,30 @@ def check_database(
 def check_processors(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """E003: a processor names its queue in the ancestor's way. E004: an attribute cannot be."""
-    registry.autodiscover()
+    """E003: a processor names its queue in the ancestor's way. E004: an attribute cannot be.
+    E005: ``run()`` is missing, or cannot be as it is. E006: two processors have one name.
+    E007: a ``partisan_tasks.py`` cannot be imported.
+    """
     errors: list[CheckMessage] = []
+    try:
+        registry.autodiscover()
+    except ProcessorClassAlreadyRegistered as error:
+        errors.append(
+            Error(
+                str(error),
+                hint="Rename one of the two classes.",
+                id="partisan_async.E006",
+            )
+        )
+    except Exception as error:  # noqa: BLE001  a module may raise anything when it is imported
+        errors.append(
+            Error(
+                f"A {registry.TASKS_MODULE_NAME}.py cannot be imported:"
+                f" {type(error).__name__}: {error}",
+                hint=f"{_place(error)} No task can run until that is mended.",
+                id="partisan_async.E007",
+            )
+        )
     for processor in registry.processors():
         if hasattr(processor, "QUEUE"):
             errors.append(
@@ -83,4 +117,66 @@ def check_processors(
             for name, check in ATTRIBUTES.items()
             if (wrong := check(getattr(processor, name)))
         ]
+        errors += _wrong_runs(processor)
     return errors
+
+
+@register("partisan_async")
+def check_django_tasks(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """E009: TASKS names our backend, and nothing reads that setting."""
+    configured = getattr(django_settings, "TASKS", None) or {}
+    backends = [backend.get("BACKEND") for backend in configured.values()]
+    if BACKEND not in backends or any(find_spec(name) for name in ("django.tasks", "django_tasks")):
+        return []
+    return [
+        Error(
+            f"TASKS names {BACKEND}, and this Django has no tasks of its own.",
+            hint="Upgrade to Django 6.0, or install the backport: pip install django-tasks.",
+            id="partisan_async.E009",
+        )
+    ]
+
+
+@register("partisan_async")
+def check_pooler(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W010: the database seems to be behind a transaction pooler, and there is no way around it."""
+    alias = store.database()
+    pooled = connections[alias].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    names = settings.configured_queues()
+    if not pooled or list(settings.problems()):
+        return []
+    blocked = [name for name in names if settings.queue_settings(name).LISTEN_DSN is None]
+    if not blocked:
+        return []
+    return [
+        Warning(
+            f"Database {alias!r} has DISABLE_SERVER_SIDE_CURSORS, as behind a transaction pooler:"
+            f" NOTIFY does not get through one, so that queues are polled: {', '.join(blocked)}.",
+            hint="Set LISTEN_DSN to the way around it, such as 'host=db.internal port=5432'.",
+            id="partisan_async.W010",
+        )
+    ]
+
+
+def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    name = processor.__name__
+    if inspect.isabstract(processor):
+        missing = ", ".join(f"{each}()" for each in sorted(processor.__abstractmethods__))
+        wrong, hint = f"{name} has no {missing}.", "Write it: def run(self): …"
+    elif processor.ATOMIC is True and inspect.iscoroutinefunction(processor.run):
+        wrong = f"{name} is ATOMIC, and its run() is async: Django has no async transactions."
+        hint = "Write it as def run(self), or leave ATOMIC out."
+    else:
+        return []
+    return [Error(wrong, hint=hint, obj=processor, id="partisan_async.E005")]
+
+
+def _place(error: Exception) -> str:
+    """Say where an error came from, if that is in the user's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1] if frames else None
+    return f"It was raised in {last.filename}, line {last.lineno}." if last else ""

@@ -89,5 +89,14 @@ class TaskTimeout(PartisanException):
         )
 
 
+class ClaimLost(PartisanException):
+    """Another supervisor has taken over a task while its ``ATOMIC`` run lasted."""
+
+    def __init__(self, task_id: int) -> None:
+        super().__init__(
+            f"Task {task_id} is another supervisor's by now; what this run wrote is rolled back."
+        )
+
+
 class WorkerLost(PartisanException):
     """The worker process died while it ran this task alone, once too often."""

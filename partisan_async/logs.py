@@ -1,9 +1,14 @@
-"""Turns what the supervisor does into log lines; the event and the task come first in each."""
+"""Turns what the supervisor does into log lines; the event and the task come first in each.
+
+For programs the same is on the record: ``event``, and of the task ``task_id``, ``claim_seq``,
+``processor_class``, ``queue_name`` and ``seconds``; ``task_ids`` where it is about several.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from partisan_async.policy import (
     MAX_UNRECOGNISED,
@@ -19,6 +24,16 @@ from partisan_async.policy import (
 from partisan_async.store import Claim
 
 logger = logging.getLogger("partisan_async")
+
+_EVENTS = {
+    Finished: "done",
+    Retried: "retried",
+    Postponed: "postponed",
+    Failed: "failed",
+    Suspected: "lost",
+    Deferred: "deferred",
+    GivenBack: "given back",
+}
 
 
 def attach_handler() -> None:
@@ -53,12 +68,13 @@ def started(queue_name: str, workers: int, database: str, woken: str) -> None:
         "" if workers == 1 else "s",
         database,
         woken,
+        extra={"event": "started", "queue_name": queue_name},
     )
 
 
 def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
     if logger.isEnabledFor(logging.INFO):
-        logger.info("%s %d%s", how, len(claims), _listed(claims))
+        logger.info("%s %d%s", how, len(claims), _listed(claims), extra=_about_all(claims, how))
 
 
 def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
@@ -66,9 +82,10 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
     if isinstance(decision, Finished) and not logger.isEnabledFor(logging.INFO):
         return
     task, name = claim.id, plain(claim.processor_class)
+    about = _about(claim, _EVENTS[type(decision)]) | {"seconds": seconds}
     match decision:
         case Finished():
-            logger.info("done %s %s in %.0f ms", task, name, (seconds or 0) * 1000)
+            logger.info("done %s %s in %.0f ms", task, name, (seconds or 0) * 1000, extra=about)
         case Retried(pause, failure):
             logger.warning(
                 "retried %s %s in %g s, after try %d: %s: %s",
@@ -78,9 +95,10 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 claim.tries + 1,
                 plain(failure.exception_class),
                 plain(failure.message),
+                extra=about,
             )
         case Postponed(pause):
-            logger.info("postponed %s %s by %g s", task, name, pause.total_seconds())
+            logger.info("postponed %s %s by %g s", task, name, pause.total_seconds(), extra=about)
         case Failed(failure):
             logger.error(
                 "failed %s %s: %s: %s",
@@ -88,6 +106,7 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 name,
                 plain(failure.exception_class),
                 plain(failure.message),
+                extra=about,
             )
         case Suspected(failure):
             logger.warning(
@@ -95,6 +114,7 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 task,
                 name,
                 f" ({failure.message})" if failure else "",
+                extra=about,
             )
         case Deferred(pause):
             logger.warning(
@@ -104,21 +124,33 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 name,
                 pause.total_seconds(),
                 MAX_UNRECOGNISED - claim.unrecognised - 1,
+                extra=about,
             )
         case GivenBack():
-            logger.info("given back %s %s", task, name)
+            logger.info("given back %s %s", task, name, extra=about)
 
 
 def stopping(running: Sequence[Claim]) -> None:
-    logger.info("stopping: waiting for %d running task(s)%s", len(running), _listed(running))
+    logger.info(
+        "stopping: waiting for %d running task(s)%s",
+        len(running),
+        _listed(running),
+        extra=_about_all(running, "stopping"),
+    )
 
 
 def interrupted(running: Sequence[Claim]) -> None:
-    logger.warning("stopping: not done in time, given back%s", _listed(running))
+    logger.warning(
+        "stopping: not done in time, given back%s",
+        _listed(running),
+        extra=_about_all(running, "interrupted"),
+    )
 
 
 def disowned(running: Sequence[Claim]) -> None:
-    logger.warning("killed, being another's by now%s", _listed(running))
+    logger.warning(
+        "killed, being another's by now%s", _listed(running), extra=_about_all(running, "disowned")
+    )
 
 
 def fenced(claim: Claim) -> None:
@@ -127,6 +159,7 @@ def fenced(claim: Claim) -> None:
         claim.id,
         plain(claim.processor_class),
         claim.claim_seq,
+        extra=_about(claim, "fenced"),
     )
 
 
@@ -136,6 +169,7 @@ def overran(claim: Claim, limit: float | None) -> None:
         claim.id,
         plain(claim.processor_class),
         limit,
+        extra=_about(claim, "overran"),
     )
 
 
@@ -145,6 +179,7 @@ def locked(claim: Claim) -> None:
         " that ends",
         claim.id,
         plain(claim.processor_class),
+        extra=_about(claim, "locked"),
     )
 
 
@@ -152,3 +187,17 @@ def _listed(claims: Sequence[Claim]) -> str:
     if not claims:
         return ""
     return ": " + ", ".join(f"{claim.id} {plain(claim.processor_class)}" for claim in claims)
+
+
+def _about(claim: Claim, event: str) -> dict[str, Any]:
+    return {
+        "event": event,
+        "task_id": claim.id,
+        "claim_seq": claim.claim_seq,
+        "processor_class": claim.processor_class,
+        "queue_name": claim.queue_name,
+    }
+
+
+def _about_all(claims: Sequence[Claim], event: str) -> dict[str, Any]:
+    return {"event": event, "task_ids": [claim.id for claim in claims]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from django.db import models
 from django.db.models import Q
@@ -106,8 +106,31 @@ class Task(models.Model):
             ),
         ]
 
+    is_twin = False
+    """Whether ``delay()`` returned it for a call that it ignored: this identical one waits."""
+
     def __str__(self) -> str:
         return f"{self.processor_class} #{self.pk} ({self.status})"
+
+    def wait(self, timeout_seconds: float | None = None) -> Self:
+        """Wait until it has ended, woken by NOTIFY; return it, refreshed.
+
+        :param timeout_seconds: ``None``: as long as it takes.
+        :raises TimeoutError: it has not ended by then.
+        :raises TypeError: its processor has no ``STORE_RESULT``: nobody tells its end.
+        :raises TransactionManagementError: in a transaction, which would never see it.
+        """
+        from partisan_async import ends
+
+        ends.wait(self, timeout_seconds)
+        return self
+
+    async def await_end(self, timeout_seconds: float | None = None) -> Self:
+        """Wait until it has ended, from async code; else as ``wait``."""
+        from partisan_async import ends
+
+        await ends.await_end(self, timeout_seconds)
+        return self
 
     @property
     def args(self) -> list[Any]:

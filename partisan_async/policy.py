@@ -46,7 +46,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """``run()`` came back."""
+    """``run()`` came back.
+
+    :param result: JSON of what it returned, where that is kept and is not ``None``.
+    :param settled: the row tells already: an atomic run commits its end with its work.
+    """
+
+    result: str | None = None
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,10 @@ Outcome = Returned | Raised | PostponeAsked | Died | Overran | Unrecognised
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """It is done."""
+    """It is done; the parameters are those of ``Returned``."""
+
+    result: str | None = None
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +154,15 @@ Decision = Finished | Retried | Postponed | Failed | Suspected | Deferred | Give
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a processor and its queue say about retries and postpones."""
+    """What a processor and its queue say about a task's end.
+
+    :param stores_result: the row is kept when it has ended, and whoever waits for that is told.
+    """
 
     errors: ErrorsHandleConfig | None
     max_postpones: int | None
     postpone_delay: timedelta
+    stores_result: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +178,8 @@ class Counters:
 def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
     """Return what becomes of a task after a run that ended with this outcome."""
     match outcome:
-        case Returned():
-            return Finished()
+        case Returned(result, settled):
+            return Finished(result, settled)
         case Raised(failure, retryable):
             return _after_error(failure, retryable, rules.errors, counters)
         case Overran(seconds):

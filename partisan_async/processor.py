@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -13,10 +13,10 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils import timezone
 
-from partisan_async import arguments, registry, store
+from partisan_async import arguments, registry, signals, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.policy import Rules
+from partisan_async.policy import Decision, Rules
 from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings
 from partisan_async.settings import priority as priority_check
 from partisan_async.settings import queue_name as queue_name_check
@@ -51,6 +51,13 @@ class BaseTaskProcessor(abc.ABC):
     """So long ``run()`` may take before it gets ``TaskTimeout``; ``math.inf``: as long as it likes;
     with ``None`` the queue's ``DEFAULT_TIMEOUT_SECONDS`` holds."""
 
+    STORE_RESULT: ClassVar[bool] = False
+    """Whether what ``run()`` returns is kept on the row, as JSON; its end can be waited for."""
+
+    ATOMIC: ClassVar[bool] = False
+    """Whether a plain ``run()`` and the row's end are one transaction: both are there, or neither,
+    whenever the worker may die."""
+
     _claimed: Callable[[], Task] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -79,7 +86,9 @@ class BaseTaskProcessor(abc.ABC):
             is on or is out of reach, or ``priority`` is no 32-bit number.
         :raises ProcessorClassNotFound: the class is not registered, and no worker would know it.
         """
-        return store.enqueue(self._call(priority, execute_after))
+        task = store.enqueue(self._call(priority, execute_after))
+        _tell_of(type(self), [task])
+        return task
 
     async def adelay(
         self, *, priority: int = 0, execute_after: datetime.datetime | None = None
@@ -117,7 +126,9 @@ class BaseTaskProcessor(abc.ABC):
                 calls.append(processor._call(priority, execute_after))  # noqa: SLF001
             except (TypeError, ValueError) as error:
                 raise type(error)(f"Call {position}: {error}") from None
-        return store.bulk_enqueue(calls)
+        tasks = store.bulk_enqueue(calls)
+        _tell_of(cls, tasks)
+        return tasks
 
     @classmethod
     async def abulk_delay(
@@ -131,6 +142,28 @@ class BaseTaskProcessor(abc.ABC):
         ``bulk_delay``."""
         bulk_delay = sync_to_async(cls.bulk_delay)
         return await bulk_delay(processors, priority=priority, execute_after=execute_after)
+
+    # For the running side: its own part of what signals tell.
+
+    @classmethod
+    def _is_heard(cls) -> bool:
+        """Tell whether anybody may be told of its tasks."""
+        return signals.is_anybody_there()
+
+    def _tell_start(self) -> None:
+        """Tell that a run begins."""
+        if self.task_obj is not None and self._is_heard():
+            signals.task_started.send_robust(type(self), task=self.task_obj)
+
+    def _tell_end(self, decision: Decision) -> None:
+        """Tell what becomes of the task after a run."""
+        if self.task_obj is not None:
+            signals.send_decision(type(self), self.task_obj, decision)
+
+    @classmethod
+    def _tell_loss(cls, task: Task, decision: Decision) -> None:
+        """Tell of an end that no worker has seen."""
+        signals.send_decision(cls, task, decision)
 
     def _call(self, priority: int, execute_after: datetime.datetime | None) -> store.Call:
         if self._claimed is not None:
@@ -154,6 +187,13 @@ class BaseTaskProcessor(abc.ABC):
         )
 
 
+def _tell_of(sender: type[BaseTaskProcessor], tasks: Sequence[Task]) -> None:
+    if signals.task_enqueued.receivers:
+        # Identical calls share a row.
+        for task in {task.pk: task for task in tasks if not task.is_twin}.values():
+            signals.task_enqueued.send_robust(sender, task=task)
+
+
 def load(
     processor_class: type[BaseTaskProcessor],
     encoded: Mapping[str, Any],
@@ -172,16 +212,19 @@ def load(
 def rules_of(processor_name: str, settings: QueueSettings) -> Rules:
     """Return what a processor, if it is known, and its queue say about retries and postpones."""
     errors: ErrorsHandleConfig | None = None
+    stores_result = False
     max_postpones = settings.DEFAULT_POSTPONES_COUNT
     with suppress(ProcessorClassNotFound):
         processor_class = registry.get(processor_name)
         errors = processor_class.RETRY_ON_ERROR_CONFIG
+        stores_result = processor_class.STORE_RESULT
         if processor_class.POSTPONE_CONFIG is not None:
             max_postpones = processor_class.POSTPONE_CONFIG.max_postpones
     return Rules(
         errors=errors,
         max_postpones=max_postpones,
         postpone_delay=datetime.timedelta(seconds=settings.DEFAULT_POSTPONE_DELAY_SECONDS),
+        stores_result=stores_result,
     )
 
 

@@ -33,13 +33,21 @@ def register(processor_class: P) -> P:
 def get(name: str) -> type[BaseTaskProcessor]:
     """Return the processor class registered under this name.
 
-    :raises ProcessorClassNotFound: there is none. Nothing is imported to look for it: the name
+    A dotted name is that of one of Django's own tasks, whose module is imported.
+
+    :raises ProcessorClassNotFound: there is none. Nothing is imported to look for a plain name: it
         may come from a row of the database.
     """
     try:
         return _processors[name]
     except KeyError:
+        if "." not in name:
+            raise ProcessorClassNotFound(name) from None
+    try:
+        from partisan_async.django_task import processor_of
+    except ImportError:  # neither Django 6 nor the backport
         raise ProcessorClassNotFound(name) from None
+    return processor_of(name)
 
 
 def processors() -> list[type[BaseTaskProcessor]]:

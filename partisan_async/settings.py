@@ -80,6 +80,17 @@ def queue_name(value: Any) -> str | None:
     return None
 
 
+def instance_or_none(kind: type) -> Callable[[Any], str | None]:
+    """Return a check that says what is wrong with a value as an object of a class, or ``None``."""
+
+    def check(value: Any) -> str | None:
+        if value is None or isinstance(value, kind):
+            return None
+        return f"must be a {kind.__name__}(…), or None"
+
+    return check
+
+
 def connection_string(value: Any) -> str | None:
     """Say what is wrong with a value as a connection string, and show nothing of it."""
     if isinstance(value, str):

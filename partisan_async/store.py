@@ -104,11 +104,13 @@ class Settlement(NamedTuple):
     """What became of a claim.
 
     :param ran: seconds ago when the run started, and the worker's id; ``None`` if it never did.
+    :param stores_result: the row is kept when it has ended, and whoever waits for that is told.
     """
 
     claim: Claim
     decision: Decision
     ran: tuple[float, str] | None
+    stores_result: bool = False
 
 
 # Enqueue
@@ -168,6 +170,7 @@ def _insert(call: Call, alias: str) -> Task:
         # A twin waits. It may be claimed before the look, or ended in a transaction that is open
         # yet; then the insert is tried again.
         for task in Task.objects.using(alias).raw(_TWIN, params):
+            task.is_twin = True
             return task
     # Twins come and go faster than they can be seen: a duplicate beats an error.
     return _insert(call._replace(digest=None), alias)
@@ -229,6 +232,7 @@ def _bulk_insert(calls: Sequence[Call], alias: str) -> list[Task]:
         for chunk in _chunks([n for n in missing if calls[n].digest not in twins]):
             digests = [calls[n].digest for n in chunk]
             for task in Task.objects.using(alias).raw(_TWINS, {"digests": digests}):
+                task.is_twin = True
                 twins[bytes(task.digest or b"")] = task
         found |= {n: twins[digest] for n in missing if (digest := calls[n].digest) in twins}
         missing = [n for n in missing if n not in found]
@@ -434,6 +438,17 @@ def claim(me: UUID, queue_name: str, limit: int, ttl: timedelta) -> Statement:
     return Statement(_CLAIM, params)
 
 
+def claim_only(me: UUID, task_id: int) -> Statement:
+    """Claim this row; see ``claims``."""
+    sql = f"""
+    UPDATE partisan_async_task t
+    SET status = 'in_process', claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
+    WHERE id = %(id)s AND status IN ('new', 'scheduled')
+    RETURNING {_COLUMNS}
+    """  # noqa: S608
+    return Statement(sql, {"me": me, "id": task_id})
+
+
 def rescue(
     me: UUID, queue_name: str, limit: int, ttl: timedelta, *, dead: Sequence[UUID], by_clock: bool
 ) -> Statement:
@@ -456,6 +471,31 @@ def look(claims: Sequence[Claim]) -> Statement:
 def promote(queue_name: str) -> Statement:
     """Make due rows ready. One row: how many, and in how many seconds the next one is due."""
     return Statement(_PROMOTE, {"queue_name": queue_name})
+
+
+def advance(queue_name: str | None, until: datetime.datetime) -> Statement:
+    """Make the next row ready that is scheduled, if it is due by then. Rows: its time, or none.
+
+    :param queue_name: ``None``: of all queues.
+    """
+    sql = """
+    UPDATE partisan_async_task SET status = 'new' WHERE id = (
+        SELECT id FROM partisan_async_task
+        WHERE status = 'scheduled' AND execute_after <= %(until)s
+            AND (%(queue_name)s::text IS NULL OR queue_name = %(queue_name)s)
+        ORDER BY execute_after, priority, id LIMIT 1)
+    RETURNING execute_after
+    """
+    return Statement(sql, {"queue_name": queue_name, "until": until})
+
+
+def put_off(task_id: int, moment: datetime.datetime) -> Statement:
+    """Schedule a waiting row for another moment."""
+    sql = """
+    UPDATE partisan_async_task SET execute_after = %(moment)s
+    WHERE id = %(id)s AND status = 'scheduled'
+    """
+    return Statement(sql, {"id": task_id, "moment": moment})
 
 
 def held(me: UUID) -> Statement:
@@ -504,9 +544,10 @@ _SETTLE = f"""
     SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
         %(id)s::bigint[], %(claim_seq)s::int[], %(status)s::text[], %(pause)s::float8[],
         %(tries)s::int[], %(postpones)s::int[], %(lost)s::int[], %(suspect)s::bool[],
-        %(unrecognised)s::int[], %(ran_seconds)s::float8[], %(worker)s::text[], %(failure)s::text[])
+        %(unrecognised)s::int[], %(ran_seconds)s::float8[], %(worker)s::text[], %(failure)s::text[],
+        %(result)s::text[])
     AS d (id, claim_seq, status, pause, tries, postpones, lost, suspect, unrecognised, ran_seconds,
-        worker, failure))
+        worker, failure, result))
 UPDATE partisan_async_task t
 SET status = d.status,
     claimed_by = NULL,
@@ -527,13 +568,14 @@ SET status = d.status,
     errors = CASE WHEN d.failure IS NULL THEN t.errors
         ELSE {_kept("t.errors")} || (d.failure::jsonb || jsonb_build_object(
             'try', t.tries::bigint + 1, 'at', statement_timestamp())) END,
+    result = COALESCE(d.result::jsonb, t.result),
     digest = CASE WHEN %(gently)s AND d.status IN ('new', 'scheduled') THEN NULL
         ELSE t.digest END
 FROM d WHERE {_FENCE}
 """  # noqa: S608
 
-# The same for runs that all finished, as most do: without the columns that would say nothing, which
-# cost as much as those that are left.
+# The same for runs that all finished and returned nothing to keep, as most do: without the columns
+# that would say nothing, which cost as much as those that are left.
 _FINISH = f"""
 {_PATIENCE}, d AS MATERIALIZED (
     SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
@@ -571,8 +613,8 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
     free = _FREE.format(lock="NO KEY UPDATE") if gently else ""
     runs = [
         (claim.id, claim.claim_seq, *ran)
-        for claim, decision, ran in settlements
-        if ran and isinstance(decision, Finished)
+        for claim, decision, ran, _ in settlements
+        if ran and isinstance(decision, Finished) and decision.result is None
     ]
     if len(runs) == len(settlements):
         ids, seqs, seconds, workers = map(list, zip(*runs, strict=True))
@@ -595,13 +637,42 @@ def delete_finished(
     return _settling(_DELETE, params, _FREE.format(lock="UPDATE") if gently else "")
 
 
+def settle_within(me: UUID, settlement: Settlement, *, delete: bool) -> Statement:
+    """Write that a claim of mine finished, in the transaction that did its work.
+
+    It waits for the row as long as it takes: the work must not be done again for a lock's sake.
+    """
+    statement = delete_finished(me, [settlement]) if delete else settle(me, [settlement])
+    return statement._replace(params=statement.params | {"patience": "0"})
+
+
+ENDS_CHANNEL = "partisan_async.ended"
+"""Where ends are told to those who wait for them; see ``announce``."""
+
+ENDS_TOLD_AT_ONCE = 300
+"""So many ids make a payload: it may have 8,000 bytes."""
+
+
+def announce(ids: Sequence[int]) -> Statement:
+    """Tell those who wait for them that these rows have ended: their ids, with commas."""
+    payloads = [
+        ",".join(map(str, ids[start : start + ENDS_TOLD_AT_ONCE]))
+        for start in range(0, len(ids), ENDS_TOLD_AT_ONCE)
+    ]
+    sql = """
+    SELECT set_config('synchronous_commit', 'off', true), pg_notify(%(channel)s, payload)
+    FROM unnest(%(payloads)s::text[]) AS p (payload)
+    """
+    return Statement(sql, {"channel": ENDS_CHANNEL, "payloads": payloads})
+
+
 def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:
     params["patience"] = str(LOCK_PATIENCE_MILLISECONDS)
     return Statement(f"{sql}{free} RETURNING t.id", params)
 
 
 def _columns(settlement: Settlement) -> dict[str, Any]:
-    claim, decision, ran = settlement
+    claim, decision, ran, _ = settlement
     row: dict[str, Any] = {
         "id": claim.id,
         "claim_seq": claim.claim_seq,
@@ -615,10 +686,11 @@ def _columns(settlement: Settlement) -> dict[str, Any]:
         "ran_seconds": ran and ran[0],
         "worker": ran and ran[1],
         "failure": None,
+        "result": None,
     }
     match decision:
-        case Finished():
-            row |= {"status": Task.STATUS_FINISHED, "tries": 1}
+        case Finished(result):
+            row |= {"status": Task.STATUS_FINISHED, "tries": 1, "result": result}
         case Failed(failure, lost):
             row |= {"status": Task.STATUS_ERROR, "failure": _json(failure), "lost": int(lost)}
             row |= {"tries": 1} if ran else {}

@@ -14,7 +14,7 @@ import psycopg
 from django.db import connections
 from psycopg import sql
 
-from partisan_async import dsn
+from partisan_async import database
 from partisan_async.store import Statement
 
 logger = logging.getLogger("partisan_async")
@@ -46,18 +46,9 @@ async def connect(
 ) -> psycopg.AsyncConnection[Any]:
     """Open a connection with the parameters that Django uses for this alias, in autocommit.
 
-    :param laid_over: a connection string whose parts take the place of those parameters. With a
-        host goes the port: that of another host says nothing of this one's.
+    :param laid_over: as for ``database.parameters``.
     """
-    wrapper = connections[alias]
-    params = wrapper.get_connection_params()
-    params.pop("cursor_factory", None)
-    params.pop("context", None)
-    if laid_over:
-        parts = dsn.parse(laid_over)
-        if parts.keys() & {"host", "hostaddr", "service"}:
-            params = {key: params[key] for key in params if key not in ("host", "hostaddr", "port")}
-        params |= parts
+    params = database.parameters(alias, laid_over)
     params.setdefault("application_name", f"partisan_async {purpose}")
     params.setdefault("connect_timeout", CONNECT_SECONDS)
     # Never, whatever OPTIONS say. A transaction pooler gives each statement another server process,
@@ -65,7 +56,7 @@ async def connect(
     # that it made when the table was small: a claim took 12 times as long then.
     params["prepare_threshold"] = None
     connection = await psycopg.AsyncConnection.connect(**params, autocommit=True)
-    if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
+    if role := connections[alias].settings_dict["OPTIONS"].get("assume_role"):
         await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     return connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +15,12 @@ from partisan_async import logs, registry
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
     Decision,
+    Died,
     Failed,
     Failure,
     GivenBack,
     Outcome,
+    Overran,
     Rules,
     Unrecognised,
     decide,
@@ -26,7 +29,7 @@ from partisan_async.processor import rules_of
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Claim, Settlement
 from partisan_async.supervisor import worker
-from partisan_async.supervisor.executor import is_async
+from partisan_async.supervisor.executor import is_async, tell_of_loss
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.pool import Pool
 from partisan_async.supervisor.settler import Settler
@@ -67,6 +70,7 @@ class Dispatcher:
         self._filled_at = 0.0
         self._last_names: set[str] = set()
         self._closed = False
+        self._telling: set[asyncio.Task[None]] = set()
 
     # For the claimer
 
@@ -222,14 +226,28 @@ class Dispatcher:
 
     def _decide(self, claim: Claim, outcome: Outcome, ran: tuple[float, str] | None) -> None:
         decision: Decision
+        stores_result = False
         try:
-            decision = decide(outcome, self._rules_of(claim.processor_class), claim.counters)
+            rules = self._rules_of(claim.processor_class)
+            stores_result = rules.stores_result
+            decision = decide(outcome, rules, claim.counters)
         except Exception as error:
             # A config that cannot be, for one: the row must say so, or it would be held for ever.
             logger.exception("task %s %s: no decision", claim.id, claim.processor_class)
             decision = Failed(Failure.of(error))
-        self._settler.add(Settlement(claim, decision, ran))
+        self._settler.add(Settlement(claim, decision, ran, stores_result))
         logs.settled(claim, decision, ran and ran[0])
+        if isinstance(outcome, Died | Overran | Unrecognised):
+            self._tell_of_loss(claim, decision)
+
+    def _tell_of_loss(self, claim: Claim, decision: Decision) -> None:
+        """Send the signals of an end that no worker has seen; elsewhere: receivers may block."""
+        with suppress(ProcessorClassNotFound):
+            processor_class = registry.get(claim.processor_class)
+            if processor_class._is_heard():  # noqa: SLF001
+                telling = asyncio.to_thread(tell_of_loss, processor_class, claim, decision)
+                self._telling.add(task := asyncio.ensure_future(telling))
+                task.add_done_callback(self._telling.discard)
 
     def _give_back(self, claims: Sequence[Claim], ran: tuple[float, str] | None = None) -> None:
         for claim in claims:

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
 import re
+import time
 import traceback
 from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connections, transaction
 
 from partisan_async import registry, store
-from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
+from partisan_async.arguments import encode_result
+from partisan_async.context import CurrentTask, current_task
+from partisan_async.exceptions import ClaimLost, PostponeTask, ProcessorClassNotFound
 from partisan_async.models import Task
 from partisan_async.policy import (
+    Decision,
     Failure,
+    Finished,
     Outcome,
     PostponeAsked,
     Raised,
     Returned,
     Unrecognised,
     class_path,
+    decide,
 )
-from partisan_async.processor import BaseTaskProcessor, load
+from partisan_async.processor import BaseTaskProcessor, load, rules_of
+from partisan_async.settings import QueueSettings
+from partisan_async.store import Settlement
+from partisan_async.supervisor import limits
 from partisan_async.supervisor.limits import Alarm, run_within
+
+logger = logging.getLogger("partisan_async.worker")
 
 _COLUMNS = [
     field.attname
     for field in Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
     if field.attname in {*store.Claim._fields, "status"}
 ]
+
+_OWN_FILES = (__file__, limits.__file__)
+"""No user needs to see how ``run()`` was called."""
 
 NAME_LENGTH = 255
 MESSAGE_LENGTH = 4_000
@@ -53,24 +72,116 @@ def time_limit(claim: store.Claim, default: float | None) -> float | None:
     return None if limit is None or math.isinf(limit) else limit
 
 
-def execute(claim: store.Claim, alarm: Alarm | None = None) -> Outcome:
-    """Run a task with a plain ``run()``. Whatever it raises ends the task and not the process."""
+class Executor:
+    """Runs claims of one supervisor in one process.
+
+    :param settings: the queue's.
+    :param worker_id: names the process on rows.
+    """
+
+    def __init__(self, supervisor_id: UUID, settings: QueueSettings, worker_id: str) -> None:
+        self.settings = settings
+        self._supervisor_id = supervisor_id
+        self._worker_id = worker_id
+
+    def execute(self, claim: store.Claim, alarm: Alarm | None = None) -> Outcome:
+        """Run a task with a plain ``run()``. What it raises ends the task and not the process."""
+        processor = None
+        self._enter(claim)
+        try:
+            with alarm or nullcontext():
+                processor = _processor(claim)
+                processor._tell_start()  # noqa: SLF001  its other half
+                if not processor.ATOMIC:
+                    returned = Returned(_result(processor, processor.run()))
+            if processor.ATOMIC:
+                returned = self._run_atomic(claim, processor, alarm)
+        except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
+            error = alarm.explain(raised) if alarm else raised
+            outcome = _outcome(claim, error)
+            self._tell(processor, claim, outcome)
+            return outcome
+        self._tell(processor, claim, returned)
+        return returned
+
+    async def aexecute(self, claim: store.Claim, limit: float | None = None) -> Outcome:
+        """Run a task with an ``async def run()``, for so many seconds at most."""
+        self._enter(claim)
+        run = _AsyncRun(claim)
+        error = await run_within(limit, run())
+        outcome = _outcome(claim, error) if error else Returned(run.result)
+        if run.processor is not None and run.processor._is_heard():  # noqa: SLF001
+            tell = sync_to_async(self._tell)
+            try:
+                if error is not None:
+                    raise error
+            except BaseException:  # noqa: BLE001  receivers may ask for it
+                await tell(run.processor, claim, outcome)
+            else:
+                await tell(run.processor, claim, outcome)
+        return outcome
+
+    def _enter(self, claim: store.Claim) -> None:
+        identity = (claim.id, claim.claim_seq, claim.processor_class, claim.queue_name)
+        current_task.set(CurrentTask(*identity, self._worker_id))
+
+    def _run_atomic(
+        self, claim: store.Claim, processor: BaseTaskProcessor, alarm: Alarm | None
+    ) -> Returned:
+        """Run it in one transaction with its own settle: both are there, or neither."""
+        alias = store.database()
+        began = time.monotonic()
+        with transaction.atomic(using=alias):
+            with alarm or nullcontext():
+                result = _result(processor, processor.run())
+            ran = (time.monotonic() - began, self._worker_id)
+            settlement = Settlement(claim, Finished(result), ran, processor.STORE_RESULT)
+            delete = self.settings.DELETE_TASKS_ON_COMPLETE and not processor.STORE_RESULT
+            statement = store.settle_within(self._supervisor_id, settlement, delete=delete)
+            with connections[alias].cursor() as cursor:
+                cursor.execute(*statement)
+                if not cursor.fetchall():
+                    raise ClaimLost(claim.id)
+        return Returned(result, settled=True)
+
+    def _tell(
+        self, processor: BaseTaskProcessor | None, claim: store.Claim, outcome: Outcome
+    ) -> None:
+        if processor is None or not processor._is_heard():  # noqa: SLF001
+            return
+        try:
+            rules = rules_of(claim.processor_class, self.settings)
+            processor._tell_end(decide(outcome, rules, claim.counters))  # noqa: SLF001
+        except Exception:
+            logger.exception("task %s %s: its end was not told", claim.id, claim.processor_class)
+
+
+class _AsyncRun:
+    def __init__(self, claim: store.Claim) -> None:
+        self.processor: BaseTaskProcessor | None = None
+        self.result: str | None = None
+        self._claim = claim
+
+    async def __call__(self) -> None:
+        self.processor = processor = _processor(self._claim)
+        if processor.ATOMIC:
+            raise TypeError(
+                "ATOMIC needs a plain `def run(self)`: Django has no transactions in async code."
+            )
+        if processor._is_heard():  # noqa: SLF001
+            await sync_to_async(processor._tell_start)()  # noqa: SLF001
+        self.result = _result(processor, await processor.run())
+
+
+def tell_of_loss(
+    processor_class: type[BaseTaskProcessor], claim: store.Claim, decision: Decision
+) -> None:
+    """Send the signals of an end that no worker has seen; for a thread of its own."""
     try:
-        with alarm or nullcontext():
-            _refuse_unstarted(_processor(claim).run())
-    except BaseException as error:  # noqa: BLE001  SystemExit and StopIteration too
-        return _outcome(claim, alarm.explain(error) if alarm else error)
-    return Returned()
-
-
-async def aexecute(claim: store.Claim, limit: float | None = None) -> Outcome:
-    """Run a task with an ``async def run()``, for so many seconds at most."""
-    error = await run_within(limit, _arun(claim))
-    return Returned() if error is None else _outcome(claim, error)
-
-
-async def _arun(claim: store.Claim) -> None:
-    await _processor(claim).run()
+        arguments = json.loads(claim.arguments)
+        processor_class._tell_loss(_row(claim, arguments), decision)  # noqa: SLF001
+    finally:
+        connections.close_all()
 
 
 def _processor(claim: store.Claim) -> BaseTaskProcessor:
@@ -92,6 +203,14 @@ def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
     # The columns that were not claimed are deferred: Django reads them when they are asked for.
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
     return Task.from_db(store.database(), _COLUMNS, [fields[name] for name in _COLUMNS])
+
+
+def _result(processor: BaseTaskProcessor, result: Any) -> str | None:
+    """Return what is kept of what ``run()`` returned."""
+    _refuse_unstarted(result)
+    if result is None or not processor.STORE_RESULT:
+        return None
+    return encode_result(result)
 
 
 def _refuse_unstarted(result: Any) -> None:
@@ -120,8 +239,9 @@ def _describe(error: BaseException) -> Failure:
     except BaseException:  # noqa: BLE001  a __str__ that raises must not end the worker
         message = "(its __str__ raised)"
     try:
-        # The first frame is this module's own.
-        tb = error.__traceback__ and error.__traceback__.tb_next
+        tb = error.__traceback__
+        while tb is not None and tb.tb_frame.f_code.co_filename in _OWN_FILES:
+            tb = tb.tb_next
         lines = traceback.format_exception(type(error), error, tb)
     except BaseException:  # noqa: BLE001
         lines = ["(no traceback: to format it raised)"]

@@ -92,16 +92,21 @@ class Settler:
         batch = [_aged(settlement, now - since) for settlement, since in self._writing]
         kept: list[Settlement] = []
         deleted: list[Settlement] = []
+        written: set[int] = set()
         for each in batch:
-            over = self._delete_finished and isinstance(each.decision, Finished)
-            (deleted if over else kept).append(each)
-        written = await self._write(store.settle, kept, gently=gently)
+            if isinstance(each.decision, Finished) and each.decision.settled:
+                written.add(each.claim.id)
+            else:
+                (deleted if self._is_deleted(each) else kept).append(each)
+        written |= await self._write(store.settle, kept, gently=gently)
         written |= await self._write(store.delete_finished, deleted, gently=gently)
         if len(written) < len(batch):
             left = [each for each in self._writing if each[0].claim.id not in written]
             written |= await self._find_out_about(left, warn=not gently)
         self._writing = []
-        self._on_settled([each for each in batch if each.claim.id in written])
+        settled = [each for each in batch if each.claim.id in written]
+        self._on_settled(settled)
+        await self._announce([each.claim.id for each in settled if _is_awaited(each)])
 
     async def _write(
         self,
@@ -156,6 +161,18 @@ class Settler:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 5)
 
+    async def _announce(self, ids: Sequence[int]) -> None:
+        if ids:
+            try:
+                await self._connection.execute(store.announce(ids))
+            except psycopg.Error as error:
+                # Those who wait look again by themselves.
+                logger.warning("the end of %d task(s) was not told: %s", len(ids), explain(error))
+
+    def _is_deleted(self, settlement: Settlement) -> bool:
+        finished = isinstance(settlement.decision, Finished)
+        return finished and self._delete_finished and not settlement.stores_result
+
     async def _find_out_about(
         self, left: Sequence[tuple[Settlement, float]], *, warn: bool
     ) -> set[int]:
@@ -167,8 +184,7 @@ class Settler:
         found = {row[0]: (row[1], row[2]) for row in rows}
         written = set()
         for settlement, since in left:
-            claim, decision, _ = settlement
-            deleted = self._delete_finished and isinstance(decision, Finished)
+            claim = settlement.claim
             match found.get(claim.id):
                 case (claim.claim_seq, self._me):
                     self._locked.append((settlement, since))
@@ -179,11 +195,15 @@ class Settler:
                 case (seq, self._me) if seq == claim.claim_seq + 1:
                     # I have it again, and nobody had it in between: I gave it back.
                     written.add(claim.id)
-                case None if deleted:
+                case None if self._is_deleted(settlement):
                     written.add(claim.id)
                 case _:
                     logs.fenced(claim)
         return written
+
+
+def _is_awaited(settlement: Settlement) -> bool:
+    return settlement.stores_result and isinstance(settlement.decision, Finished | Failed)
 
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:

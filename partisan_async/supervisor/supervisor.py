@@ -98,7 +98,7 @@ class Supervisor:
         )
         self._dispatcher = Dispatcher(
             settings,
-            worker.Setup(_resolved_databases(), print_logs, settings.DEFAULT_TIMEOUT_SECONDS),
+            worker.Setup(_resolved_databases(), print_logs, self.id, settings),
             self._settler,
             may_start=lambda: self._lease.held,
             on_room=self._on_room,

@@ -72,7 +72,7 @@ def encode(frame: Frame) -> bytes:
     match frame:
         case Started(ticket, None):
             return b'["Started",%d,null]\n' % ticket
-        case Done(ticket, seconds, False, Returned()):
+        case Done(ticket, seconds, False, Returned(None, False)):
             return b'["Done",%d,%r,false,"Returned"]\n' % (ticket, seconds)
     fields = [type(frame).__name__, *frame]
     if isinstance(frame, Done):
@@ -99,6 +99,8 @@ _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 def _fields(outcome: Outcome) -> list[Any]:
     name = type(outcome).__name__
     match outcome:
+        case Returned(result, settled) if result is not None or settled:
+            return [name, result, settled]
         case PostponeAsked(seconds):
             return [name, seconds]
         case Raised(failure, retryable):
@@ -123,6 +125,8 @@ def _outcome(name: str, values: list[Any]) -> Outcome:
     match name, values:
         case "Returned", []:
             return _RETURNED
+        case "Returned", [result, settled]:
+            return Returned(result, settled)
         case "PostponeAsked", [seconds]:
             return PostponeAsked(seconds)
         case "Raised", [failure, retryable]:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
@@ -26,6 +27,7 @@ from psycopg.pq import TransactionStatus
 from partisan_async import registry
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Failure, Outcome, Raised
+from partisan_async.settings import QueueSettings
 from partisan_async.supervisor import wire
 
 logger = logging.getLogger("partisan_async.worker")
@@ -36,12 +38,14 @@ class Setup(NamedTuple):
 
     :param databases: resolved settings per alias, so that under a test they are the test's.
     :param print_logs: print log lines where no logging is configured.
-    :param default_timeout_seconds: for processors without a time limit of their own.
+    :param supervisor_id: whose claims it runs.
+    :param settings: the queue's.
     """
 
     databases: Mapping[str, Mapping[str, Any]]
     print_logs: bool
-    default_timeout_seconds: float | None
+    supervisor_id: UUID
+    settings: QueueSettings
 
 
 def start(link: socket.socket, setup: Setup) -> None:
@@ -56,7 +60,7 @@ def start(link: socket.socket, setup: Setup) -> None:
             from partisan_async import logs
 
             logs.attach_handler()
-        _worker = _Worker(link, setup.default_timeout_seconds)
+        _worker = _Worker(link, setup)
     except BaseException as error:
         hello = wire.Hello(os.getpid(), f"{type(error).__name__}: {error}", None)
         link.sendall(wire.encode(hello))
@@ -75,14 +79,17 @@ _worker: _Worker | None = None
 
 
 class _Worker:
-    def __init__(self, link: socket.socket, default_timeout_seconds: float | None) -> None:
+    def __init__(self, link: socket.socket, setup: Setup) -> None:
         # It imports the models: Django had to be set up first.
         from partisan_async.supervisor import executor, limits
 
         limits.watch_connections()
-        self._executor = executor
         self._limits = limits
-        self._default_timeout_seconds = default_timeout_seconds
+        self._is_async_class = executor.is_async
+        self._limit_of = executor.time_limit
+        self._executor = executor.Executor(
+            setup.supervisor_id, setup.settings, f"{socket.gethostname()}/{os.getpid()}"
+        )
         self._link = link
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -187,13 +194,13 @@ class _Worker:
 
     def _is_async(self, claim: Any) -> bool:
         try:
-            return self._executor.is_async(registry.get(claim.processor_class))
+            return self._is_async_class(registry.get(claim.processor_class))
         except ProcessorClassNotFound:
             return False
 
     def _time_limit(self, claim: Any) -> float | None:
         try:
-            return self._executor.time_limit(claim, self._default_timeout_seconds)
+            return self._limit_of(claim, self._executor.settings.DEFAULT_TIMEOUT_SECONDS)
         except (ProcessorClassNotFound, TypeError):  # what is no limit, the system check tells of
             return None
 

@@ -22,7 +22,7 @@ class System:
 
     :param packages: what its environment needs; the first is the one whose version is told.
     :param unfinished: SQL that has a row as long as a job is not done; ``None`` for a system with a
-        server of its own, which has a verb that waits, ``await_done``, and one to end it, ``remove``.
+        server of its own, which has the verbs ``await_done`` and ``remove``.
     :param verbs: the ways to enqueue that it has.
     """
 

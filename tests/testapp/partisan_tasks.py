@@ -11,11 +11,12 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
-from partisan_async import registry
+from partisan_async import context, registry, signals
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask, TaskTimeout
@@ -495,3 +496,126 @@ class ReportConnection(Marking):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             self.mark(f"backend {cursor.fetchone()[0]}")
+
+
+@registry.register
+class Add(Marking):
+    """Returns something."""
+
+    STORE_RESULT = True
+
+    def run(self):
+        return sum(self.args)
+
+
+@registry.register
+class AsyncAdd(Marking):
+    STORE_RESULT = True
+
+    async def run(self):
+        return {"sum": sum(self.args)}
+
+
+@registry.register
+class ReturnObject(Marking):
+    STORE_RESULT = True
+
+    def run(self):
+        return {"at": [object()]}
+
+
+@registry.register
+class FailWithResult(Fail):
+    STORE_RESULT = True
+
+
+@registry.register
+class AtomicWrite(Write):
+    """Leaves a mark, if it commits."""
+
+    ATOMIC = True
+    STORE_RESULT = True
+
+    def run(self):
+        super().run()
+        return "written"
+
+
+@registry.register
+class AtomicFail(Marking):
+    ATOMIC = True
+
+    def run(self):
+        self.mark("rolled back")
+        raise LookupError(self.args[0])
+
+
+@registry.register
+class AtomicRetry(Retry):
+    """Its marks are rolled back, so it counts by its row."""
+
+    ATOMIC = True
+
+    def run(self):
+        self.mark(f"try {self.task_obj.tries}")
+        if self.task_obj.tries < 2:
+            raise TimeoutError
+
+
+@registry.register
+class AtomicLostClaim(Marking):
+    """Loses its claim while it runs, as to a supervisor that took its own for dead."""
+
+    ATOMIC = True
+
+    def run(self):
+        self.mark("too late")
+        rows = type(self.task_obj).objects.using("second")  # in a transaction of its own
+        rows.filter(pk=self.task_obj.pk).update(
+            claim_seq=self.task_obj.claim_seq + 1, claimed_by=uuid.uuid4()
+        )
+
+
+@registry.register
+class SayWhoRuns(Marking):
+    """Writes down what a log line would know of the task, also in a thread."""
+
+    def run(self):
+        current = context.current_task.get()
+        self.mark(f"{current.id} {current.claim_seq} {current.processor_class}")
+
+
+@registry.register
+class AsyncSayWhoRuns(Marking):
+    async def run(self):
+        await sync_to_async(SayWhoRuns.run)(self)
+
+
+@registry.register
+class OnCommit(Marking):
+    def run(self):
+        with transaction.atomic():
+            transaction.on_commit(lambda: self.mark("committed"))
+            self.mark("inside")
+
+
+@registry.register
+class Durable(Marking):
+    def run(self):
+        with transaction.atomic(durable=True):
+            self.mark("durable")
+
+
+@registry.register
+class Listen(Marking):
+    """Has its worker process write down, from now on, which signals it hears."""
+
+    def run(self):
+        for name in ("started", "finished", "failed"):
+            getattr(signals, f"task_{name}").connect(self.listener(name), weak=False)
+
+    def listener(self, name):
+        def hear(sender, **kwargs):
+            self.mark(f"{name} {sender.__name__}")
+
+        return hear

@@ -1,0 +1,103 @@
+"""Waits for the end of a task: by NOTIFY, on a connection of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import psycopg
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.db.transaction import TransactionManagementError
+
+from partisan_async import database, registry, store
+from partisan_async.models import ENDED, Task
+from partisan_async.settings import queue_settings
+
+LOOK_EVERY_SECONDS = 5.0
+"""So often the row is looked at without a NOTIFY, too: one may be lost with its connection."""
+
+
+def wait(task: Task, timeout_seconds: float | None) -> None:
+    """Wait for a task's end, and refresh it."""
+    task.refresh_from_db()
+    if task.status in ENDED:
+        return
+    with (
+        _explained(task, timeout_seconds) as deadline,
+        psycopg.connect(**_parameters(task), autocommit=True) as connection,
+    ):
+        connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
+        while not _has_ended(task):
+            for notification in connection.notifies(timeout=_patience(deadline)):
+                if _names(notification.payload, task):
+                    break
+
+
+async def await_end(task: Task, timeout_seconds: float | None) -> None:
+    """As ``wait``, in async code."""
+    await task.arefresh_from_db()
+    if task.status in ENDED:
+        return
+    with _explained(task, timeout_seconds) as deadline:
+        parameters = await sync_to_async(_parameters)(task)
+        async with await psycopg.AsyncConnection.connect(
+            **parameters, autocommit=True
+        ) as connection:
+            await connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
+            while not await sync_to_async(_has_ended)(task):
+                told = connection.notifies(timeout=_patience(deadline))
+                async with aclosing(told):
+                    async for notification in told:
+                        if _names(notification.payload, task):
+                            break
+
+
+def _parameters(task: Task) -> dict[str, Any]:
+    alias = store.database()
+    if not registry.get(task.processor_class).STORE_RESULT:
+        raise TypeError(
+            f"Nobody tells the end of task {task.pk}: set STORE_RESULT = True on"
+            f" {task.processor_class}."
+        )
+    if connections[alias].in_atomic_block:
+        raise TransactionManagementError(
+            f"Task {task.pk} would be waited for in vain: what its worker sees, and what it writes,"
+            " comes after the end of this transaction. Wait outside of atomic()."
+        )
+    return database.parameters(alias, queue_settings(task.queue_name).LISTEN_DSN)
+
+
+@contextmanager
+def _explained(task: Task, timeout_seconds: float | None) -> Iterator[float | None]:
+    try:
+        yield None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    except _TimeIsOverError:
+        raise TimeoutError(
+            f"Task {task.pk} {task.processor_class} has not ended within {timeout_seconds:g} s; it"
+            f" is {task.get_status_display()!r}."
+        ) from None
+
+
+class _TimeIsOverError(Exception):
+    pass
+
+
+def _patience(deadline: float | None) -> float:
+    if deadline is None:
+        return LOOK_EVERY_SECONDS
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _TimeIsOverError
+    return min(left, LOOK_EVERY_SECONDS)
+
+
+def _has_ended(task: Task) -> bool:
+    task.refresh_from_db()
+    return task.status in ENDED
+
+
+def _names(payload: str, task: Task) -> bool:
+    return str(task.pk) in payload.split(",")

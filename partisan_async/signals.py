@@ -1,0 +1,76 @@
+"""What an application can hear about its tasks.
+
+The sender is the processor's class, ``task`` the row as it was claimed. What a receiver raises is
+logged, and changes nothing. ``task_enqueued`` is sent where ``delay()`` is called, in the caller's
+transaction; ``task_lost`` and what follows from it by the supervisor, in a thread; all others in
+the worker process, before the row is written: after a crash a run, and its signals, may come again.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+from partisan_async.models import Task
+from partisan_async.policy import (
+    Decision,
+    Failed,
+    Finished,
+    Postponed,
+    Retried,
+    Suspected,
+)
+
+task_enqueued = Signal()
+"""``task``: its new row. Not sent for a call that was ignored, since an identical one waits."""
+
+task_started = Signal()
+"""``task``: a run of it begins."""
+
+task_finished = Signal()
+"""``task``: it is done. Where the result is kept, ``result`` is its JSON text, else ``None``."""
+
+task_failed = Signal()
+"""``task``, ``failure``: it ends in ``error``; in the exception's context, where there is one."""
+
+task_retried = Signal()
+"""``task``, ``failure``, ``pause_seconds``: it failed and runs again; in its context."""
+
+task_postponed = Signal()
+"""``task``, ``pause_seconds``: it asked to run again."""
+
+task_lost = Signal()
+"""``task``, ``failure``: its worker process died; it runs again, unless ``task_failed`` follows.
+The failure is ``None`` where it ran beside others, and nobody knows whose fault it was."""
+
+ALL = (
+    task_enqueued,
+    task_started,
+    task_finished,
+    task_failed,
+    task_retried,
+    task_postponed,
+    task_lost,
+)
+
+
+def is_anybody_there() -> bool:
+    """Tell whether any signal has a receiver; a row is only made for those."""
+    return any(signal.receivers for signal in ALL)
+
+
+def send_decision(sender: type, task: Task, decision: Decision) -> None:
+    """Send what becomes of a task after a run."""
+    match decision:
+        case Finished(result):
+            task_finished.send_robust(sender, task=task, result=result)
+        case Retried(pause, failure):
+            seconds = pause.total_seconds()
+            task_retried.send_robust(sender, task=task, failure=failure, pause_seconds=seconds)
+        case Postponed(pause):
+            task_postponed.send_robust(sender, task=task, pause_seconds=pause.total_seconds())
+        case Suspected(failure):
+            task_lost.send_robust(sender, task=task, failure=failure)
+        case Failed(failure, lost):
+            if lost:
+                task_lost.send_robust(sender, task=task, failure=failure)
+            task_failed.send_robust(sender, task=task, failure=failure)

@@ -1,0 +1,172 @@
+"""The backend for Django's own task API: ``django.tasks``, or its backport on Django 5.2.
+
+It may be imported before the apps are loaded, as tasks may be in ``models.py``: so nothing here
+imports a model when it is itself imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.apps import apps
+from django.core import checks
+from django.utils.module_loading import import_string
+
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+
+if TYPE_CHECKING:
+    from django.tasks import task_backends
+    from django.tasks.backends.base import BaseTaskBackend
+    from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
+    from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
+    from django.tasks.signals import task_enqueued, task_finished, task_started
+    from django.utils.json import normalize_json
+else:
+    try:
+        from django.tasks import task_backends
+        from django.tasks.backends.base import BaseTaskBackend
+        from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
+        from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
+        from django.tasks.signals import task_enqueued, task_finished, task_started
+        from django.utils.json import normalize_json
+    except ImportError:
+        from django_tasks import task_backends
+        from django_tasks.backends.base import BaseTaskBackend
+        from django_tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
+        from django_tasks.exceptions import InvalidTaskError as InvalidTask
+        from django_tasks.exceptions import TaskResultDoesNotExist
+        from django_tasks.signals import task_enqueued, task_finished, task_started
+        from django_tasks.utils import normalize_json
+
+__all__ = [
+    "PartisanBackend",
+    "Task",
+    "TaskContext",
+    "TaskError",
+    "TaskResult",
+    "TaskResultStatus",
+    "normalize_json",
+    "options",
+    "task_backends",
+    "task_finished",
+    "task_started",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ATTRIBUTE = "_partisan_options"
+"""Where a task's function carries its options."""
+
+NAME_LENGTH = 255
+
+
+class PartisanBackend(BaseTaskBackend):
+    """Enqueues Django's tasks as rows, in the caller's transaction, for ``start_partisan``."""
+
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def validate_task(self, task: Task[Any, Any]) -> None:
+        """Refuse what could not be run.
+
+        :raises InvalidTask: as Django's backends do, or its dotted name does not fit in a row.
+        """
+        super().validate_task(task)
+        if len(task.module_path) > NAME_LENGTH:
+            raise InvalidTask(
+                f"The task's dotted name is longer than {NAME_LENGTH} characters:"
+                f" {task.module_path!r}."
+            )
+
+    def enqueue(self, task: Task[Any, Any], args: Any, kwargs: Any) -> TaskResult[Any, Any]:
+        """Insert a task's row, in the caller's transaction; wake supervisors afterwards.
+
+        :raises InvalidTask: no worker could find it, or run it.
+        :raises TypeError, ValueError: its arguments are not JSON, or cannot be stored.
+        """
+        from partisan_async import django_task
+
+        self.validate_task(task)
+        _require_reachable(task)
+        result = django_task.enqueue(task, args, kwargs)
+        task_enqueued.send(type(self), task_result=result)
+        return result
+
+    def get_result(self, result_id: str) -> TaskResult[Any, Any]:
+        """Return what is known of a task.
+
+        :raises TaskResultDoesNotExist: no row has this id, or it is not one of Django's tasks.
+        """
+        from partisan_async import django_task
+
+        result = django_task.find(result_id)
+        if result is None:
+            raise TaskResultDoesNotExist(result_id)
+        return result
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        """Say what is wrong with this backend's settings."""
+        messages = list(super().check(**kwargs))
+        if not apps.is_installed("partisan_async"):
+            messages.append(
+                checks.Error(
+                    f"TASKS[{self.alias!r}] names PartisanBackend, and partisan_async is not"
+                    " installed.",
+                    hint="Add 'partisan_async' to INSTALLED_APPS.",
+                    id="partisan_async.E008",
+                )
+            )
+        if self.options:
+            messages.append(
+                checks.Error(
+                    f"TASKS[{self.alias!r}]['OPTIONS'] has {', '.join(map(repr, self.options))};"
+                    " PartisanBackend has no options.",
+                    hint="What a queue runs with stands in PARTISAN_CONFIG.",
+                    id="partisan_async.E008",
+                )
+            )
+        return messages
+
+
+def options(
+    *,
+    retry_on_error: ErrorsHandleConfig | None = None,
+    postpone: PostponeConfig | None = None,
+    timeout_seconds: float | None = None,
+    atomic: bool = False,
+) -> Callable[[F], F]:
+    """Say how a task is to be run: a decorator, below ``@task``. Other backends ignore it.
+
+    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS`` and
+    ``ATOMIC`` of a processor.
+    """
+
+    def decorate(function: F) -> F:
+        attributes = {
+            "RETRY_ON_ERROR_CONFIG": retry_on_error,
+            "POSTPONE_CONFIG": postpone,
+            "TIMEOUT_SECONDS": timeout_seconds,
+            "ATOMIC": atomic,
+        }
+        if isinstance(function, Task):
+            raise TypeError("@options(…) belongs below @task, next to the function.")
+        setattr(function, ATTRIBUTE, attributes)
+        return function
+
+    return decorate
+
+
+def _require_reachable(task: Task[Any, Any]) -> None:
+    # A worker gets nothing but the name.
+    try:
+        found = import_string(task.module_path)
+    except ImportError as error:
+        raise InvalidTask(f"No worker could import {task.module_path!r}: {error}") from error
+    if not isinstance(found, Task):
+        raise InvalidTask(
+            f"{task.module_path!r} is no task, but of type {type(found).__name__}: a worker would"
+            " not find it. Decorate the function with @task, and do not rename the result."
+        )

@@ -1,0 +1,23 @@
+"""For tests of code that enqueues tasks: run them here and now, or beside the test for real."""
+
+from partisan_async.testing.enqueued import (
+    aassert_enqueued,
+    aassert_not_enqueued,
+    assert_enqueued,
+    assert_not_enqueued,
+)
+from partisan_async.testing.live import live_supervisor
+from partisan_async.testing.pending import Ran, aperform, arun_pending, perform, run_pending
+
+__all__ = [
+    "Ran",
+    "aassert_enqueued",
+    "aassert_not_enqueued",
+    "aperform",
+    "arun_pending",
+    "assert_enqueued",
+    "assert_not_enqueued",
+    "live_supervisor",
+    "perform",
+    "run_pending",
+]

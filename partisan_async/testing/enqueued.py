@@ -1,0 +1,116 @@
+"""Assertions about what is enqueued."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+
+from partisan_async import arguments, store
+from partisan_async.models import WAITING, Task
+from partisan_async.testing.calls import name_of
+
+if TYPE_CHECKING:
+    from partisan_async.testing.calls import Target
+
+LISTED = 20
+"""So many of the waiting tasks a message shows."""
+
+TOLERANCE = datetime.timedelta(seconds=1)
+
+
+def assert_enqueued(
+    target: Target,
+    *,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    queue: str | None = None,
+    execute_after: datetime.datetime | None = None,
+) -> Task:
+    """Return the task that waits to be run as told; of several, the first one enqueued.
+
+    What is ``None`` may be anything.
+
+    :param target: a processor class, or one of Django's own tasks.
+    :param execute_after: give or take a second.
+    :raises AssertionError: none does; the message lists those that wait.
+    """
+    wanted = _Wanted(target, args, kwargs, queue, execute_after)
+    waiting = _waiting()
+    for task in waiting:
+        if wanted.fits(task):
+            return task
+    raise AssertionError(f"No task waits that is {wanted}. {_listed(waiting)}")
+
+
+def assert_not_enqueued(
+    target: Target,
+    *,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    queue: str | None = None,
+    execute_after: datetime.datetime | None = None,
+) -> None:
+    """Make sure that no task waits that ``assert_enqueued`` would return."""
+    wanted = _Wanted(target, args, kwargs, queue, execute_after)
+    waiting = _waiting()
+    if any(map(wanted.fits, waiting)):
+        raise AssertionError(f"A task waits that is {wanted}. {_listed(waiting)}")
+
+
+aassert_enqueued = sync_to_async(assert_enqueued)
+aassert_not_enqueued = sync_to_async(assert_not_enqueued)
+
+
+class _Wanted:
+    def __init__(
+        self,
+        target: Target,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        queue: str | None,
+        execute_after: datetime.datetime | None,
+    ) -> None:
+        # As they come back from the row: tuples are lists there.
+        encoded = json.loads(arguments.encode(tuple(args or ()), kwargs or {}))
+        self._facts = {
+            "processor_class": name_of(target),
+            "args": None if args is None else encoded["args"],
+            "kwargs": None if kwargs is None else encoded["kwargs"],
+            "queue_name": queue,
+        }
+        self._execute_after = execute_after
+
+    def __str__(self) -> str:
+        facts = dict(self._facts)
+        if self._execute_after is not None:
+            facts["execute_after"] = self._execute_after.isoformat()
+        name = facts.pop("processor_class")
+        told = [f"{key}={value!r}" for key, value in facts.items() if value is not None]
+        return ", ".join([str(name), *told])
+
+    def fits(self, task: Task) -> bool:
+        if self._execute_after and abs(task.execute_after - self._execute_after) > TOLERANCE:
+            return False
+        facts = self._facts.items()
+        return all(value is None or getattr(task, name) == value for name, value in facts)
+
+
+def _waiting() -> list[Task]:
+    tasks = Task.objects.using(store.database())
+    return list(tasks.filter(status__in=WAITING).order_by("pk"))
+
+
+def _listed(waiting: Sequence[Task]) -> str:
+    if not waiting:
+        return "Nothing waits."
+    lines = [
+        f"  {task.processor_class}, args={task.args!r}, kwargs={task.kwargs!r},"
+        f" queue_name={task.queue_name!r}, execute_after={task.execute_after.isoformat()}"
+        for task in waiting[:LISTED]
+    ]
+    more = len(waiting) - len(lines)
+    return "\n".join(["These wait:", *lines, *([f"  and {more} more"] if more else [])])

@@ -1,0 +1,219 @@
+"""Runs tasks in the test's own process and transaction, as a supervisor would."""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
+from django.db import IntegrityError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+from psycopg.pq import TransactionStatus
+
+from partisan_async import registry, store
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.models import WAITING, Task
+from partisan_async.policy import Decision, Finished, Outcome, Postponed, Retried, decide
+from partisan_async.processor import rules_of
+from partisan_async.settings import queue_settings
+from partisan_async.supervisor.executor import Executor, is_async
+from partisan_async.testing.calls import call_of
+
+if TYPE_CHECKING:
+    from partisan_async.testing.calls import Target
+
+WORKER_ID = "run_pending"
+"""What rows call this process."""
+
+_TTL = datetime.timedelta(minutes=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """One run.
+
+    :param task: the row after it.
+    :param decision: what became of it; ``partisan_async.policy`` has the kinds.
+    """
+
+    task: Task
+    decision: Decision
+
+
+def run_pending(
+    *, queue_name: str | None = None, until: datetime.datetime | None = None
+) -> list[Ran]:
+    """Run all tasks that are due, in this process and transaction, and return what ran.
+
+    Tasks that these enqueue, retry or postpone run too, as far as they are due by then. Policies
+    are applied, and rows written, as by a supervisor. An error of a task does not rise: its row has
+    it. In a test's transaction, what a task registers with ``on_commit()`` is called after its run.
+
+    :param queue_name: one queue alone; ``None``: every queue.
+    :param until: run what would be due by then, too, one after the other in the order of its time;
+        pauses count from there. No clock is changed: what tasks ask for the time see the real one.
+    """
+    if until is not None and settings.USE_TZ and timezone.is_naive(until):
+        raise ValueError(f"until={until!r} is naive, though USE_TZ is on; pass timezone.now() + ….")
+    registry.autodiscover()
+    bench = _Bench()
+    ran = []
+    moment = None
+    while True:
+        while claims := bench.claim_next(queue_name):
+            ran += [bench.run(claim, moment) for claim in claims]
+        if until is None or (moment := bench.advance(queue_name, until)) is None:
+            break
+    bench.leave()
+    return ran
+
+
+arun_pending = sync_to_async(run_pending)
+
+
+def perform(
+    target: Target, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> Ran:
+    """Run one call once, in this process and transaction, whatever else waits, and leave no row.
+
+    An error does not rise: ``decision`` says what would become of the task.
+
+    :param target: a processor class, or one of Django's own tasks.
+    """
+    bench = _Bench()
+    call = call_of(target, args, kwargs or {})._replace(digest=None)
+    with transaction.atomic(using=bench.alias):  # or a supervisor beside it could be faster
+        task = store.enqueue(call)
+        (claim,) = bench.claim_only(task)
+    try:
+        return bench.run(claim, None)
+    finally:
+        Task.objects.using(bench.alias).filter(pk=task.pk).delete()
+        bench.leave()
+
+
+aperform = sync_to_async(perform)
+
+
+class _Bench:
+    """Where one call of the kit runs tasks: it claims and settles as a supervisor does."""
+
+    def __init__(self) -> None:
+        self.alias = store.database()
+        self._me = uuid.uuid4()
+
+    def claim_next(self, only: str | None) -> list[store.Claim]:
+        """Claim one task that is due, by each queue's own order."""
+        waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
+        names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
+        for name in sorted(names):
+            self._beat(name)
+            self._execute(store.promote(name))
+            claim = store.claim(self._me, name, 1, _TTL)
+            if claims := store.claims(self._execute(claim)):
+                return claims
+        return []
+
+    def claim_only(self, task: Task) -> list[store.Claim]:
+        """Claim this one."""
+        self._beat(task.queue_name)
+        return store.claims(self._execute(store.claim_only(self._me, task.pk)))
+
+    def advance(self, only: str | None, until: datetime.datetime) -> datetime.datetime | None:
+        """Make the next scheduled task ready; return its time, ``None`` if none is due by then."""
+        rows = self._execute(store.advance(only, until))
+        return rows[0][0] if rows else None
+
+    def run(self, claim: store.Claim, moment: datetime.datetime | None) -> Ran:
+        """Run a claim, and settle it as if it were that moment."""
+        with _contained():
+            outcome = contextvars.copy_context().run(self._run, claim)
+        rules = rules_of(claim.processor_class, queue_settings(claim.queue_name))
+        decision = decide(outcome, rules, claim.counters)
+        if not (isinstance(decision, Finished) and decision.settled):
+            self._settle(store.Settlement(claim, decision, (0.0, WORKER_ID)))
+        match decision:
+            case Retried(pause) | Postponed(pause) if pause and moment:
+                self._execute(store.put_off(claim.id, moment + pause))
+            case Finished(result):
+                decision = Finished(result)
+        return Ran(Task.objects.using(self.alias).get(pk=claim.id), decision)
+
+    def leave(self) -> None:
+        """Remove what says that it is there."""
+        self._execute(store.forget([self._me]))
+
+    def _run(self, claim: store.Claim) -> Outcome:
+        # A row that it deletes could not be shown.
+        chosen = dataclasses.replace(
+            queue_settings(claim.queue_name), DELETE_TASKS_ON_COMPLETE=False
+        )
+        executor = Executor(self._me, chosen, WORKER_ID)
+        try:
+            run_async = is_async(registry.get(claim.processor_class))
+        except ProcessorClassNotFound:
+            run_async = False
+        return async_to_sync(executor.aexecute)(claim) if run_async else executor.execute(claim)
+
+    def _settle(self, settlement: store.Settlement) -> None:
+        ((patience,),) = self._execute(store.Statement("SHOW lock_timeout", {}))
+        try:
+            with transaction.atomic(using=self.alias):
+                self._execute(store.settle(self._me, [settlement]))
+        except IntegrityError:  # an identical call waits by now
+            self._execute(store.settle(self._me, [settlement], gently=True))
+        # In a test's transaction the settle's own would stay.
+        keep = "SELECT set_config('lock_timeout', %(patience)s, true)"
+        self._execute(store.Statement(keep, {"patience": patience}))
+
+    def _beat(self, queue_name: str) -> None:
+        beat = store.beat(
+            self._me,
+            hostname="",
+            process="{}",
+            queue_name=queue_name,
+            ttl=_TTL,
+            probe_channel="",
+            nonce=None,
+            known=(),
+        )
+        self._execute(beat)
+
+    def _execute(self, statement: store.Statement) -> list[Any]:
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(*statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    """In a test's transaction: let a run behave as if it were in none."""
+    with ExitStack() as stack:
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block:
+                stack.enter_context(_apart(connection))
+        yield
+
+
+@contextmanager
+def _apart(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    # An error of the database must not spoil what follows; and what was written stays, also if the
+    # run fails later.
+    before = len(connection.run_on_commit)
+    savepoint = transaction.atomic(using=connection.alias)
+    savepoint._from_testcase = True  # type: ignore[attr-defined]  # noqa: SLF001  for atomic(durable=True)
+    with savepoint:
+        yield
+        if connection.connection.info.transaction_status == TransactionStatus.INERROR:
+            transaction.set_rollback(True, using=connection.alias)
+    # A test's transaction never commits.
+    while len(connection.run_on_commit) > before:
+        call = connection.run_on_commit.pop(before)[1]
+        call()

@@ -1,0 +1,173 @@
+"""What ``run()`` returned, and waiting for it."""
+
+import json
+import threading
+import time
+
+import pytest
+from django.db import connection, connections, transaction
+
+from partisan_async.models import Task
+from partisan_async.testing import live_supervisor, run_pending
+from tests.conftest import ended, wait_until
+from tests.testapp.partisan_tasks import (
+    Add,
+    AsyncAdd,
+    FailWithResult,
+    Nothing,
+    ReturnObject,
+    Sleep,
+    Write,
+)
+
+
+@pytest.mark.django_db
+class TestStored:
+    def test_what_run_returned_is_on_the_row(self):
+        Add(1, 2).delay()
+
+        (ran,) = run_pending()
+
+        assert ran.task.result == 3
+        assert ran.decision.result == "3"
+
+    def test_what_an_async_run_returned_is_too(self):
+        AsyncAdd(1, 2).delay()
+
+        (ran,) = run_pending()
+
+        assert ran.task.result == {"sum": 3}
+
+    def test_without_store_result_nothing_is(self):
+        Write().delay()
+
+        (ran,) = run_pending()
+
+        assert ran.task.result is None
+
+    def test_what_is_no_json_is_an_error_that_says_where(self):
+        ReturnObject().delay()
+
+        (ran,) = run_pending()
+
+        assert ran.task.status == "error"
+        assert "what run() returned['at'][0] is of type object" in ran.task.errors[0]["message"]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWaiting:
+    def test_it_ends_as_soon_as_the_task_does(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Add(2, 2).delay()
+
+            assert task.wait(timeout_seconds=10) is task
+
+        assert (task.status, task.result) == ("finished", 4)
+
+    def test_a_failure_ends_it_too(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = FailWithResult("ValueError").delay().wait(timeout_seconds=10)
+
+        assert task.status == "error"
+
+    def test_it_is_woken_by_notify_and_not_by_its_own_look(self, monkeypatch):
+        monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 1000)
+        with live_supervisor(WORKERS_COUNT=1):
+            Sleep(0.5, "before").delay()  # it is no race: the wait begins before the end
+            task = Add(1).delay().wait(timeout_seconds=10)
+
+        assert task.result == 1
+
+    def test_a_lost_notify_costs_some_seconds_and_no_more(self, monkeypatch):
+        monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 0.1)
+        task = Add(1).delay()
+
+        def end_it():
+            time.sleep(0.3)
+            Task.objects.filter(pk=task.pk).update(status="finished")
+            connection.close()
+
+        thread = threading.Thread(target=end_it)
+        thread.start()
+        task.wait(timeout_seconds=10)
+        thread.join()
+
+        assert task.status == "finished"
+
+    async def test_async_code_waits_too(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = await AsyncAdd(2, 3).adelay()
+
+            assert await task.await_end(timeout_seconds=10) is task
+
+        assert task.result == {"sum": 5}
+
+    async def test_async_code_gives_up_in_time(self):
+        task = await AsyncAdd(2, 3).adelay()
+
+        with pytest.raises(TimeoutError, match=r"has not ended within 0\.1 s; it is 'New'"):
+            await task.await_end(timeout_seconds=0.1)
+
+    def test_it_gives_up_in_time(self):
+        task = Add(1).delay()
+
+        with pytest.raises(TimeoutError, match=rf"Task {task.pk} Add has not ended within 0.1 s"):
+            task.wait(timeout_seconds=0.1)
+
+    def test_of_a_task_whose_end_nobody_tells_it_is_refused(self):
+        with pytest.raises(TypeError, match="set STORE_RESULT = True on Nothing"):
+            Nothing().delay().wait()
+
+    def test_in_a_transaction_it_is_refused(self):
+        with (
+            transaction.atomic(),
+            pytest.raises(transaction.TransactionManagementError, match="waited for in vain"),
+        ):
+            Add(1).delay().wait()
+
+    def test_a_row_with_a_result_is_kept_where_others_are_deleted(self):
+        with live_supervisor(WORKERS_COUNT=1, DELETE_TASKS_ON_COMPLETE=True):
+            Nothing().delay()
+            task = Add(1).delay().wait(timeout_seconds=10)
+            wait_until(ended)
+
+        assert list(Task.objects.all()) == [task]
+
+    def test_hundreds_of_ends_fit_in_their_payloads(self):
+        tasks = Add.bulk_delay([Add(number) for number in range(1000)])
+
+        with live_supervisor(WORKERS_COUNT=2, MAX_QUEUE_SIZE=1000):
+            wait_until(lambda: ended(*tasks))
+
+        assert sorted(Task.objects.values_list("result", flat=True)) == list(range(1000))
+
+    def test_it_leaves_no_connection(self):
+        task = Add(1).delay()
+        with pytest.raises(TimeoutError):
+            task.wait(timeout_seconds=0.1)
+
+        with connections["default"].cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%%ended%%'"
+                " AND datname = current_database()"
+            )
+            assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.django_db
+def test_signals_of_results_are_json(django_capture_on_commit_callbacks):
+    from partisan_async.signals import task_finished
+
+    heard = []
+
+    def hear(sender, task, result, **kwargs):
+        heard.append((sender, task.pk, json.loads(result)))
+
+    task_finished.connect(hear)
+    try:
+        task = Add(1, 1).delay()
+        run_pending()
+    finally:
+        task_finished.disconnect(hear)
+
+    assert heard == [(Add, task.pk, 2)]
