@@ -86,7 +86,7 @@ def instance_or_none(kind: type) -> Callable[[Any], str | None]:
     def check(value: Any) -> str | None:
         if value is None or isinstance(value, kind):
             return None
-        return f"must be a {kind.__name__}(…), or None"
+        return f"must be of type {kind.__name__}, or None"
 
     return check
 

@@ -147,11 +147,15 @@ class TestWaiting:
             task.wait(timeout_seconds=0.1)
 
         with connections["default"].cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%%ended%%'"
-                " AND datname = current_database()"
-            )
-            assert cursor.fetchone() == (0,)
+
+            def count():
+                cursor.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%%ended%%'"
+                    " AND datname = current_database()"
+                )
+                return cursor.fetchone()[0]
+
+            wait_until(lambda: count() == 0)
 
 
 @pytest.mark.django_db

@@ -1,10 +1,17 @@
 import traceback
 
 import pytest
+from django.conf import settings as django_settings
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import connections
+from django.test import override_settings
 
+from partisan_async import registry
+from partisan_async.exceptions import ProcessorClassAlreadyRegistered
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.settings import queue_settings
 
 
@@ -211,3 +218,90 @@ def test_a_setting_that_took_the_place_of_a_queue_is_not_shown(settings):
         call_command("check", "--tag", "partisan_async")
 
     assert "hunter2" not in str(error.value)
+
+
+def errors_of(*tags):
+    return {each.id: each for each in run_checks(tags=["partisan_async", *tags])}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RETRY_ON_ERROR_CONFIG", {"retry_on_errors": [ValueError]}),
+        ("POSTPONE_CONFIG", 5),
+        ("STORE_RESULT", "yes"),
+        ("ATOMIC", 1),
+    ],
+)
+def test_a_config_of_the_wrong_type_is_a_check_error(monkeypatch, name, value):
+    from tests.testapp.partisan_tasks import Nothing
+
+    monkeypatch.setattr(Nothing, name, value)
+
+    assert errors_of()["partisan_async.E004"].msg == f"Nothing.{name} is {value!r}."
+
+
+@pytest.fixture
+def registered():
+    """Processors that are known until the end of the test."""
+    names = set(registry._processors)
+    yield registry.register
+    for name in set(registry._processors) - names:
+        del registry._processors[name]
+
+
+def test_a_processor_without_run_is_a_check_error(registered):
+    @registered
+    class Forgetful(BaseTaskProcessor):
+        def ran(self): ...
+
+    assert errors_of()["partisan_async.E005"].msg == "Forgetful has no run()."
+
+
+def test_an_atomic_async_run_is_a_check_error(registered):
+    @registered
+    class Wishful(BaseTaskProcessor):
+        ATOMIC = True
+
+        async def run(self): ...
+
+    assert "Wishful is ATOMIC, and its run() is async" in errors_of()["partisan_async.E005"].msg
+
+
+def test_two_processors_of_one_name_are_a_check_error(monkeypatch):
+    def register_twice():
+        raise ProcessorClassAlreadyRegistered("Send", "a.Send", "b.Send")
+
+    monkeypatch.setattr(registry, "autodiscover", register_twice)
+
+    assert "registered already, as a.Send; b.Send" in errors_of()["partisan_async.E006"].msg
+
+
+def test_tasks_that_cannot_be_imported_are_a_check_error(tmp_path, monkeypatch):
+    app = tmp_path / "brokenapp"
+    app.mkdir()
+    (app / "__init__.py").touch()
+    (app / "partisan_tasks.py").write_text("import nothing_of_this_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with override_settings(INSTALLED_APPS=[*django_settings.INSTALLED_APPS, "brokenapp"]):
+        error = errors_of()["partisan_async.E007"]
+
+    assert "ModuleNotFoundError: No module named 'nothing_of_this_name'" in error.msg
+    assert f"{app / 'partisan_tasks.py'}, line 1" in error.hint
+
+
+def test_a_pooler_without_a_way_around_is_a_check_warning(settings, monkeypatch):
+    monkeypatch.setitem(connections["default"].settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
+
+    assert "queues are polled: default" in errors_of()["partisan_async.W010"].msg
+    settings.LISTEN_DSN = "port=5432"
+    assert errors_of() == {}
+
+
+def test_a_backend_without_an_api_is_a_check_error(settings, monkeypatch):
+    settings.TASKS = {"default": {"BACKEND": "partisan_async.tasks_backend.PartisanBackend"}}
+    assert "partisan_async.E009" not in errors_of()
+    monkeypatch.setattr("partisan_async.checks.find_spec", lambda name: None)
+
+    assert "pip install django-tasks" in errors_of()["partisan_async.E009"].hint

@@ -264,9 +264,24 @@ class ConfuseAsync(Confuse):
                 super().run()
 
 
+class OddRetries(ErrorsHandleConfig):
+    """One that no system check sees through."""
+
+    def retries(self, error):
+        return error.nothing
+
+
+class OddPostpones(PostponeConfig):
+    max_postpones = "3"
+
+    def __init__(self): ...
+
+
 @registry.register
 class MisconfiguredRetry(Marking):
-    RETRY_ON_ERROR_CONFIG = {"retries_count": 3}
+    RETRY_ON_ERROR_CONFIG = OddRetries(
+        retry_on_errors=[TimeoutError], retries_count=3, retry_pause=1
+    )
 
     def run(self):
         raise TimeoutError
@@ -274,7 +289,7 @@ class MisconfiguredRetry(Marking):
 
 @registry.register
 class MisconfiguredPostpone(Marking):
-    POSTPONE_CONFIG = {"max_postpones": 3}
+    POSTPONE_CONFIG = OddPostpones()
 
     def run(self):
         raise PostponeTask(0)
