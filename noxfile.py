@@ -84,7 +84,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the example site and its supervisors; ``-- --once`` runs it to its end and exits."""
-    session.install("-e", ".[embedded]", "pillow>=11", "uvicorn>=0.30", silent=True)
+    session.install("-e", ".[embedded,tasks]", "pillow>=11", "uvicorn>=0.30", silent=True)
     session.run(
         "python",
         *("-m", "partisan_async.embedded"),

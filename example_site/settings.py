@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import django
 from django.core.exceptions import ImproperlyConfigured
 
 from partisan_async.embedded import django_database
@@ -25,9 +26,13 @@ PARTISAN_CONFIG = {
     "announcements": {"WORKERS_COUNT": 1, "ASYNC_CONCURRENCY": 20},
 }
 
+# Django's own tasks, such as those of reusable apps, run by the same supervisors.
+TASKS = {"default": {"BACKEND": "partisan_async.tasks_backend.PartisanBackend"}}
+
 INSTALLED_APPS = [
     "partisan_async",
     "example_site.gallery",
+    "example_site.notices",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -35,6 +40,13 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
 ]
+
+# Printed by the worker that "sends" them.
+MANAGERS = ["manager@example.org"] if django.VERSION >= (6, 0) else [("", "manager@example.org")]
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
 DEBUG = True
 SECRET_KEY = "no secret: for the example alone"

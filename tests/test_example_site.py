@@ -184,6 +184,7 @@ class TestOnce:
             ("Watermark", "default", "finished", "10"),
             ("Publish", "default", "finished", "10"),
             ("Announce", "announcements", "finished", "10"),
+            ("example_site.notices.tasks.tell_managers", "default", "finished", "10"),
         }
         assert "TakeIn" in ended.stdout.split("as they should:")[1]
         [(tries, postpones)] = query(
@@ -314,3 +315,23 @@ class TestOptions:
 
         assert ended.returncode == 1
         assert "python -m partisan_async.embedded" in ended.stderr.splitlines()[-1]
+
+
+def test_its_own_tests_pass(database: str) -> None:
+    """They show readers how to test tasks."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "example_site/manage.py", "test", "example_site"],
+        cwd=CHECKOUT,
+        env=os.environ
+        | {
+            "DATABASE_URL": database,
+            "DJANGO_SETTINGS_MODULE": "example_site.settings",
+            "PYTHONPATH": str(CHECKOUT),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert "Ran 6 tests" in ended.stderr

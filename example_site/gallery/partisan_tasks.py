@@ -1,7 +1,7 @@
 """The tasks of the gallery. The way of a picture:
 
 TakeIn → MakeThumbnail, MakeRendition (medium), MakeRendition (large) → Watermark
-       → Publish, which waits for all of them → Announce
+       → Publish, which waits for all of them → Announce, and a mail to the managers
 
 A task may run twice, after a crash for one, so each finds the same files and rows the second time
 and changes nothing. Arguments are keys and not rows: a row is no JSON, and would have grown old.
@@ -16,6 +16,7 @@ from PIL import Image
 
 from example_site.gallery import files, images, subscribers, watermark
 from example_site.gallery.models import Kind, Picture, Rendition
+from example_site.notices.tasks import tell_managers
 from partisan_async import registry
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
@@ -116,6 +117,8 @@ class Publish(BaseTaskProcessor):
             # Of two runs at the same time one changes the row, and that one announces it.
             if unpublished.update(published_at=timezone.now()):
                 Announce(picture_id).delay()
+                # One of Django's own tasks, from an app that knows nothing of this package.
+                tell_managers.enqueue("A new picture", f"Picture {picture_id} is published.")
 
 
 @registry.register

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from partisan_async import registry
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask, TaskTimeout
+from partisan_async.processor import BaseTaskProcessor
 from tests.faults.recorded import AsyncRecorded, Recorded
 
 AGAIN_AFTER_FAULTS = ErrorsHandleConfig(
@@ -538,3 +540,20 @@ class Resume(Recorded):
         if not self.task_obj.postpones:
             raise PostponeTask(0)
         time.sleep(self.args[0])
+
+
+@registry.register
+class Increment(BaseTaskProcessor):
+    """Adds one row, in the transaction that ends it; not in the ledger, which would commit."""
+
+    ATOMIC = True
+    RETRY_ON_ERROR_CONFIG = AGAIN_AFTER_FAULTS
+
+    def run(self):
+        time.sleep(random.uniform(0, 0.005))
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO faults_deposit VALUES (%s, %s)",
+                [self.task_obj.id, self.task_obj.claim_seq],
+            )
+        time.sleep(random.uniform(0, 0.005))
