@@ -41,3 +41,4 @@ SECRET_KEY = "not a secret: tests only"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 WORKERS_COUNT = 2
+TASKS = {"default": {"BACKEND": "partisan_async.tasks_backend.PartisanBackend"}}

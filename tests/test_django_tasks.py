@@ -1,0 +1,152 @@
+"""Django's own tasks in real workers, and what this package says beside Django's API."""
+
+import os
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from partisan_async.config.processor_configs import PostponeConfig
+from partisan_async.models import Task
+from partisan_async.tasks_backend import options
+from partisan_async.testing import assert_enqueued, live_supervisor, perform, run_pending
+from tests.conformance.api import TaskResultStatus, task, task_finished
+from tests.conftest import ended, marks, wait_until
+from tests.testapp import tasks
+
+
+@pytest.mark.django_db(transaction=True)
+class TestInWorkers:
+    @pytest.mark.parametrize("task", [tasks.write, tasks.awrite])
+    def test_one_that_goes_well(self, task):
+        with live_supervisor(WORKERS_COUNT=1):
+            result = task.enqueue("here")
+            wait_until(ended)
+
+        result.refresh()
+        assert result.status == TaskResultStatus.SUCCESSFUL
+        assert result.return_value != os.getpid()
+        assert result.worker_ids[0].endswith(f"/{result.return_value}")
+        assert marks() == ["here"]
+
+    def test_retries_count_attempts_and_keep_errors(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            result = tasks.fail_twice.enqueue()
+            wait_until(ended)
+
+        result.refresh()
+        assert (result.status, result.return_value) == (TaskResultStatus.SUCCESSFUL, 3)
+        assert marks() == ["attempt 1", "attempt 2", "attempt 3"]
+        assert [error.exception_class for error in result.errors] == [TimeoutError] * 2
+        assert result.attempts == 3
+
+    def test_a_killed_worker_ends_it_at_last_and_that_is_told(self):
+        told = []
+
+        def hear(sender, task_result, **kwargs):
+            told.append((sender.__name__, task_result.id, task_result.status))
+
+        task_finished.connect(hear)
+        try:
+            with live_supervisor(WORKERS_COUNT=1):
+                result = tasks.kill_worker.enqueue()
+                wait_until(ended)
+                wait_until(lambda: told)
+        finally:
+            task_finished.disconnect(hear)
+
+        result.refresh()
+        assert told == [("PartisanBackend", result.id, TaskResultStatus.FAILED)]
+        assert "SIGKILL" in result.errors[-1].traceback
+
+    def test_its_time_limit_is_kept(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            result = tasks.overrun.enqueue()
+            wait_until(ended)
+
+        result.refresh()
+        assert result.errors[0].exception_class_path == "partisan_async.exceptions.TaskTimeout"
+
+    def test_an_atomic_one_is_rolled_back_or_there(self):
+        with live_supervisor(WORKERS_COUNT=1, DELETE_TASKS_ON_COMPLETE=True):
+            tasks.write_and_fail.enqueue("gone")
+            result = tasks.write_atomically.enqueue("there")
+            wait_until(ended)
+
+        result.refresh()
+        assert result.return_value == "there"
+        assert marks() == ["there"]
+
+    def test_processors_and_tasks_share_a_queue(self):
+        from tests.testapp.partisan_tasks import Write
+
+        with live_supervisor(WORKERS_COUNT=2):
+            for number in range(20):
+                Write(f"processor {number}").delay()
+                tasks.write.enqueue(f"task {number}")
+                tasks.awrite.enqueue(f"async task {number}")
+            wait_until(ended)
+
+        assert len(marks()) == 60
+
+
+@pytest.mark.django_db
+class TestBesideTheApi:
+    def test_postpones_end(self):
+        result = tasks.postpone.enqueue()
+
+        run_pending()
+
+        result.refresh()
+        assert (result.status, result.attempts) == (TaskResultStatus.FAILED, 2)
+        assert "MaxPostponesReached" in result.errors[0].traceback
+
+    def test_a_postponed_one_is_ready(self, monkeypatch):
+        result = tasks.postpone.enqueue()
+        Task.objects.update(status="scheduled", postpones=1, worker_ids=["w"])
+
+        result.refresh()
+
+        assert (result.status, result.attempts) == (TaskResultStatus.READY, 1)
+
+    def test_the_kit_knows_them(self):
+        tasks.write.enqueue("enqueued")
+
+        task = assert_enqueued(tasks.write, args=["enqueued"])
+        assert task.processor_class == "tests.testapp.tasks.write"
+        assert perform(tasks.write, ["performed"]).task.result == os.getpid()
+        assert marks() == ["performed"]
+
+    def test_a_run_costs_one_query_more_than_its_own(self):
+        tasks.write.enqueue("one")
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            run_pending()
+
+        reads = [each for each in queries if 'FROM "partisan_async_task"' in each["sql"]]
+        assert len(reads) == 4  # the kit's own three looks for what is due, and the run's one
+
+    def test_options_belong_below_the_decorator(self):
+        with pytest.raises(TypeError, match="belongs below @task"):
+            options(postpone=PostponeConfig(max_postpones=1))(tasks.write)
+
+    def test_a_name_that_no_row_can_hold_is_refused(self):
+        from tests.conformance.api import InvalidTask
+
+        def function(): ...
+
+        function.__module__ = "m" * 250
+        function.__qualname__ = "function"
+        with pytest.raises(InvalidTask, match="longer than 255 characters"):
+            task(function)
+
+    def test_a_task_of_which_the_code_is_gone_waits_for_newer_code(self):
+        result = tasks.write.enqueue("x")
+        Task.objects.update(processor_class="tests.testapp.tasks.gone")
+
+        (ran,) = run_pending()
+
+        assert ran.task.status == "scheduled"
+        assert ran.task.unrecognised == 1
+        assert str(ran.task.pk) == result.id

@@ -1,0 +1,67 @@
+"""Tasks by Django's own API."""
+
+import os
+import signal
+
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.exceptions import PostponeTask
+from partisan_async.tasks_backend import options
+from tests.conformance.api import task
+from tests.testapp.models import Mark
+
+
+@task
+def write(text):
+    Mark.objects.create(text=text, pid=os.getpid())
+    return os.getpid()
+
+
+@task
+async def awrite(text):
+    await Mark.objects.acreate(text=text, pid=os.getpid())
+    return os.getpid()
+
+
+@task
+def kill_worker():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(takes_context=True)
+@options(
+    retry_on_error=ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=3, retry_pause=0
+    )
+)
+def fail_twice(context):
+    Mark.objects.create(text=f"attempt {context.attempt}", pid=os.getpid())
+    if context.attempt < 3:
+        raise TimeoutError(f"attempt {context.attempt}")
+    return context.attempt
+
+
+@task(takes_context=True)
+@options(postpone=PostponeConfig(max_postpones=1))
+def postpone(context):
+    raise PostponeTask(0)
+
+
+@task
+@options(timeout_seconds=0.1)
+def overrun():
+    while True:
+        pass
+
+
+@task
+@options(atomic=True)
+def write_and_fail(text):
+    Mark.objects.create(text=text, pid=os.getpid())
+    raise LookupError(text)
+
+
+@task
+@options(atomic=True)
+def write_atomically(text):
+    Mark.objects.create(text=text, pid=os.getpid())
+    return text
