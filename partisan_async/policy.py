@@ -107,6 +107,9 @@ class Finished:
     settled: bool = False
 
 
+_FINISHED = Finished()
+
+
 @dataclass(frozen=True, slots=True)
 class Retried:
     """It failed, and runs again after the pause."""
@@ -178,6 +181,8 @@ class Counters:
 def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
     """Return what becomes of a task after a run that ended with this outcome."""
     match outcome:
+        case Returned(None, False):
+            return _FINISHED
         case Returned(result, settled):
             return Finished(result, settled)
         case Raised(failure, retryable):

@@ -37,6 +37,10 @@ from partisan_async.supervisor.settler import Settler
 logger = logging.getLogger("partisan_async")
 
 
+_UNSEEN = (Died, Overran, Unrecognised)
+"""The outcomes that no worker tells."""
+
+
 class Dispatcher:
     """Feeds the pool from a buffer, and the settler from the pool.
 
@@ -237,7 +241,7 @@ class Dispatcher:
             decision = Failed(Failure.of(error))
         self._settler.add(Settlement(claim, decision, ran, stores_result))
         logs.settled(claim, decision, ran and ran[0])
-        if isinstance(outcome, Died | Overran | Unrecognised):
+        if isinstance(outcome, _UNSEEN):
             self._tell_of_loss(claim, decision)
 
     def _tell_of_loss(self, claim: Claim, decision: Decision) -> None:

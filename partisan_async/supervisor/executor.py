@@ -51,6 +51,8 @@ _COLUMNS = [
 _OWN_FILES = (__file__, limits.__file__)
 """No user needs to see how ``run()`` was called."""
 
+_RETURNED = Returned()
+
 NAME_LENGTH = 255
 MESSAGE_LENGTH = 4_000
 TRACEBACK_LENGTH = 20_000
@@ -91,27 +93,28 @@ class Executor:
         try:
             with alarm or nullcontext():
                 processor = _processor(claim)
-                processor._tell_start()  # noqa: SLF001  its other half
+                if processor._is_heard():  # noqa: SLF001  its other half
+                    processor._tell_start()  # noqa: SLF001
                 if not processor.ATOMIC:
-                    returned = Returned(_result(processor, processor.run()))
+                    outcome: Outcome = _returned(_result(processor, processor.run()))
             if processor.ATOMIC:
-                returned = self._run_atomic(claim, processor, alarm)
+                outcome = self._run_atomic(claim, processor, alarm)
         except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
             error = alarm.explain(raised) if alarm else raised
             outcome = _outcome(claim, error)
-            self._tell(processor, claim, outcome)
+            self._tell_end(processor, claim, outcome)
             return outcome
-        self._tell(processor, claim, returned)
-        return returned
+        self._tell_end(processor, claim, outcome)
+        return outcome
 
     async def aexecute(self, claim: store.Claim, limit: float | None = None) -> Outcome:
         """Run a task with an ``async def run()``, for so many seconds at most."""
         self._enter(claim)
         run = _AsyncRun(claim)
         error = await run_within(limit, run())
-        outcome = _outcome(claim, error) if error else Returned(run.result)
+        outcome = _outcome(claim, error) if error else _returned(run.result)
         if run.processor is not None and run.processor._is_heard():  # noqa: SLF001
-            tell = sync_to_async(self._tell)
+            tell = sync_to_async(self._tell_end)
             try:
                 if error is not None:
                     raise error
@@ -122,8 +125,8 @@ class Executor:
         return outcome
 
     def _enter(self, claim: store.Claim) -> None:
-        identity = (claim.id, claim.claim_seq, claim.processor_class, claim.queue_name)
-        current_task.set(CurrentTask(*identity, self._worker_id))
+        pk, claim_seq, queue_name, processor_class, *_ = claim
+        current_task.set(CurrentTask(pk, claim_seq, processor_class, queue_name, self._worker_id))
 
     def _run_atomic(
         self, claim: store.Claim, processor: BaseTaskProcessor, alarm: Alarm | None
@@ -144,7 +147,7 @@ class Executor:
                     raise ClaimLost(claim.id)
         return Returned(result, settled=True)
 
-    def _tell(
+    def _tell_end(
         self, processor: BaseTaskProcessor | None, claim: store.Claim, outcome: Outcome
     ) -> None:
         if processor is None or not processor._is_heard():  # noqa: SLF001
@@ -211,6 +214,10 @@ def _result(processor: BaseTaskProcessor, result: Any) -> str | None:
     if result is None or not processor.STORE_RESULT:
         return None
     return encode_result(result)
+
+
+def _returned(result: str | None) -> Returned:
+    return _RETURNED if result is None else Returned(result)
 
 
 def _refuse_unstarted(result: Any) -> None:

@@ -94,7 +94,10 @@ class Settler:
         deleted: list[Settlement] = []
         written: set[int] = set()
         for each in batch:
-            if isinstance(each.decision, Finished) and each.decision.settled:
+            decision = each.decision
+            if not isinstance(decision, Finished):
+                kept.append(each)
+            elif decision.settled:
                 written.add(each.claim.id)
             else:
                 (deleted if self._is_deleted(each) else kept).append(each)
@@ -106,7 +109,7 @@ class Settler:
         self._writing = []
         settled = [each for each in batch if each.claim.id in written]
         self._on_settled(settled)
-        await self._announce([each.claim.id for each in settled if _is_awaited(each)])
+        await self._announce([each.claim.id for each in settled if each.stores_result])
 
     async def _write(
         self,
@@ -162,6 +165,7 @@ class Settler:
                 pause = min(2 * pause, 5)
 
     async def _announce(self, ids: Sequence[int]) -> None:
+        # Also of those that wait again: who waits for the end looks, and goes on waiting.
         if ids:
             try:
                 await self._connection.execute(store.announce(ids))
@@ -170,8 +174,9 @@ class Settler:
                 logger.warning("the end of %d task(s) was not told: %s", len(ids), explain(error))
 
     def _is_deleted(self, settlement: Settlement) -> bool:
-        finished = isinstance(settlement.decision, Finished)
-        return finished and self._delete_finished and not settlement.stores_result
+        if not self._delete_finished or settlement.stores_result:
+            return False
+        return isinstance(settlement.decision, Finished)
 
     async def _find_out_about(
         self, left: Sequence[tuple[Settlement, float]], *, warn: bool
@@ -200,10 +205,6 @@ class Settler:
                 case _:
                     logs.fenced(claim)
         return written
-
-
-def _is_awaited(settlement: Settlement) -> bool:
-    return settlement.stores_result and isinstance(settlement.decision, Finished | Failed)
 
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:
