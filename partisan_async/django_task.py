@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.module_loading import import_string
@@ -79,7 +77,7 @@ def find(result_id: str) -> TaskResult[Any, Any] | None:
     """Return the result of a task, if a row with this id is one of Django's tasks."""
     if not (isinstance(result_id, str) and result_id.isdecimal() and len(result_id) < 19):
         return None
-    row = _rows().filter(pk=int(result_id)).first()
+    row = Row.objects.using(store.database()).filter(pk=int(result_id)).first()
     return None if row is None or "." not in row.processor_class else result_of(row)
 
 
@@ -152,15 +150,13 @@ class _DjangoTask(BaseTaskProcessor):
 
     def _tell_start(self) -> None:
         super()._tell_start()
-        running = current_task.get()
+        running, row = current_task.get(), self.task_obj
         assert running is not None
-        # What the claim does not say is read: errors and workers of earlier runs, for one.
-        row = _rows().get(pk=running.id)
+        assert row is not None
         self._result = result = result_of(row)
         now = timezone.now()
         _set(
             result,
-            status=TaskResultStatus.RUNNING,
             started_at=row.started_at or now,
             last_attempted_at=now,
             worker_ids=[*result.worker_ids, running.worker_id],
@@ -175,8 +171,7 @@ class _DjangoTask(BaseTaskProcessor):
     @classmethod
     def _tell_loss(cls, task: Row, decision: Decision) -> None:
         super()._tell_loss(task, decision)
-        with suppress(Row.DoesNotExist):
-            _tell_end(result_of(_rows().get(pk=task.pk)), decision)
+        _tell_end(result_of(task), decision)
 
     def _arguments(self) -> list[Any]:
         context: list[Any] = []
@@ -230,10 +225,6 @@ def _json(value: Any) -> Any:
 
 def _sender(result: TaskResult[Any, Any]) -> type:
     return type(result.task.get_backend())
-
-
-def _rows() -> QuerySet[Row]:
-    return Row.objects.using(store.database())
 
 
 def _error(error: dict[str, str]) -> TaskError:

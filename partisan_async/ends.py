@@ -57,6 +57,7 @@ async def await_end(task: Task, timeout_seconds: float | None) -> None:
 
 def _parameters(task: Task) -> dict[str, Any]:
     alias = store.database()
+    registry.autodiscover()  # it may have been enqueued elsewhere
     if not registry.get(task.processor_class).STORE_RESULT:
         raise TypeError(
             f"Nobody tells the end of task {task.pk}: set STORE_RESULT = True on"

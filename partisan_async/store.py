@@ -40,6 +40,9 @@ from partisan_async.policy import (
     Suspected,
 )
 
+HISTORY = ("created_at", "started_at", "worker_ids", "errors")
+"""What runs of Django's own tasks are told besides: it is in what they pass to users."""
+
 KEPT_PER_ROW = 10
 """So many of the newest errors and worker ids stay on a row."""
 
@@ -75,7 +78,10 @@ class Call(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claimed row, in the order of the claim's RETURNING."""
+    """A claimed row, in the order of the claim's RETURNING.
+
+    :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
+    """
 
     id: int
     claim_seq: int
@@ -88,6 +94,7 @@ class Claim(NamedTuple):
     lost: int
     suspect: bool
     unrecognised: int
+    history: str | None = None
 
     @property
     def alone(self) -> bool:
@@ -361,7 +368,9 @@ def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statem
 
 _COLUMNS = """
 t.id, t.claim_seq, t.queue_name, t.processor_class, t.arguments::text, t.priority, t.tries,
-    t.postpones, t.lost, t.suspect, t.unrecognised
+    t.postpones, t.lost, t.suspect, t.unrecognised,
+    CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
+        t.created_at, t.started_at, t.worker_ids, t.errors)::text END
 """
 
 _ALIVE = """

@@ -10,6 +10,7 @@ import re
 import time
 import traceback
 from contextlib import nullcontext
+from datetime import datetime
 from functools import cache, partial
 from typing import Any
 from uuid import UUID
@@ -42,11 +43,15 @@ from partisan_async.supervisor.limits import Alarm, run_within
 
 logger = logging.getLogger("partisan_async.worker")
 
-_COLUMNS = [
-    field.attname
-    for field in Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
-    if field.attname in {*store.Claim._fields, "status"}
-]
+
+def _in_order(names: set[str]) -> list[str]:
+    fields = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
+    return [field.attname for field in fields if field.attname in names]
+
+
+_COLUMNS = _in_order({*store.Claim._fields, "status"})
+_UNENDED = ("finished_at", "last_attempted_at", "result")
+_COLUMNS_WITH_HISTORY = _in_order({*_COLUMNS, *store.HISTORY, *_UNENDED})
 
 _OWN_FILES = (__file__, limits.__file__)
 """No user needs to see how ``run()`` was called."""
@@ -205,7 +210,17 @@ def _processor(claim: store.Claim) -> BaseTaskProcessor:
 def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
     # The columns that were not claimed are deferred: Django reads them when they are asked for.
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
-    return Task.from_db(store.database(), _COLUMNS, [fields[name] for name in _COLUMNS])
+    columns = _COLUMNS
+    if claim.history is not None:
+        created_at, started_at, worker_ids, errors = json.loads(claim.history)
+        columns = _COLUMNS_WITH_HISTORY
+        fields |= dict.fromkeys(_UNENDED) | {
+            "created_at": datetime.fromisoformat(created_at),
+            "started_at": started_at and datetime.fromisoformat(started_at),
+            "worker_ids": worker_ids,
+            "errors": errors,
+        }
+    return Task.from_db(store.database(), columns, [fields[name] for name in columns])
 
 
 def _result(processor: BaseTaskProcessor, result: Any) -> str | None:

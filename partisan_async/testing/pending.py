@@ -133,7 +133,7 @@ class _Bench:
 
     def run(self, claim: store.Claim, moment: datetime.datetime | None) -> Ran:
         """Run a claim, and settle it as if it were that moment."""
-        with _contained():
+        with self._patience_kept(), _contained():
             outcome = contextvars.copy_context().run(self._run, claim)
         rules = rules_of(claim.processor_class, queue_settings(claim.queue_name))
         decision = decide(outcome, rules, claim.counters)
@@ -163,13 +163,18 @@ class _Bench:
         return async_to_sync(executor.aexecute)(claim) if run_async else executor.execute(claim)
 
     def _settle(self, settlement: store.Settlement) -> None:
+        with self._patience_kept():
+            try:
+                with transaction.atomic(using=self.alias):
+                    self._execute(store.settle(self._me, [settlement]))
+            except IntegrityError:  # an identical call waits by now
+                self._execute(store.settle(self._me, [settlement], gently=True))
+
+    @contextmanager
+    def _patience_kept(self) -> Iterator[None]:
+        # In a test's transaction a settle's own would stay.
         ((patience,),) = self._execute(store.Statement("SHOW lock_timeout", {}))
-        try:
-            with transaction.atomic(using=self.alias):
-                self._execute(store.settle(self._me, [settlement]))
-        except IntegrityError:  # an identical call waits by now
-            self._execute(store.settle(self._me, [settlement], gently=True))
-        # In a test's transaction the settle's own would stay.
+        yield
         keep = "SELECT set_config('lock_timeout', %(patience)s, true)"
         self._execute(store.Statement(keep, {"patience": patience}))
 

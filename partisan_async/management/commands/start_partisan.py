@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvloop
+from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
@@ -136,6 +137,8 @@ def _require_migrations() -> None:
 
 def _warn_of_unknown_queue(queue: str) -> None:
     used = {processor.QUEUE_NAME for processor in registry.processors()}
+    for backend in (getattr(django_settings, "TASKS", None) or {}).values():
+        used.update(backend.get("QUEUES", ()))
     if queue not in used and queue not in configured_queues():
         logger.warning(
             "no processor names queue %r, and PARTISAN_CONFIG has no such key; queues in use: %s",
