@@ -55,6 +55,13 @@ def matrix(session: nox.Session, django: str) -> None:
     session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
 
 
+@nox.session(python=_newest_python())
+def conformance(session: nox.Session) -> None:
+    """Put the backend for Django's task API to its suite on Django 6.0; others are in "matrix"."""
+    session.install("-e", ".[dev,embedded]", "Django~=6.0.0")
+    session.run("python", "-m", "pytest", "tests/conformance", "tests/test_django_tasks.py")
+
+
 @nox.session
 def faults(session: nox.Session) -> None:
     """Inject real faults into running supervisors, one by one, and check the promise."""

@@ -89,6 +89,13 @@ class TaskTimeout(PartisanException):
         )
 
 
+class TaskCancelled(PartisanException):
+    """Somebody ended the task by hand; it is on the row, and raised nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__("Cancelled by hand.")
+
+
 class ClaimLost(PartisanException):
     """Another supervisor has taken over a task while its ``ATOMIC`` run lasted."""
 

@@ -352,6 +352,10 @@ def channel(queue_name: str) -> str:
     return f"partisan_async.{hashlib.sha256(queue_name.encode()).hexdigest()[:40]}"
 
 
+HELD_NO_MORE = "held"
+"""Said by NOTIFY: rows that supervisors hold were taken from them by hand."""
+
+
 def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statement:
     """Wake the supervisors of a queue: rows of this status are there, or of any.
 
@@ -726,6 +730,68 @@ def _waiting(pause: timedelta) -> dict[str, Any]:
 
 def _json(failure: Failure) -> str:
     return json.dumps(asdict(failure))
+
+
+# By hand
+
+_SELECTED = "WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)"
+
+
+def again(ids: Sequence[int]) -> Statement:
+    """Run rows again that ended in error, as if for the first time. Rows: id and queue."""
+    # Without its digest: an identical call may wait by now, or come.
+    sql = f"""
+    UPDATE partisan_async_task
+    SET status = 'new', execute_after = statement_timestamp(), finished_at = NULL, digest = NULL,
+        tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0
+    {_SELECTED} RETURNING id, queue_name
+    """  # noqa: S608
+    return Statement(sql, {"ids": list(ids), "statuses": [Task.STATUS_ERROR]})
+
+
+def run_now(ids: Sequence[int]) -> Statement:
+    """Make scheduled rows ready. Rows: id and queue."""
+    sql = f"""
+    UPDATE partisan_async_task SET status = 'new', execute_after = statement_timestamp()
+    {_SELECTED} RETURNING id, queue_name
+    """  # noqa: S608
+    return Statement(sql, {"ids": list(ids), "statuses": [Task.STATUS_SCHEDULED]})
+
+
+def cancel(ids: Sequence[int], failure: Failure) -> Statement:
+    """End rows that wait or run; who runs one learns of it. Rows: id and queue."""
+    sql = f"""
+    UPDATE partisan_async_task t
+    SET status = 'error', claimed_by = NULL, claimed_at = NULL,
+        finished_at = statement_timestamp(),
+        errors = {_kept("t.errors")} || (%(failure)s::jsonb || jsonb_build_object(
+            'try', t.tries::bigint + 1, 'at', statement_timestamp()))
+    {_SELECTED} RETURNING id, queue_name
+    """  # noqa: S608
+    statuses = [Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS]
+    return Statement(sql, {"ids": list(ids), "statuses": statuses, "failure": _json(failure)})
+
+
+PRUNED_AT_ONCE = 1000
+"""So many rows one statement deletes."""
+
+
+def prune(older_than: timedelta, statuses: Sequence[str], queue_name: str | None) -> Statement:
+    """Delete the oldest rows that ended so long ago, or longer. Rows: the ids.
+
+    :param queue_name: ``None``: of all queues.
+    """
+    sql = f"""
+    DELETE FROM partisan_async_task WHERE id IN (
+        SELECT id FROM partisan_async_task
+        WHERE status IN ('finished', 'error') AND status = ANY(%(statuses)s)
+            AND finished_at < statement_timestamp() - %(older_than)s
+            AND (%(queue_name)s::text IS NULL OR queue_name = %(queue_name)s)
+        ORDER BY finished_at LIMIT {PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED)
+    RETURNING id
+    """  # noqa: S608
+    params = {"older_than": older_than, "statuses": list(statuses), "queue_name": queue_name}
+    return Statement(sql, params)
 
 
 # Lease

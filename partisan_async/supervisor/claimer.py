@@ -65,6 +65,9 @@ class Claimer:
 
         :param status: which of the two; neither "new" nor "scheduled": both may be.
         """
+        if status == store.HELD_NO_MORE:
+            self.doubt()
+            return
         self._ready = self._ready or status != Task.STATUS_SCHEDULED
         self._look_for_due = self._look_for_due or status != Task.STATUS_NEW
         self._wake.set()

@@ -1,0 +1,64 @@
+"""What an operator does to tasks: run them again, now, not at all, or forget them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections
+
+from partisan_async import store
+from partisan_async.exceptions import TaskCancelled
+from partisan_async.models import ENDED, Task
+from partisan_async.policy import Failure
+
+
+def retry(ids: Sequence[int]) -> list[int]:
+    """Run tasks again that ended in error, all counts at zero; return the ids of those that do."""
+    return _steer(store.again(ids), Task.STATUS_NEW)
+
+
+def run_now(ids: Sequence[int]) -> list[int]:
+    """Run tasks at once that are scheduled; return the ids of those that do."""
+    return _steer(store.run_now(ids), Task.STATUS_NEW)
+
+
+def cancel(ids: Sequence[int]) -> list[int]:
+    """End tasks that wait or run, in error; return the ids of those that did.
+
+    One that runs is killed with its worker process by a supervisor that listens; other supervisors
+    let it run to its end and do not write it down.
+    """
+    return _steer(store.cancel(ids, Failure.of(TaskCancelled())), store.HELD_NO_MORE)
+
+
+def prune(
+    older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
+) -> Iterator[int]:
+    """Delete the rows of tasks that ended so long ago; yield how many, after each thousand."""
+    while deleted := len(_execute(store.prune(older_than, statuses, queue_name))):
+        yield deleted
+        if deleted < store.PRUNED_AT_ONCE:
+            return
+
+
+ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]] = {
+    "retry": (retry, (Task.STATUS_ERROR,)),
+    "run-now": (run_now, (Task.STATUS_SCHEDULED,)),
+    "cancel": (cancel, (Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS)),
+}
+"""Each with the statuses that it can be done in."""
+
+
+def _steer(statement: store.Statement, status: str) -> list[int]:
+    rows = _execute(statement)
+    for queue_name in {queue_name for _, queue_name in rows}:
+        _execute(store.notify(queue_name, status))
+    return [pk for pk, _ in rows]
+
+
+def _execute(statement: store.Statement) -> list[Any]:
+    with connections[store.database()].cursor() as cursor:
+        cursor.execute(*statement)
+        return list(cursor.fetchall())

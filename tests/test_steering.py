@@ -1,0 +1,333 @@
+"""``manage.py partisan``: each of its answers, by making it happen."""
+
+import io
+import json
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.utils import timezone
+
+from partisan_async import overview
+from partisan_async.models import Supervisor, Task
+from partisan_async.testing import live_supervisor, run_pending
+from tests.conftest import ended, marks, wait_until
+from tests.testapp.partisan_tasks import (
+    AsyncSleep,
+    Die,
+    Fail,
+    Postpone,
+    Sleep,
+    Write,
+    WriteElsewhere,
+    WriteUnique,
+)
+
+
+def partisan(*arguments):
+    out = io.StringIO()
+    call_command("partisan", *map(str, arguments), stdout=out)
+    return out.getvalue()
+
+
+def soon(**delta):
+    return timezone.now() + timedelta(**delta)
+
+
+@pytest.fixture
+def alive():
+    """A supervisor's row, as if it had just beaten; nobody claims."""
+    return Supervisor.objects.create(
+        id="00000000-0000-0000-0000-00000000000a",
+        hostname="here",
+        process={"pid": 7},
+        queue_name="default",
+    )
+
+
+def silence(supervisor):
+    Supervisor.objects.filter(pk=supervisor.pk).update(last_seen_at=soon(minutes=-5))
+
+
+@pytest.mark.django_db
+class TestWhy:
+    def test_scheduled(self, alive):
+        task = Write().delay(execute_after=soon(hours=2, minutes=1))
+
+        assert "It is scheduled until 20" in partisan("why", task.pk)
+        assert "for another 2\xa0hours" in "".join(overview.why(task))
+
+    def test_nobody_serves_the_queue(self, alive):
+        task = WriteElsewhere().delay()
+
+        title, *sentences = partisan("why", task.pk).splitlines()
+
+        assert title == f"{task.pk} WriteElsewhere, New"
+        (sentence,) = sentences
+        assert sentence.startswith("- No supervisor serves queue 'elsewhere'. Start one: manage.py")
+
+    def test_those_that_served_it_are_silent(self, alive):
+        silence(alive)
+        task = Write().delay()
+
+        assert "serves queue 'default'; those that did are silent." in partisan("why", task.pk)
+
+    def test_it_is_next(self, alive):
+        task = Write().delay()
+
+        assert "It is next" in partisan("why", task.pk)
+
+    def test_others_are_before_it(self, alive):
+        Write(1).delay(priority=1)
+        Write(2).delay()
+        task = Write(3).delay()
+        Write(4).delay()
+
+        assert "2 tasks of queue 'default' are to be claimed before it." in overview.why(task)
+
+    def test_the_workers_are_busy(self, alive):
+        busy = Write("busy").delay()
+        Task.objects.update(status="in_process", claimed_by=alive.pk, claimed_at=timezone.now())
+        task = Write().delay()
+
+        assert f"The workers are busy, the longest with: {busy.pk} Write." in overview.why(task)
+
+    def test_its_processor_is_not_known(self, alive):
+        task = Write().delay()
+        Task.objects.update(processor_class="Gone", unrecognised=2)
+
+        said = partisan("why", task.pk)
+
+        assert "Processor class 'Gone' is not registered." in said
+        assert "does not know 'Gone' put it off 2 of 15 times" in said
+
+    def test_it_is_suspect(self, alive):
+        task = Write().delay()
+        Task.objects.update(suspect=True)
+
+        assert "was in a worker process that died" in partisan("why", task.pk)
+
+    def test_it_took_workers_down(self, alive):
+        task = Write().delay()
+        Task.objects.update(lost=2)
+
+        assert "It took its worker process down 2 times" in partisan("why", task.pk)
+
+    def test_it_has_postponed_itself(self, alive):
+        task = Postpone("one", 1, 100).delay()
+        run_pending()
+
+        assert "It has postponed itself 1 time." in partisan("why", task.pk)
+
+    def test_it_runs(self, alive):
+        task = Write().delay()
+        Task.objects.update(status="in_process", claimed_by=alive.pk, claimed_at=timezone.now())
+
+        assert "is about to, on the supervisor here/7, since" in partisan("why", task.pk)
+
+    def test_its_supervisor_is_silent(self, alive):
+        silence(alive)
+        task = Write().delay()
+        Task.objects.update(status="in_process", claimed_by=alive.pk, claimed_at=timezone.now())
+
+        assert "The supervisor here/7 that claimed it is silent" in partisan("why", task.pk)
+
+    def test_its_supervisor_is_gone(self):
+        task = Write().delay()
+        gone = "00000000-0000-0000-0000-00000000000b"
+        Task.objects.update(status="in_process", claimed_by=gone, claimed_at=timezone.now())
+
+        assert "claimed by a supervisor that is gone" in partisan("why", task.pk)
+
+    def test_it_has_failed(self):
+        task = Fail("ValueError", "too bad").delay()
+        run_pending()
+
+        said = partisan("why", task.pk)
+
+        assert "It has ended in error" in said
+        assert "builtins.ValueError: too bad" in said
+        assert f"partisan retry {task.pk}" in said
+
+    def test_it_has_finished(self):
+        task = Write().delay()
+        run_pending()
+
+        assert "It has finished" in partisan("why", task.pk)
+
+    def test_it_is_not_there(self):
+        with pytest.raises(CommandError, match="There is no task 0"):
+            partisan("why", 0)
+
+
+@pytest.mark.django_db
+class TestStatus:
+    def test_queues_and_supervisors(self, alive):
+        Write(1).delay()
+        Write(2).delay(execute_after=soon(hours=1))
+        WriteElsewhere().delay()
+
+        queues, supervisors = partisan("status").split("\n\n")
+
+        assert [line.split() for line in queues.splitlines()] == [
+            ["queue", "ready", "oldest", "scheduled", "running", "done/h", "failed/h", "alive"],
+            ["default", "1", "0", "s", "1", "0", "0", "0", "1"],
+            ["elsewhere", "1", "0", "s", "0", "0", "0", "0", "none!"],
+        ]
+        assert supervisors.splitlines()[1].split()[:3] == ["here/7", "default", "0"]
+
+    def test_ends_are_counted(self):
+        Write().delay()
+        Fail("ValueError").delay()
+        run_pending()
+
+        (queue,) = overview.queues()
+
+        assert (queue.finished, queue.failed, queue.ready) == (1, 1, 0)
+
+    def test_a_silent_one_is_called_so(self, alive):
+        silence(alive)
+
+        assert "5 m ago: silent!" in partisan("status")
+
+    def test_json(self, alive):
+        Write().delay()
+
+        told = json.loads(partisan("status", "--json"))
+
+        assert told["queues"][0]["ready"] == 1
+        assert told["supervisors"][0]["alive"] is True
+
+    def test_nothing_there(self):
+        assert partisan("status").splitlines() == [
+            "There are no queues yet: nothing was enqueued, and no supervisor runs.",
+            "",
+            "No supervisor runs: manage.py start_partisan --async",
+        ]
+
+    def test_a_handful_of_queries(self, alive, django_assert_num_queries):
+        for number in range(50):
+            Write(number).delay()
+
+        with django_assert_num_queries(2):
+            partisan("status")
+
+
+@pytest.mark.django_db
+class TestByHand:
+    def test_retry_begins_anew(self):
+        task = Fail("ValueError").delay()
+        run_pending()
+
+        assert partisan("retry", task.pk) == "retry: 1 task.\n"
+
+        task.refresh_from_db()
+        assert (task.status, task.tries, task.finished_at) == ("new", 0, None)
+        assert len(task.errors) == 1
+        assert len(run_pending()) == 1
+
+    def test_retry_beside_an_identical_call_that_waits(self):
+        task = WriteUnique().delay()
+        Task.objects.update(status="error")
+        WriteUnique().delay()
+
+        partisan("retry", task.pk)
+
+        assert len(run_pending()) == 2
+
+    def test_only_what_failed_is_retried(self):
+        task = Write().delay()
+
+        with pytest.raises(CommandError, match=f"that are error: 0 is not there, {task.pk} is new"):
+            partisan("retry", task.pk, 0)
+
+    def test_run_now(self):
+        task = Write("now").delay(execute_after=soon(hours=1))
+
+        partisan("run-now", task.pk)
+        run_pending()
+
+        assert marks() == ["now"]
+
+    def test_cancel_what_waits(self):
+        tasks = [Write().delay(), Write().delay(execute_after=soon(hours=1))]
+
+        partisan("cancel", *(task.pk for task in tasks))
+
+        assert run_pending() == []
+        for task in tasks:
+            task.refresh_from_db()
+            assert task.status == "error"
+            assert task.errors[0]["exception_class"] == "partisan_async.exceptions.TaskCancelled"
+
+    def test_by_filter(self):
+        Write.bulk_delay([Write(number) for number in range(3)])
+        WriteElsewhere().delay()
+
+        assert partisan("cancel", "--processor", "Write", "--yes") == "cancel: 3 tasks.\n"
+        assert Task.objects.get(status="new").processor_class == "WriteElsewhere"
+
+    def test_without_any_filter_nothing_is_done(self):
+        with pytest.raises(CommandError, match="Say which"):
+            partisan("cancel", "--yes")
+
+    @pytest.mark.parametrize(("answer", "left"), [("y", 0), ("n", 1), ("", 1)])
+    def test_it_asks_first(self, monkeypatch, answer, left):
+        Write().delay()
+        asked = []
+        monkeypatch.setattr("builtins.input", lambda what: asked.append(what) or answer)
+
+        if left:
+            with pytest.raises(CommandError, match="Nothing was done"):
+                partisan("cancel", "--queue", "default")
+        else:
+            partisan("cancel", "--queue", "default")
+
+        assert asked == ["cancel: 1 task? [y/N] "]
+        assert Task.objects.filter(status="new").count() == left
+
+    def test_prune(self):
+        for number in range(2500):
+            Write(number).delay()
+        Task.objects.update(status="finished", finished_at=soon(days=-8))
+        old_failure, young = Fail("ValueError").delay(), Write().delay()
+        run_pending()
+        Task.objects.filter(pk=old_failure.pk).update(finished_at=soon(days=-8))
+
+        finished = partisan("prune", "--older-than", "7d", "--status", "finished", "--yes")
+        assert finished == "2,500 tasks deleted.\n"
+        assert partisan("prune", "--older-than", "7d", "--yes") == "1 task deleted.\n"
+        assert Task.objects.get() == young
+
+    @pytest.mark.parametrize("age", ["7", "d", "-1d", "7 days", "9999999d"])
+    def test_an_odd_age_is_refused(self, age):
+        with pytest.raises(CommandError, match="is no age"):
+            partisan("prune", f"--older-than={age}", "--yes")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestCancelWhatRuns:
+    @pytest.mark.parametrize("processor", [Sleep, AsyncSleep])
+    def test_it_is_killed_at_once_and_others_go_on(self, processor):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = processor(60, "long").delay()
+            wait_until(lambda: "start long" in marks())
+            after = Write("after").delay()
+
+            partisan("cancel", task.pk)
+            wait_until(lambda: ended(after))
+
+        task.refresh_from_db()
+        assert (task.status, len(task.errors)) == ("error", 1)
+        assert "end long" not in marks()
+
+    def test_retry_wakes_the_supervisor(self):
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=60, ttl_seconds=200):
+            task = Die("SIGKILL").delay()
+            wait_until(lambda: ended(task))
+            call = {"args": ["again"], "kwargs": {}}
+            Task.objects.update(processor_class="Write", arguments=call)
+
+            partisan("retry", task.pk)
+            wait_until(lambda: "again" in marks())
