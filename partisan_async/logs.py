@@ -72,6 +72,20 @@ def started(queue_name: str, workers: int, database: str, woken: str) -> None:
     )
 
 
+def paused(queue_name: str) -> None:
+    logger.info(
+        "paused: queue %r; what runs goes on, and nothing is started",
+        queue_name,
+        extra={"event": "paused", "queue_name": queue_name},
+    )
+
+
+def resumed(queue_name: str) -> None:
+    logger.info(
+        "resumed: queue %r", queue_name, extra={"event": "resumed", "queue_name": queue_name}
+    )
+
+
 def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s %d%s", how, len(claims), _listed(claims), extra=_about_all(claims, how))

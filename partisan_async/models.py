@@ -1,4 +1,4 @@
-"""The two tables: what is to be done, and who is doing it."""
+"""The tables: what is to be done, who is doing it, what is held back, and what was done."""
 
 from __future__ import annotations
 
@@ -153,6 +153,56 @@ class Supervisor(models.Model):
     started_at = models.DateTimeField(db_default=Now())
     # Without an index on it a beat is a HOT update, and the table never grows.
     last_seen_at = models.DateTimeField(db_default=Now())
+    draining = models.BooleanField(
+        db_default=False, help_text="was asked to start nothing more, and to end when all is done"
+    )
+    workers = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        help_text="pid and tasks of each, as of last_seen_at",
+    )
 
     def __str__(self) -> str:
         return f"{self.queue_name} on {self.hostname} ({self.id})"
+
+
+class PausedQueue(models.Model):
+    """A queue of which nothing is started as long as this row is there; what runs goes on."""
+
+    queue_name = models.CharField(max_length=255, primary_key=True)
+    paused_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.queue_name
+
+
+class Tally(models.Model):
+    """What one processor's tasks did in one minute, as supervisors add it up every few seconds."""
+
+    id = models.BigAutoField(primary_key=True)
+    minute = models.DateTimeField()
+    queue_name = models.CharField(max_length=255)
+    processor_class = models.CharField(max_length=255)
+    finished = models.IntegerField(db_default=0)
+    failed = models.IntegerField(db_default=0, help_text="ended in error")
+    retried = models.IntegerField(db_default=0)
+    postponed = models.IntegerField(db_default=0)
+    lost = models.IntegerField(db_default=0, help_text="runs whose worker process died")
+    run_seconds = models.FloatField(db_default=0.0, help_text="of all runs together")
+    longest_run_seconds = models.FloatField(db_default=0.0)
+    wait_seconds = models.FloatField(
+        db_default=0.0, help_text="of all runs together, from due to claimed"
+    )
+    longest_wait_seconds = models.FloatField(db_default=0.0)
+
+    class Meta:
+        verbose_name_plural = "tallies"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["minute", "queue_name", "processor_class"],
+                name="partisan_async_one_tally",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.processor_class} at {self.minute:%H:%M}"

@@ -1,10 +1,11 @@
-"""What an operator does to tasks: run them again, now, not at all, or forget them."""
+"""What an operator does: run tasks again, now, not at all, or forget them; pause, and drain."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connections
 
@@ -43,6 +44,27 @@ def prune(
             return
 
 
+def pause(queue_name: str) -> bool:
+    """Have nothing of a queue started; what runs goes on. Return whether that is news."""
+    return _tell(queue_name, store.pause(queue_name))
+
+
+def resume(queue_name: str) -> bool:
+    """End a queue's pause; return whether it was paused."""
+    return _tell(queue_name, store.resume(queue_name))
+
+
+def drain(supervisor_id: UUID) -> bool:
+    """Have a supervisor start nothing more, and end when all that it runs has ended.
+
+    Return whether there is such a one. Its service manager may start another in its place.
+    """
+    rows = _execute(store.drain(supervisor_id))
+    for (queue_name,) in rows:
+        _execute(store.notify(queue_name, store.STEERED))
+    return bool(rows)
+
+
 ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]] = {
     "retry": (retry, (Task.STATUS_ERROR,)),
     "run-now": (run_now, (Task.STATUS_SCHEDULED,)),
@@ -56,6 +78,12 @@ def _steer(statement: store.Statement, status: str) -> list[int]:
     for queue_name in {queue_name for _, queue_name in rows}:
         _execute(store.notify(queue_name, status))
     return [pk for pk, _ in rows]
+
+
+def _tell(queue_name: str, statement: store.Statement) -> bool:
+    changed = _execute(statement)
+    _execute(store.notify(queue_name, store.STEERED))
+    return bool(changed)
 
 
 def _execute(statement: store.Statement) -> list[Any]:

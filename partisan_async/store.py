@@ -1,4 +1,4 @@
-"""Every statement that changes a task row. Nothing else in the package writes to the table.
+"""Every statement that changes a row of the package's. Nothing else writes to its tables.
 
 Statements come as SQL and parameters, for whoever holds the connection: ``enqueue`` runs on
 Django's, in the caller's transaction; the supervisor runs the others on its own. No decision is
@@ -80,6 +80,7 @@ class Call(NamedTuple):
 class Claim(NamedTuple):
     """A claimed row, in the order of the claim's RETURNING.
 
+    :param waited_seconds: how long it was due when it was claimed.
     :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
     """
 
@@ -94,6 +95,7 @@ class Claim(NamedTuple):
     lost: int
     suspect: bool
     unrecognised: int
+    waited_seconds: float
     history: str | None = None
 
     @property
@@ -355,6 +357,9 @@ def channel(queue_name: str) -> str:
 HELD_NO_MORE = "held"
 """Said by NOTIFY: rows that supervisors hold were taken from them by hand."""
 
+STEERED = "steered"
+"""Said by NOTIFY: the queue was paused or resumed, or a supervisor is to drain: a beat tells."""
+
 
 def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statement:
     """Wake the supervisors of a queue: rows of this status are there, or of any.
@@ -370,16 +375,25 @@ def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statem
 
 # Claim
 
-_COLUMNS = """
+# Between nothing and a month, and so finite: see _DUE_SECONDS.
+_WAITED_SECONDS = """
+extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST(
+    t.execute_after, t.created_at, statement_timestamp() - interval '30 days')))::float8
+"""
+
+_COLUMNS = f"""
 t.id, t.claim_seq, t.queue_name, t.processor_class, t.arguments::text, t.priority, t.tries,
-    t.postpones, t.lost, t.suspect, t.unrecognised,
+    t.postpones, t.lost, t.suspect, t.unrecognised, {_WAITED_SECONDS},
     CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
         t.created_at, t.started_at, t.worker_ids, t.errors)::text END
 """
 
+# Alive, and not told to start nothing.
 _ALIVE = """
 me AS (SELECT 1 FROM partisan_async_supervisor
-       WHERE id = %(me)s AND last_seen_at > statement_timestamp() - %(ttl)s)
+       WHERE id = %(me)s AND last_seen_at > statement_timestamp() - %(ttl)s
+           AND NOT EXISTS (SELECT 1 FROM partisan_async_pausedqueue
+                           WHERE queue_name = %(queue_name)s))
 """
 
 # After the largest number it begins again at 1: all that matters is that it is another one, and a
@@ -794,6 +808,72 @@ def prune(older_than: timedelta, statuses: Sequence[str], queue_name: str | None
     return Statement(sql, params)
 
 
+def pause(queue_name: str) -> Statement:
+    """Have nothing of a queue started. Rows: its name, if it was not paused before."""
+    sql = """
+    INSERT INTO partisan_async_pausedqueue (queue_name) VALUES (%(queue_name)s)
+    ON CONFLICT DO NOTHING RETURNING queue_name
+    """
+    return Statement(sql, {"queue_name": queue_name})
+
+
+def resume(queue_name: str) -> Statement:
+    """End a queue's pause. Rows: its name, if it was paused."""
+    sql = """
+    DELETE FROM partisan_async_pausedqueue WHERE queue_name = %(queue_name)s RETURNING queue_name
+    """
+    return Statement(sql, {"queue_name": queue_name})
+
+
+def drain(supervisor_id: UUID) -> Statement:
+    """Have a supervisor start nothing more. Rows: its queue, if it has a row."""
+    sql = """
+    UPDATE partisan_async_supervisor SET draining = true WHERE id = %(id)s RETURNING queue_name
+    """
+    return Statement(sql, {"id": supervisor_id})
+
+
+# Tally
+
+_ADDED = (
+    "finished", "failed", "retried", "postponed", "lost", "run_seconds", "wait_seconds",
+)  # fmt: skip
+_GREATEST = ("longest_run_seconds", "longest_wait_seconds")
+
+TALLY_COLUMNS = ("processor_class", *_ADDED, *_GREATEST)
+"""What ``tally`` takes of each processor."""
+
+
+def tally(queue_name: str, rows: Sequence[Sequence[Any]]) -> Statement:
+    """Add to what is told of the current minute.
+
+    :param rows: of ``TALLY_COLUMNS``, one per processor.
+    """
+    # In one order for all: else two supervisors could wait for each other.
+    columns = zip(*sorted(rows), strict=True)
+    params = dict(zip(TALLY_COLUMNS, map(list, columns), strict=True))
+    arrays = ", ".join(
+        f"%({name})s::{'text' if name == 'processor_class' else 'float8'}[]"
+        for name in TALLY_COLUMNS
+    )
+    changes = [f"{name} = t.{name} + excluded.{name}" for name in _ADDED]
+    changes += [f"{name} = GREATEST(t.{name}, excluded.{name})" for name in _GREATEST]
+    names = ", ".join(TALLY_COLUMNS)
+    sql = f"""
+    INSERT INTO partisan_async_tally AS t (minute, queue_name, {names})
+    SELECT date_trunc('minute', statement_timestamp()), %(queue_name)s, d.*
+    FROM unnest({arrays}) AS d ({names})
+    ON CONFLICT (minute, queue_name, processor_class) DO UPDATE SET {", ".join(changes)}
+    """  # noqa: S608
+    return Statement(sql, params | {"queue_name": queue_name})
+
+
+def forget_tallies(older_than: timedelta) -> Statement:
+    """Delete what is told of minutes that are over for so long."""
+    sql = "DELETE FROM partisan_async_tally WHERE minute < statement_timestamp() - %(age)s"
+    return Statement(sql, {"age": older_than})
+
+
 # Lease
 
 
@@ -810,10 +890,13 @@ def _is_any_ready(queue_name: str) -> str:
 # lost NOTIFY would have told, who of its host or of anywhere might be dead, and what is due when.
 _BEAT = f"""
 WITH beat AS (
-    INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name, last_seen_at)
-    VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp())
-    ON CONFLICT (id) DO UPDATE SET last_seen_at = GREATEST(
-        partisan_async_supervisor.last_seen_at, excluded.last_seen_at)),
+    INSERT INTO partisan_async_supervisor
+        (id, hostname, process, queue_name, last_seen_at, workers)
+    VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp(),
+        %(workers)s::jsonb)
+    ON CONFLICT (id) DO UPDATE SET workers = excluded.workers, last_seen_at = GREATEST(
+        partisan_async_supervisor.last_seen_at, excluded.last_seen_at)
+    RETURNING draining),
 claimed AS (
     SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s
             AND t.id <> ALL(%(known)s::bigint[])) AS unknown,
@@ -837,8 +920,10 @@ SELECT
          AND (hostname = %(hostname)s OR last_seen_at < statement_timestamp() - %(ttl)s)),
     CASE WHEN %(nonce)s::text IS NOT NULL
         THEN pg_notify(%(probe_channel)s, %(nonce)s) IS NOT NULL END,
-    unknown
-FROM claimed
+    unknown,
+    EXISTS (SELECT 1 FROM partisan_async_pausedqueue WHERE queue_name = %(queue_name)s),
+    draining
+FROM claimed, beat
 """  # noqa: S608
 
 
@@ -852,13 +937,17 @@ def beat(
     probe_channel: str,
     nonce: str | None,
     known: Collection[int],
+    workers: str = "[]",
 ) -> Statement:
     """Renew my lease, and look around.
 
     One row: whether rows are ready; in how many seconds the next scheduled one is due; whether rows
     of silent supervisors are there; JSON of the other supervisors of this host or silent ones
-    (``id, hostname, process, silent``); where a nonce is given, that it was sent; and the ids of
-    rows that I hold and that are not among the known ones, ``None`` if there are none.
+    (``id, hostname, process, silent``); where a nonce is given, that it was sent; the ids of
+    rows that I hold and that are not among the known ones, ``None`` if there are none; whether the
+    queue is paused; and whether I am to drain.
+
+    :param workers: JSON of what the workers run.
     """
     params = {
         "me": me,
@@ -869,6 +958,7 @@ def beat(
         "probe_channel": probe_channel,
         "nonce": nonce,
         "known": list(known),
+        "workers": workers,
     }
     return Statement(_BEAT, params)
 

@@ -2,15 +2,17 @@
 
 import io
 import json
+import uuid
 from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connection
 from django.utils import timezone
 
-from partisan_async import overview
-from partisan_async.models import Supervisor, Task
+from partisan_async import overview, steering, store
+from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.partisan_tasks import (
@@ -18,6 +20,7 @@ from tests.testapp.partisan_tasks import (
     Die,
     Fail,
     Postpone,
+    Retry,
     Sleep,
     Write,
     WriteElsewhere,
@@ -331,3 +334,192 @@ class TestCancelWhatRuns:
 
             partisan("retry", task.pk)
             wait_until(lambda: "again" in marks())
+
+
+def tallied(**which):
+    """What all minutes together tell of a processor."""
+    rows = Tally.objects.filter(**which)
+    return {
+        name: sum(getattr(row, name) for row in rows)
+        for name in ("finished", "failed", "retried", "postponed", "lost", "run_seconds")
+    }
+
+
+@pytest.mark.django_db(transaction=True)
+class TestPause:
+    """With slow beats, so that what happens at once was told by NOTIFY."""
+
+    @pytest.fixture
+    def supervisor(self):
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=20, ttl_seconds=100) as supervisor:
+            yield supervisor
+
+    def held(self):
+        return Task.objects.filter(status="in_process").count()
+
+    def test_what_runs_goes_on_and_nothing_starts_until_it_is_resumed(self, supervisor, caplog):
+        caplog.set_level("INFO", "partisan_async")
+        running = Sleep(1, "running").delay()
+        wait_until(lambda: "start running" in marks())
+        waiting = Write.bulk_delay([Write(number) for number in range(20)])
+
+        assert steering.pause("default")
+        wait_until(lambda: ended(running))
+        wait_until(lambda: not self.held())
+        Write("late").delay()
+        wait_until(lambda: "paused: queue 'default'" in caplog.text)
+
+        assert marks() == ["start running", "end running"]
+        assert Task.objects.filter(status="new").count() == 21
+
+        assert steering.resume("default")
+        wait_until(lambda: ended(*waiting))
+
+    def test_what_was_claimed_and_not_started_is_given_back(self, supervisor):
+        """Else a paused queue would go on for as long as its buffers last."""
+        measured = Sleep.bulk_delay([Sleep(0.02, number) for number in range(5)])
+        wait_until(lambda: ended(*measured))
+        Sleep.bulk_delay([Sleep(0.02, number) for number in range(5, 400)])
+        wait_until(lambda: "start 20" in marks())
+
+        steering.pause("default")
+        wait_until(lambda: not self.held())
+        done = Task.objects.filter(status="finished").count()
+
+        assert done < 200
+        assert Task.objects.filter(status="new").count() == 400 - done
+
+    def test_another_queue_does_not_care(self, supervisor):
+        steering.pause("elsewhere")
+        task = Write().delay()
+
+        wait_until(lambda: ended(task))
+
+    def test_one_that_starts_during_the_pause_starts_nothing(self):
+        task = Write().delay()
+        steering.pause("default")
+
+        with live_supervisor(WORKERS_COUNT=1):
+            Supervisor.objects.get()
+
+        task.refresh_from_db()
+        assert task.claim_seq == 0
+
+    def test_twice_is_once(self):
+        assert steering.pause("default")
+        assert not steering.pause("default")
+        assert steering.resume("default")
+        assert not steering.resume("default")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDrain:
+    def test_what_runs_ends_however_long_it_takes_and_nothing_else_starts(self):
+        """A stop would kill it after the grace time."""
+        with live_supervisor(
+            WORKERS_COUNT=1, SHUTDOWN_GRACE_SECONDS=0, beat_seconds=20, ttl_seconds=100
+        ) as supervisor:
+            running = Sleep(1.5, "running").delay()
+            wait_until(lambda: "start running" in marks())
+            waiting = Write().delay()
+
+            assert steering.drain(supervisor.id)
+            wait_until(lambda: not Supervisor.objects.exists())
+
+        running.refresh_from_db()
+        waiting.refresh_from_db()
+        assert (running.status, running.claim_seq) == ("finished", 1)
+        assert waiting.status == "new"
+
+    def test_a_stop_hastens_it(self):
+        with live_supervisor(WORKERS_COUNT=1, SHUTDOWN_GRACE_SECONDS=0.2) as supervisor:
+            running = Sleep(60, "running").delay()
+            wait_until(lambda: "start running" in marks())
+            steering.drain(supervisor.id)
+            wait_until(lambda: Supervisor.objects.get().draining)
+            # The end of the block is its first stop.
+
+        running.refresh_from_db()
+        assert running.status == "new"
+
+    def test_of_one_that_is_not_there(self, db):
+        assert not steering.drain(uuid.uuid4())
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTally:
+    def test_what_became_of_runs_is_added_up_per_processor(self):
+        with live_supervisor(WORKERS_COUNT=2):
+            tasks = Write.bulk_delay([Write(number) for number in range(7)])
+            tasks += [Fail("ValueError").delay(), Retry("one", 1).delay()]
+            tasks += [Postpone("two", 2, 0).delay(), Die("SIGKILL").delay()]
+            wait_until(lambda: ended(*tasks))
+
+        assert tallied(processor_class="Write")["finished"] == 7
+        assert tallied(processor_class="Fail")["failed"] == 1
+        retry = tallied(processor_class="Retry")
+        assert (retry["retried"], retry["finished"]) == (1, 1)
+        assert retry["run_seconds"] > 0
+        postpone = tallied(processor_class="Postpone")
+        assert (postpone["postponed"], postpone["finished"]) == (2, 1)
+        die = tallied(processor_class="Die")
+        assert (die["lost"], die["failed"]) == (2, 1)
+
+    def test_it_waited_from_due_to_claimed(self):
+        task = Write().delay()
+        Task.objects.filter(pk=task.pk).update(
+            created_at=soon(seconds=-90), execute_after=soon(seconds=-60)
+        )
+
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(lambda: ended(task))
+
+        row = Tally.objects.get()
+        assert 60 <= row.longest_wait_seconds < 90
+        assert row.wait_seconds == row.longest_wait_seconds
+
+    def test_two_supervisors_add_to_the_same_minute(self, db):
+        row = ("Write", 1, 0, 0, 0, 0, 2.5, 1.0, 2.5, 1.0)
+        with connection.cursor() as cursor:
+            cursor.execute(*store.tally("default", [row]))
+            cursor.execute(*store.tally("default", [row, ("Read", *row[1:])]))
+
+        told = tallied(processor_class="Write")
+
+        assert (told["finished"], told["run_seconds"]) == (2, 5.0)
+
+    def test_old_ones_are_forgotten(self, db):
+        Tally.objects.create(minute=soon(days=-2), queue_name="default", processor_class="Old")
+        Tally.objects.create(minute=soon(hours=-2), queue_name="default", processor_class="Young")
+
+        with connection.cursor() as cursor:
+            cursor.execute(*store.forget_tallies(timedelta(days=1)))
+
+        assert Tally.objects.get().processor_class == "Young"
+
+    def test_an_idle_supervisor_writes_none(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            pass
+
+        assert not Tally.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_row_of_a_supervisor_tells_what_its_workers_run():
+    with live_supervisor(WORKERS_COUNT=2, beat_seconds=0.2):
+        task = Sleep(60, "long").delay()
+        asynchronous = [AsyncSleep(60, number).delay() for number in range(2)]
+        wait_until(lambda: len(marks()) == 3)
+
+        def told():
+            workers = Supervisor.objects.get().workers
+            return {each["id"]: each for worker in workers for each in worker["tasks"]}
+
+        wait_until(lambda: len(told()) == 3)
+        row = told()
+        assert set(row) == {task.pk, *(each.pk for each in asynchronous)}
+        assert row[task.pk]["processor"] == "Sleep"
+        assert 0 <= row[task.pk]["seconds"] < 60
+        assert len({worker["pid"] for worker in Supervisor.objects.get().workers}) == 2
+        for each in [task, *asynchronous]:
+            partisan("cancel", each.pk)

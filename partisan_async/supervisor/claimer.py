@@ -74,7 +74,8 @@ class Claimer:
 
     def on_sight(self, sight: Sight) -> None:
         """Take what a beat saw into account."""
-        self._ready = self._ready or sight.ready
+        self._dispatcher.hold(sight.paused)
+        self._ready = self._ready or (sight.ready and not sight.paused)
         if sight.due_seconds is not None:
             self._expect(sight.due_seconds)
         self._orphans = self._orphans or sight.orphans

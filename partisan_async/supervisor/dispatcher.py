@@ -33,6 +33,7 @@ from partisan_async.supervisor.executor import is_async, tell_of_loss
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.pool import Pool
 from partisan_async.supervisor.settler import Settler
+from partisan_async.supervisor.tally import Tally
 
 logger = logging.getLogger("partisan_async")
 
@@ -50,9 +51,11 @@ class Dispatcher:
 
     def __init__(
         self,
+        queue_name: str,
         settings: QueueSettings,
         setup: worker.Setup,
         settler: Settler,
+        tally: Tally,
         *,
         may_start: Callable[[], bool],
         on_room: Callable[[], None],
@@ -64,8 +67,10 @@ class Dispatcher:
             setup=setup,
             listener=self,
         )
+        self._queue_name = queue_name
         self._settings = settings
         self._settler = settler
+        self._tally = tally
         self._may_start = may_start
         self._on_room = on_room
         self._pace = Pace()
@@ -74,6 +79,7 @@ class Dispatcher:
         self._filled_at = 0.0
         self._last_names: set[str] = set()
         self._closed = False
+        self._paused = False
         self._telling: set[asyncio.Task[None]] = set()
 
     # For the claimer
@@ -106,7 +112,7 @@ class Dispatcher:
 
         :param first: before what is there: unfinished tasks come before new ones.
         """
-        if self._closed:
+        if self._holds:
             self._give_back(claims)
             return
         known: dict[_Kind, list[Claim]] = {kind: [] for kind in _Kind}
@@ -143,17 +149,29 @@ class Dispatcher:
         if time.monotonic() - self._filled_at > AHEAD_SECONDS:
             self._give_back_buffered()
 
+    def hold(self, paused: bool) -> None:
+        """While the queue is paused, send nothing, and give back what has not started."""
+        if paused and not self._paused:
+            logs.paused(self._queue_name)
+            self._give_back_unstarted()
+        elif self._paused and not paused:
+            logs.resumed(self._queue_name)
+        self._paused = paused
+
     def close(self) -> None:
         """Send nothing more, and give back what has not started, here and in the workers."""
         self._closed = True
-        self._give_back_buffered()
-        self.pool.revoke()
+        self._give_back_unstarted()
+
+    @property
+    def _holds(self) -> bool:
+        return self._closed or self._paused
 
     # To the workers
 
     def dispatch(self) -> None:
         """Send to the workers what they have room for, of each kind in its order."""
-        if self._closed or not self._may_start():
+        if self._holds or not self._may_start():
             return
         kinds = [kind for kind, waiting in self._waiting.items() if waiting]
         while kinds:
@@ -211,7 +229,7 @@ class Dispatcher:
         self._decide(claim, outcome, (seconds, worker_id))
 
     def on_returned(self, claims: Sequence[Claim]) -> None:
-        if self._closed:
+        if self._holds:
             self._give_back(claims)
             return
         for claim in claims:
@@ -240,6 +258,8 @@ class Dispatcher:
             logger.exception("task %s %s: no decision", claim.id, claim.processor_class)
             decision = Failed(Failure.of(error))
         self._settler.add(Settlement(claim, decision, ran, stores_result))
+        if ran is not None:
+            self._tally.add(claim, decision, ran[0])
         logs.settled(claim, decision, ran and ran[0])
         if isinstance(outcome, _UNSEEN):
             self._tell_of_loss(claim, decision)
@@ -257,6 +277,10 @@ class Dispatcher:
         for claim in claims:
             self._settler.add(Settlement(claim, GivenBack(), ran))
             logs.settled(claim, GivenBack(), ran and ran[0])
+
+    def _give_back_unstarted(self) -> None:
+        self._give_back_buffered()
+        self.pool.revoke()
 
     def _give_back_buffered(self) -> None:
         buffered = list(chain(*self._waiting.values()))

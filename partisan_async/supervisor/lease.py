@@ -36,6 +36,8 @@ class Sight:
     :param dead: supervisors of this host whose process is proven to be gone.
     :param silent: supervisors of any host that have not beaten for longer than the TTL.
     :param unknown: ids of rows that I held and did not know of when it was sent.
+    :param paused: nothing of the queue is to be started.
+    :param draining: I am to start nothing more, and to end when all is done.
     """
 
     ready: bool
@@ -44,6 +46,8 @@ class Sight:
     dead: list[UUID] = field(default_factory=list)
     silent: list[UUID] = field(default_factory=list)
     unknown: set[int] = field(default_factory=set)
+    paused: bool = False
+    draining: bool = False
 
 
 class Lease:
@@ -51,6 +55,7 @@ class Lease:
 
     :param nonce: asked at each beat for what the listener wants to hear, ``None`` if nothing.
     :param known: asked at each beat for the ids of the rows that I know to be mine.
+    :param workers: asked at each beat for what the workers run.
     :param on_sight: called after each beat with what it saw.
     :param on_regained: called after the first beat that follows a lapse, before ``on_sight``.
     """
@@ -66,6 +71,7 @@ class Lease:
         probe_channel: str,
         nonce: Callable[[], str | None],
         known: Callable[[], set[int]],
+        workers: Callable[[], list[dict[str, Any]]],
         on_sight: Callable[[Sight], None],
         on_regained: Callable[[], None],
     ) -> None:
@@ -77,6 +83,7 @@ class Lease:
         self._probe_channel = probe_channel
         self._nonce = nonce
         self._known = known
+        self._workers = workers
         self._on_sight = on_sight
         self._on_regained = on_regained
         self._process = identify_process()
@@ -113,6 +120,7 @@ class Lease:
             probe_channel=self._probe_channel,
             nonce=self._nonce(),
             known=self._known(),
+            workers=json.dumps(self._workers()),
         )
         sent = time.monotonic()
         (row,) = await self._connection.execute(statement)
@@ -159,6 +167,8 @@ class Lease:
         encoded: str | None,
         _: Any,
         unknown: list[int] | None,
+        paused: bool,
+        draining: bool,
     ) -> Sight:
         others = json.loads(encoded or "[]")
         dead = [
@@ -167,7 +177,7 @@ class Lease:
             if hostname == socket.gethostname() and _is_gone(process, self._process)
         ]
         silent = [UUID(other) for other, _, _, silent in others if silent]
-        return Sight(ready, due, orphans, dead, silent, set(unknown or ()))
+        return Sight(ready, due, orphans, dead, silent, set(unknown or ()), paused, draining)
 
 
 def identify_process() -> dict[str, Any]:

@@ -80,6 +80,11 @@ class Pool:
         """Return the claims that are in the processes."""
         return [run.claim for process in self._processes() for run in process.runs.values()]
 
+    def running(self) -> list[dict[str, Any]]:
+        """Return what each process runs: its pid, and of each task its id, processor and
+        seconds."""
+        return [process.running() for process in self._processes() if process.pid is not None]
+
     def sync_room(self, ahead: int = 0) -> int:
         """Return how many workers can be sent sync tasks.
 

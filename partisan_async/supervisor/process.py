@@ -35,6 +35,9 @@ PRELOAD = "partisan_async.supervisor.preload"
 HELLO_SECONDS = 60
 """A worker that has not said hello by then is given up."""
 
+NAMED = 10
+"""So many of the tasks in a process are told of."""
+
 EXIT_SECONDS = 2
 """So long an idle worker may take to end."""
 
@@ -169,7 +172,7 @@ class WorkerProcess(asyncio.Protocol):
                     "A worker process ended before it was up; what it or the forkserver printed"
                     " says why."
                 ) from error
-        self.worker_id = f"{socket.gethostname()}/{self._pid}"
+        self.worker_id = f"{socket.gethostname()}/{self.pid}"
         await self._loop.create_connection(lambda: self, sock=ours)
         self._watch(first)
         try:
@@ -202,8 +205,19 @@ class WorkerProcess(asyncio.Protocol):
         return self._ticket > 0
 
     @property
-    def _pid(self) -> int | None:
+    def pid(self) -> int | None:
+        """The process's, once it has one."""
         return None if self._child is None else self._child.pid
+
+    def running(self) -> dict[str, Any]:
+        """Return its pid, and of the first tasks that it runs the id, processor and seconds."""
+        now = self._loop.time()
+        tasks = [
+            {"id": run.claim.id, "processor": run.claim.processor_class, "seconds": now - started}
+            for run in self.runs.values()
+            if (started := run.started_at) is not None
+        ]
+        return {"pid": self.pid, "running": len(tasks), "tasks": tasks[:NAMED]}
 
     def kill(self) -> None:
         """End it with SIGKILL: of the tasks in it only one that overran its time is blamed."""
@@ -281,16 +295,16 @@ class WorkerProcess(asyncio.Protocol):
             how = f"was killed by {names.get(-code, f'signal {-code}')}"
         else:
             how = f"exited with code {code}"
-        return f"Worker process {self._pid} {how} while it ran this task and no other."
+        return f"Worker process {self.pid} {how} while it ran this task and no other."
 
     def _is_gone(self) -> bool:
         return not self._signal(0)
 
     def _signal(self, number: int) -> bool:
-        if self._pid is None:
+        if self.pid is None:
             return False
         try:
-            os.kill(self._pid, number)
+            os.kill(self.pid, number)
         except ProcessLookupError:
             return False
         return True
@@ -421,7 +435,7 @@ class WorkerProcess(asyncio.Protocol):
                 yield frame
         except (ValueError, TypeError, KeyError):
             self._garbled = True
-            logger.error("worker process %s is killed: a task wrote to its link", self._pid)
+            logger.error("worker process %s is killed: a task wrote to its link", self.pid)
             self._signal(signal.SIGKILL)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from partisan_async.supervisor.connection import TRANSIENT, Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease, Sight
 from partisan_async.supervisor.settler import Settler
+from partisan_async.supervisor.tally import Tally
 from partisan_async.supervisor.wakeup import Wakeup
 
 logger = logging.getLogger("partisan_async")
@@ -87,6 +89,7 @@ class Supervisor:
             probe_channel=self._wakeup.probe_channel if self._wakeup else "",
             nonce=self._wakeup.nonce if self._wakeup else lambda: None,
             known=lambda: {claim.id for claim in self._dispatcher.claims()},
+            workers=lambda: self._dispatcher.pool.running(),
             on_sight=self._on_sight,
             on_regained=self._on_regained,
         )
@@ -96,10 +99,13 @@ class Supervisor:
             delete_finished=settings.DELETE_TASKS_ON_COMPLETE,
             on_settled=self._on_settled,
         )
+        self._tally = Tally(queue_name, self._beats)
         self._dispatcher = Dispatcher(
+            queue_name,
             settings,
             worker.Setup(_resolved_databases(), print_logs, self.id, settings),
             self._settler,
+            self._tally,
             may_start=lambda: self._lease.held,
             on_room=self._on_room,
         )
@@ -116,6 +122,7 @@ class Supervisor:
         self._claiming: asyncio.Task[None] | None = None
         self._progress = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._stop_asked = False
         self._at_once = False
         self._failure: BaseException | None = None
 
@@ -136,7 +143,13 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop: let running tasks end within the grace time. Called again: at once."""
-        self._at_once = self._stopping.is_set()
+        self._at_once = self._stop_asked
+        self._stop_asked = True
+        self._stopping.set()
+        self._progress.set()
+
+    def drain(self) -> None:
+        """Stop when all that runs has ended, however long it takes; ``stop()`` hastens that."""
         self._stopping.set()
         self._progress.set()
 
@@ -159,6 +172,7 @@ class Supervisor:
         await starting
         self._claiming = self._loop(self._claimer.keep())
         self._loop(pool.keep())
+        self._loop(self._tally.keep())
         self._loop(self._watch_for_unserved_queues())
         await self._say_started()
         self.started.set()
@@ -182,13 +196,14 @@ class Supervisor:
         self._claimer.stop()
         self._dispatcher.close()
         grace = self._settings.SHUTDOWN_GRACE_SECONDS
-        try:
-            async with asyncio.timeout(grace):
-                while pool.claims() and not self._at_once:
-                    self._progress.clear()
+        deadline: float | None = None
+        with suppress(TimeoutError):
+            while pool.claims() and not self._at_once:
+                if self._stop_asked and deadline is None and grace is not None:
+                    deadline = asyncio.get_running_loop().time() + grace
+                self._progress.clear()
+                async with asyncio.timeout_at(deadline):
                     await self._progress.wait()
-        except TimeoutError:
-            pass
         if left := pool.claims():
             logs.interrupted(left)
 
@@ -203,6 +218,7 @@ class Supervisor:
                     # Not cancelled: a claim under way would leave rows that nobody knows of.
                     await asyncio.wait({self._claiming})
                 await self._settler.all_settled.wait()
+                await self._tally.write()
                 await self._take_leave()
         except TimeoutError:
             left = len(self._settler.claims())
@@ -259,13 +275,18 @@ class Supervisor:
     # What the parts tell each other
 
     def _on_wake(self, status: str) -> None:
-        self._claimer.on_notify(status)
+        if status == store.STEERED:
+            self._lease.hurry()
+        else:
+            self._claimer.on_notify(status)
 
     def _on_listening(self) -> None:
         self._lease.hurry()
 
     def _on_sight(self, sight: Sight) -> None:
         self._claimer.on_sight(sight)
+        if sight.draining:
+            self.drain()
 
     def _on_regained(self) -> None:
         self._claimer.doubt()
