@@ -49,7 +49,7 @@ from psycopg.conninfo import make_conninfo
 import partisan_async
 from partisan_async import exceptions, policy, registry, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.models import Supervisor, Task
+from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.settings import SETTING_NAMES, QueueSettings
@@ -458,7 +458,7 @@ def test_statuses_and_columns_are_listed():
     found = tables("docs/reference/states.md")
 
     assert {code(row[0]) for row in found["status"]} == {key for key, _ in Task.STATUS_CHOICES}
-    for name, model in (("column", Task), ("column'", Supervisor)):
+    for name, model in (("column", Task), ("column'", Supervisor), ("column''", Tally)):
         assert [code(row[0]) for row in found[name]] == [each.name for each in model._meta.fields]
 
 
