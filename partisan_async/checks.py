@@ -75,7 +75,7 @@ def check_processors(
 ) -> list[CheckMessage]:
     """E003: a processor names its queue in the ancestor's way. E004: an attribute cannot be.
     E005: ``run()`` is missing, or cannot be as it is. E006: two processors have one name.
-    E007: a ``partisan_tasks.py`` cannot be imported.
+    E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own, cannot be imported.
     """
     errors: list[CheckMessage] = []
     try:
@@ -91,8 +91,7 @@ def check_processors(
     except Exception as error:  # noqa: BLE001  a module may raise anything when it is imported
         errors.append(
             Error(
-                f"A {registry.TASKS_MODULE_NAME}.py cannot be imported:"
-                f" {type(error).__name__}: {error}",
+                f"A module of tasks cannot be imported: {type(error).__name__}: {error}",
                 hint=f"{_place(error)} No task can run until that is mended.",
                 id="partisan_async.E007",
             )

@@ -16,9 +16,8 @@ from typing import Any, ClassVar
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from django.utils.module_loading import import_string
 
-from partisan_async import arguments, store
+from partisan_async import arguments, registry, store
 from partisan_async.context import current_task
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
@@ -26,14 +25,14 @@ from partisan_async.policy import Decision, Failed, Finished
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.tasks_backend import (
     ATTRIBUTE,
-    PartisanBackend,
     Task,
     TaskContext,
     TaskError,
     TaskResult,
     TaskResultStatus,
+    find_task,
+    is_configured,
     normalize_json,
-    task_backends,
     task_finished,
     task_started,
 )
@@ -78,7 +77,11 @@ def find(result_id: str) -> TaskResult[Any, Any] | None:
     if not (isinstance(result_id, str) and result_id.isdecimal() and len(result_id) < 19):
         return None
     row = Row.objects.using(store.database()).filter(pk=int(result_id)).first()
-    return None if row is None or "." not in row.processor_class else result_of(row)
+    if row is None or "." not in row.processor_class:
+        return None
+    if find_task(row.processor_class) is None:
+        registry.autodiscover()  # it may have been enqueued elsewhere
+    return result_of(row)
 
 
 def row_priority(priority: int) -> int:
@@ -89,7 +92,7 @@ def row_priority(priority: int) -> int:
 def result_of(row: Row, task: Task[Any, Any] | None = None) -> TaskResult[Any, Any]:
     """Return a row as Django's API shows it.
 
-    :raises ImportError: the code of the task is gone.
+    :raises ProcessorClassNotFound: no module that is imported has the task.
     """
     if task is None:
         run_after = row.arguments.get("run_after")
@@ -121,17 +124,12 @@ def result_of(row: Row, task: Task[Any, Any] | None = None) -> TaskResult[Any, A
 def processor_of(name: str) -> type[BaseTaskProcessor]:
     """Return the processor of a task, by its dotted name.
 
-    Where TASKS names no ``PartisanBackend`` nothing is imported: a row may have any name.
-
-    :raises ProcessorClassNotFound: no such task can be imported.
+    :raises ProcessorClassNotFound: no module that is imported has it, or TASKS names no
+        ``PartisanBackend``.
     """
-    if not any(map(_is_ours, task_backends)):
+    if not is_configured():
         raise ProcessorClassNotFound(name)
-    try:
-        task = _task(name)
-    except Exception as error:
-        # A module may raise anything when it is imported.
-        raise ProcessorClassNotFound(name) from error
+    task = _task(name)
     base = _AsyncTask if iscoroutinefunction(task.func) else _SyncTask
     return type(name, (base,), {"task": task, **getattr(task.func, ATTRIBUTE, {})})
 
@@ -205,17 +203,10 @@ def _tell_end(result: TaskResult[Any, Any], decision: Decision) -> None:
     task_finished.send_robust(_sender(result), task_result=result)
 
 
-def _is_ours(alias: str) -> bool:
-    try:
-        return isinstance(task_backends[alias], PartisanBackend)
-    except Exception:  # noqa: BLE001  another one's mistake must not keep this one's tasks waiting
-        return False
-
-
 def _task(name: str) -> Task[Any, Any]:
-    task = import_string(name)
-    if not isinstance(task, Task):
-        raise ImportError(f"{name!r} is no task of Django's.")
+    task = find_task(name)
+    if task is None:
+        raise ProcessorClassNotFound(name)
     return task
 
 

@@ -23,7 +23,11 @@ class ProcessorClassNotFound(ProcessorClassException):
         super().__init__(
             processor_name,
             f"Processor class {processor_name!r} is not registered. Decorate it with"
-            " @registry.register in a partisan_tasks.py of an installed app, or import it there.",
+            " @registry.register in a partisan_tasks.py of an installed app, or import it there."
+            if "." not in processor_name
+            else f"Processor class {processor_name!r} is not registered. If it is one of Django's"
+            " own tasks, import its module in a tasks.py of an installed app, and have TASKS name"
+            " PartisanBackend.",
         )
 
 

@@ -15,6 +15,9 @@ P = TypeVar("P", bound="type[BaseTaskProcessor]")
 
 TASKS_MODULE_NAME = "partisan_tasks"
 
+DJANGO_TASKS_MODULE_NAME = "tasks"
+"""Where Django's own tasks are, by its convention."""
+
 _processors: dict[str, type[BaseTaskProcessor]] = {}
 
 
@@ -33,10 +36,10 @@ def register(processor_class: P) -> P:
 def get(name: str) -> type[BaseTaskProcessor]:
     """Return the processor class registered under this name.
 
-    A dotted name is that of one of Django's own tasks, whose module is imported.
+    A dotted name is that of one of Django's own tasks, in a module that is imported.
 
-    :raises ProcessorClassNotFound: there is none. Nothing is imported to look for a plain name: it
-        may come from a row of the database.
+    :raises ProcessorClassNotFound: there is none. Nothing is imported to look for one: the name may
+        come from a row of the database.
     """
     try:
         return _processors[name]
@@ -56,8 +59,22 @@ def processors() -> list[type[BaseTaskProcessor]]:
 
 
 def autodiscover() -> None:
-    """Import ``partisan_tasks.py`` of every installed app that has one; its errors are raised."""
-    autodiscover_modules(TASKS_MODULE_NAME)
+    """Import ``partisan_tasks.py`` of every installed app that has one; its errors are raised.
+
+    Where TASKS names ``PartisanBackend``, every ``tasks.py``, too.
+    """
+    names = [TASKS_MODULE_NAME]
+    if _serves_django_tasks():
+        names.append(DJANGO_TASKS_MODULE_NAME)
+    autodiscover_modules(*names)
+
+
+def _serves_django_tasks() -> bool:
+    try:
+        from partisan_async.tasks_backend import is_configured
+    except ImportError:  # neither Django 6 nor the backport
+        return False
+    return is_configured()
 
 
 def _path(processor_class: type) -> str:

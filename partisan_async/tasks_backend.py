@@ -6,12 +6,12 @@ imports a model when it is itself imported.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.apps import apps
 from django.core import checks
-from django.utils.module_loading import import_string
 
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 
@@ -46,9 +46,10 @@ __all__ = [
     "TaskError",
     "TaskResult",
     "TaskResultStatus",
+    "find_task",
+    "is_configured",
     "normalize_json",
     "options",
-    "task_backends",
     "task_finished",
     "task_started",
 ]
@@ -90,7 +91,11 @@ class PartisanBackend(BaseTaskBackend):
         from partisan_async import django_task
 
         self.validate_task(task)
-        _require_reachable(task)
+        if find_task(task.module_path) is None:
+            raise InvalidTask(
+                f"No worker could find {task.module_path!r}: its module has no task of this name."
+                " Decorate the function with @task, and do not rename the result."
+            )
         result = django_task.enqueue(task, args, kwargs)
         task_enqueued.send(type(self), task_result=result)
         return result
@@ -159,14 +164,24 @@ def options(
     return decorate
 
 
-def _require_reachable(task: Task[Any, Any]) -> None:
-    # A worker gets nothing but the name.
+def is_configured() -> bool:
+    """Tell whether TASKS names this backend."""
+    return any(map(_is_ours, task_backends))
+
+
+def find_task(name: str) -> Task[Any, Any] | None:
+    """Return the task of this dotted name, if its module is imported.
+
+    The name may come from a row: so nothing is imported, and no code runs, to look for it.
+    """
+    module, _, attribute = name.rpartition(".")
+    # Not getattr(): a module may have a __getattr__ of its own.
+    found = getattr(sys.modules.get(module), "__dict__", {}).get(attribute)
+    return found if isinstance(found, Task) else None
+
+
+def _is_ours(alias: str) -> bool:
     try:
-        found = import_string(task.module_path)
-    except ImportError as error:
-        raise InvalidTask(f"No worker could import {task.module_path!r}: {error}") from error
-    if not isinstance(found, Task):
-        raise InvalidTask(
-            f"{task.module_path!r} is no task, but of type {type(found).__name__}: a worker would"
-            " not find it. Decorate the function with @task, and do not rename the result."
-        )
+        return isinstance(task_backends[alias], PartisanBackend)
+    except Exception:  # noqa: BLE001  another one's mistake must not keep this one's tasks waiting
+        return False

@@ -1,8 +1,12 @@
 """This project's own backend, put to the suite."""
 
+import sys
+
 from django.test import TransactionTestCase, override_settings
 from django.utils import timezone
 
+from partisan_async.django_task import processor_of
+from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task
 from partisan_async.testing import run_pending
 from tests.conformance import tasks
@@ -42,7 +46,7 @@ class PartisanBackendTests(TaskBackendConformance, TransactionTestCase):
             task_backends["default"].get_result(str(task.pk))
 
     def test_a_function_that_no_worker_could_find_is_refused(self):
-        with self.assertRaisesMessage(InvalidTask, "a worker would not find it"):
+        with self.assertRaisesMessage(InvalidTask, "No worker could find"):
             tasks.renamed_task.enqueue()
 
     def test_a_row_may_not_name_what_is_no_task(self):
@@ -54,10 +58,22 @@ class PartisanBackendTests(TaskBackendConformance, TransactionTestCase):
         assert ran.task.pk == int(result.id)
         assert ran.task.errors[0]["exception_class"].endswith("ProcessorClassNotFound")
 
+    def test_no_row_has_a_module_imported(self):
+        result = tasks.note.enqueue()
+        Task.objects.update(processor_class="tests.conformance.unused.evil", unrecognised=100)
+
+        (ran,) = run_pending()
+
+        assert ran.task.errors[0]["exception_class"].endswith("ProcessorClassNotFound")
+        with self.assertRaises(ProcessorClassNotFound):
+            task_backends["default"].get_result(result.id)
+        assert "tests.conformance.unused" not in sys.modules
+
     @override_settings(TASKS={"default": {"BACKEND": f"{API}.backends.dummy.DummyBackend"}})
-    def test_without_the_backend_no_row_has_a_module_imported(self):
+    def test_without_the_backend_no_row_has_a_task_run(self):
         Write().delay()
-        Task.objects.update(processor_class="tests.conformance.never.imported", unrecognised=100)
+        Task.objects.update(processor_class="tests.conformance.tasks.note", unrecognised=100)
+        processor_of.cache_clear()
 
         (ran,) = run_pending()
 
