@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
@@ -544,7 +545,11 @@ class Resume(Recorded):
 
 @registry.register
 class Increment(BaseTaskProcessor):
-    """Adds one row, in the transaction that ends it; not in the ledger, which would commit."""
+    """Adds one row, in the transaction that ends it; not in the ledger, which would commit.
+
+    Its worker dies at the end of the first run if told to: when all is written and nothing
+    committed, or when all is committed and nobody told.
+    """
 
     ATOMIC = True
     RETRY_ON_ERROR_CONFIG = AGAIN_AFTER_FAULTS
@@ -557,3 +562,8 @@ class Increment(BaseTaskProcessor):
                 [self.task_obj.id, self.task_obj.claim_seq],
             )
         time.sleep(random.uniform(0, 0.005))
+        dies = self.kwargs.get("dies") if self.task_obj.claim_seq == 1 else None
+        if dies == "before the commit":
+            die("SIGKILL")
+        if dies == "after the commit":
+            transaction.on_commit(partial(die, "SIGKILL"))

@@ -2,44 +2,53 @@
 
 import random
 import signal
+import time
 from contextlib import suppress
 
 import psutil
 
 from tests.faults.partisan_tasks import Increment
 
-INCREMENTS = 1000
+WAVES = 40
+WAVE = 25
+INCREMENTS = WAVES * WAVE
 
 
 def test_a_thousand_increments_under_fire_are_a_thousand(site):
-    """Killed at random, also between the commit and the news of it: each counts once."""
+    """In each wave a worker is killed at random, one before its commit, and one between the commit
+    and the news of it; once a supervisor, too. Each counts once.
+    """
     rng = random.Random(1)
     supervisors = [site.start(WORKERS_COUNT=2) for _ in range(2)]
-    kills = 0
-    Increment.bulk_delay([Increment(number) for number in range(INCREMENTS)])
+    untold = []
 
-    def all_ended():
-        nonlocal kills
-        unfinished = site.unfinished()
-        # Each time some have ended since: the same one killed for the third time would be an error.
-        if INCREMENTS - unfinished < (kills + 1) * 20:
-            return not unfinished
+    def kill_a_worker():
+        workers = [each for supervisor in supervisors for each in supervisor.workers()]
         with suppress(psutil.NoSuchProcess):
-            workers = [each for supervisor in supervisors for each in supervisor.workers()]
             if workers:
                 rng.choice(workers).send_signal(signal.SIGKILL)
-                kills += 1
-                if kills == 20:
-                    supervisors.pop(0).kill()
-                    supervisors.append(site.start(WORKERS_COUNT=2))
-        return not unfinished
+                return True
+        return False
 
-    site.wait_until(all_ended, "all have ended")
+    for wave in range(WAVES):
+        Increment.bulk_delay([Increment(wave, number) for number in range(WAVE - 2)])
+        Increment(wave, dies="before the commit").delay()
+        untold.append(Increment(wave, dies="after the commit").delay())
+        time.sleep(rng.uniform(0, 0.05))
+        site.wait_until(kill_a_worker, "a worker is there to be killed")
+        if wave == WAVES // 2:
+            supervisors.pop(0).kill()
+            supervisors.append(site.start(WORKERS_COUNT=2))
+        site.wait_until_ended()
 
-    assert kills >= 40
     ends = site.execute("SELECT status, count(*) FROM partisan_async_task GROUP BY 1")
     assert ends == [("finished", INCREMENTS)]
     counts = site.execute("SELECT count(*), count(DISTINCT task_id) FROM faults_deposit")
     assert counts == [(INCREMENTS, INCREMENTS)]
     ((again,),) = site.execute("SELECT count(*) FROM partisan_async_task WHERE claim_seq > 1")
-    assert again > 10
+    assert again >= WAVES  # those that died before their commit, at the least
+    ((once,),) = site.execute(
+        "SELECT count(*) FROM partisan_async_task WHERE id = ANY(%s) AND claim_seq = 1",
+        [task.pk for task in untold],
+    )
+    assert once > WAVES / 2  # killed after the commit; the others were hit before it, by chance
