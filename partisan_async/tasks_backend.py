@@ -34,10 +34,14 @@ else:
         from django_tasks import task_backends
         from django_tasks.backends.base import BaseTaskBackend
         from django_tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
-        from django_tasks.exceptions import InvalidTaskError as InvalidTask
         from django_tasks.exceptions import TaskResultDoesNotExist
         from django_tasks.signals import task_enqueued, task_finished, task_started
         from django_tasks.utils import normalize_json
+
+        try:
+            from django_tasks.exceptions import InvalidTask
+        except ImportError:  # up to 0.12
+            from django_tasks.exceptions import InvalidTaskError as InvalidTask
 
 __all__ = [
     "PartisanBackend",

@@ -13,10 +13,14 @@ try:
     LOGGER = "django.tasks"
 except ImportError:
     from django_tasks import TaskContext, TaskResultStatus, task, task_backends
-    from django_tasks.exceptions import InvalidTaskBackendError as InvalidTaskBackend
-    from django_tasks.exceptions import InvalidTaskError as InvalidTask
     from django_tasks.exceptions import TaskResultDoesNotExist, TaskResultMismatch
     from django_tasks.signals import task_enqueued, task_finished, task_started
+
+    try:
+        from django_tasks.exceptions import InvalidTask, InvalidTaskBackend
+    except ImportError:  # up to 0.12
+        from django_tasks.exceptions import InvalidTaskBackendError as InvalidTaskBackend
+        from django_tasks.exceptions import InvalidTaskError as InvalidTask
 
     LOGGER = "django_tasks"
 
