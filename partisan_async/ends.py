@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
@@ -12,23 +14,35 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
-from partisan_async import database, registry, store
+from partisan_async import database, logs, registry, store
 from partisan_async.models import ENDED, Task
 from partisan_async.settings import queue_settings
+
+logger = logging.getLogger("partisan_async")
 
 LOOK_EVERY_SECONDS = 5.0
 """So often the row is looked at without a NOTIFY, too: one may be lost with its connection."""
 
+LISTEN_AGAIN_SECONDS = 1.0
+"""So long after its connection was lost another one is made."""
+
 
 def wait(task: Task, timeout_seconds: float | None) -> None:
     """Wait for a task's end, and refresh it."""
-    task.refresh_from_db()
-    if task.status in ENDED:
+    if _has_ended(task):
         return
-    with (
-        _explained(task, timeout_seconds) as deadline,
-        psycopg.connect(**_parameters(task), autocommit=True) as connection,
-    ):
+    parameters = _parameters(task)
+    with _explained(task, timeout_seconds) as deadline:
+        while not _has_ended(task):
+            try:
+                _listen(task, parameters, deadline)
+            except psycopg.OperationalError as error:
+                _warn(task, error)
+                time.sleep(_patience(deadline, LISTEN_AGAIN_SECONDS))
+
+
+def _listen(task: Task, parameters: dict[str, Any], deadline: float | None) -> None:
+    with psycopg.connect(**parameters, autocommit=True) as connection:
         connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
         while not _has_ended(task):
             for notification in connection.notifies(timeout=_patience(deadline)):
@@ -38,21 +52,38 @@ def wait(task: Task, timeout_seconds: float | None) -> None:
 
 async def await_end(task: Task, timeout_seconds: float | None) -> None:
     """As ``wait``, in async code."""
-    await task.arefresh_from_db()
-    if task.status in ENDED:
+    has_ended = sync_to_async(_has_ended)
+    if await has_ended(task):
         return
+    parameters = await sync_to_async(_parameters)(task)
     with _explained(task, timeout_seconds) as deadline:
-        parameters = await sync_to_async(_parameters)(task)
-        async with await psycopg.AsyncConnection.connect(
-            **parameters, autocommit=True
-        ) as connection:
-            await connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
-            while not await sync_to_async(_has_ended)(task):
-                told = connection.notifies(timeout=_patience(deadline))
-                async with aclosing(told):
-                    async for notification in told:
-                        if _names(notification.payload, task):
-                            break
+        while not await has_ended(task):
+            try:
+                await _alisten(task, parameters, deadline)
+            except psycopg.OperationalError as error:
+                _warn(task, error)
+                await asyncio.sleep(_patience(deadline, LISTEN_AGAIN_SECONDS))
+
+
+async def _alisten(task: Task, parameters: dict[str, Any], deadline: float | None) -> None:
+    async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as connection:
+        await connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
+        while not await sync_to_async(_has_ended)(task):
+            told = connection.notifies(timeout=_patience(deadline))
+            async with aclosing(told):
+                async for notification in told:
+                    if _names(notification.payload, task):
+                        break
+
+
+def _warn(task: Task, error: psycopg.OperationalError) -> None:
+    logger.warning(
+        "task %s %s: its end is not heard of, and looked for: %s",
+        task.pk,
+        task.processor_class,
+        logs.plain(str(error)),
+        extra={"event": "unheard", "task_id": task.pk, "processor_class": task.processor_class},
+    )
 
 
 def _parameters(task: Task) -> dict[str, Any]:
@@ -86,17 +117,24 @@ class _TimeIsOverError(Exception):
     pass
 
 
-def _patience(deadline: float | None) -> float:
+def _patience(deadline: float | None, at_most: float | None = None) -> float:
+    longest = LOOK_EVERY_SECONDS if at_most is None else at_most
     if deadline is None:
-        return LOOK_EVERY_SECONDS
+        return longest
     left = deadline - time.monotonic()
     if left <= 0:
         raise _TimeIsOverError
-    return min(left, LOOK_EVERY_SECONDS)
+    return min(left, longest)
 
 
 def _has_ended(task: Task) -> bool:
-    task.refresh_from_db()
+    try:
+        task.refresh_from_db()
+    except Task.DoesNotExist:
+        raise Task.DoesNotExist(
+            f"Task {task.pk} {task.processor_class} is gone: its row was deleted, and nothing tells"
+            " how it ended."
+        ) from None
     return task.status in ENDED
 
 

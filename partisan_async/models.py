@@ -117,6 +117,7 @@ class Task(models.Model):
 
         :param timeout_seconds: ``None``: as long as it takes.
         :raises TimeoutError: it has not ended by then.
+        :raises Task.DoesNotExist: its row was deleted meanwhile.
         :raises TypeError: its processor has no ``STORE_RESULT``: nobody tells its end.
         :raises TransactionManagementError: in a transaction, which would never see it.
         """

@@ -7,6 +7,7 @@ import time
 import pytest
 from django.db import connection, connections, transaction
 
+from partisan_async import store
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, wait_until
@@ -19,6 +20,17 @@ from tests.testapp.partisan_tasks import (
     Sleep,
     Write,
 )
+
+
+def tell(task):
+    """Tell a task's end, as a supervisor does; and whether anybody listens."""
+    with connection.cursor() as cursor:
+        cursor.execute(*store.announce([task.pk]))
+        cursor.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%%ended%%'"
+            " AND datname = current_database()"
+        )
+        return not cursor.fetchall()
 
 
 @pytest.mark.django_db
@@ -93,6 +105,76 @@ class TestWaiting:
         thread.join()
 
         assert task.status == "finished"
+
+    @pytest.fixture
+    def listens(self):
+        """Ends those who listen, and returns how many there were."""
+        sql = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE 'LISTEN%%ended%%' AND datname = current_database()"
+        )
+
+        def end_them():
+            with connections["default"].cursor() as cursor:
+                cursor.execute(sql)
+                return len(cursor.fetchall())
+
+        return end_them
+
+    def in_a_thread(self, *steps):
+        def run():
+            for step in steps:
+                step()
+            connection.close()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    def test_it_listens_anew_when_its_connection_is_lost(self, listens, monkeypatch, caplog):
+        """And hears of the end then: it does not have to look for it."""
+        monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 1000)
+        monkeypatch.setattr("partisan_async.ends.LISTEN_AGAIN_SECONDS", 0.1)
+        task = Add(3).delay()
+        thread = self.in_a_thread(
+            lambda: wait_until(listens),
+            lambda: wait_until(listens),
+            lambda: run_pending(),
+            lambda: wait_until(lambda: tell(task)),
+        )
+
+        task.wait(timeout_seconds=20)
+        thread.join()
+
+        assert task.result == 3
+        assert caplog.text.count(f"task {task.pk} Add: its end is not heard of") == 2
+
+    async def test_async_code_listens_anew_too(self, listens, monkeypatch):
+        monkeypatch.setattr("partisan_async.ends.LISTEN_AGAIN_SECONDS", 0.1)
+        task = await Add(3).adelay()
+        thread = self.in_a_thread(lambda: wait_until(listens), lambda: run_pending())
+
+        await task.await_end(timeout_seconds=20)
+        thread.join()
+
+        assert task.result == 3
+
+    def test_it_gives_up_in_time_where_it_cannot_listen(self, settings, monkeypatch):
+        settings.LISTEN_DSN = "host=127.0.0.1 port=1"
+        monkeypatch.setattr("partisan_async.ends.LISTEN_AGAIN_SECONDS", 0.1)
+        task = Add(3).delay()
+
+        with pytest.raises(TimeoutError, match=r"has not ended within 0\.5 s"):
+            task.wait(timeout_seconds=0.5)
+
+    def test_a_row_that_is_deleted_meanwhile_is_said_to_be_gone(self, monkeypatch):
+        monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 0.1)
+        task = Add(1).delay()
+        thread = self.in_a_thread(lambda: time.sleep(0.3), Task.objects.all().delete)
+
+        with pytest.raises(Task.DoesNotExist, match=f"Task {task.pk} Add is gone: its row was"):
+            task.wait(timeout_seconds=20)
+        thread.join()
 
     async def test_async_code_waits_too(self):
         with live_supervisor(WORKERS_COUNT=1):
