@@ -177,6 +177,17 @@ def fenced(claim: Claim) -> None:
     )
 
 
+def failed_after_commit(claim: Claim, error: BaseException) -> None:
+    logger.error(
+        "failed after its end %s %s: it is done and committed, and what it had left for on_commit()"
+        " raised",
+        claim.id,
+        plain(claim.processor_class),
+        exc_info=error,
+        extra=_about(claim, "failed after its end"),
+    )
+
+
 def overran(claim: Claim, limit: float | None) -> None:
     logger.warning(
         "overran %s %s: it does not heed its time limit of %g s; its worker process is killed",

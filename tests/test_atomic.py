@@ -1,11 +1,25 @@
 """``ATOMIC``: a run's writes and its row's end are there together, or not at all."""
 
+import logging
+
 import pytest
+from django.db import connection
 
 from partisan_async.models import Task
+from partisan_async.policy import Finished
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
-from tests.testapp.partisan_tasks import AtomicFail, AtomicLostClaim, AtomicRetry, AtomicWrite
+from tests.testapp.partisan_tasks import (
+    AtomicAsync,
+    AtomicFail,
+    AtomicFailOnCommit,
+    AtomicLostClaim,
+    AtomicPostpone,
+    AtomicRetry,
+    AtomicRollback,
+    AtomicViolate,
+    AtomicWrite,
+)
 
 
 @pytest.mark.django_db
@@ -25,6 +39,32 @@ class TestInTheKit:
 
         assert ran.task.status == "error"
         assert ran.task.errors[0]["message"] == "why"
+        assert marks() == []
+
+    def test_a_postpone_starts_from_a_clean_slate(self):
+        AtomicPostpone().delay()
+
+        assert [ran.task.status for ran in run_pending()] == ["new", "finished"]
+        assert Task.objects.get().postpones == 1
+        assert marks() == ["after 1"]
+
+    def test_what_its_on_commit_raises_comes_too_late_for_its_end(self, caplog):
+        """The row is committed: it is not run again, and not said to have failed."""
+        AtomicFailOnCommit().delay()
+
+        (ran,) = run_pending()
+
+        assert (ran.task.status, ran.decision) == ("finished", Finished())
+        assert marks() == ["committed"]
+        assert f"failed after its end {ran.task.pk} AtomicFailOnCommit" in caplog.text
+        assert "LookupError: on_commit" in caplog.text
+
+    def test_an_async_one_is_refused(self):
+        AtomicAsync().delay()
+
+        (ran,) = run_pending()
+
+        assert "ATOMIC needs a plain" in ran.task.errors[0]["message"]
         assert marks() == []
 
 
@@ -49,6 +89,37 @@ class TestInAWorker:
         task.refresh_from_db()
         assert (task.status, task.tries, len(task.errors)) == ("finished", 3, 2)
         assert marks() == ["try 2"]
+
+    def test_what_is_refused_at_the_commit_ends_in_error(self):
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE deferred (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        try:
+            with live_supervisor(WORKERS_COUNT=1):
+                task = AtomicViolate().delay().wait(timeout_seconds=20)
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("DROP TABLE deferred")
+
+        assert task.status == "error"
+        assert task.errors[0]["exception_class"] == "django.db.utils.IntegrityError"
+        assert marks() == []
+
+    def test_a_rollback_that_it_asked_for_is_an_error(self):
+        """The row's end would be rolled back with it, and the task would run for ever."""
+        with live_supervisor(WORKERS_COUNT=1):
+            task = AtomicRollback().delay().wait(timeout_seconds=20)
+
+        assert task.errors[0]["exception_class"].endswith("TransactionManagementError")
+        assert marks() == []
+
+    def test_what_its_on_commit_raises_comes_too_late_for_its_end(self, caplog):
+        caplog.set_level(logging.INFO, "partisan_async")
+        with live_supervisor(WORKERS_COUNT=1):
+            task = AtomicFailOnCommit().delay().wait(timeout_seconds=20)
+            wait_until(lambda: f"done {task.pk} AtomicFailOnCommit" in caplog.text)
+
+        assert (task.status, task.errors) == ("finished", [])
+        assert marks() == ["committed"]
 
     def test_a_run_that_lost_its_claim_writes_nothing(self, caplog):
         AtomicLostClaim().delay()

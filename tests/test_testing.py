@@ -29,7 +29,9 @@ from tests.testapp.partisan_tasks import (
     Durable,
     Enqueue,
     Fail,
+    FailOnCommit,
     OnCommit,
+    OnCommits,
     Postpone,
     Retry,
     Write,
@@ -95,6 +97,42 @@ class InATestCase(TestCase):
 
         assert marks() == ["inside", "committed"]
 
+    def test_on_commit_is_called_when_it_would_be(self):
+        OnCommits().delay()
+
+        run_pending()
+
+        assert marks() == ["at once", "in the block", "first", "second", "after the block"]
+
+    def test_an_on_commit_that_raises_fails_the_task_and_not_the_test(self):
+        FailOnCommit().delay()
+
+        (ran,) = run_pending()
+
+        assert ran.task.errors[0]["message"] == "on_commit"
+        assert marks() == ["committed"]
+
+    def test_a_robust_one_fails_nothing(self):
+        FailOnCommit(robust=True).delay()
+
+        with self.assertLogs("partisan_async", "ERROR"):
+            (ran,) = run_pending()
+
+        assert ran.decision == Finished()
+        assert marks() == ["committed", "the next"]
+
+    def test_what_the_test_captures_is_its_own(self):
+        def enqueue():
+            OnCommits().delay()
+
+        with self.captureOnCommitCallbacks(execute=True):
+            transaction.on_commit(enqueue)
+        with self.captureOnCommitCallbacks() as calls:
+            run_pending()
+
+        assert calls == []
+        assert "after the block" in marks()
+
     def test_a_durable_block_is_one(self):
         Durable().delay()
 
@@ -135,11 +173,14 @@ class InATestCase(TestCase):
 
 class InATransactionTestCase(TransactionTestCase):
     def test_it_runs_too(self):
-        OnCommit().delay()
+        OnCommits().delay()
+        FailOnCommit().delay()
 
-        run_pending()
-
-        assert marks() == ["inside", "committed"]
+        assert [type(each.decision) for each in run_pending()] == [Finished, Failed]
+        assert marks() == [
+            *("at once", "in the block", "first", "second", "after the block"),
+            "committed",
+        ]
 
     def test_nothing_is_left_open(self):
         Write().delay()

@@ -12,13 +12,14 @@ import traceback
 from contextlib import nullcontext
 from datetime import datetime
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
-from partisan_async import registry, store
+from partisan_async import logs, registry, store
 from partisan_async.arguments import encode_result
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.exceptions import ClaimLost, PostponeTask, ProcessorClassNotFound
@@ -53,7 +54,11 @@ _COLUMNS = _in_order({*store.Claim._fields, "status"})
 _UNENDED = ("finished_at", "last_attempted_at", "result")
 _COLUMNS_WITH_HISTORY = _in_order({*_COLUMNS, *store.HISTORY, *_UNENDED})
 
-_OWN_FILES = (__file__, limits.__file__)
+_OWN_FILES = (
+    __file__,
+    limits.__file__,
+    str(Path(registry.__file__).with_name("django_task.py")),  # it cannot always be imported
+)
 """No user needs to see how ``run()`` was called."""
 
 _RETURNED = Returned()
@@ -138,18 +143,27 @@ class Executor:
     ) -> Returned:
         """Run it in one transaction with its own settle: both are there, or neither."""
         alias = store.database()
+        result: str | None = None
+        committed: list[bool] = []
         began = time.monotonic()
-        with transaction.atomic(using=alias):
-            with alarm or nullcontext():
-                result = _result(processor, processor.run())
-            ran = (time.monotonic() - began, self._worker_id)
-            settlement = Settlement(claim, Finished(result), ran, processor.STORE_RESULT)
-            delete = self.settings.DELETE_TASKS_ON_COMPLETE and not processor.STORE_RESULT
-            statement = store.settle_within(self._supervisor_id, settlement, delete=delete)
-            with connections[alias].cursor() as cursor:
-                cursor.execute(*statement)
-                if not cursor.fetchall():
-                    raise ClaimLost(claim.id)
+        try:
+            with transaction.atomic(using=alias):
+                transaction.on_commit(partial(committed.append, True), using=alias)
+                with alarm or nullcontext():
+                    result = _result(processor, processor.run())
+                ran = (time.monotonic() - began, self._worker_id)
+                settlement = Settlement(claim, Finished(result), ran, processor.STORE_RESULT)
+                delete = self.settings.DELETE_TASKS_ON_COMPLETE and not processor.STORE_RESULT
+                statement = store.settle_within(self._supervisor_id, settlement, delete=delete)
+                with connections[alias].cursor() as cursor:
+                    cursor.execute(*statement)
+                    if not cursor.fetchall():
+                        raise ClaimLost(claim.id)
+        except BaseException as error:
+            if not committed:
+                raise
+            # It came from what run() left for on_commit(): the row has ended, and stays so.
+            logs.failed_after_commit(claim, error)
         return Returned(result, settled=True)
 
     def _tell_end(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextvars
 import dataclasses
 import datetime
+import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
@@ -28,6 +30,8 @@ from partisan_async.testing.calls import call_of
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
+
+logger = logging.getLogger("partisan_async")
 
 WORKER_ID = "run_pending"
 """What rows call this process."""
@@ -54,7 +58,8 @@ def run_pending(
 
     Tasks that these enqueue, retry or postpone run too, as far as they are due by then. Policies
     are applied, and rows written, as by a supervisor. An error of a task does not rise: its row has
-    it. In a test's transaction, what a task registers with ``on_commit()`` is called after its run.
+    it. What a task registers with ``on_commit()`` is called where it would be, also in a test's
+    transaction.
 
     :param queue_name: one queue alone; ``None``: every queue.
     :param until: run what would be due by then, too, one after the other in the order of its time;
@@ -211,14 +216,42 @@ def _contained() -> Iterator[None]:
 def _apart(connection: BaseDatabaseWrapper) -> Iterator[None]:
     # An error of the database must not spoil what follows; and what was written stays, also if the
     # run fails later.
-    before = len(connection.run_on_commit)
     savepoint = transaction.atomic(using=connection.alias)
     savepoint._from_testcase = True  # type: ignore[attr-defined]  # noqa: SLF001  for atomic(durable=True)
-    with savepoint:
+    with savepoint, _committing(connection):
         yield
         if connection.connection.info.transaction_status == TransactionStatus.INERROR:
             transaction.set_rollback(True, using=connection.alias)
-    # A test's transaction never commits.
-    while len(connection.run_on_commit) > before:
-        call = connection.run_on_commit.pop(before)[1]
-        call()
+
+
+@contextmanager
+def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Call what is registered by ``on_commit()`` when a run's own transaction would commit."""
+    outside = len(connection.savepoint_ids)
+    before = len(connection.run_on_commit)
+    register, release = connection.on_commit, connection.savepoint_commit
+
+    def on_commit(func: Callable[[], object], robust: bool = False) -> None:
+        register(func, robust)
+        if len(connection.savepoint_ids) == outside:
+            commit()
+
+    def savepoint_commit(sid: str) -> None:
+        release(sid)
+        if len(connection.savepoint_ids) == outside:
+            commit()
+
+    def commit() -> None:
+        calls = connection.run_on_commit[before:]
+        del connection.run_on_commit[before:]
+        for _, call, robust in calls:
+            try:
+                call()
+            except Exception:
+                if not robust:
+                    raise
+                logger.exception("Error calling %s in on_commit()", call)
+
+    with patch.multiple(connection, on_commit=on_commit, savepoint_commit=savepoint_commit):
+        yield
+        commit()  # of a block that had no savepoint

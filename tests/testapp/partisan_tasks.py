@@ -615,6 +615,86 @@ class OnCommit(Marking):
 
 
 @registry.register
+class OnCommits(Marking):
+    """Registers calls in all the places that there are."""
+
+    def run(self):
+        transaction.on_commit(lambda: self.mark("at once"))
+        with transaction.atomic():
+            transaction.on_commit(lambda: self.mark("first"))
+            with contextlib.suppress(LookupError), transaction.atomic():
+                transaction.on_commit(lambda: self.mark("rolled back"))
+                raise LookupError
+            with transaction.atomic():
+                transaction.on_commit(lambda: self.mark("second"))
+            self.mark("in the block")
+        self.mark("after the block")
+
+
+@registry.register
+class FailOnCommit(Marking):
+    """Its ``on_commit()`` raises, after what it wrote is committed."""
+
+    def run(self):
+        with transaction.atomic():
+            self.mark("committed")
+            transaction.on_commit(self.fail, **self.kwargs)
+            transaction.on_commit(lambda: self.mark("the next"))
+
+    def fail(self):
+        raise LookupError("on_commit")
+
+
+@registry.register
+class AtomicFailOnCommit(FailOnCommit):
+    ATOMIC = True
+    STORE_RESULT = True
+
+
+@registry.register
+class AtomicPostpone(Marking):
+    ATOMIC = True
+
+    def run(self):
+        self.mark(f"after {self.task_obj.postpones}")
+        if self.task_obj.postpones < 1:
+            raise PostponeTask(0)
+
+
+@registry.register
+class AtomicRollback(Marking):
+    """Asks for a rollback, and says nothing of it."""
+
+    ATOMIC = True
+    STORE_RESULT = True
+
+    def run(self):
+        self.mark("rolled back")
+        transaction.set_rollback(True)
+
+
+@registry.register
+class AtomicViolate(Marking):
+    """What it writes is refused at the commit, by a deferred constraint."""
+
+    ATOMIC = True
+    STORE_RESULT = True
+
+    def run(self):
+        self.mark("refused")
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO deferred VALUES (1), (1)")
+
+
+@registry.register
+class AtomicAsync(Marking):
+    ATOMIC = True
+
+    async def run(self):
+        await sync_to_async(self.mark)("never")
+
+
+@registry.register
 class Durable(Marking):
     def run(self):
         with transaction.atomic(durable=True):
