@@ -15,6 +15,11 @@ from typing import Any
 from django.db.models import Model
 from django.utils.functional import Promise
 
+TOO_DEEP = (
+    "The arguments are nested too deeply, or contain themselves; pass flatter data, or the key of a"
+    " row that holds them."
+)
+
 
 def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any], **more: str) -> str:
     """Return the arguments as canonical JSON: sorted keys, tuples as lists.
@@ -33,10 +38,7 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any], **more: str) -> str
             _require_json(value, f"kwargs[{name!r}]")
         return _canonical({"args": args, "kwargs": kwargs, **more})
     except RecursionError:
-        raise ValueError(
-            "The arguments are nested too deeply, or contain themselves; pass flatter data, or the"
-            " key of a row that holds them."
-        ) from None
+        raise ValueError(TOO_DEEP) from None
 
 
 def encode_result(value: Any) -> str:

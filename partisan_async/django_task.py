@@ -22,9 +22,10 @@ from partisan_async.context import current_task
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
 from partisan_async.policy import Decision, Failed, Finished
-from partisan_async.processor import BaseTaskProcessor
+from partisan_async.processor import BaseTaskProcessor, checked_time
 from partisan_async.tasks_backend import (
     ATTRIBUTE,
+    InvalidTask,
     Task,
     TaskContext,
     TaskError,
@@ -57,7 +58,12 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     """Return the call of a task.
 
     :raises TypeError, ValueError: the arguments are not JSON, or cannot be stored.
+    :raises InvalidTask: its time is out of reach.
     """
+    try:
+        execute_after = checked_time("run_after", task.run_after)
+    except ValueError as error:
+        raise InvalidTask(str(error)) from None
     more = {"backend": task.backend}
     if task.run_after is not None:
         more["run_after"] = task.run_after.isoformat()
@@ -67,7 +73,7 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         processor_class=task.module_path,
         arguments=encoded,
         priority=row_priority(task.priority),
-        execute_after=task.run_after,
+        execute_after=execute_after,
         digest=None,
     )
 
@@ -79,6 +85,8 @@ def find(result_id: str) -> TaskResult[Any, Any] | None:
     row = Row.objects.using(store.database()).filter(pk=int(result_id)).first()
     if row is None or "." not in row.processor_class:
         return None
+    if not (isinstance(row.arguments, dict) and "backend" in row.arguments):
+        return None  # somebody wrote it by hand
     if find_task(row.processor_class) is None:
         registry.autodiscover()  # it may have been enqueued elsewhere
     return result_of(row)
@@ -211,7 +219,10 @@ def _task(name: str) -> Task[Any, Any]:
 
 
 def _json(value: Any) -> Any:
-    return normalize_json(value)
+    try:
+        return normalize_json(value)
+    except RecursionError:
+        raise ValueError(arguments.TOO_DEEP) from None
 
 
 def _sender(result: TaskResult[Any, Any]) -> type:

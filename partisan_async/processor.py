@@ -182,7 +182,7 @@ class BaseTaskProcessor(abc.ABC):
             processor_class=name,
             arguments=encoded,
             priority=_checked_priority(priority or self.PRIORITY),
-            execute_after=_checked_time(execute_after),
+            execute_after=checked_time("execute_after", execute_after),
             digest=arguments.digest(name, encoded) if self.UNIQUE_FOR_PARAMS else None,
         )
 
@@ -234,22 +234,26 @@ def _checked_priority(priority: int) -> int:
     return priority
 
 
-def _checked_time(moment: datetime.datetime | None) -> datetime.datetime | None:
+def checked_time(name: str, moment: datetime.datetime | None) -> datetime.datetime | None:
+    """Return the time before which a call is not to be run, as PostgreSQL takes it.
+
+    :param name: what the caller knows it by.
+    :raises TypeError, ValueError: it cannot be.
+    """
     if moment is None:
         return None
     if not isinstance(moment, datetime.datetime):
         raise TypeError(
-            f"execute_after={moment!r} must be a datetime, such as"
-            " timezone.now() + timedelta(minutes=5)."
+            f"{name}={moment!r} must be a datetime, such as timezone.now() + timedelta(minutes=5)."
         )
     if settings.USE_TZ and timezone.is_naive(moment):
         raise ValueError(
-            f"execute_after={moment!r} is naive, though USE_TZ is on; pass"
+            f"{name}={moment!r} is naive, though USE_TZ is on; pass"
             " timezone.make_aware(…), or timezone.now() plus a timedelta."
         )
     if not 1 < moment.year <= 9000:
         raise ValueError(
-            f"execute_after={moment!r} is out of reach; pass a time in the years 2 to 9000, or None"
+            f"{name}={moment!r} is out of reach; pass a time in the years 2 to 9000, or None"
             " for at once."
         )
     # PostgreSQL takes no offset beyond 15:59, and Python does.

@@ -44,6 +44,7 @@ else:
             from django_tasks.exceptions import InvalidTaskError as InvalidTask
 
 __all__ = [
+    "InvalidTask",
     "PartisanBackend",
     "Task",
     "TaskContext",

@@ -1,6 +1,9 @@
 """Django's own tasks in real workers, and what this package says beside Django's API."""
 
+import datetime
 import os
+import re
+import sys
 
 import pytest
 from django.db import connection
@@ -10,7 +13,13 @@ from partisan_async.config.processor_configs import PostponeConfig
 from partisan_async.models import Task
 from partisan_async.tasks_backend import options
 from partisan_async.testing import assert_enqueued, live_supervisor, perform, run_pending
-from tests.conformance.api import TaskResultStatus, task, task_finished
+from tests.conformance.api import (
+    InvalidTask,
+    TaskResultDoesNotExist,
+    TaskResultStatus,
+    task,
+    task_finished,
+)
 from tests.conftest import ended, marks, wait_until
 from tests.testapp import tasks
 
@@ -119,9 +128,7 @@ class TestBesideTheApi:
 
     def test_a_run_costs_no_query_but_its_own(self):
         tasks.write.enqueue("one")
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
+        with CaptureQueriesContext(connection) as queries:
             run_pending()
 
         reads = [each for each in queries if 'FROM "partisan_async_task"' in each["sql"]]
@@ -132,14 +139,58 @@ class TestBesideTheApi:
             options(postpone=PostponeConfig(max_postpones=1))(tasks.write)
 
     def test_a_name_that_no_row_can_hold_is_refused(self):
-        from tests.conformance.api import InvalidTask
-
         def function(): ...
 
         function.__module__ = "m" * 250
         function.__qualname__ = "function"
         with pytest.raises(InvalidTask, match="longer than 255 characters"):
             task(function)
+
+    @pytest.mark.parametrize(
+        ("moment", "words"),
+        [
+            (datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC), "is out of reach"),
+            (datetime.datetime(1, 1, 1, tzinfo=datetime.UTC), "is out of reach"),
+        ],
+    )
+    def test_a_time_out_of_reach_is_refused(self, moment, words):
+        with pytest.raises(InvalidTask, match=f"run_after=.* {words}"):
+            tasks.write.using(run_after=moment).enqueue("x")
+
+    def test_a_time_of_an_odd_zone_is_taken(self):
+        """PostgreSQL takes no offset beyond 15:59."""
+        zone = datetime.timezone(datetime.timedelta(hours=23))
+        moment = datetime.datetime(2030, 1, 1, tzinfo=zone)
+
+        result = tasks.write.using(run_after=moment).enqueue("x")
+
+        assert Task.objects.get().execute_after == moment
+        assert tasks.write.get_result(result.id).task.run_after == moment
+
+    def test_arguments_that_are_nested_too_deeply_are_refused(self):
+        deep = []
+        for _ in range(sys.getrecursionlimit()):
+            deep = [deep]
+
+        with pytest.raises(ValueError, match="nested too deeply"):
+            tasks.write.enqueue(deep)
+
+    def test_a_traceback_shows_the_tasks_own_lines_alone(self):
+        tasks.write_and_fail.enqueue("why")
+
+        (ran,) = run_pending()
+
+        files = re.findall('File "(.*)", line', ran.task.errors[0]["traceback"])
+        assert files == [tasks.__file__]
+
+    @pytest.mark.parametrize("arguments", [[], {"args": [], "kwargs": {}}])
+    def test_a_row_that_was_written_by_hand_is_no_result(self, arguments):
+        result = tasks.write.enqueue("x")
+        Task.objects.update(arguments=arguments)
+
+        with pytest.raises(TaskResultDoesNotExist):
+            result.refresh()
+        assert [ran.task.status for ran in run_pending()] == ["error"]
 
     def test_a_task_of_which_the_code_is_gone_waits_for_newer_code(self):
         result = tasks.write.enqueue("x")
