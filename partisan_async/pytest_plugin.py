@@ -35,6 +35,59 @@ def assert_not_enqueued(db: None) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def perform(db: None) -> Callable[..., Any]:
+    """``partisan_async.testing.perform``."""
+    from partisan_async import testing
+
+    return testing.perform
+
+
+# Async code has a connection of its own, in a thread: it sees what is committed, and has to be
+# closed before the test database can be dropped.
+
+
+@pytest.fixture
+def _async_db(transactional_db: None) -> Iterator[None]:
+    from asgiref.sync import SyncToAsync
+    from django.db import connections
+
+    yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+
+
+@pytest.fixture
+def arun_pending(_async_db: None) -> Callable[..., Any]:
+    """``partisan_async.testing.arun_pending``."""
+    from partisan_async import testing
+
+    return testing.arun_pending
+
+
+@pytest.fixture
+def aassert_enqueued(_async_db: None) -> Callable[..., Any]:
+    """``partisan_async.testing.aassert_enqueued``."""
+    from partisan_async import testing
+
+    return testing.aassert_enqueued
+
+
+@pytest.fixture
+def aassert_not_enqueued(_async_db: None) -> Callable[..., Any]:
+    """``partisan_async.testing.aassert_not_enqueued``."""
+    from partisan_async import testing
+
+    return testing.aassert_not_enqueued
+
+
+@pytest.fixture
+def aperform(_async_db: None) -> Callable[..., Any]:
+    """``partisan_async.testing.aperform``."""
+    from partisan_async import testing
+
+    return testing.aperform
+
+
+@pytest.fixture
 def live_supervisor(transactional_db: None) -> Iterator[Any]:
     """A supervisor of the default queue with one worker process, while the test lasts."""
     from partisan_async import testing

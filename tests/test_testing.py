@@ -4,6 +4,7 @@ import datetime
 
 import pytest
 from django.db import connection, transaction
+from django.db.transaction import TransactionManagementError
 from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 
@@ -16,10 +17,13 @@ from partisan_async.testing import (
     arun_pending,
     assert_enqueued,
     assert_not_enqueued,
+    await_until_ended,
+    live_supervisor,
     perform,
     run_pending,
+    wait_until_ended,
 )
-from tests.conftest import ended, marks, wait_until
+from tests.conftest import marks
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
     Add,
@@ -28,11 +32,13 @@ from tests.testapp.partisan_tasks import (
     AtomicWrite,
     Durable,
     Enqueue,
+    EnqueueItself,
     Fail,
     FailOnCommit,
     OnCommit,
     OnCommits,
     Postpone,
+    PostponeByDefault,
     Retry,
     Write,
     WriteElsewhere,
@@ -85,8 +91,43 @@ class TestUntil:
         assert marks() == ["elsewhere"]
 
     def test_a_naive_time_is_refused(self):
-        with pytest.raises(ValueError, match="is naive, though USE_TZ is on"):
+        with pytest.raises(ValueError, match=r"until=.* is naive, though USE_TZ is on"):
             run_pending(until=datetime.datetime(2030, 1, 1))
+
+    def test_what_is_no_time_is_refused(self):
+        with pytest.raises(TypeError, match=r"until=.* must be a datetime"):
+            run_pending(until=HOUR)
+
+
+@pytest.mark.django_db
+class TestWithoutEnd:
+    @pytest.fixture(autouse=True)
+    def _soon(self, monkeypatch):
+        monkeypatch.setattr("partisan_async.testing.pending.RUNS_BETWEEN_COUNTS", 10)
+
+    @pytest.mark.parametrize("processor", [EnqueueItself(), PostponeByDefault("one", 999, 0)])
+    def test_it_is_told_who_has_none(self, processor, settings):
+        settings.DEFAULT_POSTPONES_COUNT = None
+        processor.delay()
+
+        name = type(processor).__name__
+        with pytest.raises(RuntimeError, match=rf"has run 30 tasks.* the last was {name} #"):
+            run_pending()
+
+        assert not Supervisor.objects.exists()
+
+    def test_many_have_one(self):
+        """Also those that another one enqueues."""
+        Write.bulk_delay([Write(number) for number in range(15)])
+        Enqueue(*range(30)).delay()
+
+        assert len(run_pending()) == 46
+
+    def test_pauses_have_one(self, settings):
+        settings.DEFAULT_POSTPONES_COUNT = None
+        PostponeByDefault("one", 999, 60).delay()
+
+        assert len(run_pending(until=soon(minutes=14.5))) == 15
 
 
 class InATestCase(TestCase):
@@ -164,6 +205,13 @@ class InATestCase(TestCase):
         await aassert_not_enqueued(AsyncAdd)
 
         assert ran.task.result == {"sum": 3}
+
+    def test_a_supervisor_would_see_nothing_of_it(self):
+        with (
+            pytest.raises(TransactionManagementError, match="sees only what is committed"),
+            live_supervisor(),
+        ):
+            pass
 
     async def test_perform_in_async_code(self):
         ran = await aperform(AsyncAdd, [1])
@@ -245,6 +293,10 @@ class TestAssertions:
 
         assert_enqueued(Write, args=((1, 2),))
 
+    def test_a_naive_time_is_refused(self):
+        with pytest.raises(ValueError, match=r"execute_after=.* is naive, though USE_TZ is on"):
+            assert_enqueued(Write, execute_after=datetime.datetime(2030, 1, 1))
+
     def test_time_is_compared_to_the_second(self):
         moment = soon(hours=1)
         Write().delay(execute_after=moment)
@@ -299,9 +351,59 @@ def test_fixtures_are_there(run_pending, assert_enqueued, assert_not_enqueued):
     assert marks() == ["by fixture"]
 
 
+def test_one_run_by_fixture(perform):
+    assert perform(Add, [1, 2]).decision == Finished("3")
+
+
+async def test_async_fixtures_are_there(
+    arun_pending, aassert_enqueued, aassert_not_enqueued, aperform
+):
+    await AsyncAdd(1, 2).adelay()
+
+    await aassert_enqueued(AsyncAdd, args=[1, 2])
+    (ran,) = await arun_pending()
+    await aassert_not_enqueued(AsyncAdd)
+
+    assert ran.task.result == {"sum": 3}
+    assert (await aperform(AsyncAdd, [1])).decision == Finished('{"sum":1}')
+
+
 def test_a_supervisor_is_there(live_supervisor):
     task = AsyncSleep(0, "by fixture").delay()
 
-    wait_until(lambda: ended(task))
+    wait_until_ended(task)
 
+    assert task.status == "finished"
     assert Mark.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWaitUntilEnded:
+    def test_for_all_there_are(self):
+        Write.bulk_delay([Write(number) for number in range(5)])
+
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until_ended()
+
+        assert Task.objects.filter(status="finished").count() == 5
+
+    def test_what_is_deleted_at_its_end_has_ended(self):
+        with live_supervisor(WORKERS_COUNT=1, DELETE_TASKS_ON_COMPLETE=True):
+            wait_until_ended(Write().delay())
+
+        assert not Task.objects.exists()
+
+    async def test_in_async_code(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = await Write().adelay()
+            await await_until_ended(task)
+
+        assert task.status == "finished"
+
+    def test_what_has_not_ended_is_told(self):
+        task = Write().delay()
+
+        with pytest.raises(
+            AssertionError, match=rf"^Not ended within 0\.1 s: Write #{task.pk} \(new\)\.$"
+        ):
+            wait_until_ended(timeout_seconds=0.1)

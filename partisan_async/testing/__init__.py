@@ -6,7 +6,7 @@ from partisan_async.testing.enqueued import (
     assert_enqueued,
     assert_not_enqueued,
 )
-from partisan_async.testing.live import live_supervisor
+from partisan_async.testing.live import await_until_ended, live_supervisor, wait_until_ended
 from partisan_async.testing.pending import Ran, aperform, arun_pending, perform, run_pending
 
 __all__ = [
@@ -17,7 +17,9 @@ __all__ = [
     "arun_pending",
     "assert_enqueued",
     "assert_not_enqueued",
+    "await_until_ended",
     "live_supervisor",
     "perform",
     "run_pending",
+    "wait_until_ended",
 ]

@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 
 from partisan_async import arguments, store
 from partisan_async.models import WAITING, Task
+from partisan_async.processor import checked_time
 from partisan_async.testing.calls import name_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class _Wanted:
             "kwargs": None if kwargs is None else encoded["kwargs"],
             "queue_name": queue,
         }
-        self._execute_after = execute_after
+        self._execute_after = checked_time("execute_after", execute_after)
 
     def __str__(self) -> str:
         facts = dict(self._facts)

@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvloop
+from asgiref.sync import sync_to_async
 from django.db import connections
+from django.db.transaction import TransactionManagementError
 
-from partisan_async import registry
+from partisan_async import registry, store
+from partisan_async.models import ENDED, Task
 from partisan_async.settings import DEFAULT_QUEUE_NAME, queue_settings
 from partisan_async.supervisor.supervisor import Supervisor
 
 START_SECONDS = 60
+
+LOOK_EVERY_SECONDS = 0.02
+
+LISTED = 20
+"""So many of the tasks that have not ended a message shows."""
 
 
 @contextmanager
@@ -36,7 +45,13 @@ def live_supervisor(
 
     :param listen: as ``start_partisan --async``; else as without.
     :param settings: any of ``QueueSettings`` for this supervisor, such as ``WORKERS_COUNT=1``.
+    :raises TransactionManagementError: in a transaction: what the test writes would not be seen.
     """
+    if connections[store.database()].in_atomic_block:
+        raise TransactionManagementError(
+            "live_supervisor() sees only what is committed, and this test runs in a transaction;"
+            " use a TransactionTestCase, or @pytest.mark.django_db(transaction=True)."
+        )
     registry.autodiscover()
     chosen = dataclasses.replace(queue_settings(queue_name), **settings)
     supervisor = Supervisor(
@@ -49,6 +64,29 @@ def live_supervisor(
         yield supervisor
     finally:
         thread.stop()
+
+
+def wait_until_ended(*tasks: Task, timeout_seconds: float = 30) -> None:
+    """Wait until these tasks have ended, or all there are, and refresh these.
+
+    :raises AssertionError: some have not by then; the message lists them.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    rows = Task.objects.using(store.database())
+    if tasks:
+        rows = rows.filter(pk__in=[task.pk for task in tasks])
+    while left := list(rows.exclude(status__in=ENDED).order_by("pk")[:LISTED]):
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                f"Not ended within {timeout_seconds:g} s: {', '.join(map(str, left))}."
+            )
+        time.sleep(LOOK_EVERY_SECONDS)
+    for task in tasks:
+        with suppress(Task.DoesNotExist):  # DELETE_TASKS_ON_COMPLETE
+            task.refresh_from_db()
+
+
+await_until_ended = sync_to_async(wait_until_ended)
 
 
 class _SupervisorThread(threading.Thread):

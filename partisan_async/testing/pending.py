@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.conf import settings
 from django.db import IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
 from partisan_async import registry, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
 from partisan_async.policy import Decision, Finished, Outcome, Postponed, Retried, decide
-from partisan_async.processor import rules_of
+from partisan_async.processor import checked_time, rules_of
 from partisan_async.settings import queue_settings
 from partisan_async.supervisor.executor import Executor, is_async
 from partisan_async.testing.calls import call_of
@@ -35,6 +33,9 @@ logger = logging.getLogger("partisan_async")
 
 WORKER_ID = "run_pending"
 """What rows call this process."""
+
+RUNS_BETWEEN_COUNTS = 500
+"""After so many runs, all at one moment, it is seen whether fewer tasks wait than before."""
 
 _TTL = datetime.timedelta(minutes=1)
 
@@ -64,16 +65,25 @@ def run_pending(
     :param queue_name: one queue alone; ``None``: every queue.
     :param until: run what would be due by then, too, one after the other in the order of its time;
         pauses count from there. No clock is changed: what tasks ask for the time see the real one.
+    :raises RuntimeError: there is no end: a task enqueues itself, or postpones itself by nothing.
     """
-    if until is not None and settings.USE_TZ and timezone.is_naive(until):
-        raise ValueError(f"until={until!r} is naive, though USE_TZ is on; pass timezone.now() + ….")
+    until = checked_time("until", until)
     registry.autodiscover()
     bench = _Bench()
-    ran = []
+    ran: list[Ran] = []
     moment = None
     while True:
+        waited: list[int] = []
         while claims := bench.claim_next(queue_name):
             ran += [bench.run(claim, moment) for claim in claims]
+            if len(ran) % RUNS_BETWEEN_COUNTS == 0:
+                waited.append(bench.count_waiting())
+                if len(waited) > 2 and 0 < waited[-3] <= waited[-2] <= waited[-1]:
+                    bench.leave()
+                    raise RuntimeError(
+                        f"run_pending() has run {len(ran)} tasks, and there is no end: the last was"
+                        f" {ran[-1].task}. Does it enqueue itself, or postpone itself by 0 seconds?"
+                    )
         if until is None or (moment := bench.advance(queue_name, until)) is None:
             break
     bench.leave()
@@ -113,6 +123,9 @@ class _Bench:
     def __init__(self) -> None:
         self.alias = store.database()
         self._me = uuid.uuid4()
+
+    def count_waiting(self) -> int:
+        return Task.objects.using(self.alias).filter(status__in=WAITING).count()
 
     def claim_next(self, only: str | None) -> list[store.Claim]:
         """Claim one task that is due, by each queue's own order."""
@@ -250,7 +263,7 @@ def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
             except Exception:
                 if not robust:
                     raise
-                logger.exception("Error calling %s in on_commit()", call)
+                logger.exception("error in an on_commit() of a task: %r", call)
 
     with patch.multiple(connection, on_commit=on_commit, savepoint_commit=savepoint_commit):
         yield

@@ -361,10 +361,17 @@ class OpenTransaction(Marking):
 
 @registry.register
 class Enqueue(Marking):
-    """Enqueues another task, as tasks do."""
+    """Enqueues other tasks, as tasks do."""
 
     def run(self):
-        Write(self.args[0]).delay()
+        for text in self.args:
+            Write(text).delay()
+
+
+@registry.register
+class EnqueueItself(Marking):
+    def run(self):
+        type(self)().delay()
 
 
 @registry.register
