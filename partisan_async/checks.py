@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -125,8 +125,9 @@ def check_django_tasks(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """E009: TASKS names our backend, and nothing reads that setting."""
-    configured = getattr(django_settings, "TASKS", None) or {}
-    backends = [backend.get("BACKEND") for backend in configured.values()]
+    configured = getattr(django_settings, "TASKS", None)
+    named = configured.values() if isinstance(configured, Mapping) else ()
+    backends = [each.get("BACKEND") for each in named if isinstance(each, Mapping)]
     if BACKEND not in backends or any(find_spec(name) for name in ("django.tasks", "django_tasks")):
         return []
     return [

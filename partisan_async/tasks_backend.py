@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.apps import apps
 from django.core import checks
 
+from partisan_async import settings
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 
 if TYPE_CHECKING:
@@ -78,7 +80,8 @@ class PartisanBackend(BaseTaskBackend):
     def validate_task(self, task: Task[Any, Any]) -> None:
         """Refuse what could not be run.
 
-        :raises InvalidTask: as Django's backends do, or its dotted name does not fit in a row.
+        :raises InvalidTask: as Django's backends do, or its dotted name, or its queue's, does not
+            fit in a row.
         """
         super().validate_task(task)
         if len(task.module_path) > NAME_LENGTH:
@@ -86,6 +89,8 @@ class PartisanBackend(BaseTaskBackend):
                 f"The task's dotted name is longer than {NAME_LENGTH} characters:"
                 f" {task.module_path!r}."
             )
+        if wrong := settings.queue_name(task.queue_name):
+            raise InvalidTask(f"queue_name={task.queue_name!r} {wrong}.")
 
     def enqueue(self, task: Task[Any, Any], args: Any, kwargs: Any) -> TaskResult[Any, Any]:
         """Insert a task's row, in the caller's transaction; wake supervisors afterwards.
@@ -152,7 +157,17 @@ def options(
 
     The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS`` and
     ``ATOMIC`` of a processor.
+
+    :raises TypeError: a value cannot be, the task is atomic and async, or it is decorated already.
     """
+    for name, check, value in (
+        ("retry_on_error", settings.instance_or_none(ErrorsHandleConfig), retry_on_error),
+        ("postpone", settings.instance_or_none(PostponeConfig), postpone),
+        ("timeout_seconds", settings.time_limit, timeout_seconds),
+        ("atomic", settings.flag, atomic),
+    ):
+        if wrong := check(value):
+            raise TypeError(f"@options({name}={value!r}): it {wrong}.")
 
     def decorate(function: F) -> F:
         attributes = {
@@ -163,6 +178,11 @@ def options(
         }
         if isinstance(function, Task):
             raise TypeError("@options(…) belongs below @task, next to the function.")
+        if atomic and iscoroutinefunction(function):
+            raise TypeError(
+                f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
+                " transactions in async code."
+            )
         setattr(function, ATTRIBUTE, attributes)
         return function
 

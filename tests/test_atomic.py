@@ -10,7 +10,7 @@ from partisan_async.policy import Finished
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.partisan_tasks import (
-    AtomicAsync,
+    AsyncAdd,
     AtomicFail,
     AtomicFailOnCommit,
     AtomicLostClaim,
@@ -59,8 +59,9 @@ class TestInTheKit:
         assert f"failed after its end {ran.task.pk} AtomicFailOnCommit" in caplog.text
         assert "LookupError: on_commit" in caplog.text
 
-    def test_an_async_one_is_refused(self):
-        AtomicAsync().delay()
+    def test_an_async_one_is_refused(self, monkeypatch):
+        monkeypatch.setattr(AsyncAdd, "ATOMIC", True)
+        AsyncAdd().delay()
 
         (ran,) = run_pending()
 

@@ -138,6 +138,36 @@ class TestBesideTheApi:
         with pytest.raises(TypeError, match="belongs below @task"):
             options(postpone=PostponeConfig(max_postpones=1))(tasks.write)
 
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            (
+                {"retry_on_error": [OSError]},
+                r"=\[.* must be of type ErrorsHandleConfig",
+            ),
+            ({"postpone": 3}, "postpone=3.* must be of type PostponeConfig"),
+            ({"timeout_seconds": -1}, "timeout_seconds=-1.* must be"),
+            ({"atomic": "yes"}, "atomic='yes'.* must be"),
+        ],
+    )
+    def test_options_that_cannot_be_are_refused(self, wrong, words):
+        with pytest.raises(TypeError, match=words):
+            options(**wrong)
+
+    def test_an_atomic_async_task_is_refused(self):
+        async def write(): ...
+
+        with pytest.raises(TypeError, match="needs a plain `def write"):
+            options(atomic=True)(write)
+
+    @pytest.mark.parametrize("name", ["q" * 256, "nul\0"])
+    def test_a_queue_that_no_row_can_hold_is_refused(self, settings, name):
+        backend = "partisan_async.tasks_backend.PartisanBackend"
+        settings.TASKS = {"default": {"BACKEND": backend, "QUEUES": []}}
+
+        with pytest.raises(InvalidTask, match="queue_name="):
+            tasks.write.using(queue_name=name)
+
     def test_a_name_that_no_row_can_hold_is_refused(self):
         def function(): ...
 

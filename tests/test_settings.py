@@ -10,7 +10,6 @@ from django.db import connections
 from django.test import override_settings
 
 from partisan_async import registry
-from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.settings import queue_settings
 
@@ -268,27 +267,67 @@ def test_an_atomic_async_run_is_a_check_error(registered):
     assert "Wishful is ATOMIC, and its run() is async" in errors_of()["partisan_async.E005"].msg
 
 
-def test_two_processors_of_one_name_are_a_check_error(monkeypatch):
-    def register_twice():
-        raise ProcessorClassAlreadyRegistered("Send", "a.Send", "b.Send")
+@pytest.fixture
+def app(tmp_path, monkeypatch):
+    """Installs an app that has these modules, and returns its folder."""
+    apps = []
 
-    monkeypatch.setattr(registry, "autodiscover", register_twice)
+    def install(name, **modules):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        for module, source in modules.items():
+            (folder / f"{module}.py").write_text(source)
+        apps.append(name)
+        installed = override_settings(INSTALLED_APPS=[*django_settings.INSTALLED_APPS, name])
+        installed.enable()
+        undo.append(installed.disable)
+        return folder
 
-    assert "registered already, as a.Send; b.Send" in errors_of()["partisan_async.E006"].msg
-
-
-def test_tasks_that_cannot_be_imported_are_a_check_error(tmp_path, monkeypatch):
-    app = tmp_path / "brokenapp"
-    app.mkdir()
-    (app / "__init__.py").touch()
-    (app / "partisan_tasks.py").write_text("import nothing_of_this_name\n")
+    undo = []
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_processors", dict(registry._processors))
+    yield install
+    for each in reversed(undo):
+        each()
 
-    with override_settings(INSTALLED_APPS=[*django_settings.INSTALLED_APPS, "brokenapp"]):
-        error = errors_of()["partisan_async.E007"]
+
+PROCESSOR = """
+from partisan_async import registry
+from partisan_async.processor import BaseTaskProcessor
+
+@registry.register
+class Send(BaseTaskProcessor):
+    def run(self): ...
+"""
+
+
+def test_two_processors_of_one_name_are_a_check_error(app):
+    app("firstapp", partisan_tasks=PROCESSOR)
+    app("secondapp", partisan_tasks=PROCESSOR)
+
+    error = errors_of()["partisan_async.E006"]
+
+    assert "registered already, as firstapp.partisan_tasks.Send; secondapp" in error.msg
+    assert error.hint
+
+
+@pytest.mark.parametrize("module", ["partisan_tasks", "tasks"])
+def test_tasks_that_cannot_be_imported_are_a_check_error(app, module):
+    folder = app(f"broken_{module}", **{module: "import nothing_of_this_name\n"})
+
+    error = errors_of()["partisan_async.E007"]
 
     assert "ModuleNotFoundError: No module named 'nothing_of_this_name'" in error.msg
-    assert f"{app / 'partisan_tasks.py'}, line 1" in error.hint
+    assert f"{folder / module}.py, line 1" in error.hint
+
+
+def test_anothers_tasks_are_not_imported(app, settings):
+    """They may be Celery's, or anything."""
+    settings.TASKS = {"default": {"BACKEND": "elsewhere.Backend"}}
+    app("celeryapp", tasks="import nothing_of_this_name\n")
+
+    assert errors_of() == {}
 
 
 def test_a_pooler_without_a_way_around_is_a_check_warning(settings, monkeypatch):
@@ -305,3 +344,10 @@ def test_a_backend_without_an_api_is_a_check_error(settings, monkeypatch):
     monkeypatch.setattr("partisan_async.checks.find_spec", lambda name: None)
 
     assert "pip install django-tasks" in errors_of()["partisan_async.E009"].hint
+
+
+@pytest.mark.parametrize("tasks", [None, [], {"default": None}, {}])
+def test_a_setting_of_djangos_that_cannot_be_is_left_to_django(settings, tasks):
+    settings.TASKS = tasks
+
+    assert errors_of() == {}

@@ -257,7 +257,7 @@ def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
     def commit() -> None:
         calls = connection.run_on_commit[before:]
         del connection.run_on_commit[before:]
-        for _, call, robust in calls:
+        for _, call, robust in calls:  # type: ignore[misc]  # its stubs know of two
             try:
                 call()
             except Exception:

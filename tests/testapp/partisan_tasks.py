@@ -694,14 +694,6 @@ class AtomicViolate(Marking):
 
 
 @registry.register
-class AtomicAsync(Marking):
-    ATOMIC = True
-
-    async def run(self):
-        await sync_to_async(self.mark)("never")
-
-
-@registry.register
 class Durable(Marking):
     def run(self):
         with transaction.atomic(durable=True):
