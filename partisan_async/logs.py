@@ -188,6 +188,36 @@ def failed_after_commit(claim: Claim, error: BaseException) -> None:
     )
 
 
+def undecided(claim: Claim, error: BaseException) -> None:
+    logger.error(
+        "task %s %s: no decision",
+        claim.id,
+        plain(claim.processor_class),
+        exc_info=error,
+        extra=_about(claim, "undecided"),
+    )
+
+
+def untold(claim: Claim, error: BaseException) -> None:
+    logger.error(
+        "task %s %s: its end was not told",
+        claim.id,
+        plain(claim.processor_class),
+        exc_info=error,
+        extra=_about(claim, "untold"),
+    )
+
+
+def unstorable(claim: Claim, error: BaseException) -> None:
+    logger.error(
+        "task %s %s: its outcome cannot be stored",
+        claim.id,
+        plain(claim.processor_class),
+        exc_info=error,
+        extra=_about(claim, "unstorable"),
+    )
+
+
 def overran(claim: Claim, limit: float | None) -> None:
     logger.warning(
         "overran %s %s: it does not heed its time limit of %g s; its worker process is killed",

@@ -3,6 +3,7 @@
 import datetime
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -21,6 +22,7 @@ from tests.conformance.api import (
     task_finished,
 )
 from tests.conftest import ended, marks, wait_until
+from tests.process import ROOT, environment
 from tests.testapp import tasks
 
 
@@ -67,6 +69,22 @@ class TestInWorkers:
         result.refresh()
         assert told == [("PartisanBackend", result.id, TaskResultStatus.FAILED)]
         assert "SIGKILL" in result.errors[-1].traceback
+
+    def test_another_process_reads_the_result(self):
+        """Also one that has imported nothing of the tasks."""
+        result = tasks.write.enqueue("here")
+        run_pending()
+        code = (
+            "import django, sys; django.setup(); assert 'tests.testapp.tasks' not in sys.modules;"
+            "from tests.conformance.api import task_backends;"
+            f"result = task_backends['default'].get_result('{result.id}');"
+            "print(result.task.module_path, result.status, result.return_value)"
+        )
+
+        command = [sys.executable, "-c", code]
+        read = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True)
+
+        assert read.stdout == f"tests.testapp.tasks.write SUCCESSFUL {os.getpid()}\n", read.stderr
 
     def test_its_time_limit_is_kept(self):
         with live_supervisor(WORKERS_COUNT=1):

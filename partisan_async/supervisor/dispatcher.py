@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,9 +33,6 @@ from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.pool import Pool
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.tally import Tally
-
-logger = logging.getLogger("partisan_async")
-
 
 _UNSEEN = (Died, Overran, Unrecognised)
 """The outcomes that no worker tells."""
@@ -253,9 +249,9 @@ class Dispatcher:
             rules = self._rules_of(claim.processor_class)
             stores_result = rules.stores_result
             decision = decide(outcome, rules, claim.counters)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # A config that cannot be, for one: the row must say so, or it would be held for ever.
-            logger.exception("task %s %s: no decision", claim.id, claim.processor_class)
+            logs.undecided(claim, error)
             decision = Failed(Failure.of(error))
         self._settler.add(Settlement(claim, decision, ran, stores_result))
         if ran is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 import math
 import re
 import time
@@ -41,8 +40,6 @@ from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import limits
 from partisan_async.supervisor.limits import Alarm, run_within
-
-logger = logging.getLogger("partisan_async.worker")
 
 
 def _in_order(names: set[str]) -> list[str]:
@@ -174,8 +171,8 @@ class Executor:
         try:
             rules = rules_of(claim.processor_class, self.settings)
             processor._tell_end(decide(outcome, rules, claim.counters))  # noqa: SLF001
-        except Exception:
-            logger.exception("task %s %s: its end was not told", claim.id, claim.processor_class)
+        except Exception as error:  # noqa: BLE001  what is told changes nothing
+            logs.untold(claim, error)
 
 
 class _AsyncRun:

@@ -139,7 +139,7 @@ class Settler:
                 # Something of the site's refers to the row: it stays.
                 return await self._write(store.settle, batch, gently=gently)
             # No outcome may keep the others from being written, whatever is in it.
-            logger.exception("task %s: its outcome cannot be stored", settlement.claim.id)
+            logs.unstorable(settlement.claim, error)
             failure = Failure(type(error).__name__, "The task's outcome could not be stored.")
             failed = settlement._replace(decision=Failed(failure))
             rows = await self._persist(store.settle(self._me, [failed], gently=True))
