@@ -86,6 +86,14 @@ class TestInWorkers:
 
         assert read.stdout == f"tests.testapp.tasks.write SUCCESSFUL {os.getpid()}\n", read.stderr
 
+    def test_its_row_can_be_waited_for(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            result = tasks.write.enqueue("here")
+            Task.objects.get(pk=result.id).wait(timeout_seconds=20)
+
+        result.refresh()
+        assert result.is_finished
+
     def test_its_time_limit_is_kept(self):
         with live_supervisor(WORKERS_COUNT=1):
             result = tasks.overrun.enqueue()
