@@ -115,7 +115,7 @@ class BaseTaskProcessor(abc.ABC):
         :raises TypeError, ValueError, ProcessorClassNotFound: as in ``delay``; the message says
             which call it is about.
         """
-        calls = []
+        common, encoded = None, []
         for position, processor in enumerate(processors):
             if type(processor) is not cls:
                 raise TypeError(
@@ -123,10 +123,11 @@ class BaseTaskProcessor(abc.ABC):
                     f" {cls.__name__}.bulk_delay([{cls.__name__}(…), {cls.__name__}(…)])."
                 )
             try:
-                calls.append(processor._call(priority, execute_after))  # noqa: SLF001
+                common = common or processor._call(priority, execute_after)  # noqa: SLF001
+                encoded.append(processor._encoded())  # noqa: SLF001
             except (TypeError, ValueError) as error:
                 raise type(error)(f"Call {position}: {error}") from None
-        tasks = store.bulk_enqueue(calls)
+        tasks = store.bulk_enqueue(common, encoded) if common else []
         _tell_of(cls, tasks)
         return tasks
 
@@ -166,17 +167,12 @@ class BaseTaskProcessor(abc.ABC):
         signals.send_decision(cls, task, decision)
 
     def _call(self, priority: int, execute_after: datetime.datetime | None) -> store.Call:
-        if self._claimed is not None:
-            raise TypeError(
-                f"This {type(self).__name__} is running a task and cannot be delayed; make a new"
-                f" one, {type(self).__name__}(…).delay(), or raise PostponeTask to run again later."
-            )
+        encoded = self._encoded()
         name = type(self).__name__
         if registry.get(name) is not type(self):
             raise ProcessorClassNotFound(name)
         if wrong := queue_name_check(self.QUEUE_NAME):
             raise ValueError(f"{name}.QUEUE_NAME is {self.QUEUE_NAME!r}; it {wrong}.")
-        encoded = arguments.encode(self.args, self.kwargs)
         return store.Call(
             queue_name=self.QUEUE_NAME,
             processor_class=name,
@@ -185,6 +181,15 @@ class BaseTaskProcessor(abc.ABC):
             execute_after=checked_time("execute_after", execute_after),
             digest=arguments.digest(name, encoded) if self.UNIQUE_FOR_PARAMS else None,
         )
+
+    def _encoded(self) -> str:
+        if self._claimed is not None:
+            name = type(self).__name__
+            raise TypeError(
+                f"This {name} is running a task and cannot be delayed; make a new one,"
+                f" {name}(…).delay(), or raise PostponeTask to run again later."
+            )
+        return arguments.encode(self.args, self.kwargs)
 
 
 def _tell_of(sender: type[BaseTaskProcessor], tasks: Sequence[Task]) -> None:

@@ -25,7 +25,9 @@ from weakref import WeakKeyDictionary
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.base import ModelState
 
+from partisan_async import arguments
 from partisan_async.models import Task
 from partisan_async.policy import (
     Counters,
@@ -138,30 +140,32 @@ def enqueue(call: Call) -> Task:
     return task
 
 
-def bulk_enqueue(calls: Sequence[Call]) -> list[Task]:
+def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
     """Insert calls, all or none, and return their rows in this order; else as ``enqueue``.
 
-    :param calls: of one processor; they differ in their arguments alone.
+    :param common: the first of them; they differ in their arguments alone.
+    :param encoded: the arguments of each.
     """
-    if not calls:
-        return []
     alias = database()
     with transaction.atomic(using=alias, savepoint=False):
-        tasks = _bulk_insert(calls, alias)
+        tasks = _bulk_insert(common, encoded, alias)
         for status in {task.status for task in tasks}:
-            _notify_after_commit(calls[0].queue_name, status, alias)
+            _notify_after_commit(common.queue_name, status, alias)
     return tasks
 
 
+# The index of a conflict is not named: to find it by its predicate takes the server a tenth of all.
+# What else may be in conflict is met once more by the insert without a digest.
 _INSERT = """
 INSERT INTO partisan_async_task
     (queue_name, processor_class, arguments, priority, digest, execute_after, status)
-SELECT %(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s, due.at,
-    CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'new' END
-FROM (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
-ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
-RETURNING id, status, execute_after, created_at
+VALUES (%(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s,
+    COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
+    CASE WHEN %(execute_after)s::timestamptz > statement_timestamp()
+        THEN 'scheduled' ELSE 'new' END)
 """
+_UNLESS_IT_WAITS = "ON CONFLICT DO NOTHING "
+_INSERTED = "RETURNING id, status, created_at, NULLIF(execute_after, created_at)"
 
 # FOR SHARE keeps the twin from being claimed before the caller commits: it would run on the state
 # from before the caller's changes, and the call that was to announce them was ignored.
@@ -172,17 +176,31 @@ WHERE digest = %(digest)s AND status IN ('new', 'scheduled') FOR SHARE
 
 
 def _insert(call: Call, alias: str) -> Task:
-    params = call._asdict()
-    for _ in range(3):
-        for pk, *common in _fetch(_INSERT, params, alias):
-            return next(_rows(alias, [(pk, call)], *common))
+    for _ in range(3 if call.digest else 0):
+        for row in _fetch(_INSERT + _UNLESS_IT_WAITS + _INSERTED, call._asdict(), alias):
+            return _made(call, *row, alias)
         # A twin waits. It may be claimed before the look, or ended in a transaction that is open
         # yet; then the insert is tried again.
-        for task in Task.objects.using(alias).raw(_TWIN, params):
+        for task in Task.objects.using(alias).raw(_TWIN, {"digest": call.digest}):
             task.is_twin = True
             return task
-    # Twins come and go faster than they can be seen: a duplicate beats an error.
-    return _insert(call._replace(digest=None), alias)
+    # Nothing to be unlike; or twins come and go faster than they can be seen, and then a duplicate
+    # beats an error.
+    call = call._replace(digest=None)
+    (row,) = _fetch(_INSERT + _INSERTED, call._asdict(), alias)
+    return _made(call, *row, alias)
+
+
+def _made(
+    call: Call,
+    pk: int,
+    status: str,
+    created_at: datetime.datetime,
+    execute_after: datetime.datetime | None,
+    alias: str,
+) -> Task:
+    rows = _Rows(call, status, created_at, execute_after, alias)
+    return rows.of(pk, json.loads(call.arguments), call.digest)
 
 
 # The ids are given out in the order of the calls, since it is they that decide which starts first;
@@ -205,8 +223,9 @@ inserted AS (
         (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
     ORDER BY digest, id
     ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
-    RETURNING id, status, execute_after, created_at)
-SELECT array_agg(n), array_agg(id), min(status), min(execute_after), min(created_at)
+    RETURNING id, status, created_at, execute_after)
+SELECT array_agg(n), array_agg(id), min(status), min(created_at),
+    NULLIF(min(execute_after), min(created_at))
 FROM inserted JOIN call USING (id)
 """
 
@@ -221,82 +240,105 @@ WHERE digest = ANY(%(digests)s) AND status IN ('new', 'scheduled') ORDER BY dige
 """
 
 
-def _bulk_insert(calls: Sequence[Call], alias: str) -> list[Task]:
-    ids: Sequence[int | None] = [None] * len(calls)
-    if len(calls) > INSERTED_AT_ONCE:
+def _bulk_insert(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
+    count = len(encoded)
+    digests = arguments.digests(common.processor_class, encoded) if common.digest else None
+    ids: Sequence[int | None] = [None] * count
+    if count > INSERTED_AT_ONCE:
         # Each statement has its share of the order of the digests, and not of that of the ids.
-        ids = sorted(row[0] for row in _fetch(_NEXT_IDS, {"count": len(calls)}, alias))
+        ids = sorted(row[0] for row in _fetch(_NEXT_IDS, {"count": count}, alias))
     found: dict[int, Task] = {}
-    missing = sorted(range(len(calls)), key=lambda n: calls[n].digest or b"")
+    missing = range(count) if digests is None else sorted(range(count), key=digests.__getitem__)
     for attempt in range(4):
-        twins: dict[bytes | None, Task] = {}
+        # As in _insert(), where twins come and go a duplicate beats an error.
+        unique = digests if attempt < 3 else None
         for chunk in _chunks(missing):
-            # As in _insert(), where twins come and go a duplicate beats an error.
-            part = [calls[n] if attempt < 3 else calls[n]._replace(digest=None) for n in chunk]
-            for index, task in _insert_chunk(part, [ids[n] for n in chunk], alias):
-                n = chunk[index]
-                found[n] = twins[calls[n].digest] = task
-        missing = [n for n in missing if n not in found]
-        # Twins of each other, or of rows that wait.
-        for chunk in _chunks([n for n in missing if calls[n].digest not in twins]):
-            digests = [calls[n].digest for n in chunk]
-            for task in Task.objects.using(alias).raw(_TWINS, {"digests": digests}):
-                task.is_twin = True
-                twins[bytes(task.digest or b"")] = task
-        found |= {n: twins[digest] for n in missing if (digest := calls[n].digest) in twins}
+            found |= _insert_chunk(common, encoded, unique, ids, chunk, alias)
         missing = [n for n in missing if n not in found]
         if not missing:
             break
-    return [found[n] for n in range(len(calls))]
+        assert digests is not None
+        # Twins of each other, or of rows that wait.
+        twins = {digests[n]: task for n, task in found.items()}
+        for chunk in _chunks([n for n in missing if digests[n] not in twins]):
+            params = {"digests": [digests[n] for n in chunk]}
+            for task in Task.objects.using(alias).raw(_TWINS, params):
+                task.is_twin = True
+                twins[bytes(task.digest or b"")] = task
+        found |= {n: twins[digests[n]] for n in missing if digests[n] in twins}
+        missing = [n for n in missing if n not in found]
+        if not missing:
+            break
+    return [found[n] for n in range(count)]
 
 
 def _insert_chunk(
-    calls: Sequence[Call], ids: Sequence[int | None], alias: str
-) -> Iterator[tuple[int, Task]]:
-    """Yield the rows of those calls that have no twin, each with its index in the list."""
-    digests = [call.digest for call in calls if call.digest is not None]
-    params = calls[0]._asdict() | {
-        "ids": ids,
-        "arguments": "\n".join(call.arguments for call in calls),
-        "digests": b"".join(digests) if len(digests) == len(calls) else None,
-    }
-    ((numbers, pks, *common),) = _fetch(_BULK_INSERT, params, alias)
-    if numbers:
-        own = [(pk, calls[number - 1]) for number, pk in zip(numbers, pks, strict=True)]
-        for number, task in zip(numbers, _rows(alias, own, *common), strict=True):
-            yield number - 1, task
-
-
-def _rows(
+    common: Call,
+    encoded: Sequence[str],
+    digests: Sequence[bytes] | None,
+    ids: Sequence[int | None],
+    chunk: Sequence[int],
     alias: str,
-    own: Iterable[tuple[int, Call]],
-    status: str,
-    execute_after: datetime.datetime,
-    created_at: datetime.datetime,
-) -> Iterator[Task]:
-    """Yield the rows that calls were inserted as, as they would be read.
+) -> dict[int, Task]:
+    """Return the rows of those calls of the chunk that have no twin, by their numbers."""
+    params = common._asdict() | {
+        "ids": [ids[n] for n in chunk],
+        "arguments": "\n".join([encoded[n] for n in chunk]),
+        "digests": None if digests is None else b"".join([digests[n] for n in chunk]),
+    }
+    ((positions, pks, *same),) = _fetch(_BULK_INSERT, params, alias)
+    if not positions:
+        return {}
+    rows = _Rows(common, *same, alias)
+    inserted = [chunk[position - 1] for position in positions]
+    decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
+    return {
+        n: rows.of(pk, call, None if digests is None else digests[n])
+        for n, pk, call in zip(inserted, pks, decoded, strict=True)
+    }
+
+
+class _Rows:
+    """Makes the rows that calls were inserted as, as they would be read.
 
     All that the caller knows is not sent back: that takes as long as to insert it.
     """
-    common = dict.fromkeys(_COLUMN_NAMES) | {
-        "status": status,
-        "execute_after": execute_after,
-        "created_at": created_at,
-        "suspect": False,
-        **dict.fromkeys(("claim_seq", "tries", "postpones", "lost", "unrecognised"), 0),
-    }
-    for pk, call in own:
-        row = common | {
+
+    def __init__(
+        self,
+        common: Call,
+        status: str,
+        created_at: datetime.datetime,
+        execute_after: datetime.datetime | None,
+        alias: str,
+    ) -> None:
+        self._fields = dict.fromkeys(_COLUMN_NAMES) | {
+            "queue_name": common.queue_name,
+            "processor_class": common.processor_class,
+            "priority": common.priority,
+            "status": status,
+            "created_at": created_at,
+            "execute_after": execute_after or created_at,
+            "suspect": False,
+            **dict.fromkeys(("claim_seq", "tries", "postpones", "lost", "unrecognised"), 0),
+        }
+        self._alias = alias
+
+    def of(self, pk: int, arguments: dict[str, Any], digest: bytes | None) -> Task:
+        # As unpickling makes them: Model.__init__() takes as long as all else that is done for one.
+        task = Task.__new__(Task)
+        state = ModelState()
+        state.adding, state.db = False, self._alias
+        task.__dict__ |= self._fields
+        task.__dict__ |= {
+            "_state": state,
             "id": pk,
-            "queue_name": call.queue_name,
-            "processor_class": call.processor_class,
-            "arguments": json.loads(call.arguments),
-            "priority": call.priority,
-            "digest": call.digest,
+            "arguments": arguments,
+            "digest": digest,
             "worker_ids": [],
             "errors": [],
         }
-        yield Task.from_db(alias, _COLUMN_NAMES, list(row.values()))
+        return task
 
 
 def _fetch(sql: str, params: dict[str, Any], alias: str) -> list[Any]:
@@ -339,8 +381,11 @@ def _notify_once(queue_name: str, status: str, alias: str) -> None:
     done = _notified.setdefault(connection, set())
     if (queue_name, status) not in done:
         done.add((queue_name, status))
-        with connection.cursor() as cursor:
-            cursor.execute(*notify(queue_name, status))
+        # Without a cursor of Django's: that takes longer than the server does, and would count
+        # among the queries of whoever counts theirs.
+        connection.ensure_connection()
+        with connection.wrap_database_errors:
+            connection.connection.execute(*notify(queue_name, status))
 
 
 # Wake

@@ -6,8 +6,9 @@ import threading
 
 import psycopg
 import pytest
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.test import TestCase, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from partisan_async import store
@@ -304,6 +305,53 @@ class TestWake:
 
         assert len(channels) == 4
         assert all(len(channel.encode()) < 64 for channel in channels)
+
+
+class TestQueries:
+    def test_the_insert_is_all_that_is_counted(self, ears):
+        """Neither with a twin nor without one: the wake-up is no business of who counts queries."""
+        with CaptureQueriesContext(connection) as captured:
+            Write().delay()
+
+        assert [query["sql"].split()[:2] for query in captured] == [["INSERT", "INTO"]]
+        assert ears() == ["default"]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_notify_that_fails_is_logged_and_the_row_stays(self, monkeypatch, caplog):
+        """It comes after the commit: an error would tell the caller that nothing was enqueued."""
+        monkeypatch.setattr(store, "channel", lambda name: "x" * 64)
+
+        task = Write().delay()
+        with transaction.atomic():
+            other = Write().delay()
+
+        assert set(Task.objects.all()) == {task, other}
+        assert caplog.text.count("channel name too long") >= 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_connection_lost_after_the_commit_is_opened_again(self, caplog):
+        with transaction.atomic():
+            transaction.on_commit(connection.close)
+            task = Write().delay()
+
+        assert Task.objects.get() == task
+        assert not caplog.records
+
+    @pytest.mark.django_db(transaction=True)
+    def test_a_number_that_a_row_has_by_hand_is_passed_over_or_told(self):
+        """Restored without its sequence, a table has rows where the next ones belong."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT nextval(pg_get_serial_sequence('partisan_async_task', 'id'))")
+            (last,) = cursor.fetchone()
+        holders = [{"id": last + n, "processor_class": "Gone"} for n in range(1, 6)]
+        common = {"queue_name": "none", "arguments": {}, "priority": 1}
+        moment = timezone.now()
+        Task.objects.bulk_create(Task(**common, **each, execute_after=moment) for each in holders)
+
+        with pytest.raises(IntegrityError):
+            WriteUnique(1).delay()
+
+        assert WriteUnique(1).delay().pk > last + 5
 
 
 class TestInTestCase(TestCase):
