@@ -76,7 +76,7 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
 def _steer(statement: store.Statement, status: str) -> list[int]:
     rows = _execute(statement)
     for queue_name in {queue_name for _, queue_name in rows}:
-        _execute(store.notify(queue_name, status))
+        store.wake(queue_name, status, store.database())
     return [pk for pk, _ in rows]
 
 

@@ -136,7 +136,7 @@ def enqueue(call: Call) -> Task:
     """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
     alias = database()
     task = _insert(call, alias)
-    _notify_after_commit(call.queue_name, task.status, alias)
+    wake(call.queue_name, task.status, alias)
     return task
 
 
@@ -150,7 +150,7 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
     with transaction.atomic(using=alias, savepoint=False):
         tasks = _bulk_insert(common, encoded, alias)
         for status in {task.status for task in tasks}:
-            _notify_after_commit(common.queue_name, status, alias)
+            wake(common.queue_name, status, alias)
     return tasks
 
 
@@ -356,7 +356,8 @@ def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
 _notified: WeakKeyDictionary[BaseDatabaseWrapper, set[tuple[str, str]]] = WeakKeyDictionary()
 
 
-def _notify_after_commit(queue_name: str, status: str, alias: str) -> None:
+def wake(queue_name: str, status: str, alias: str) -> None:
+    """Wake the supervisors of a queue, after the commit: rows of this status are there."""
     # In a transaction NOTIFY takes a lock that all commits of the cluster share, so it goes out in
     # a statement of its own after the commit. Every call registers it anew: one that were left out
     # because an earlier one stands would go mute when that one's savepoint is rolled back. Of those
@@ -382,10 +383,10 @@ def _notify_once(queue_name: str, status: str, alias: str) -> None:
     if (queue_name, status) not in done:
         done.add((queue_name, status))
         # Without a cursor of Django's: that takes longer than the server does, and would count
-        # among the queries of whoever counts theirs.
+        # among the queries of whoever counts theirs. Two statements cannot be prepared.
         connection.ensure_connection()
         with connection.wrap_database_errors:
-            connection.connection.execute(*notify(queue_name, status))
+            connection.connection.execute(*notify(queue_name, status), prepare=False)
 
 
 # Wake
@@ -412,10 +413,10 @@ def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statem
     :param within: in a transaction that writes, too, and not in one of its own.
     """
     # Its commit would wait for the disk, with a lock that all commits with a NOTIFY share; but
-    # after a crash nobody listens any more.
-    hurry = "" if within else "set_config('synchronous_commit', 'off', true), "
-    params = {"channel": channel(queue_name), "status": status}
-    return Statement(f"SELECT {hurry}pg_notify(%(channel)s, %(status)s)", params)
+    # after a crash nobody listens any more. pg_notify() takes the server longer: it is planned.
+    hurry = "" if within else "SET LOCAL synchronous_commit = off; "
+    name = channel(queue_name).replace('"', '""').replace("%", "%%")
+    return Statement(f"""{hurry}NOTIFY "{name}", '{status}'""", {})
 
 
 # Claim
