@@ -27,7 +27,7 @@ from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.base import ModelState
 
-from partisan_async import arguments
+from partisan_async import arguments, one_message
 from partisan_async.models import Task
 from partisan_async.policy import (
     Counters,
@@ -135,8 +135,9 @@ def database() -> str:
 def enqueue(call: Call) -> Task:
     """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
     alias = database()
-    task = _insert(call, alias)
-    wake(call.queue_name, task.status, alias)
+    task, is_told = _insert(call, alias)
+    if not is_told:
+        wake(call.queue_name, task.status, alias)
     return task
 
 
@@ -175,32 +176,36 @@ WHERE digest = %(digest)s AND status IN ('new', 'scheduled') FOR SHARE
 """
 
 
-def _insert(call: Call, alias: str) -> Task:
+def _insert(call: Call, alias: str) -> tuple[Task, bool]:
+    """Return the row or the waiting twin's, and whether supervisors were told of it."""
     for _ in range(3 if call.digest else 0):
-        for row in _fetch(_INSERT + _UNLESS_IT_WAITS + _INSERTED, call._asdict(), alias):
-            return _made(call, *row, alias)
+        rows, is_told = _fetch_inserted(_INSERT + _UNLESS_IT_WAITS + _INSERTED, call, alias)
+        for row in rows:
+            return _made(alias, call, *row), is_told
         # A twin waits. It may be claimed before the look, or ended in a transaction that is open
         # yet; then the insert is tried again.
         for task in Task.objects.using(alias).raw(_TWIN, {"digest": call.digest}):
             task.is_twin = True
-            return task
+            return task, is_told and task.status == Task.STATUS_NEW
     # Nothing to be unlike; or twins come and go faster than they can be seen, and then a duplicate
     # beats an error.
     call = call._replace(digest=None)
-    (row,) = _fetch(_INSERT + _INSERTED, call._asdict(), alias)
-    return _made(call, *row, alias)
+    (row,), is_told = _fetch_inserted(_INSERT + _INSERTED, call, alias)
+    return _made(alias, call, *row), is_told
 
 
-def _made(
-    call: Call,
-    pk: int,
-    status: str,
-    created_at: datetime.datetime,
-    execute_after: datetime.datetime | None,
-    alias: str,
-) -> Task:
-    rows = _Rows(call, status, created_at, execute_after, alias)
-    return rows.of(pk, json.loads(call.arguments), call.digest)
+def _fetch_inserted(sql: str, call: Call, alias: str) -> tuple[list[Any], bool]:
+    params = call._asdict()
+    if call.execute_after is None:
+        told = notify(call.queue_name, Task.STATUS_NEW).sql
+        rows = one_message.fetch(connections[alias], sql, params, told)
+        if rows is not None:
+            return rows, True
+    return _fetch(sql, params, alias), False
+
+
+def _made(alias: str, call: Call, pk: int, *told: Any) -> Task:
+    return _Rows(alias, call, *told).of(pk, json.loads(call.arguments), call.digest)
 
 
 # The ids are given out in the order of the calls, since it is they that decide which starts first;
@@ -289,7 +294,7 @@ def _insert_chunk(
     ((positions, pks, *same),) = _fetch(_BULK_INSERT, params, alias)
     if not positions:
         return {}
-    rows = _Rows(common, *same, alias)
+    rows = _Rows(alias, common, *same)
     inserted = [chunk[position - 1] for position in positions]
     decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
     return {
@@ -306,11 +311,11 @@ class _Rows:
 
     def __init__(
         self,
+        alias: str,
         common: Call,
         status: str,
         created_at: datetime.datetime,
         execute_after: datetime.datetime | None,
-        alias: str,
     ) -> None:
         self._fields = dict.fromkeys(_COLUMN_NAMES) | {
             "queue_name": common.queue_name,
