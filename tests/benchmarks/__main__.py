@@ -2,7 +2,7 @@
 
 NAMES are measures (drain, enqueue, pickup, rest, naps, growth) and words of contenders' names;
 without any, all are run. All rounds are interleaved, on one server with ``fsync`` on, each
-contender on a database of its own.
+contender on a database of its own; rest and growth have one round.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     "growth": growth,
 }
 
+ONCE = ("rest", "growth")
+"""Measured in the first round alone: they take minutes, and differ little from one to the next."""
+
 DURABLE = {"fsync": "on", "full_page_writes": "on", "max_connections": "200"}
 
 
@@ -56,22 +59,29 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="of each (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw drain and pick-up, as PNG")
-    parser.add_argument("--quick", action="store_true", help="few jobs and one round: a trial run")
+    parser.add_argument("--share", type=float, default=1.0, help="of the jobs (default: all)")
+    parser.add_argument("--quick", action="store_true", help="--rounds 1 --share 0.05: a trial run")
     given = parser.parse_args(arguments)
+    if given.quick:
+        given.rounds, given.share = 1, 0.05
+    if given.rounds < 1 or not 0 < given.share <= 1:
+        parser.error("--rounds must be 1 or more, and --share above 0 and at most 1")
     measures = [name for name in given.names if name in MEASURES] or list(MEASURES)
     words = [name for name in given.names if name not in MEASURES]
     contenders = [each for each in ALL if not words or any(word in each.name for word in words)]
-    if not contenders:
-        names = ", ".join(sorted({each.name for each in ALL}))
-        parser.error(f"{words[0]!r} is in no name; measures: {', '.join(MEASURES)}; {names}")
+    for word in words:
+        if not any(word in each.name for each in ALL):
+            names = "; ".join(sorted({each.name for each in ALL}))
+            parser.error(f"{word!r} is in no name; measures: {', '.join(MEASURES)}. Names: {names}")
     rounds: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     failed: dict[str, str] = {}
     with EmbeddedPostgres(settings=DURABLE) as server:
         system = _describe(server, contenders, failed)
         turns = [
             (measure, contender)
-            for _ in range(1 if given.quick else given.rounds)
+            for number in range(given.rounds)
             for measure in measures
+            if number == 0 or measure not in ONCE
             for contender in contenders
             if contender.name not in failed and measure in contender.measures
         ]
@@ -80,7 +90,7 @@ def main(arguments: list[str]) -> int:
             if contender.name in failed:
                 continue
             try:
-                figures = _measure(server, measure, contender, quick=given.quick)
+                figures = _measure(server, measure, contender, share=given.share)
             except (ContenderFailedError, psycopg.Error) as error:
                 failed[contender.name] = str(error)
                 continue
@@ -99,11 +109,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _measure(
-    server: EmbeddedPostgres, measure: str, contender: Contender, *, quick: bool
+    server: EmbeddedPostgres, measure: str, contender: Contender, *, share: float
 ) -> dict[str, float]:
     bench = Bench(server, contender)
     try:
-        return MEASURES[measure](bench, quick=quick)
+        return MEASURES[measure](bench, share=share)
     finally:
         bench.close()
 

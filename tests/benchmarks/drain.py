@@ -6,15 +6,15 @@ from tests.benchmarks import tree
 from tests.benchmarks.bench import Bench
 
 
-def drain(bench: Bench, *, quick: bool) -> dict[str, float]:
+def drain(bench: Bench, *, share: float) -> dict[str, float]:
     """Return jobs per second from the first job's first line to the moment when none is left.
 
     And the CPU that a job costs, in microseconds: of the workers' processes, and of PostgreSQL; and
     its statements, in a pass of their own, since to log them costs more than some of them.
 
-    :param quick: run a twentieth of the contender's jobs.
+    :param share: of the contender's jobs.
     """
-    jobs = max(1, bench.contender.jobs // (20 if quick else 1))
+    jobs = max(1, round(bench.contender.jobs * share))
     bench.call("fill", jobs)
     with bench.connect() as connection:
         connection.execute("VACUUM ANALYZE")

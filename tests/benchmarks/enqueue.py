@@ -8,10 +8,10 @@ COUNTS = {"enqueue_bulk": 20_000}
 """So many of each; 2,000 of the others."""
 
 
-def enqueue(bench: Bench, *, quick: bool) -> dict[str, float]:
+def enqueue(bench: Bench, *, share: float) -> dict[str, float]:
     """Return the jobs per second of each way that the contender has."""
     rates = {}
     for verb in bench.contender.system.verbs:
-        count = max(10, COUNTS.get(verb, 2_000) // (20 if quick else 1))
+        count = max(10, round(COUNTS.get(verb, 2_000) * share))
         rates[f"{verb}_per_second"] = count / bench.call(verb, count)
     return rates

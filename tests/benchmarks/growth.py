@@ -7,6 +7,9 @@ from tests.benchmarks.bench import Bench
 CLAIMS = 90
 """Of ten rows each: the first step has a thousand."""
 
+QUICK = 0.05
+"""Up to this share the sizes are a hundredth; else they are what their names say."""
+
 SIZES = {
     "1k_waiting": ("new", 1_000),
     "100k_waiting": ("new", 99_000),
@@ -26,7 +29,7 @@ FROM generate_series(1, %(count)s)
 """
 
 
-def growth(bench: Bench, *, quick: bool) -> dict[str, float]:
+def growth(bench: Bench, *, share: float) -> dict[str, float]:
     """Return the median time of a claim of ten rows, in milliseconds, as the table grows.
 
     What was claimed goes back to waiting before the next step, and the table is vacuumed; within a
@@ -35,9 +38,11 @@ def growth(bench: Bench, *, quick: bool) -> dict[str, float]:
     figures = {}
     with bench.connect() as connection:
         for name, (status, count) in SIZES.items():
-            params = {"status": status, "count": count // (100 if quick else 1)}
+            params = {"status": status, "count": count if share > QUICK else count // 100}
             connection.execute(_INSERT, params)
             connection.execute("VACUUM ANALYZE partisan_async_task")
             connection.execute("CHECKPOINT")
-            figures[f"{name}_milliseconds"] = bench.call("claims", 1 if quick else CLAIMS) * 1000
+            figures[f"{name}_milliseconds"] = (
+                bench.call("claims", CLAIMS if share > QUICK else 1) * 1000
+            )
     return figures

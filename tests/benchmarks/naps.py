@@ -9,12 +9,12 @@ AT_ONCE = 2 * 100
 """WORKERS_COUNT times ASYNC_CONCURRENCY."""
 
 
-def naps(bench: Bench, *, quick: bool) -> dict[str, float]:
+def naps(bench: Bench, *, share: float) -> dict[str, float]:
     """Return how long 2,000 naps of 100 ms take, from the first one's first line, in seconds.
 
     And how many times as long that is as it would take if nothing else took any time.
     """
-    count = 200 if quick else 2_000
+    count = max(1, round(10 * share)) * AT_ONCE
     bench.call("fill_naps", count, NAP_SECONDS)
     bench.forget_times()
     with bench.workers():

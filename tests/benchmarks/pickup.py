@@ -14,9 +14,9 @@ APART_SECONDS = 0.05
 COUNT = 200
 
 
-def pick_up(bench: Bench, *, quick: bool) -> dict[str, float]:
+def pick_up(bench: Bench, *, share: float) -> dict[str, float]:
     """Return the p50, p95 and p99 of so many jobs on an idle system, in milliseconds."""
-    count = 20 if quick else COUNT
+    count = max(20, round(COUNT * share**0.5))  # a p99 wants many
     rng = random.Random(count)
     pauses = [APART_SECONDS * rng.uniform(0.8, 1.2) for _ in range(count)]
     bench.forget_times()

@@ -10,9 +10,12 @@ from tests.benchmarks.bench import Bench
 SECONDS = 30.0
 
 
-def rest(bench: Bench, *, quick: bool) -> dict[str, float]:
-    """Return what so many seconds of idleness cost, after every worker has run a job."""
-    seconds = 2 if quick else SECONDS
+def rest(bench: Bench, *, share: float) -> dict[str, float]:
+    """Return what 30 seconds of idleness cost, after every worker has run a job.
+
+    :param share: of them it is measured.
+    """
+    seconds = max(2.0, SECONDS * share)
     bench.log_statements()
     bench.call("fill", 200)
     bench.forget_times()
@@ -22,7 +25,7 @@ def rest(bench: Bench, *, quick: bool) -> dict[str, float]:
         before, began = tree.cpu_seconds(*pids), bench.statements()
         time.sleep(seconds)
         return {
-            "cpu_seconds": tree.cpu_seconds(*pids) - before,
-            "statements": bench.statements() - began,
+            "cpu_seconds": (tree.cpu_seconds(*pids) - before) * SECONDS / seconds,
+            "statements": (bench.statements() - began) * SECONDS / seconds,
             "pss_megabytes": tree.pss_megabytes(*pids),
         }
