@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's name
 from django.db import connections
 
-from partisan_async import registry, settings, store
+from partisan_async import registry, schedule, settings, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
@@ -29,6 +29,7 @@ ATTRIBUTES = {
     "POSTPONE_CONFIG": settings.instance_or_none(PostponeConfig),
     "STORE_RESULT": settings.flag,
     "ATOMIC": settings.flag,
+    "SCHEDULE": schedule.wrong,
 }
 
 

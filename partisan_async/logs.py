@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from partisan_async.policy import (
@@ -142,6 +143,38 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
             )
         case GivenBack():
             logger.info("given back %s %s", task, name, extra=about)
+
+
+def ticked(processor_class: str, ticks: Sequence[datetime], ids: Sequence[int]) -> None:
+    """Say what ticks enqueued; ``ids``: none, where an identical call waits."""
+    name = plain(processor_class)
+    about = {"event": "ticked", "task_ids": list(ids), "processor_class": processor_class}
+    if not ids:
+        logger.info(
+            "not ticked: %s, tick of %s; an identical task still waits", name, ticks[0], extra=about
+        )
+    elif len(ids) == 1:
+        logger.info("ticked %s %s, tick of %s", ids[0], name, ticks[0], extra=about)
+    else:
+        logger.warning(
+            "caught up with %d ticks of %s, from %s to %s",
+            len(ids),
+            name,
+            ticks[0],
+            ticks[-1],
+            extra=about,
+        )
+
+
+def missed(processor_class: str, tick: datetime, following: datetime) -> None:
+    """Say that one task stands for several ticks."""
+    logger.warning(
+        "missed ticks of %s: its task of %s is for all before %s",
+        plain(processor_class),
+        tick,
+        following,
+        extra={"event": "missed", "processor_class": processor_class},
+    )
 
 
 def stopping(running: Sequence[Claim]) -> None:

@@ -1,7 +1,8 @@
-"""The tables: what is to be done, who is doing it, what is held back, and what was done."""
+"""The tables: what is to be done and when, who does it, what is held back, and what was done."""
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, Self
 
 from django.db import models
@@ -134,6 +135,12 @@ class Task(models.Model):
         return self
 
     @property
+    def tick(self) -> datetime.datetime | None:
+        """The moment that it stands for, where a ``SCHEDULE`` enqueued it; its retries keep it."""
+        tick = self.arguments.get("tick")
+        return None if tick is None else datetime.datetime.fromisoformat(tick)
+
+    @property
     def args(self) -> list[Any]:
         """The positional arguments of the call."""
         return list(self.arguments.get("args", ()))
@@ -175,6 +182,23 @@ class PausedQueue(models.Model):
 
     def __str__(self) -> str:
         return self.queue_name
+
+
+class Schedule(models.Model):
+    """When the next task of a scheduled processor is due. Who moves that on enqueues the task."""
+
+    processor_class = models.CharField(max_length=255, primary_key=True)
+    queue_name = models.CharField(max_length=255)
+    schedule = models.TextField(help_text="as the code of set_by has it")
+    enabled = models.BooleanField(db_default=True)
+    last_tick = models.DateTimeField(null=True, blank=True, help_text="the last that came")
+    next_tick = models.DateTimeField(
+        null=True, blank=True, help_text="none while it is switched off, and until it is counted"
+    )
+    set_by = models.UUIDField(help_text="the supervisor whose code says when and in which queue")
+
+    def __str__(self) -> str:
+        return f"{self.processor_class}: {self.schedule}"
 
 
 class Tally(models.Model):

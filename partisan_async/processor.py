@@ -17,6 +17,7 @@ from partisan_async import arguments, registry, signals, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Decision, Rules
+from partisan_async.schedule import Cron, Every
 from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings
 from partisan_async.settings import priority as priority_check
 from partisan_async.settings import queue_name as queue_name_check
@@ -57,6 +58,9 @@ class BaseTaskProcessor(abc.ABC):
     ATOMIC: ClassVar[bool] = False
     """Whether a plain ``run()`` and the row's end are one transaction: both are there, or neither,
     whenever the worker may die."""
+
+    SCHEDULE: ClassVar[str | Cron | Every | None] = None
+    """When a call without arguments is enqueued by itself; a string is a cron expression."""
 
     _claimed: Callable[[], Task] | None = None
 
@@ -212,6 +216,14 @@ def load(
     processor._claimed = claimed  # noqa: SLF001  its other half
     processor.__dict__.pop("task_obj", None)  # its __init__ may have looked
     return processor
+
+
+def tick_of(processor_class: type[BaseTaskProcessor]) -> store.Call:
+    """Return the call that a tick of a scheduled processor enqueues: the one without arguments."""
+    processor = processor_class.__new__(processor_class)
+    # Not its own, which may do anything: a supervisor asks, and not a worker.
+    BaseTaskProcessor.__init__(processor)
+    return processor._call(0, None)  # noqa: SLF001  its other half
 
 
 def rules_of(processor_name: str, settings: QueueSettings) -> Rules:

@@ -1,4 +1,4 @@
-"""What an operator does: run tasks again, now, not at all, or forget them; pause, and drain."""
+"""What an operator does: run tasks again, now, not at all, or forget them; pause, switch, drain."""
 
 from __future__ import annotations
 
@@ -54,6 +54,16 @@ def resume(queue_name: str) -> bool:
     return _tell(queue_name, store.resume(queue_name))
 
 
+def switch_on(processor_classes: Sequence[str]) -> list[str]:
+    """Have schedules tick from now on; return the processors of those that did not."""
+    return _switch(store.switch_schedules(processor_classes, on=True))
+
+
+def switch_off(processor_classes: Sequence[str]) -> list[str]:
+    """Have schedules tick no more; return the processors of those that did."""
+    return _switch(store.switch_schedules(processor_classes, on=False))
+
+
 def drain(supervisor_id: UUID) -> bool:
     """Have a supervisor start nothing more, and end when all that it runs has ended.
 
@@ -71,6 +81,13 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
     "cancel": (cancel, (Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS)),
 }
 """Each with the statuses that it can be done in."""
+
+
+def _switch(statement: store.Statement) -> list[str]:
+    rows = _execute(statement)
+    for queue_name in {queue_name for _, queue_name in rows}:
+        _execute(store.notify(queue_name, store.STEERED))
+    return [processor_class for processor_class, _ in rows]
 
 
 def _steer(statement: store.Statement, status: str) -> list[int]:

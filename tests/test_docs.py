@@ -47,13 +47,13 @@ from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 import partisan_async
-from partisan_async import exceptions, policy, registry, store
+from partisan_async import exceptions, policy, registry, schedule, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.models import Supervisor, Tally, Task
+from partisan_async.models import Schedule, Supervisor, Tally, Task
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.settings import SETTING_NAMES, QueueSettings
-from partisan_async.supervisor import executor, supervisor, wakeup
+from partisan_async.supervisor import executor, supervisor, ticker, wakeup
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import wait_until
 
@@ -458,7 +458,8 @@ def test_statuses_and_columns_are_listed():
     found = tables("docs/reference/states.md")
 
     assert {code(row[0]) for row in found["status"]} == {key for key, _ in Task.STATUS_CHOICES}
-    for name, model in (("column", Task), ("column'", Supervisor), ("column''", Tally)):
+    models = (Task, Supervisor, Tally, Schedule)
+    for name, model in zip(("column", "column'", "column''", "column'''"), models, strict=True):
         assert [code(row[0]) for row in found[name]] == [each.name for each in model._meta.fields]
 
 
@@ -542,6 +543,9 @@ FACTS = [
     ("docs/howto/run.md", f"up to {policy.MAX_UNRECOGNISED} times"),
     ("docs/explanation/the-way-of-a-task.md", f"beats every {supervisor.BEAT_SECONDS:g} seconds"),
     ("docs/explanation/the-way-of-a-task.md", f"younger than {supervisor.TTL_SECONDS:g} seconds"),
+    ("docs/howto/periodic.md", f"else after {supervisor.TTL_SECONDS:g} seconds"),
+    ("docs/howto/periodic.md", f"another {ticker.LOOK_EVERY_SECONDS:g} seconds"),
+    ("docs/howto/periodic.md", f"{schedule.SHORTEST_SECONDS:g} is the least"),
     ("docs/reference/states.md", f"after {supervisor.TTL_SECONDS:g} seconds without one"),
     ("docs/reference/states.md", f"the first {executor.MESSAGE_LENGTH:,} characters"),
     ("docs/reference/states.md", f"the last {executor.TRACEBACK_LENGTH:,} characters"),

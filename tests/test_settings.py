@@ -230,6 +230,8 @@ def errors_of(*tags):
         ("POSTPONE_CONFIG", 5),
         ("STORE_RESULT", "yes"),
         ("ATOMIC", 1),
+        ("SCHEDULE", 60),
+        ("SCHEDULE", "61 * * * *"),
     ],
 )
 def test_a_config_of_the_wrong_type_is_a_check_error(monkeypatch, name, value):
@@ -238,6 +240,17 @@ def test_a_config_of_the_wrong_type_is_a_check_error(monkeypatch, name, value):
     monkeypatch.setattr(Nothing, name, value)
 
     assert errors_of()["partisan_async.E004"].msg == f"Nothing.{name} is {value!r}."
+
+
+def test_a_wrong_schedule_is_told_why(monkeypatch):
+    from tests.testapp.partisan_tasks import Nothing
+
+    monkeypatch.setattr(Nothing, "SCHEDULE", "61 * * * *")
+
+    assert errors_of()["partisan_async.E004"].hint == (
+        "It cannot be: '61 * * * *' is no cron expression (Bad minute); write minute, hour, day of"
+        " month, month and day of week, such as '*/5 * * * *' for every five minutes."
+    )
 
 
 @pytest.fixture

@@ -419,6 +419,12 @@ class TestBeat:
 
         assert execute(store.unserved(["default", "elsewhere", "third"], TTL)) == [("elsewhere",)]
 
+    def test_a_queue_that_only_ticks_come_to_is_unserved_without_a_row(self, me):
+        """Nobody is there to enqueue them, so that nothing would ever wait."""
+        queues = ["default", "ticks", "third"]
+
+        assert execute(store.unserved(queues, TTL, ["default", "ticks"])) == [("ticks",)]
+
 
 class TestPlans:
     """A claim that reads more than it takes is slow exactly when the queue is long."""

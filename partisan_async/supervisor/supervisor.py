@@ -1,8 +1,9 @@
 """The supervisor's life: which parts there are, how they start, and in what order they stop.
 
-Beside it: the *lease* beats, the *wakeup* listens, the *claimer* claims, the *dispatcher* feeds the
-*pool* of workers, and the *settler* writes what became of it all. A task that is claimed is with
-the dispatcher, the pool or the settler, until its row says what became of it.
+Beside it: the *lease* beats, the *wakeup* listens, the *ticker* enqueues what is scheduled, the
+*claimer* claims, the *dispatcher* feeds the *pool* of workers, and the *settler* writes what became
+of it all. A task that is claimed is with the dispatcher, the pool or the settler, until its row
+says what became of it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease, Sight
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.tally import Tally
+from partisan_async.supervisor.ticker import Ticker
 from partisan_async.supervisor.wakeup import Wakeup
 
 logger = logging.getLogger("partisan_async")
@@ -100,6 +102,7 @@ class Supervisor:
             on_settled=self._on_settled,
         )
         self._tally = Tally(queue_name, self._beats)
+        self._ticker = Ticker(self.id, queue_name, self._beats, ttl=ttl)
         self._dispatcher = Dispatcher(
             queue_name,
             settings,
@@ -173,6 +176,7 @@ class Supervisor:
         self._claiming = self._loop(self._claimer.keep())
         self._loop(pool.keep())
         self._loop(self._tally.keep())
+        self._loop(self._ticker.keep())
         self._loop(self._watch_for_unserved_queues())
         await self._say_started()
         self.started.set()
@@ -277,6 +281,7 @@ class Supervisor:
     def _on_wake(self, status: str) -> None:
         if status == store.STEERED:
             self._lease.hurry()
+            self._ticker.hurry()
         else:
             self._claimer.on_notify(status)
 
@@ -299,19 +304,22 @@ class Supervisor:
         self._claimer.on_settled(batch)
 
     async def _watch_for_unserved_queues(self) -> None:
-        """Warn, once each, of queues with tasks waiting that nobody serves."""
+        """Warn, once each, of queues that nobody serves, and that tasks wait in or tick in."""
         served = {self._queue_name}
         while True:
             await asyncio.sleep(UNSERVED_EVERY_SECONDS)
-            names = {processor.QUEUE_NAME for processor in registry.processors()} - served
+            processors = registry.processors()
+            names = {processor.QUEUE_NAME for processor in processors} - served
+            scheduled = {each.QUEUE_NAME for each in processors if each.SCHEDULE is not None}
+            statement = store.unserved(sorted(names), self._lease.ttl, sorted(scheduled))
             try:
-                rows = await self._beats.execute(store.unserved(sorted(names), self._lease.ttl))
+                rows = await self._beats.execute(statement)
             except TRANSIENT:
                 continue
             for (name,) in rows:
                 served.add(name)
                 logger.warning(
-                    "nobody serves queue %r, and tasks wait in it; start"
+                    "nobody serves queue %r, and it has tasks to run; start"
                     " `manage.py start_partisan --async --queue_name %s`",
                     name,
                     name,

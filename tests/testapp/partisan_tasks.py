@@ -21,6 +21,7 @@ from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask, TaskTimeout
 from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Every
 from partisan_async.supervisor import worker
 from tests.testapp.models import Mark
 
@@ -48,6 +49,18 @@ class WriteUnique(Write):
 @registry.register
 class WriteElsewhere(Write):
     QUEUE_NAME = "elsewhere"
+
+
+@registry.register
+class Tick(Marking):
+    """Ticks in a queue of its own, several times a second."""
+
+    QUEUE_NAME = "ticks"
+    UNIQUE_FOR_PARAMS = True
+    SCHEDULE = Every(seconds=0.2)
+
+    def run(self):
+        self.mark(f"tick of {self.task_obj.tick}")
 
 
 @registry.register

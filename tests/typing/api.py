@@ -11,12 +11,14 @@ from partisan_async.config.processor_configs import ErrorsHandleConfig, Postpone
 from partisan_async.exceptions import PostponeTask
 from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Every
 from partisan_async.testing import Ran, run_pending
 
 
 @registry.register
 class Sync(BaseTaskProcessor):
     PRIORITY = 5
+    SCHEDULE = Every(seconds=90)
     UNIQUE_FOR_PARAMS = False
     QUEUE_NAME = "mail"
     POSTPONE_CONFIG = PostponeConfig(max_postpones=5)
@@ -35,6 +37,8 @@ class Sync(BaseTaskProcessor):
 
 @registry.register
 class Async(BaseTaskProcessor):
+    SCHEDULE = "*/5 * * * *"
+
     async def run(self) -> None: ...
 
 

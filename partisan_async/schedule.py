@@ -1,0 +1,150 @@
+"""When a processor runs by itself: every so many seconds, or as a cron expression says.
+
+A *tick* is a moment at which one task is due. Ticks are asked for one after the other; no clock is
+read here.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import KW_ONLY, dataclass
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from django.utils import timezone
+
+from partisan_async.exceptions import TEN_YEARS_SECONDS
+
+SHORTEST_SECONDS = 0.1
+
+_SOME_DAY = datetime.datetime(2000, 1, 1)  # noqa: DTZ001  without a zone it is quickest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Every:
+    """A tick every so many seconds, the first of them so long after the schedule was registered.
+
+    :param seconds: 0.1 or more, up to ten years.
+    :param catch_up: after an outage every tick that was missed gets its task; else all of them
+        together get one.
+    :raises ValueError: one of them is not what is said here.
+    """
+
+    seconds: float
+    catch_up: bool = False
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.seconds, int | float) and not isinstance(self.seconds, bool)
+        if not number or not SHORTEST_SECONDS <= self.seconds <= TEN_YEARS_SECONDS:
+            raise ValueError(
+                f"seconds={self.seconds!r} must be a number of seconds, {SHORTEST_SECONDS:g} or"
+                " more, up to ten years."
+            )
+        _require_flag(self.catch_up)
+
+    def following(self, tick: datetime.datetime, moment: datetime.datetime) -> datetime.datetime:
+        """Return the first tick after a moment; both aware.
+
+        :param tick: one of them, or when they begin.
+        """
+        step = datetime.timedelta(seconds=self.seconds)
+        return tick + ((moment - tick) // step + 1) * step
+
+    def __str__(self) -> str:
+        return f"every {self.seconds:g} s"
+
+    @property
+    def words(self) -> str:
+        """What it says, for people."""
+        return f"Every {self.seconds:g} seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A tick whenever the clocks of a place show what a cron expression says.
+
+    Where clocks are changed it goes by Debian's cron: if minute and hour are numbers, a time that
+    is left out comes right after the gap, and one that comes twice the first time alone; if either
+    begins with ``*``, ticks go on with time itself.
+
+    :param expression: minute, hour, day of month, month, day of week.
+    :param time_zone: a name such as ``"Europe/Berlin"``; ``None`` is Django's ``TIME_ZONE``.
+    :param catch_up: as for ``Every``.
+    :raises ValueError: one of them is not what is said here, or there is no such moment.
+    """
+
+    expression: str
+    _: KW_ONLY
+    time_zone: str | None = None
+    catch_up: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.expression, str):
+            raise ValueError(_wrong_expression(self.expression, "not a string"))
+        try:
+            next(CronSim(self.expression, _SOME_DAY))
+        except CronSimError as error:
+            raise ValueError(_wrong_expression(self.expression, str(error))) from None
+        except StopIteration:
+            raise ValueError(_wrong_expression(self.expression, "it never comes")) from None
+        object.__setattr__(self, "expression", " ".join(self.expression.split()))
+        if self.time_zone is not None:
+            try:
+                ZoneInfo(self.time_zone)
+            except (KeyError, ValueError, OSError, TypeError, AttributeError):
+                raise ValueError(
+                    f"time_zone={self.time_zone!r} is not known here; pass a name of the IANA time"
+                    " zone database, such as 'Europe/Berlin', or None for Django's TIME_ZONE. If"
+                    " the name is right, the system lacks the database: pip install tzdata."
+                ) from None
+        _require_flag(self.catch_up)
+
+    def following(self, tick: datetime.datetime, moment: datetime.datetime) -> datetime.datetime:
+        """Return the first tick after a moment; both aware. It does not depend on the last one."""
+        # Within an hour that comes twice, cron's arithmetic may lead to its first pass.
+        for found in CronSim(self.expression, moment.astimezone(self._zone)):
+            if (following := found.astimezone(datetime.UTC)) > moment:
+                return following
+        raise AssertionError(f"{self} comes once in 50 years at least")
+
+    def __str__(self) -> str:
+        return f"{self.expression} {self._zone}"
+
+    @property
+    def words(self) -> str:
+        """What it says, for people."""
+        return f"{CronSim(self.expression, _SOME_DAY).explain()} ({self._zone})"
+
+    @property
+    def _zone(self) -> datetime.tzinfo:
+        return ZoneInfo(self.time_zone) if self.time_zone else timezone.get_default_timezone()
+
+
+def of(value: str | Cron | Every) -> Cron | Every:
+    """Return what a processor's ``SCHEDULE`` means: a string alone is a cron expression."""
+    return Cron(value) if isinstance(value, str) else value
+
+
+def wrong(value: object) -> str | None:
+    """Say what is wrong with a value as a ``SCHEDULE``, ``None`` if nothing."""
+    if value is None or isinstance(value, Cron | Every):
+        return None
+    if not isinstance(value, str):
+        return "must be a cron expression such as '*/5 * * * *', Every(seconds=…), Cron(…) or None"
+    try:
+        Cron(value)
+    except ValueError as error:
+        return f"cannot be: {str(error).rstrip('.')}"
+    return None
+
+
+def _wrong_expression(expression: object, reason: str) -> str:
+    return (
+        f"{expression!r} is no cron expression ({reason}); write minute, hour, day of month, month"
+        " and day of week, such as '*/5 * * * *' for every five minutes."
+    )
+
+
+def _require_flag(catch_up: object) -> None:
+    if not isinstance(catch_up, bool):
+        raise ValueError(f"catch_up={catch_up!r} must be True or False.")

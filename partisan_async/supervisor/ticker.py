@@ -1,0 +1,142 @@
+"""Has scheduled processors tick: at each tick one supervisor of all enqueues one task.
+
+The row of a schedule decides who does, and the database's clock when; nothing depends on a clock of
+this host but how long is slept. A schedule of which the row says something else than the code here
+does is another release's: it is that one's to tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from partisan_async import logs, registry, schedule, store
+from partisan_async.processor import tick_of
+from partisan_async.store import Call, Scheduled
+from partisan_async.supervisor.connection import CONTENTION, TRANSIENT, Connection, explain
+
+logger = logging.getLogger("partisan_async")
+
+LOOK_EVERY_SECONDS = 30.0
+"""At least so often: another release's supervisors may be gone, or a NOTIFY was not heard."""
+
+AGAIN_SECONDS = 1.0
+"""After what is not to be done yet: a row is locked, or the first beat has not come."""
+
+CAUGHT_UP_AT_ONCE = 100
+"""So many missed ticks are enqueued by one statement."""
+
+
+class _Known(NamedTuple):
+    call: Call
+    schedule: schedule.Cron | schedule.Every
+
+
+class Ticker:
+    """Ticks the schedules of one queue for ever. Where it has none, it does nothing at all."""
+
+    def __init__(
+        self, me: UUID, queue_name: str, connection: Connection, *, ttl: timedelta
+    ) -> None:
+        self._me = me
+        self._queue_name = queue_name
+        self._connection = connection
+        self._ttl = ttl
+        self._known = {
+            processor.__name__: _Known(tick_of(processor), schedule.of(processor.SCHEDULE))
+            for processor in registry.processors()
+            if processor.SCHEDULE is not None and queue_name == processor.QUEUE_NAME
+        }
+        self._hurry = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Look now."""
+        self._hurry.set()
+
+    async def turn(self) -> float:
+        """Do what is to be done now; return in how many seconds to look again."""
+        rows = await self._connection.execute(
+            store.schedules(self._me, list(self._known), self._ttl)
+        )
+        seen = [Scheduled(*row) for row in rows]
+        unset = [each for each in seen if self._is_to_be_set(each)]
+        if unset and await self._set(unset):
+            return 0.0
+        seconds = AGAIN_SECONDS if unset else LOOK_EVERY_SECONDS
+        for each in seen:
+            if each.next_tick is None or not self._is_ours(each):
+                continue
+            if each.next_tick > each.now:
+                left = (each.next_tick - each.now).total_seconds()
+            else:
+                left = await self._tick(each, each.next_tick)
+            seconds = min(seconds, left)
+        return seconds
+
+    async def keep(self) -> None:
+        """Tick for ever; a database that is away is waited for."""
+        pause = 0.1
+        while self._known:
+            self._hurry.clear()
+            try:
+                seconds = await self.turn()
+                pause = 0.1
+            except TRANSIENT as error:
+                logger.warning("ticks not looked for, trying again: %s", explain(error))
+                seconds = pause
+                pause = min(2 * pause, 5)
+            if seconds > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), seconds)
+
+    def _is_ours(self, seen: Scheduled) -> bool:
+        expected = (self._queue_name, str(self._known[seen.processor_class].schedule))
+        return (seen.queue_name, seen.schedule) == expected
+
+    def _is_to_be_set(self, seen: Scheduled) -> bool:
+        uncounted = seen.enabled and seen.next_tick is None and self._is_ours(seen)
+        return seen.may_set or uncounted or seen.schedule is None
+
+    async def _set(self, unset: Sequence[Scheduled]) -> bool:
+        schedules = []
+        for seen in unset:
+            known = self._known[seen.processor_class].schedule
+            schedules.append(
+                (seen.processor_class, str(known), known.following(seen.now, seen.now))
+            )
+        statement = store.set_schedules(self._me, self._queue_name, schedules, self._ttl)
+        try:
+            return bool(await self._connection.execute(statement))
+        except CONTENTION:  # somebody ticks one of them, or switches it off
+            return False
+
+    async def _tick(self, seen: Scheduled, due: datetime) -> float:
+        call, known = self._known[seen.processor_class]
+        ticks, following = [due], known.following(due, due)
+        if known.catch_up:
+            # Each of them is a task that somebody counts on, so that none is enqueued for several.
+            call = call._replace(digest=None)
+            while following <= seen.now and len(ticks) < CAUGHT_UP_AT_ONCE:
+                ticks.append(following)
+                following = known.following(following, following)
+        missed = following <= seen.now
+        if missed and not known.catch_up:
+            following = known.following(due, seen.now)
+        statement = store.tick(call, str(known), ticks, following)
+        try:
+            ((ticked, ids),) = await self._connection.execute(statement)
+        except CONTENTION:
+            # The row is being switched off, or an identical call enqueued, and not yet committed.
+            return AGAIN_SECONDS
+        if ticked:
+            logs.ticked(seen.processor_class, ticks, ids or [])
+            if missed and not known.catch_up:
+                logs.missed(seen.processor_class, due, following)
+            if ids:
+                await self._connection.execute(store.notify(self._queue_name, "new"))
+        return 0.0
