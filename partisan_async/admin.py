@@ -1,13 +1,17 @@
-"""Tasks and supervisors to look at, and not to change: rows are written by the package alone."""
+"""Rows to look at, and not to edit: the package alone writes them. Schedules can be switched."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from partisan_async.models import Supervisor, Task
+from partisan_async import registry, schedule, steering
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.models import Schedule, Supervisor, Task
+from partisan_async.processor import BaseTaskProcessor
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -39,3 +43,65 @@ class TaskAdmin(ReadOnlyAdmin):
 @admin.register(Supervisor)
 class SupervisorAdmin(ReadOnlyAdmin):
     list_display = ("id", "queue_name", "hostname", "started_at", "last_seen_at")
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ReadOnlyAdmin):
+    list_display = (
+        "processor_class", "queue_name", "when", "next_tick", "last_tick", "enabled", "in_the_code",
+    )  # fmt: skip
+    list_filter = ("enabled", "queue_name")
+    search_fields = ("processor_class",)
+    ordering = ("processor_class",)
+    actions = ("switch_on", "switch_off", "run_once")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        registry.autodiscover()  # nothing else in a web process may have done so
+        return super().get_queryset(request)
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may do what changes rows, though not by editing them."""
+        return bool(request.user.has_perm("partisan_async.change_schedule"))
+
+    @admin.display(description="schedule", ordering="schedule")
+    def when(self, row: Schedule) -> str:
+        processor = _scheduled(row)
+        if processor is not None and processor.SCHEDULE is not None:
+            known = schedule.of(processor.SCHEDULE)
+            if str(known) == row.schedule:
+                return known.words
+        return row.schedule  # another release's, as that one wrote it down
+
+    @admin.display(boolean=True)
+    def in_the_code(self, row: Schedule) -> bool:
+        return _scheduled(row) is not None
+
+    @admin.action(description="Switch on, from now on", permissions=["steer"])
+    def switch_on(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
+        switched = steering.switch_on([row.pk for row in rows])
+        self.message_user(request, f"Switched on: {', '.join(switched) or 'nothing'}.")
+
+    @admin.action(description="Switch off", permissions=["steer"])
+    def switch_off(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
+        switched = steering.switch_off([row.pk for row in rows])
+        self.message_user(request, f"Switched off: {', '.join(switched) or 'nothing'}.")
+
+    @admin.action(description="Run once now", permissions=["steer"])
+    def run_once(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
+        for row in rows:
+            if processor := _scheduled(row):
+                task = processor().delay()
+                how = "waits already" if task.is_twin else "is enqueued"
+                self.message_user(request, f"Task {task.pk} of {row.pk} {how}.")
+            else:
+                wrong = f"{row.pk} has no schedule in the code; nothing was enqueued."
+                self.message_user(request, wrong, messages.WARNING)
+
+
+def _scheduled(row: Schedule) -> type[BaseTaskProcessor] | None:
+    """Return the processor of a schedule, if the code has it and schedules it."""
+    try:
+        processor = registry.get(row.processor_class)
+    except ProcessorClassNotFound:
+        return None
+    return processor if processor.SCHEDULE is not None else None
