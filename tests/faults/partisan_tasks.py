@@ -25,6 +25,7 @@ from partisan_async import registry
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask, TaskTimeout
 from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Cron, Every
 from tests.faults.recorded import AsyncRecorded, Recorded
 
 AGAIN_AFTER_FAULTS = ErrorsHandleConfig(
@@ -36,6 +37,28 @@ AGAIN_AFTER_FAULTS = ErrorsHandleConfig(
 @registry.register
 class Noop(Recorded):
     """Does nothing, whatever it is given."""
+
+    def work(self):
+        pass
+
+
+@registry.register
+class EveryFiveMinutes(Recorded):
+    """Ticks by the clocks of a place where they are changed, in a queue of its own."""
+
+    QUEUE_NAME = "cron"
+    SCHEDULE = Cron("*/5 * * * *", time_zone="Europe/Berlin")
+
+    def work(self):
+        pass
+
+
+@registry.register
+class Metronome(Recorded):
+    """Ticks several times a second, and leaves out none, in a queue of its own."""
+
+    QUEUE_NAME = "metronome"
+    SCHEDULE = Every(seconds=0.2, catch_up=True)
 
     def work(self):
         pass

@@ -86,6 +86,7 @@ _SERVER_SETTINGS = {"max_connections": "300", "log_min_messages": "fatal"}
 TABLES = (
     "partisan_async_task",
     "partisan_async_supervisor",
+    "partisan_async_schedule",
     "faults_event",
     "faults_change",
     "faults_deposit",
