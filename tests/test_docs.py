@@ -53,7 +53,7 @@ from partisan_async.models import Schedule, Supervisor, Tally, Task
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.settings import SETTING_NAMES, QueueSettings
-from partisan_async.supervisor import executor, supervisor, ticker, wakeup
+from partisan_async.supervisor import executor, metrics, supervisor, ticker, wakeup
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import wait_until
 
@@ -534,6 +534,9 @@ def test_log_lines_are_listed():
 
 
 FACTS = [
+    ("docs/howto/metrics.md", f"at most every {metrics.FRESH_SECONDS:g} seconds"),
+    ("docs/howto/metrics.md", f"counted up to {metrics.COUNTED:,} each"),
+    ("docs/howto/metrics.md", f"a heartbeat for {supervisor.TTL_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"probe every {wakeup.PROBE_EVERY_SECONDS} seconds"),
     ("docs/howto/run.md", f"silent for {supervisor.TTL_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"within {supervisor.BEAT_SECONDS:g} seconds"),

@@ -29,6 +29,7 @@ from partisan_async.settings import QueueSettings
 from partisan_async.store import Claim, Settlement
 from partisan_async.supervisor import worker
 from partisan_async.supervisor.executor import is_async, tell_of_loss
+from partisan_async.supervisor.figures import Figures
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.pool import Pool
 from partisan_async.supervisor.settler import Settler
@@ -41,6 +42,7 @@ _UNSEEN = (Died, Overran, Unrecognised)
 class Dispatcher:
     """Feeds the pool from a buffer, and the settler from the pool.
 
+    :param figures: where to count what becomes of tasks, if anybody may ask for it.
     :param may_start: asked before anything is sent: whether the lease is held.
     :param on_room: called when more tasks may fit than a moment ago.
     """
@@ -52,10 +54,13 @@ class Dispatcher:
         setup: worker.Setup,
         settler: Settler,
         tally: Tally,
+        figures: Figures | None,
         *,
         may_start: Callable[[], bool],
         on_room: Callable[[], None],
     ) -> None:
+        self.deaths = 0
+        """How many worker processes died."""
         self.pool = Pool(
             size=settings.WORKERS_COUNT,
             concurrency=settings.ASYNC_CONCURRENCY,
@@ -67,6 +72,7 @@ class Dispatcher:
         self._settings = settings
         self._settler = settler
         self._tally = tally
+        self._figures = figures
         self._may_start = may_start
         self._on_room = on_room
         self._pace = Pace()
@@ -81,7 +87,8 @@ class Dispatcher:
     # For the claimer
 
     @property
-    def _buffered(self) -> int:
+    def buffered(self) -> int:
+        """How many claimed tasks wait here for a worker."""
         return sum(map(len, self._waiting.values()))
 
     def room(self) -> int:
@@ -90,18 +97,18 @@ class Dispatcher:
         names = self._last_names
         together = min(map(self._pace.batch_length, names), default=1)
         workers = self.pool.sync_room(self._ahead(together))
-        if self._buffered > self._settings.MIN_QUEUE_SIZE and not workers:
+        if self.buffered > self._settings.MIN_QUEUE_SIZE and not workers:
             return 0
         at_once = workers * together
         if names and all(is_async(registry.get(name)) for name in names):
             at_once = max(workers, self.pool.async_room)  # a sync one may be behind them
         soon = self._pace.ahead(names, self._settings.WORKERS_COUNT)
         space = self._settings.MAX_QUEUE_SIZE
-        return max(0, min(max(space, at_once), at_once + soon) - self._buffered)
+        return max(0, min(max(space, at_once), at_once + soon) - self.buffered)
 
     def room_for_rescued(self) -> int:
         """Return how many orphaned tasks could start at once."""
-        return max(0, min(self.pool.sync_room(), self._settings.MAX_QUEUE_SIZE) - self._buffered)
+        return max(0, min(self.pool.sync_room(), self._settings.MAX_QUEUE_SIZE) - self.buffered)
 
     def admit(self, claims: Sequence[Claim], *, first: bool = False) -> None:
         """Take claimed rows; those of unknown processors are over at once.
@@ -240,6 +247,9 @@ class Dispatcher:
         self.dispatch()
         self._on_room()
 
+    def on_death(self) -> None:
+        self.deaths += 1
+
     # To the settler
 
     def _decide(self, claim: Claim, outcome: Outcome, ran: tuple[float, str] | None) -> None:
@@ -256,6 +266,8 @@ class Dispatcher:
         self._settler.add(Settlement(claim, decision, ran, stores_result))
         if ran is not None:
             self._tally.add(claim, decision, ran[0])
+        if self._figures is not None:
+            self._figures.count(claim, decision, ran and ran[0])
         logs.settled(claim, decision, ran and ran[0])
         if isinstance(outcome, _UNSEEN):
             self._tell_of_loss(claim, decision)

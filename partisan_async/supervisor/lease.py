@@ -58,6 +58,7 @@ class Lease:
     :param workers: asked at each beat for what the workers run.
     :param on_sight: called after each beat with what it saw.
     :param on_regained: called after the first beat that follows a lapse, before ``on_sight``.
+    :param on_turn: called after each beat, whether the database took it or not.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Lease:
         workers: Callable[[], list[dict[str, Any]]],
         on_sight: Callable[[Sight], None],
         on_regained: Callable[[], None],
+        on_turn: Callable[[], None],
     ) -> None:
         self.ttl = ttl
         self._me = me
@@ -86,11 +88,21 @@ class Lease:
         self._workers = workers
         self._on_sight = on_sight
         self._on_regained = on_regained
+        self._on_turn = on_turn
         self._process = identify_process()
         self._hurry = asyncio.Event()
         self._sent: float | None = None
         self._steady_since = 0.0
         self._lapsed = False
+        self._turned = time.monotonic()
+
+    @property
+    def turns(self) -> bool:
+        """Whether it goes on beating, also while no database takes the beats.
+
+        Each attempt is over within seconds: after two TTLs without one it is stuck.
+        """
+        return time.monotonic() - self._turned < 2 * self.ttl.total_seconds()
 
     @property
     def held(self) -> bool:
@@ -154,6 +166,8 @@ class Lease:
                     " and what is running may be run elsewhere too",
                     self.ttl.total_seconds(),
                 )
+            self._turned = time.monotonic()
+            self._on_turn()
             every = min(0.1 * 2 ** min(failures, 10), self._every) if failures else self._every
             pause = max(0.1, every - (time.monotonic() - began))
             with suppress(TimeoutError):

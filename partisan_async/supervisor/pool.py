@@ -85,6 +85,16 @@ class Pool:
         seconds."""
         return [process.running() for process in self._processes() if process.pid is not None]
 
+    @property
+    def up(self) -> int:
+        """How many workers have started, and live."""
+        return sum(1 for slot in self._slots if slot.process.up)
+
+    @property
+    def busy(self) -> int:
+        """How many processes run something."""
+        return sum(1 for process in self._processes() if process.runs)
+
     def sync_room(self, ahead: int = 0) -> int:
         """Return how many workers can be sent sync tasks.
 

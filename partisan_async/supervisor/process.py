@@ -77,6 +77,9 @@ class Listener(Protocol):
     def on_capacity(self) -> None:
         """A worker can take more than a moment ago."""
 
+    def on_death(self) -> None:
+        """A worker process ended that nobody had told to."""
+
 
 @dataclass(slots=True, eq=False)
 class Run:
@@ -200,6 +203,11 @@ class WorkerProcess(asyncio.Protocol):
         )
 
     @property
+    def up(self) -> bool:
+        """Whether it has started, and not died."""
+        return self._ready and not self.died
+
+    @property
     def ran_tasks(self) -> bool:
         """Whether it was ever sent one."""
         return self._ticket > 0
@@ -228,6 +236,7 @@ class WorkerProcess(asyncio.Protocol):
         """After its death: find out why, and hand back what was in it."""
         # The executor may break though the process lives: when the forkserver died, which held
         # what the executor watches. Then it is killed, and nobody is to blame.
+        self._listener.on_death()
         await self._link_end()
         innocent = self._killed or not (self._link_ended.is_set() or self._is_gone())
         # A task may have closed the link, and its process lives on.

@@ -46,6 +46,10 @@ class Settler:
     ) -> None:
         self.all_settled = asyncio.Event()
         self.all_settled.set()
+        self.retries = 0
+        """How often a statement had to be sent again."""
+        self.fenced = 0
+        """How many outcomes were not written, since the claims were not ours any more."""
         self._me = me
         self._connection = connection
         self._delete_finished = delete_finished
@@ -160,6 +164,7 @@ class Settler:
             except psycopg.errors.LockNotAvailable:
                 raise
             except TRANSIENT as error:
+                self.retries += 1
                 logger.warning("settle failed, trying again: %s", explain(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 5)
@@ -203,6 +208,7 @@ class Settler:
                 case None if self._is_deleted(settlement):
                     written.add(claim.id)
                 case _:
+                    self.fenced += 1
                     logs.fenced(claim)
         return written
 

@@ -3,18 +3,20 @@
 Beside it: the *lease* beats, the *wakeup* listens, the *ticker* enqueues what is scheduled, the
 *claimer* claims, the *dispatcher* feeds the *pool* of workers, and the *settler* writes what became
 of it all. A task that is claimed is with the dispatcher, the pool or the settler, until its row
-says what became of it.
+says what became of it. *Health* and the *service manager* are told how it all fares.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import uuid
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
@@ -25,11 +27,17 @@ from partisan_async.supervisor import worker
 from partisan_async.supervisor.claimer import Claimer
 from partisan_async.supervisor.connection import TRANSIENT, Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.figures import Figures
+from partisan_async.supervisor.health import Health
 from partisan_async.supervisor.lease import Lease, Sight
+from partisan_async.supervisor.notify import ServiceManager
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.tally import Tally
 from partisan_async.supervisor.ticker import Ticker
 from partisan_async.supervisor.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from partisan_async.supervisor.metrics import Metrics
 
 logger = logging.getLogger("partisan_async")
 
@@ -52,6 +60,7 @@ class Supervisor:
     :param beat_seconds: how often it gives a sign of life.
     :param ttl_seconds: after so long without one its tasks are run by others.
     :param print_logs: have the workers print log lines where no logging is configured.
+    :param health: a socket that listens, to answer on how it fares; see ``Health``.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class Supervisor:
         beat_seconds: float = BEAT_SECONDS,
         ttl_seconds: float = TTL_SECONDS,
         print_logs: bool = False,
+        health: socket.socket | None = None,
     ) -> None:
         self.id = uuid.uuid4()
         self.started = asyncio.Event()
@@ -94,6 +104,7 @@ class Supervisor:
             workers=lambda: self._dispatcher.pool.running(),
             on_sight=self._on_sight,
             on_regained=self._on_regained,
+            on_turn=self._on_turn,
         )
         self._settler = Settler(
             self.id,
@@ -103,12 +114,15 @@ class Supervisor:
         )
         self._tally = Tally(queue_name, self._beats)
         self._ticker = Ticker(self.id, queue_name, self._beats, ttl=ttl)
+        with_metrics = health is not None and find_spec("prometheus_client") is not None
+        figures = Figures() if with_metrics else None
         self._dispatcher = Dispatcher(
             queue_name,
             settings,
             worker.Setup(_resolved_databases(), print_logs, self.id, settings),
             self._settler,
             self._tally,
+            figures,
             may_start=lambda: self._lease.held,
             on_room=self._on_room,
         )
@@ -121,6 +135,16 @@ class Supervisor:
             self._dispatcher,
             hears=lambda: self._wakeup is not None and self._wakeup.proven.is_set(),
         )
+        self._metrics = None if figures is None else self._metrics_of(figures)
+        self._health: Health | None = None
+        if health is not None:
+            self._health = Health(
+                health,
+                ailment=self._ailment,
+                hindrance=self._hindrance,
+                show=None if self._metrics is None else self._metrics.show,
+            )
+        self._service = ServiceManager()
         self._loops: list[asyncio.Task[None]] = []
         self._claiming: asyncio.Task[None] | None = None
         self._progress = asyncio.Event()
@@ -148,6 +172,8 @@ class Supervisor:
         """Stop: let running tasks end within the grace time. Called again: at once."""
         self._at_once = self._stop_asked
         self._stop_asked = True
+        # Not in drain(): from this word on systemd counts the time that it leaves for the stop.
+        self._service.tell("STOPPING=1")
         self._stopping.set()
         self._progress.set()
 
@@ -159,6 +185,8 @@ class Supervisor:
     # Start and stop
 
     async def _start(self) -> None:
+        if self._health is not None:
+            await self._health.open()
         if self._wakeup is not None:
             self._loop(self._wakeup.keep())
         self._loop(self._lease.keep())
@@ -180,6 +208,7 @@ class Supervisor:
         self._loop(self._watch_for_unserved_queues())
         await self._say_started()
         self.started.set()
+        self._service.tell("READY=1", self._status())
 
     async def _say_started(self) -> None:
         woken = f"by polling every {self._settings.SLEEP_DELAY_SECONDS:g} s"
@@ -237,6 +266,10 @@ class Supervisor:
         await self._claims.close()
         await self._settles.close()
         await self._beats.close()
+        if self._metrics is not None:
+            await self._metrics.close()
+        if self._health is not None:
+            self._health.close()
         logger.info("stopped: queue %r", self._queue_name)
 
     async def _take_leave(self) -> None:
@@ -302,6 +335,53 @@ class Supervisor:
 
     def _on_settled(self, batch: list[Settlement]) -> None:
         self._claimer.on_settled(batch)
+
+    def _on_turn(self) -> None:
+        # Also when the database did not answer: a restart would not bring it back, and would end
+        # what runs.
+        self._service.tell("WATCHDOG=1", self._status())
+
+    # What it says of itself
+
+    def _ailment(self) -> str:
+        """Say why it should be ended; empty: it need not be."""
+        # Not that the database is away: to end what runs, on all hosts at once, heals nothing.
+        return "" if self._lease.turns else "the heartbeat is stuck"
+
+    def _hindrance(self) -> str:
+        """Say why it starts no tasks; empty: it does, or could."""
+        if self._stopping.is_set():
+            return "stopping" if self._stop_asked else "draining"
+        if not self.started.is_set():
+            return "starting"
+        if not self._lease.held:
+            return "the lease is not held: the database does not answer"
+        if not self._dispatcher.pool.up:
+            return "no worker process is up"
+        return ""
+
+    def _status(self) -> str:
+        pool = self._dispatcher.pool
+        state = self._hindrance() or "ready"
+        return (
+            f"STATUS=queue {logs.plain(self._queue_name)!r}: {state};"
+            f" {pool.busy} of {pool.up} workers busy"
+        )
+
+    def _metrics_of(self, figures: Figures) -> Metrics:
+        from partisan_async.supervisor.metrics import Metrics
+
+        wakeup = self._wakeup
+        return Metrics(
+            self._alias,
+            self._queue_name,
+            self._settings.WORKERS_COUNT,
+            figures,
+            self._lease,
+            self._dispatcher,
+            self._settler,
+            proven=None if wakeup is None else wakeup.proven.is_set,
+        )
 
     async def _watch_for_unserved_queues(self) -> None:
         """Warn, once each, of queues that nobody serves, and that tasks wait in or tick in."""

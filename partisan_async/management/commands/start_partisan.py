@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,11 @@ def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], A
     return parse
 
 
+def _port(value: Any) -> str | None:
+    wrong = not isinstance(value, int) or not 0 <= value <= 65535
+    return "must be a port, 0 to 65535" if wrong else None
+
+
 class Command(BaseCommand):
     help = "Run background tasks of one queue. Stop it with Ctrl-C or SIGTERM; twice: at once."
     requires_system_checks = ["partisan_async"]
@@ -73,11 +79,24 @@ class Command(BaseCommand):
             ("--sleep_delay_seconds", float, seconds(0.01), "time between polls"),
         ):
             parser.add_argument(option, type=_number(kind, check), help=text)
+        parser.add_argument(
+            "--health-port",
+            type=_number(int, _port),
+            metavar="PORT",
+            help="answer /live, /ready and /metrics by HTTP there; 0: on a free port",
+        )
+        parser.add_argument(
+            "--health-host",
+            default="127.0.0.1",
+            metavar="ADDRESS",
+            help="the address to answer on (default: %(default)s); in a container 0.0.0.0",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         queue = options["queue_name"]
         settings = _settings(queue, options)
         logs.attach_handler()
+        health = _listen(options["health_host"], options["health_port"])
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             raise CommandError(
                 "Worker processes find the settings by DJANGO_SETTINGS_MODULE, which is not set;"
@@ -87,7 +106,9 @@ class Command(BaseCommand):
         _require_migrations()
         _warn_of_unknown_queue(queue)
         _warn_of_too_many_connections(queue, settings, listen=options["listen"])
-        supervisor = Supervisor(queue, settings, listen=options["listen"], print_logs=True)
+        supervisor = Supervisor(
+            queue, settings, listen=options["listen"], print_logs=True, health=health
+        )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
 
@@ -100,6 +121,23 @@ async def _run(supervisor: Supervisor) -> None:
         await supervisor.run()
     except Exception as error:
         raise CommandError(f"The supervisor ended: {error}", returncode=1) from error
+
+
+def _listen(host: str, port: int | None) -> socket.socket | None:
+    if port is None:
+        return None
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise CommandError(
+            f"Health cannot be told on port {port} of {host!r}: {error.strerror or error}. Choose"
+            " another --health-port, or an address of this host as --health-host."
+        ) from error
+    address, chosen, *_ = listening.getsockname()
+    address = f"[{address}]" if ":" in address else address
+    logger.info("health: http://%s:%d has /live, /ready and /metrics", address, chosen)
+    return listening
 
 
 def _settings(queue: str, options: dict[str, Any]) -> QueueSettings:

@@ -1,0 +1,214 @@
+"""What /metrics shows, what it leaves out, and what it costs."""
+
+import re
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+
+from partisan_async import registry
+from partisan_async.models import Task
+from partisan_async.policy import Deferred, Finished
+from partisan_async.store import Claim, Statement
+from partisan_async.supervisor import figures, metrics
+from partisan_async.supervisor.figures import Figures
+from tests.conftest import ended, wait_until
+from tests.process import partisan
+from tests.test_docs import code, tables
+from tests.test_health import get, port_of
+
+
+def claim(processor="Nothing", waited=0.2):
+    return Claim(1, 1, "default", processor, "", 10, 0, 0, 0, False, 0, waited)
+
+
+def scrape(port):
+    """Return the samples: each by its name and its labels but the queue's."""
+    status, text = get(port, "/metrics")
+    assert status == 200
+    return {
+        (sample.name, *(v for k, v in sorted(sample.labels.items()) if k != "queue")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+class TestFigures:
+    def test_a_run_is_counted_by_its_outcome_and_its_times(self):
+        """The bounds are inclusive, as Prometheus has them."""
+        counted = Figures()
+
+        counted.count(claim(), Finished(), figures.BOUNDS[1])
+        counted.count(claim(), Finished(), 1e6)
+
+        row = counted.rows["Nothing"]
+        assert row.outcomes[Finished] == 2
+        assert row.ran.counts == [0, 1, *[0] * (len(figures.BOUNDS) - 2), 1]
+        assert row.waited.total == pytest.approx(0.4)
+
+    def test_rows_that_name_anything_make_one_series(self):
+        """Whoever can write rows could else fill the memory of all who scrape."""
+        counted = Figures()
+        for number in range(1000):
+            unknown = claim(f"Nobody{number}")
+            counted.count(unknown, Deferred(timedelta(minutes=1)), None)
+
+        assert set(counted.rows) == {figures.UNKNOWN}
+        assert counted.rows[figures.UNKNOWN].outcomes[Deferred] == 1000
+        assert sum(counted.rows[figures.UNKNOWN].ran.counts) == 0
+
+    def test_to_count_a_task_takes_about_a_microsecond(self):
+        """The supervisor has 25 of them for a task."""
+        counted, one, decision = Figures(), claim(), Finished()
+        best = min(self._seconds(counted, one, decision) for _ in range(20))
+
+        assert best < 3e-6
+
+    def _seconds(self, counted, one, decision):
+        began = time.thread_time()
+        for _ in range(1000):
+            counted.count(one, decision, 0.01)
+        return (time.thread_time() - began) / 1000
+
+
+@pytest.mark.django_db(transaction=True)
+class TestScrape:
+    def test_it_shows_what_became_of_tasks_and_how_the_supervisor_is(self):
+        """Each series that the docs name, from real runs."""
+        with partisan("--async", "--health-port", "0") as running:
+            port = port_of(running)
+            running.wait_for("is woken by NOTIFY")
+            done = [registry.get("Nothing")(number).delay() for number in range(5)]
+            failed = registry.get("Fail")("ValueError", "no").delay()
+            killed = registry.get("Die")("SIGKILL").delay()
+            wait_until(lambda: ended(*done, failed, killed), seconds=60)
+            running.wait_for(f"failed {killed.pk}")
+
+            shown = scrape(port)
+
+            assert shown["partisan_tasks_total", "finished", "Nothing"] == 5
+            assert shown["partisan_tasks_total", "failed", "Fail"] == 1
+            assert shown["partisan_tasks_total", "failed", "Die"] == 1
+            assert shown["partisan_run_seconds_count", "Nothing"] == 5
+            assert shown["partisan_run_seconds_bucket", "+Inf", "Nothing"] == 5
+            assert 0 <= shown["partisan_wait_seconds_sum", "Nothing"] < 60
+            assert shown["partisan_worker_deaths_total",] >= 3
+            assert shown["partisan_workers",] == 2
+            assert shown["partisan_lease_held",] == 1
+            assert shown["partisan_notify_proven",] == 1
+            assert shown["partisan_settle_retries_total",] == 0
+            assert shown["partisan_fenced_total",] == 0
+            wait_until(lambda: scrape(port)["partisan_workers_up",] == 2)
+            assert get(port, "/metrics", Accept="application/openmetrics-text; version=1.0.0")[
+                1
+            ].endswith("# EOF\n")
+
+    def test_the_docs_list_each_metric_with_its_type_and_labels(self):
+        """Who writes an alert goes by the names, and what is nowhere is not found."""
+        listed = {
+            code(name): (kind, {"queue", *re.findall(r"`(\w+)`", labels)})
+            for name, kind, labels, _ in tables("docs/howto/metrics.md")["metric"]
+        }
+        with partisan("--async", "--health-port", "0") as running:
+            wait_until(lambda: ended(registry.get("Nothing")(1).delay()))
+
+            _, text = get(port_of(running), "/metrics")
+
+        shown = {}
+        for family in text_string_to_metric_families(text):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            shown[name] = (family.type, set(family.samples[0].labels) - {"le"})
+        assert shown == listed
+
+    def test_it_tells_the_depth_of_the_queue(self, monkeypatch):
+        """Of the whole queue, whoever runs it; it is what one scales by."""
+        with partisan("--async", "--health-port", "0", "--workers_count", "1") as running:
+            port = port_of(running)
+            sleep = registry.get("Sleep")(8, "x").delay()
+            running.wait_for(f"claimed 1: {sleep.pk} ")
+            registry.get("Sleep")(1, "y").delay()
+            registry.get("Sleep")(1, "z").delay(execute_after=timezone.now() + timedelta(hours=1))
+            time.sleep(metrics.FRESH_SECONDS)  # an answer that was kept is over
+
+            shown = scrape(port)
+
+            assert shown["partisan_queue_tasks", "ready"] == 1
+            assert shown["partisan_queue_tasks", "scheduled"] == 1
+            assert shown["partisan_queue_tasks", "running"] == 1
+            assert shown["partisan_queue_oldest_seconds",] > 1
+            assert shown["partisan_workers_busy",] == 1
+
+    def test_scrapes_of_a_moment_share_one_statement(self):
+        """However many monitors there are, the database is asked every few seconds."""
+        with partisan("--async", "--health-port", "0") as running:
+            port = port_of(running)
+            for number in range(10):
+                scrape(port)
+                registry.get("Nothing")(number)
+
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(*), max(state_change - backend_start) < interval '3 s'"
+                    " FROM pg_stat_activity WHERE application_name LIKE '% metrics'"
+                    " AND datname = current_database()"
+                )
+                assert cursor.fetchone() == (1, True)
+
+    def test_without_the_extra_it_says_how_to_get_it(self, tmp_path):
+        """The other two answers need nothing."""
+        # A finder that knows no such module stands before all others.
+        (tmp_path / "sitecustomize.py").write_text(
+            "import importlib.machinery, sys\n"
+            "real = importlib.machinery.PathFinder.find_spec\n"
+            "def find_spec(name, *rest):\n"
+            "    return None if name == 'prometheus_client' else real(name, *rest)\n"
+            "importlib.machinery.PathFinder.find_spec = find_spec\n"
+        )
+        path = f"{tmp_path}:{sys.path[0]}"
+        with partisan("--async", "--health-port", "0", PYTHONPATH=path) as running:
+            port = port_of(running)
+
+            status, text = get(port, "/metrics")
+
+            assert (status, text) == (
+                501, "Metrics need prometheus_client: pip install 'partisan-async[metrics]'.\n"
+            )  # fmt: skip
+            assert get(port, "/live")[0] == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_depth_reads_no_more_than_it_counts():
+    """With a million rows behind, a scrape costs what it costs with ten thousand."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO partisan_async_task (queue_name, processor_class, arguments, priority,"
+            " execute_after, status, worker_ids, errors)"
+            " SELECT 'default', 'Nothing', '{}', n % 3, now() - n * interval '1 s', 'new', '[]',"
+            " '[]' FROM generate_series(1, 40000) AS n"
+        )
+        cursor.execute("ANALYZE partisan_async_task")
+        statement = Statement(metrics._QUEUE, {"queue_name": "default"})
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.params)
+        ((plan,),) = cursor.fetchall()
+        cursor.execute(*statement)
+        ((ready, scheduled, running, oldest),) = cursor.fetchall()
+
+    read = sum(
+        node["Actual Rows"] * node["Actual Loops"]
+        for node in _nodes(plan[0]["Plan"])
+        if "Scan" in node["Node Type"] and "Relation Name" in node
+    )
+    assert read <= metrics.COUNTED + 10
+    assert (ready, scheduled, running) == (metrics.COUNTED, 0, 0)
+    assert oldest >= 0
+    assert Task.objects.count() == 40000
+
+
+def _nodes(node):
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
