@@ -68,6 +68,9 @@ class Task(models.Model):
         help_text="exception_class, message, traceback, try and at, newest last",
     )
     digest = models.BinaryField(null=True, blank=True, help_text="the same for identical calls")
+    traceparent = models.CharField(  # noqa: DJ001  "" would be stored with every task
+        max_length=55, null=True, blank=True, help_text="the span that enqueued it, by the W3C"
+    )
 
     class Meta:
         indexes = [

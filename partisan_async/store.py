@@ -27,7 +27,7 @@ from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.base import ModelState
 
-from partisan_async import arguments, one_message
+from partisan_async import arguments, one_message, trace
 from partisan_async.models import Task
 from partisan_async.policy import (
     Counters,
@@ -69,7 +69,10 @@ class Statement(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A task to be: checked and encoded."""
+    """A task to be: checked and encoded.
+
+    :param traceparent: the span that enqueues it; no part of what makes calls identical.
+    """
 
     queue_name: str
     processor_class: str
@@ -77,6 +80,7 @@ class Call(NamedTuple):
     priority: int
     execute_after: datetime.datetime | None
     digest: bytes | None
+    traceparent: str | None = None
 
 
 class Claim(NamedTuple):
@@ -99,6 +103,7 @@ class Claim(NamedTuple):
     unrecognised: int
     waited_seconds: float
     history: str | None = None
+    traceparent: str | None = None
 
     @property
     def alone(self) -> bool:
@@ -135,7 +140,11 @@ def database() -> str:
 def enqueue(call: Call) -> Task:
     """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
     alias = database()
-    task, is_told = _insert(call, alias)
+    with trace.enqueuing(call.queue_name, call.processor_class) as span:
+        if span is not None:
+            call = call._replace(traceparent=trace.traceparent())
+        task, is_told = _insert(call, alias)
+        trace.told_id(span, task.pk)
     if not is_told:
         wake(call.queue_name, task.status, alias)
     return task
@@ -148,7 +157,12 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
     :param encoded: the arguments of each.
     """
     alias = database()
-    with transaction.atomic(using=alias, savepoint=False):
+    with (
+        trace.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span,
+        transaction.atomic(using=alias, savepoint=False),
+    ):
+        if span is not None:
+            common = common._replace(traceparent=trace.traceparent())
         tasks = _bulk_insert(common, encoded, alias)
         for status in {task.status for task in tasks}:
             wake(common.queue_name, status, alias)
@@ -159,9 +173,9 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
 # What else may be in conflict is met once more by the insert without a digest.
 _INSERT = """
 INSERT INTO partisan_async_task
-    (queue_name, processor_class, arguments, priority, digest, execute_after, status)
+    (queue_name, processor_class, arguments, priority, digest, traceparent, execute_after, status)
 VALUES (%(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s,
-    COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
+    %(traceparent)s, COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
     CASE WHEN %(execute_after)s::timestamptz > statement_timestamp()
         THEN 'scheduled' ELSE 'new' END)
 """
@@ -221,8 +235,10 @@ WITH call AS MATERIALIZED (
             WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u),
 inserted AS (
     INSERT INTO partisan_async_task
-        (id, queue_name, processor_class, arguments, priority, digest, execute_after, status)
-    SELECT id, %(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s, digest, due.at,
+        (id, queue_name, processor_class, arguments, priority, digest, traceparent, execute_after,
+        status)
+    SELECT id, %(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s, digest,
+        %(traceparent)s, due.at,
         CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'new' END
     FROM call,
         (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
@@ -324,6 +340,7 @@ class _Rows:
             "status": status,
             "created_at": created_at,
             "execute_after": execute_after or created_at,
+            "traceparent": common.traceparent,
             "suspect": False,
             **dict.fromkeys(("claim_seq", "tries", "postpones", "lost", "unrecognised"), 0),
         }
@@ -437,7 +454,8 @@ _COLUMNS = f"""
 t.id, t.claim_seq, t.queue_name, t.processor_class, t.arguments::text, t.priority, t.tries,
     t.postpones, t.lost, t.suspect, t.unrecognised, {_WAITED_SECONDS},
     CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
-        t.created_at, t.started_at, t.worker_ids, t.errors)::text END
+        t.created_at, t.started_at, t.worker_ids, t.errors)::text END,
+    t.traceparent
 """
 
 # Alive, and not told to start nothing.

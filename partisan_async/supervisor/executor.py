@@ -18,7 +18,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
-from partisan_async import logs, registry, store
+from partisan_async import logs, registry, store, trace
 from partisan_async.arguments import encode_result
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.exceptions import ClaimLost, PostponeTask, ProcessorClassNotFound
@@ -97,38 +97,43 @@ class Executor:
         """Run a task with a plain ``run()``. What it raises ends the task and not the process."""
         processor = None
         self._enter(claim)
-        try:
-            with alarm or nullcontext():
-                processor = _processor(claim)
-                if processor._is_heard():  # noqa: SLF001  its other half
-                    processor._tell_start()  # noqa: SLF001
-                if not processor.ATOMIC:
-                    outcome: Outcome = _returned(_result(processor, processor.run()))
-            if processor.ATOMIC:
-                outcome = self._run_atomic(claim, processor, alarm)
-        except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
-            error = alarm.explain(raised) if alarm else raised
-            outcome = _outcome(claim, error)
+        with trace.running(claim) as span:
+            try:
+                with alarm or nullcontext():
+                    processor = _processor(claim)
+                    if processor._is_heard():  # noqa: SLF001  its other half
+                        processor._tell_start()  # noqa: SLF001
+                    if not processor.ATOMIC:
+                        outcome: Outcome = _returned(_result(processor, processor.run()))
+                if processor.ATOMIC:
+                    outcome = self._run_atomic(claim, processor, alarm)
+            except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
+                error = alarm.explain(raised) if alarm else raised
+                outcome = _outcome(claim, error)
+                trace.failed(span, error, class_path(error))
+                self._tell_end(processor, claim, outcome)
+                return outcome
             self._tell_end(processor, claim, outcome)
             return outcome
-        self._tell_end(processor, claim, outcome)
-        return outcome
 
     async def aexecute(self, claim: store.Claim, limit: float | None = None) -> Outcome:
         """Run a task with an ``async def run()``, for so many seconds at most."""
         self._enter(claim)
         run = _AsyncRun(claim)
-        error = await run_within(limit, run())
-        outcome = _outcome(claim, error) if error else _returned(run.result)
-        if run.processor is not None and run.processor._is_heard():  # noqa: SLF001
-            tell = sync_to_async(self._tell_end)
-            try:
-                if error is not None:
-                    raise error
-            except BaseException:  # noqa: BLE001  receivers may ask for it
-                await tell(run.processor, claim, outcome)
-            else:
-                await tell(run.processor, claim, outcome)
+        with trace.running(claim) as span:
+            error = await run_within(limit, run())
+            outcome = _outcome(claim, error) if error else _returned(run.result)
+            if error is not None:
+                trace.failed(span, error, class_path(error))
+            if run.processor is not None and run.processor._is_heard():  # noqa: SLF001
+                tell = sync_to_async(self._tell_end)
+                try:
+                    if error is not None:
+                        raise error
+                except BaseException:  # noqa: BLE001  receivers may ask for it
+                    await tell(run.processor, claim, outcome)
+                else:
+                    await tell(run.processor, claim, outcome)
         return outcome
 
     def _enter(self, claim: store.Claim) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import multiprocessing.util
 import os
 import socket
 import sys
@@ -24,7 +25,7 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 from psycopg.pq import TransactionStatus
 
-from partisan_async import registry
+from partisan_async import registry, trace
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Failure, Outcome, Raised
 from partisan_async.settings import QueueSettings
@@ -61,6 +62,8 @@ def start(link: socket.socket, setup: Setup) -> None:
 
             logs.attach_handler()
         _worker = _Worker(link, setup)
+        # Not atexit, which children of a forkserver ignore before Python 3.13.
+        multiprocessing.util.Finalize(None, trace.flush, exitpriority=0)
     except BaseException as error:
         hello = wire.Hello(os.getpid(), f"{type(error).__name__}: {error}", None)
         link.sendall(wire.encode(hello))

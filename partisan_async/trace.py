@@ -1,0 +1,135 @@
+"""Spans of OpenTelemetry, and the way of their context: from who enqueues to who runs.
+
+Nothing here does anything where ``opentelemetry-api`` is not installed. By the messaging
+conventions a call's insertion is a *producer* span and each of its runs a *consumer* span. Runs
+are its children and not merely linked to it, which the conventions leave open where one message is
+handled at a time: so request, call and all retries are one trace.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+from partisan_async import __version__
+from partisan_async.exceptions import PostponeTask
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer
+
+    from partisan_async.store import Claim
+
+_tracer: Tracer | None = None
+try:
+    from opentelemetry import trace as otel
+    from opentelemetry.context import Context
+    from opentelemetry.trace import SpanKind, StatusCode
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ImportError:
+    pass
+else:
+    _tracer = otel.get_tracer("partisan_async", __version__)
+    _w3c = TraceContextTextMapPropagator()
+
+SYSTEM = "partisan_async"
+
+FLUSH_MILLISECONDS = 1000
+"""So long a worker that ends waits for its spans to be sent."""
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+def enqueuing(
+    queue_name: str, processor_class: str, count: int | None = None
+) -> AbstractContextManager[Span | None]:
+    """Return a span to enqueue in, for a ``with`` block.
+
+    :param count: how many calls, where there may be several.
+    """
+    if _tracer is None or (_is_idle() and not otel.get_current_span().get_span_context().is_valid):
+        return _NOTHING
+    attributes = _attributes("enqueue", "send", queue_name, processor_class)
+    if count is not None:
+        attributes["messaging.batch.message_count"] = count
+    return _tracer.start_as_current_span(
+        f"enqueue {processor_class}", kind=SpanKind.PRODUCER, attributes=attributes
+    )
+
+
+def traceparent() -> str | None:
+    """Return what names the current span, in the W3C's format; ``None`` if there is none."""
+    if _tracer is None or not otel.get_current_span().get_span_context().is_valid:
+        return None
+    carrier: dict[str, str] = {}
+    _w3c.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def running(claim: Claim) -> AbstractContextManager[Span | None]:
+    """Return a span to run a claim in, for a ``with`` block; a child of who enqueued it."""
+    if _tracer is None or (_is_idle() and claim.traceparent is None):
+        return _NOTHING
+    context = Context()
+    if claim.traceparent is not None:
+        context = _w3c.extract({"traceparent": claim.traceparent}, context)
+    attributes = _attributes("run", "process", claim.queue_name, claim.processor_class)
+    attributes |= {
+        "messaging.message.id": str(claim.id),
+        "partisan.claim_seq": claim.claim_seq,
+        "partisan.tries": claim.tries,
+    }
+    return _tracer.start_as_current_span(
+        f"run {claim.processor_class}",
+        context=context,
+        kind=SpanKind.CONSUMER,
+        attributes=attributes,
+    )
+
+
+def told_id(span: Span | None, task_id: int) -> None:
+    """Have the span of an insertion name the row."""
+    if span is not None:
+        span.set_attribute("messaging.message.id", str(task_id))
+
+
+def failed(span: Span | None, error: BaseException, failure_class: str) -> None:
+    """Have the span of a run tell what it raised; to postpone is no error.
+
+    :param failure_class: what the row calls the error's class.
+    """
+    if span is None:
+        return
+    if isinstance(error, PostponeTask):
+        span.add_event("postponed")
+        return
+    description = ""
+    with suppress(BaseException):  # its __str__ may raise anything
+        description = str(error)
+        span.record_exception(error)
+    span.set_attribute("error.type", failure_class)
+    span.set_status(StatusCode.ERROR, description)
+
+
+def flush() -> None:
+    """Send the spans that wait to be sent, before this process ends."""
+    if _tracer is not None:
+        provider: Any = otel.get_tracer_provider()
+        if hasattr(provider, "force_flush"):
+            provider.force_flush(FLUSH_MILLISECONDS)
+
+
+def _is_idle() -> bool:
+    """Tell whether no SDK is configured: then all there is to do is to pass a context on."""
+    return isinstance(otel.get_tracer_provider(), otel.ProxyTracerProvider)
+
+
+def _attributes(
+    operation: str, kind: str, queue_name: str, processor_class: str
+) -> dict[str, str | int]:
+    return {
+        "messaging.system": SYSTEM,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": kind,
+        "messaging.destination.name": queue_name,
+        "partisan.processor": processor_class,
+    }
