@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 
 import pytest
+import yaml
 from django.db import connection
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,7 +19,7 @@ from partisan_async.supervisor import figures, metrics
 from partisan_async.supervisor.figures import Figures
 from tests.conftest import ended, wait_until
 from tests.process import partisan
-from tests.test_docs import code, tables
+from tests.test_docs import blocks, code, tables
 from tests.test_health import get, port_of
 
 
@@ -123,6 +124,10 @@ class TestScrape:
             name = family.name + ("_total" if family.type == "counter" else "")
             shown[name] = (family.type, set(family.samples[0].labels) - {"le"})
         assert shown == listed
+        (alerts,) = blocks("docs/howto/metrics.md", "yaml")
+        rules = yaml.safe_load(alerts.text)["groups"][0]["rules"]
+        asked = {name for rule in rules for name in re.findall(r"partisan_\w+", rule["expr"])}
+        assert asked <= set(listed)
 
     def test_it_tells_the_depth_of_the_queue(self, monkeypatch):
         """Of the whole queue, whoever runs it; it is what one scales by."""
