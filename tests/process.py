@@ -37,16 +37,22 @@ class Partisan:
     """A running ``start_partisan``: its lines, its processes, its end.
 
     :param log: the file to write its lines to; else they are gone with it.
+    :param launcher: words before its command, that become the same process.
     """
 
     program = ("-m", "django", "start_partisan")
 
     def __init__(
-        self, *options: str, cwd: Path = ROOT, log: Path | None = None, **env: str
+        self,
+        *options: str,
+        cwd: Path = ROOT,
+        log: Path | None = None,
+        launcher: tuple[str, ...] = (),
+        **env: str,
     ) -> None:
         self._output = log.open("w+b") if log else tempfile.TemporaryFile()  # noqa: SIM115  end() closes it
         self.process = subprocess.Popen(
-            [sys.executable, *self.program, *options],
+            [*launcher, sys.executable, *self.program, *options],
             stdout=self._output,
             stderr=subprocess.STDOUT,
             cwd=cwd,

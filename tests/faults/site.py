@@ -81,7 +81,7 @@ TOLD_TASKS = 3
 
 _DEPOSITS = "CREATE TABLE faults_deposit (task_id bigint NOT NULL, claim_seq integer NOT NULL)"
 
-_SERVER_SETTINGS = {"max_connections": "300", "log_min_messages": "fatal"}
+SERVER_SETTINGS = {"max_connections": "300", "log_min_messages": "fatal"}
 
 TABLES = (
     "partisan_async_task",
@@ -98,9 +98,11 @@ class FaultyPartisan(Partisan):
 
     program = ("-m", "tests.faults.supervise")
 
-    def __init__(self, *options: str, log: Path, **env: str) -> None:
+    def __init__(
+        self, *options: str, log: Path, launcher: tuple[str, ...] = (), **env: str
+    ) -> None:
         self.log = log
-        super().__init__(*options, log=log, **env)
+        super().__init__(*options, log=log, launcher=launcher, **env)
 
     @property
     def running(self) -> bool:
@@ -136,12 +138,14 @@ class FaultyPartisan(Partisan):
 class Site:
     """One for a ``with`` block. This process's ``default`` database is the site's meanwhile.
 
+    :param server: one that is not started yet; else an own one.
+
     The server ends with the thread that starts or restarts it: do that in the main thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server: EmbeddedPostgres | None = None) -> None:
         self.supervisors: list[FaultyPartisan] = []
-        self._server = EmbeddedPostgres(settings=_SERVER_SETTINGS)
+        self._server = server or EmbeddedPostgres(settings=SERVER_SETTINGS)
         self._connection: psycopg.Connection[Any] | None = None
         self._loads: list[Load] = []
         self._started = 0
@@ -204,6 +208,7 @@ class Site:
         beat: float = 0.5,
         ttl: float = 3,
         url: str | None = None,
+        launcher: tuple[str, ...] = (),
         listen: bool = True,
         wait: bool = True,
         **settings: Any,
@@ -213,6 +218,7 @@ class Site:
         :param beat: seconds between its signs of life.
         :param ttl: seconds without one, after which others take over.
         :param url: what it connects to, where that is not the server itself.
+        :param launcher: words before its command, such as a ``Host``'s.
         :param listen: give it ``--async``.
         :param wait: return only when it is up.
         :param settings: Django settings for it and its workers.
@@ -223,6 +229,7 @@ class Site:
             *(["--async"] if listen else []),
             *options,
             log=self.logs / f"supervisor-{self._started}.log",
+            launcher=launcher,
             **self._environment(url, **settings),
         )
         self.supervisors.append(supervisor)
