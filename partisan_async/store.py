@@ -1116,8 +1116,7 @@ WITH beat AS (
         partisan_async_supervisor.last_seen_at, excluded.last_seen_at)
     RETURNING draining),
 claimed AS (
-    SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s
-            AND t.id <> ALL(%(known)s::bigint[])) AS unknown,
+    SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s) AS mine,
         COALESCE(bool_or(s.id IS NULL AND t.claimed_by <> %(me)s
             AND t.queue_name = %(queue_name)s), false) AS orphans
     FROM partisan_async_task t
@@ -1138,7 +1137,8 @@ SELECT
          AND (hostname = %(hostname)s OR last_seen_at < statement_timestamp() - %(ttl)s)),
     CASE WHEN %(nonce)s::text IS NOT NULL
         THEN pg_notify(%(probe_channel)s, %(nonce)s) IS NOT NULL END,
-    unknown,
+    ARRAY(SELECT unnest(mine) EXCEPT SELECT unnest(%(known)s::bigint[])),
+    ARRAY(SELECT unnest(%(known)s::bigint[]) EXCEPT SELECT unnest(mine)),
     EXISTS (SELECT 1 FROM partisan_async_pausedqueue WHERE queue_name = %(queue_name)s),
     draining
 FROM claimed, beat
@@ -1162,8 +1162,8 @@ def beat(
     One row: whether rows are ready; in how many seconds the next scheduled one is due; whether rows
     of silent supervisors are there; JSON of the other supervisors of this host or silent ones
     (``id, hostname, process, silent``); where a nonce is given, that it was sent; the ids of
-    rows that I hold and that are not among the known ones, ``None`` if there are none; whether the
-    queue is paused; and whether I am to drain.
+    rows that I hold and that are not among the known ones, and of known ones that I do not hold;
+    whether the queue is paused; and whether I am to drain.
 
     :param workers: JSON of what the workers run.
     """

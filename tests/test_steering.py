@@ -325,6 +325,21 @@ class TestCancelWhatRuns:
         assert (task.status, len(task.errors)) == ("error", 1)
         assert "end long" not in marks()
 
+    @pytest.mark.parametrize("processor", [Sleep, AsyncSleep])
+    def test_one_that_polls_kills_it_at_its_next_beat(self, processor):
+        """NOTIFY does not reach it, and a beat told it of unknown rows alone."""
+        with live_supervisor(WORKERS_COUNT=1, listen=False, beat_seconds=0.5):
+            task = processor(60, "long").delay()
+            wait_until(lambda: "start long" in marks())
+
+            partisan("cancel", task.pk)
+            after = Write("after").delay()
+            wait_until(lambda: ended(after), seconds=5)
+
+        task.refresh_from_db()
+        assert (task.status, len(task.errors)) == ("error", 1)
+        assert "end long" not in marks()
+
     def test_retry_wakes_the_supervisor(self):
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=60, ttl_seconds=200):
             task = Die("SIGKILL").delay()

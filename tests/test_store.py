@@ -391,7 +391,16 @@ class TestBeat:
 
         assert set(beat(me)[5]) == {task.pk for task in tasks[1:]}
         assert beat(me, known=[tasks[1].pk])[5] == [tasks[2].pk]
-        assert beat(me, known=[task.pk for task in tasks])[5] is None
+        assert beat(me, known=[task.pk for task in tasks])[5] == []
+
+    def test_it_sees_what_was_taken_from_me(self, me):
+        """One that does not listen has no other way to learn that a running task was cancelled."""
+        tasks = [Write(number).delay() for number in range(3)]
+        claim(me, 3)
+        execute(store.cancel([tasks[1].pk], BOOM))
+
+        assert beat(me, known=[task.pk for task in tasks])[6] == [tasks[1].pk]
+        assert beat(me, known=[tasks[0].pk, tasks[2].pk])[6] == []
 
     def test_it_sees_neighbours_and_silent_ones(self, me):
         neighbour, silent, far = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()

@@ -84,6 +84,10 @@ class Claimer:
         # A claim that was given up may reach the server late, and take rows that nobody knows of.
         if sight.unknown and sight.unknown - {claim.id for claim in self._dispatcher.claims()}:
             self._doubtful = True
+        # Cancelled by hand, and nobody told me, or could: without --async nothing is heard. What is
+        # over by now may have been settled when the beat looked.
+        if sight.taken & {claim.id for claim in self._dispatcher.unended()}:
+            self._doubtful = True
         self._dispatcher.on_beat()
         self._may_renew = True
         self._wake.set()

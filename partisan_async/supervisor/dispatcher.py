@@ -132,7 +132,11 @@ class Dispatcher:
 
     def claims(self) -> list[Claim]:
         """Return every claim that is not settled yet, wherever it is."""
-        return [*chain(*self._waiting.values()), *self.pool.claims(), *self._settler.claims()]
+        return [*self.unended(), *self._settler.claims()]
+
+    def unended(self) -> list[Claim]:
+        """Return every claim that waits for a worker or is with one."""
+        return [*chain(*self._waiting.values()), *self.pool.claims()]
 
     def disown(self, foreign: set[tuple[int, int]]) -> None:
         """Drop claims, by ``(id, claim_seq)``, that are another's by now; kill those that run."""

@@ -36,6 +36,7 @@ class Sight:
     :param dead: supervisors of this host whose process is proven to be gone.
     :param silent: supervisors of any host that have not beaten for longer than the TTL.
     :param unknown: ids of rows that I held and did not know of when it was sent.
+    :param taken: ids of rows that I believed to hold when it was sent, and did not.
     :param paused: nothing of the queue is to be started.
     :param draining: I am to start nothing more, and to end when all is done.
     """
@@ -46,6 +47,7 @@ class Sight:
     dead: list[UUID] = field(default_factory=list)
     silent: list[UUID] = field(default_factory=list)
     unknown: set[int] = field(default_factory=set)
+    taken: set[int] = field(default_factory=set)
     paused: bool = False
     draining: bool = False
 
@@ -180,7 +182,8 @@ class Lease:
         orphans: bool,
         encoded: str | None,
         _: Any,
-        unknown: list[int] | None,
+        unknown: list[int],
+        taken: list[int],
         paused: bool,
         draining: bool,
     ) -> Sight:
@@ -191,7 +194,9 @@ class Lease:
             if hostname == socket.gethostname() and _is_gone(process, self._process)
         ]
         silent = [UUID(other) for other, _, _, silent in others if silent]
-        return Sight(ready, due, orphans, dead, silent, set(unknown or ()), paused, draining)
+        return Sight(
+            ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining
+        )
 
 
 def identify_process() -> dict[str, Any]:
