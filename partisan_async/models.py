@@ -90,7 +90,7 @@ class Task(models.Model):
                 name="partisan_async_claimed",
             ),
             models.Index(
-                fields=["finished_at"],
+                fields=["queue_name", "status", "finished_at"],
                 condition=Q(status__in=ENDED),
                 name="partisan_async_ended",
             ),

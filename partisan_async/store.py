@@ -860,21 +860,21 @@ PRUNED_AT_ONCE = 1000
 """So many rows one statement deletes."""
 
 
-def prune(older_than: timedelta, statuses: Sequence[str], queue_name: str | None) -> Statement:
-    """Delete the oldest rows that ended so long ago, or longer. Rows: the ids.
+def prune(older_than: timedelta, status: str, queue_name: str) -> Statement:
+    """Delete the oldest rows of a queue that ended so long ago, or longer. Rows: the ids.
 
-    :param queue_name: ``None``: of all queues.
+    :param status: ``finished`` or ``error``.
     """
     sql = f"""
-    DELETE FROM partisan_async_task WHERE id IN (
+    DELETE FROM partisan_async_task WHERE id = ANY (ARRAY(
         SELECT id FROM partisan_async_task
-        WHERE status IN ('finished', 'error') AND status = ANY(%(statuses)s)
+        WHERE status IN ('finished', 'error') AND status = %(status)s
+            AND queue_name = %(queue_name)s
             AND finished_at < statement_timestamp() - %(older_than)s
-            AND (%(queue_name)s::text IS NULL OR queue_name = %(queue_name)s)
-        ORDER BY finished_at LIMIT {PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED)
+        ORDER BY finished_at LIMIT {PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED))
     RETURNING id
     """  # noqa: S608
-    params = {"older_than": older_than, "statuses": list(statuses), "queue_name": queue_name}
+    params = {"older_than": older_than, "status": status, "queue_name": queue_name}
     return Statement(sql, params)
 
 

@@ -31,6 +31,7 @@ from partisan_async.supervisor.figures import Figures
 from partisan_async.supervisor.health import Health
 from partisan_async.supervisor.lease import Lease, Sight
 from partisan_async.supervisor.notify import ServiceManager
+from partisan_async.supervisor.pruner import Pruner
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.tally import Tally
 from partisan_async.supervisor.ticker import Ticker
@@ -83,6 +84,7 @@ class Supervisor:
         self._claims = Connection(self._alias, f"{queue_name} claim", patience=ttl)
         self._settles = Connection(self._alias, f"{queue_name} settle", patience=ttl)
         self._beats = Connection(self._alias, f"{queue_name} beat", patience=ttl / 3)
+        self._prunes = Connection(self._alias, f"{queue_name} prune", patience=ttl)
         self._wakeup: Wakeup | None = None
         if listen:
             self._wakeup = Wakeup(
@@ -116,6 +118,7 @@ class Supervisor:
         self._ticker = Ticker(self.id, queue_name, self._beats, ttl=ttl)
         with_metrics = health is not None and find_spec("prometheus_client") is not None
         figures = Figures() if with_metrics else None
+        self._pruner = Pruner(queue_name, settings.KEEP_FINISHED_SECONDS, self._prunes)
         self._dispatcher = Dispatcher(
             queue_name,
             settings,
@@ -205,6 +208,7 @@ class Supervisor:
         self._loop(pool.keep())
         self._loop(self._tally.keep())
         self._loop(self._ticker.keep())
+        self._loop(self._pruner.keep())
         self._loop(self._watch_for_unserved_queues())
         await self._say_started()
         self.started.set()
@@ -270,6 +274,7 @@ class Supervisor:
             await self._metrics.close()
         if self._health is not None:
             self._health.close()
+        await self._prunes.close()
         logger.info("stopped: queue %r", self._queue_name)
 
     async def _take_leave(self) -> None:

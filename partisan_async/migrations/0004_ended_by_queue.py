@@ -1,0 +1,19 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """Finds what is old of one queue alone: others may keep their rows for ever."""
+
+    dependencies = [("partisan_async", "0003_steering")]
+
+    operations = [
+        migrations.RemoveIndex(model_name="task", name="partisan_async_ended"),
+        migrations.AddIndex(
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("status__in", ("finished", "error"))),
+                fields=["queue_name", "status", "finished_at"],
+                name="partisan_async_ended",
+            ),
+        ),
+    ]
