@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
+from django.db.models import QuerySet
 
 from partisan_async import store
 from partisan_async.exceptions import TaskCancelled
@@ -28,20 +30,45 @@ def run_now(ids: Sequence[int]) -> list[int]:
 def cancel(ids: Sequence[int]) -> list[int]:
     """End tasks that wait or run, in error; return the ids of those that did.
 
-    One that runs is killed with its worker process by a supervisor that listens; other supervisors
-    let it run to its end and do not write it down.
+    One that runs is killed with its worker process: at once by a supervisor that listens, and else
+    at its next beat.
     """
     return _steer(store.cancel(ids, Failure.of(TaskCancelled())), store.HELD_NO_MORE)
+
+
+AT_ONCE = 1000
+"""So many tasks are steered in one transaction."""
+
+
+def in_batches(
+    do: Callable[[Sequence[int]], list[int]], tasks: QuerySet[Task]
+) -> Iterator[list[int]]:
+    """Do it to all of these tasks; yield the ids of those it was done to, after each thousand.
+
+    Each thousand is a transaction of its own. Tasks that come meanwhile are left alone, and so is
+    what was done and matches again.
+    """
+    done, last = 0, tasks.order_by("-pk").values_list("pk", flat=True).first() or 0
+    while ids := list(
+        tasks.filter(pk__gt=done, pk__lte=last)
+        .order_by("pk")
+        .values_list("pk", flat=True)[:AT_ONCE]
+    ):
+        done = ids[-1]
+        yield do(ids)
 
 
 def prune(
     older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
 ) -> Iterator[int]:
     """Delete the rows of tasks that ended so long ago; yield how many, after each thousand."""
-    while deleted := len(_execute(store.prune(older_than, statuses, queue_name))):
-        yield deleted
-        if deleted < store.PRUNED_AT_ONCE:
-            return
+    names = [queue_name] if queue_name else [name for (name,) in _execute(store.ended_queues())]
+    for name, status in product(names, statuses):
+        statement = store.prune(older_than, status, name)
+        while deleted := len(_execute(statement)):
+            yield deleted
+            if deleted < store.PRUNED_AT_ONCE:
+                break
 
 
 def pause(queue_name: str) -> bool:

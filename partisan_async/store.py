@@ -878,6 +878,22 @@ def prune(older_than: timedelta, status: str, queue_name: str) -> Statement:
     return Statement(sql, params)
 
 
+def ended_queues() -> Statement:
+    """Read the names of the queues with rows that have ended, by leaps over their index."""
+    sql = """
+    WITH RECURSIVE names AS (
+        (SELECT queue_name FROM partisan_async_task
+         WHERE status IN ('finished', 'error') ORDER BY queue_name LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM names CROSS JOIN LATERAL (
+            SELECT t.queue_name FROM partisan_async_task t
+            WHERE t.status IN ('finished', 'error') AND t.queue_name > names.queue_name
+            ORDER BY t.queue_name LIMIT 1) AS next)
+    SELECT queue_name FROM names
+    """
+    return Statement(sql, {})
+
+
 def pause(queue_name: str) -> Statement:
     """Have nothing of a queue started. Rows: its name, if it was not paused before."""
     sql = """

@@ -1,7 +1,6 @@
-"""``manage.py partisan``: each of its answers, by making it happen."""
+"""What an operator does to tasks, queues and supervisors, and what supervisors tell of them."""
 
 import io
-import json
 import uuid
 from datetime import timedelta
 
@@ -11,7 +10,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 from django.utils import timezone
 
-from partisan_async import overview, steering, store
+from partisan_async import steering, store
 from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
@@ -36,185 +35,6 @@ def partisan(*arguments):
 
 def soon(**delta):
     return timezone.now() + timedelta(**delta)
-
-
-@pytest.fixture
-def alive():
-    """A supervisor's row, as if it had just beaten; nobody claims."""
-    return Supervisor.objects.create(
-        id="00000000-0000-0000-0000-00000000000a",
-        hostname="here",
-        process={"pid": 7},
-        queue_name="default",
-    )
-
-
-def silence(supervisor):
-    Supervisor.objects.filter(pk=supervisor.pk).update(last_seen_at=soon(minutes=-5))
-
-
-@pytest.mark.django_db
-class TestWhy:
-    def test_scheduled(self, alive):
-        task = Write().delay(execute_after=soon(hours=2, minutes=1))
-
-        assert "It is scheduled until 20" in partisan("why", task.pk)
-        assert "for another 2\xa0hours" in "".join(overview.why(task))
-
-    def test_nobody_serves_the_queue(self, alive):
-        task = WriteElsewhere().delay()
-
-        title, *sentences = partisan("why", task.pk).splitlines()
-
-        assert title == f"{task.pk} WriteElsewhere, New"
-        (sentence,) = sentences
-        assert sentence.startswith("- No supervisor serves queue 'elsewhere'. Start one: manage.py")
-
-    def test_those_that_served_it_are_silent(self, alive):
-        silence(alive)
-        task = Write().delay()
-
-        assert "serves queue 'default'; those that did are silent." in partisan("why", task.pk)
-
-    def test_it_is_next(self, alive):
-        task = Write().delay()
-
-        assert "It is next" in partisan("why", task.pk)
-
-    def test_others_are_before_it(self, alive):
-        Write(1).delay(priority=1)
-        Write(2).delay()
-        task = Write(3).delay()
-        Write(4).delay()
-
-        assert "2 tasks of queue 'default' are to be claimed before it." in overview.why(task)
-
-    def test_the_workers_are_busy(self, alive):
-        busy = Write("busy").delay()
-        Task.objects.update(status="in_process", claimed_by=alive.pk, claimed_at=timezone.now())
-        task = Write().delay()
-
-        assert f"The workers are busy, the longest with: {busy.pk} Write." in overview.why(task)
-
-    def test_its_processor_is_not_known(self, alive):
-        task = Write().delay()
-        Task.objects.update(processor_class="Gone", unrecognised=2)
-
-        said = partisan("why", task.pk)
-
-        assert "Processor class 'Gone' is not registered." in said
-        assert "does not know 'Gone' put it off 2 of 15 times" in said
-
-    def test_it_is_suspect(self, alive):
-        task = Write().delay()
-        Task.objects.update(suspect=True)
-
-        assert "was in a worker process that died" in partisan("why", task.pk)
-
-    def test_it_took_workers_down(self, alive):
-        task = Write().delay()
-        Task.objects.update(lost=2)
-
-        assert "It took its worker process down 2 times" in partisan("why", task.pk)
-
-    def test_it_has_postponed_itself(self, alive):
-        task = Postpone("one", 1, 100).delay()
-        run_pending()
-
-        assert "It has postponed itself 1 time." in partisan("why", task.pk)
-
-    def test_it_runs(self, alive):
-        task = Write().delay()
-        Task.objects.update(status="in_process", claimed_by=alive.pk, claimed_at=timezone.now())
-
-        assert "is about to, on the supervisor here/7, since" in partisan("why", task.pk)
-
-    def test_its_supervisor_is_silent(self, alive):
-        silence(alive)
-        task = Write().delay()
-        Task.objects.update(status="in_process", claimed_by=alive.pk, claimed_at=timezone.now())
-
-        assert "The supervisor here/7 that claimed it is silent" in partisan("why", task.pk)
-
-    def test_its_supervisor_is_gone(self):
-        task = Write().delay()
-        gone = "00000000-0000-0000-0000-00000000000b"
-        Task.objects.update(status="in_process", claimed_by=gone, claimed_at=timezone.now())
-
-        assert "claimed by a supervisor that is gone" in partisan("why", task.pk)
-
-    def test_it_has_failed(self):
-        task = Fail("ValueError", "too bad").delay()
-        run_pending()
-
-        said = partisan("why", task.pk)
-
-        assert "It has ended in error" in said
-        assert "builtins.ValueError: too bad" in said
-        assert f"partisan retry {task.pk}" in said
-
-    def test_it_has_finished(self):
-        task = Write().delay()
-        run_pending()
-
-        assert "It has finished" in partisan("why", task.pk)
-
-    def test_it_is_not_there(self):
-        with pytest.raises(CommandError, match="There is no task 0"):
-            partisan("why", 0)
-
-
-@pytest.mark.django_db
-class TestStatus:
-    def test_queues_and_supervisors(self, alive):
-        Write(1).delay()
-        Write(2).delay(execute_after=soon(hours=1))
-        WriteElsewhere().delay()
-
-        queues, supervisors = partisan("status").split("\n\n")
-
-        assert [line.split() for line in queues.splitlines()] == [
-            ["queue", "ready", "oldest", "scheduled", "running", "done/h", "failed/h", "alive"],
-            ["default", "1", "0", "s", "1", "0", "0", "0", "1"],
-            ["elsewhere", "1", "0", "s", "0", "0", "0", "0", "none!"],
-        ]
-        assert supervisors.splitlines()[1].split()[:3] == ["here/7", "default", "0"]
-
-    def test_ends_are_counted(self):
-        Write().delay()
-        Fail("ValueError").delay()
-        run_pending()
-
-        (queue,) = overview.queues()
-
-        assert (queue.finished, queue.failed, queue.ready) == (1, 1, 0)
-
-    def test_a_silent_one_is_called_so(self, alive):
-        silence(alive)
-
-        assert "5 m ago: silent!" in partisan("status")
-
-    def test_json(self, alive):
-        Write().delay()
-
-        told = json.loads(partisan("status", "--json"))
-
-        assert told["queues"][0]["ready"] == 1
-        assert told["supervisors"][0]["alive"] is True
-
-    def test_nothing_there(self):
-        assert partisan("status").splitlines() == [
-            "There are no queues yet: nothing was enqueued, and no supervisor runs.",
-            "",
-            "No supervisor runs: manage.py start_partisan --async",
-        ]
-
-    def test_a_handful_of_queries(self, alive, django_assert_num_queries):
-        for number in range(50):
-            Write(number).delay()
-
-        with django_assert_num_queries(2):
-            partisan("status")
 
 
 @pytest.mark.django_db

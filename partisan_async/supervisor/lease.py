@@ -194,9 +194,7 @@ class Lease:
             if hostname == socket.gethostname() and _is_gone(process, self._process)
         ]
         silent = [UUID(other) for other, _, _, silent in others if silent]
-        return Sight(
-            ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining
-        )
+        return Sight(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining)
 
 
 def identify_process() -> dict[str, Any]:

@@ -28,9 +28,7 @@ class Pruner:
     :param connection: for nothing else: what refers to rows may make it slow to delete them.
     """
 
-    def __init__(
-        self, queue_name: str, keep_seconds: float | None, connection: Connection
-    ) -> None:
+    def __init__(self, queue_name: str, keep_seconds: float | None, connection: Connection) -> None:
         self._queue_name = queue_name
         self._keep_seconds = keep_seconds
         self._connection = connection

@@ -1,0 +1,191 @@
+"""``manage.py partisan status``: the queues, the supervisors, and what their workers run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import Error, connections
+
+from partisan_async import overview, store
+from partisan_async.durations import short
+from partisan_async.logs import plain
+from partisan_async.management.partisan.screen import Cell, cut, table, width
+from partisan_async.overview import QueueState, SupervisorState
+
+WATCH_SECONDS = 2.0
+
+COUNTED = 100_000
+"""What waits is counted no further while it is watched: a million takes a quarter of a second."""
+
+NAMED = 3
+"""So many of the tasks that a worker runs side by side are named."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    status = commands.add_parser("status", help="the queues and the supervisors")
+    how = status.add_mutually_exclusive_group()
+    how.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    how.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run=run)
+
+
+def run(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Show it."""
+    if options.get("json"):
+        told = {
+            "queues": [asdict(each) for each in overview.queues()],
+            "supervisors": [asdict(each) for each in overview.supervisors()],
+        }
+        command.stdout.write(json.dumps(told))
+    elif options.get("watch"):
+        _watch(command)
+    else:
+        command.stdout.write("\n".join(_screen(command, None)))
+
+
+def _watch(command: BaseCommand) -> None:
+    lines: list[str] = []
+    with suppress(KeyboardInterrupt), _whole_screen(command) as show:
+        while True:
+            try:
+                lines = list(_screen(command, COUNTED))
+                show(lines)
+            except Error as error:
+                # It may be restarting. What was there is shown on, under what is wrong.
+                connections[store.database()].close()
+                said = cut(f"No answer from the database, trying again: {plain(str(error))}",
+                           width(command.stdout))  # fmt: skip
+                show([command.style.ERROR(said), "", *lines])
+            time.sleep(WATCH_SECONDS)
+
+
+@contextmanager
+def _whole_screen(command: BaseCommand) -> Iterator[Any]:
+    """Give a function that shows lines in place of those before."""
+    out = command.stdout
+    if not out.isatty():
+        yield lambda lines: (out.write("\n".join(lines) + "\n"), out.flush())
+        return
+
+    def show(lines: list[str]) -> None:
+        height = shutil.get_terminal_size().lines
+        if len(lines) > height:
+            hidden = len(lines) - height + 1
+            lines = [*lines[: height - 1], f"… {hidden} more lines: see status without --watch"]
+        # Over what is there, in one piece, and no more is erased than the rest of each line: a
+        # screen that is emptied first flickers.
+        out.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J", ending="")
+        out.flush()
+
+    # A screen of its own, without the cursor; the one before comes back.
+    out.write("\x1b[?1049h\x1b[?25l", ending="")
+    try:
+        yield show
+    finally:
+        out.write("\x1b[?25h\x1b[?1049l", ending="")
+        out.flush()
+
+
+def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
+    columns = width(command.stdout)
+    queues = overview.queues(at_most)
+    supervisors = overview.supervisors()
+    if queues:
+        # What is cut off on a narrow terminal comes last.
+        header = ("queue", "supervisors", "ready", "oldest", "scheduled", "running", "done/min",
+                  "failed/h")  # fmt: skip
+        rows = [_queue(command, queue, supervisors, at_most) for queue in queues]
+        yield from table([_header(command, header), *rows], columns)
+    else:
+        yield "There are no queues yet: nothing was enqueued, and no supervisor runs."
+    yield ""
+    if not supervisors:
+        yield "No supervisor runs: manage.py start_partisan --async"
+        return
+    about = ("supervisor", "last seen", "id", "queue", "running", "up")
+    yield from table(
+        [_header(command, about), *(_supervisor(command, each) for each in supervisors)], columns
+    )
+    if runs := list(_runs(supervisors)):
+        yield ""
+        yield from table([_header(command, ("worker", "for", "task")), *runs], columns)
+
+
+def _header(command: BaseCommand, names: tuple[str, ...]) -> list[Cell]:
+    return [Cell(name, command.style.MIGRATE_HEADING) for name in names]
+
+
+def _queue(
+    command: BaseCommand,
+    queue: QueueState,
+    supervisors: list[SupervisorState],
+    at_most: int | None,
+) -> list[Cell]:
+    style = command.style
+    draining = sum(1 for each in supervisors
+                   if each.queue_name == queue.name and each.alive and each.draining)  # fmt: skip
+    waits = queue.ready + queue.scheduled
+    served = Cell(str(queue.supervisors))
+    if not queue.supervisors:
+        served = Cell("none!" if waits else "none", style.ERROR if waits else None)
+    elif draining:
+        served = Cell(f"{queue.supervisors}, {draining} draining", style.WARNING)
+    if queue.paused:
+        served = Cell(f"{served.text}, paused", style.WARNING)
+    return [
+        Cell(queue.name),
+        served,
+        Cell(_count(queue.ready, at_most)),
+        Cell(short(queue.oldest)),
+        Cell(_count(queue.scheduled, at_most)),
+        Cell(f"{queue.running:,}"),
+        Cell(_rate(queue.per_minute)),
+        Cell(f"{queue.failed:,}", style.ERROR if queue.failed else None),
+    ]
+
+
+def _count(count: int, at_most: int | None) -> str:
+    return f"{count:,}" + ("+" if count == at_most else "")
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.1f}"
+
+
+def _supervisor(command: BaseCommand, each: SupervisorState) -> list[Cell]:
+    seen = Cell(f"{short(each.silent)} ago")
+    if not each.alive:
+        seen = Cell(f"{seen.text}: silent!", command.style.ERROR)
+    elif each.draining:
+        seen = Cell(f"{seen.text}, draining", command.style.WARNING)
+    return [
+        Cell(each.process),
+        seen,
+        Cell(each.id[:8]),
+        Cell(each.queue_name),
+        Cell(f"{each.running:,}"),
+        Cell(short(each.up)),
+    ]
+
+
+def _runs(supervisors: list[SupervisorState]) -> Iterator[list[Cell]]:
+    held = overview.still_held(supervisors)
+    for each in supervisors:
+        host = each.process.rpartition("/")[0]
+        for worker in each.workers if each.alive else ():
+            runs = [run for run in worker.tasks if run.id in held]
+            if runs:
+                longest = sorted(runs, key=lambda run: -run.seconds)
+                said = ", ".join(f"{run.id} {run.processor}" for run in longest[:NAMED])
+                if more := worker.running - len(worker.tasks) + len(longest[NAMED:]):
+                    said += f" and {more:,} more"
+                seconds = longest[0].seconds + each.silent
+                yield [Cell(f"{host}/{worker.pid}"), Cell(short(seconds)), Cell(said)]

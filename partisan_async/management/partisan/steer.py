@@ -1,0 +1,168 @@
+"""``manage.py partisan retry``, ``run-now``, ``cancel`` and ``prune``: tasks, one or many."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from partisan_async import settings, steering, store
+from partisan_async.management.partisan.screen import Progress, number
+from partisan_async.models import ENDED, Task
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+ABOUT = {
+    "retry": ("run tasks again that ended in error", "finished_at"),
+    "run-now": ("run scheduled tasks at once", "created_at"),
+    "cancel": ("end tasks that wait or run", "created_at"),
+}
+"""What each does, and since when a task is old for it."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommands."""
+    for name, (about, since) in ABOUT.items():
+        action = commands.add_parser(name, help=about)
+        action.add_argument("ids", nargs="*", type=task_id, metavar="ID")
+        _add_filters(action)
+        action.add_argument("--processor", type=_name, help="those of this processor")
+        ended = "ended" if since == "finished_at" else "were enqueued"
+        action.add_argument(
+            "--older-than",
+            type=_age,
+            metavar="AGE",
+            help=f"those that {ended} so long ago, such as 12h or 7d",
+        )
+        statuses = steering.ACTIONS[name][1]
+        if len(statuses) > 1:
+            action.add_argument("--status", choices=statuses, help="those alone")
+        action.set_defaults(run=run, action=name)
+    prune = commands.add_parser("prune", help="delete the rows of tasks that have ended")
+    prune.add_argument(
+        "--older-than", required=True, type=_age, metavar="AGE", help="such as 12h or 7d"
+    )
+    prune.add_argument("--status", choices=ENDED, help="those alone")
+    _add_filters(prune)
+    prune.set_defaults(run=run_prune)
+
+
+def run(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Do it to the tasks that are named, or to all that match."""
+    name, ids = options["action"], options["ids"]
+    do, statuses = steering.ACTIONS[name]
+    given = _filters(name, options)
+    if not (ids or given):
+        raise CommandError(
+            f"Say which: manage.py partisan {name} ID …, or one of --queue, --processor,"
+            f" --older-than{', --status' if len(statuses) > 1 else ''}."
+        )
+    tasks = _tasks().filter(status__in=statuses).filter(**given)
+    if ids:
+        tasks = tasks.filter(pk__in=ids)
+        done = [pk for batch in steering.in_batches(do, tasks) for pk in batch]
+        command.stdout.write(f"{name}: {number(len(done))}.")
+        _complain(statuses, ids, done, filtered=bool(given))
+        return
+    total = tasks.count()
+    progress = Progress(command.stderr, total, name)
+    if total:
+        _confirm(f"{name}: {number(total)}", options)
+    count = 0
+    for batch in steering.in_batches(do, tasks):
+        count += len(batch)
+        progress.advance(len(batch))
+    progress.end()
+    command.stdout.write(f"{name}: {number(count)}.")
+
+
+def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Delete what is older."""
+    statuses = [options["status"]] if options["status"] else list(ENDED)
+    old = _tasks().filter(status__in=statuses, finished_at__lt=Now() - options["older_than"])
+    if queue := options["queue"]:
+        old = old.filter(queue_name=queue)
+    total = old.count()
+    if total:
+        _confirm(f"Delete {number(total)} that ended so long ago", options)
+    progress = Progress(command.stderr, total, "deleted")
+    count = 0
+    for deleted in steering.prune(options["older_than"], statuses=statuses, queue_name=queue):
+        count += deleted
+        progress.advance(deleted)
+    progress.end()
+    command.stdout.write(f"{number(count)} deleted.")
+
+
+def task_id(text: str) -> int:
+    """Return the number of a task that an argument names."""
+    if not text.isdecimal() or not 0 <= int(text[:20]) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no task's number; `why` and the admin know")
+    return int(text)
+
+
+def _filters(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    given = {
+        "queue_name": options["queue"],
+        "processor_class": options["processor"],
+        "status": options.get("status"),
+    }
+    if age := options["older_than"]:
+        given[f"{ABOUT[name][1]}__lt"] = Now() - age
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _complain(
+    statuses: Sequence[str], ids: Sequence[int], done: Sequence[int], *, filtered: bool
+) -> None:
+    if missed := sorted(set(ids) - set(done)):
+        found = dict(_tasks().filter(pk__in=missed).values_list("pk", "status"))
+        told = ", ".join(f"{pk} is {found.get(pk, 'not there')}" for pk in missed)
+        others = ", and match what else was asked for" if filtered else ""
+        raise CommandError(f"Only tasks that are {' or '.join(statuses)}{others}: {told}.")
+
+
+def _confirm(what: str, options: dict[str, Any]) -> None:
+    if options["yes"]:
+        return
+    try:
+        answer = input(f"{what}? [y/N] ")
+    except (EOFError, KeyboardInterrupt):
+        raise CommandError("Nothing was done: nobody is there to ask. Pass --yes.") from None
+    if answer.strip().lower() not in ("y", "yes"):
+        raise CommandError("Nothing was done.")
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--queue", type=_name, help="those of this queue")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _name(text: str) -> str:
+    wrong = settings.queue_name(text)
+    if wrong or not text.isprintable():  # half a surrogate pair, for one, cannot be stored
+        raise argparse.ArgumentTypeError(f"{text!r} {wrong or 'cannot be a name'}")
+    return text
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
+    age = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta.max
+    if age > MOST:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no age; give one such as 90s, 30m, 12h or 7d"
+        )
+    return age
+
+
+MOST = timedelta(days=100 * 366)
+
+
+def _tasks() -> QuerySet[Task]:
+    return Task.objects.using(store.database())
