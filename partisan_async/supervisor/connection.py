@@ -164,6 +164,9 @@ class Connection:
             done, _ = await asyncio.wait({call}, timeout=self._patience)
         except asyncio.CancelledError:
             call.cancel()
+            # Whoever keeps the cancelled task keeps this frame, and through these a connection that
+            # was being opened.
+            del call, coroutine
             raise
         if done:
             return call.result()
