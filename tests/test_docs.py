@@ -47,8 +47,9 @@ from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 import partisan_async
-from partisan_async import exceptions, policy, registry, schedule, store
+from partisan_async import doctor, exceptions, policy, reasons, registry, schedule, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.management.partisan import status
 from partisan_async.models import Schedule, Supervisor, Tally, Task
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
@@ -453,6 +454,34 @@ def test_options_are_listed():
         assert key == (f"`{name}`" if name in SETTING_NAMES else "")
 
 
+def test_subcommands_and_their_options_are_listed():
+    """At night nobody reads the code."""
+    found = tables("docs/reference/commands.md")
+    parser = load_command_class("partisan_async", "partisan").create_parser("manage.py", "partisan")
+    (commands,) = (each for each in parser._actions if isinstance(each.choices, dict))
+
+    listed = {
+        code(name).removeprefix("partisan "): [code(row[0]).split()[0] for row in rows]
+        for name, rows in found.items()
+        if name.startswith("`partisan ")
+    }
+    assert listed == {
+        name: [
+            each.option_strings[0] if each.option_strings else each.metavar
+            for each in subparser._actions
+            if each.dest != "help"
+        ]
+        for name, subparser in commands.choices.items()
+    }
+
+
+def test_looks_of_the_doctor_are_listed():
+    """What it does not look at is to be looked at by other means."""
+    listed = [row[0] for row in tables("docs/reference/commands.md")["look"]]
+
+    assert listed == [look.__name__.replace("_", " ") for look in doctor.LOOKS]
+
+
 def test_statuses_and_columns_are_listed():
     """The reference of the states is the models', no more and no less."""
     found = tables("docs/reference/states.md")
@@ -549,6 +578,10 @@ FACTS = [
     ("docs/howto/periodic.md", f"else after {supervisor.TTL_SECONDS:g} seconds"),
     ("docs/howto/periodic.md", f"another {ticker.LOOK_EVERY_SECONDS:g} seconds"),
     ("docs/howto/periodic.md", f"{schedule.SHORTEST_SECONDS:g} is the least"),
+    ("docs/howto/operate.md", f"after {supervisor.TTL_SECONDS:g} seconds without"),
+    ("docs/howto/operate.md", f"next heartbeat, within {supervisor.BEAT_SECONDS:g} seconds"),
+    ("docs/howto/operate.md", f"no further than to {status.COUNTED:,}"),
+    ("docs/howto/operate.md", f"as far as to {reasons.COUNTED:,}"),
     ("docs/reference/states.md", f"after {supervisor.TTL_SECONDS:g} seconds without one"),
     ("docs/reference/states.md", f"the first {executor.MESSAGE_LENGTH:,} characters"),
     ("docs/reference/states.md", f"the last {executor.TRACEBACK_LENGTH:,} characters"),

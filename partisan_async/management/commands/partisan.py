@@ -9,19 +9,19 @@ from django.db import InterfaceError, OperationalError, ProgrammingError
 
 from partisan_async import store
 from partisan_async.logs import plain
-from partisan_async.management.partisan import hold, status, steer, why
+from partisan_async.management.partisan import doctor, hold, status, steer, why
 
 
 class Command(BaseCommand):
     """Looks at tasks, and steers them."""
 
-    help = "Shows queues, supervisors and tasks, sets them right."
+    help = "Shows queues, supervisors and tasks, sets them right, and looks for what is wrong."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Have each module add its subcommands; alone it is ``status``."""
         parser.set_defaults(run=status.run)
         commands = parser.add_subparsers(metavar="COMMAND")
-        for module in (status, why, steer, hold):
+        for module in (status, why, steer, hold, doctor):
             module.add_to(commands)
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -16,9 +16,8 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
-from django.db.migrations.executor import MigrationExecutor
 
-from partisan_async import logs, registry, store
+from partisan_async import budget, logs, registry, schema, store
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
     QueueSettings,
@@ -30,7 +29,6 @@ from partisan_async.settings import (
 )
 from partisan_async.supervisor import STOP_SIGNALS
 from partisan_async.supervisor.connection import explain
-from partisan_async.supervisor.executor import is_async
 from partisan_async.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger("partisan_async")
@@ -156,20 +154,15 @@ def _settings(queue: str, options: dict[str, Any]) -> QueueSettings:
 def _require_migrations() -> None:
     alias = store.database()
     try:
-        migrations = MigrationExecutor(connections[alias])
-        targets = [
-            node for node in migrations.loader.graph.leaf_nodes() if node[0] == "partisan_async"
-        ]
-        plan = migrations.migration_plan(targets)
+        missing = schema.unapplied(alias)
     except OperationalError as error:
         raise CommandError(
             f"Database {alias!r} cannot be reached: {explain(error)} Are its settings right?"
         ) from error
-    if plan:
-        option = "" if alias == "default" else f" --database {alias}"
+    if missing:
         raise CommandError(
-            f"{len(plan)} migration(s) of partisan_async are not applied to database {alias!r}; run"
-            f" `manage.py migrate{option}` first."
+            f"{len(missing)} migration(s) of partisan_async are not applied to database {alias!r};"
+            f" run `{schema.command(alias)}` first."
         )
 
 
@@ -186,11 +179,9 @@ def _warn_of_unknown_queue(queue: str) -> None:
 
 
 def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen: bool) -> None:
-    processors = [each for each in registry.processors() if queue == each.QUEUE_NAME]
-    per_worker, how = 1, "1"
-    if any(map(is_async, processors)):
-        per_worker, how = 1 + settings.ASYNC_CONCURRENCY, "(1 + ASYNC_CONCURRENCY)"
-    own = 4 if listen else 3
+    per_worker = budget.per_worker(queue, settings)
+    how = "1" if per_worker == 1 else "(1 + ASYNC_CONCURRENCY)"
+    own = budget.OWN if listen else budget.OWN - 1
     wanted = settings.WORKERS_COUNT * per_worker + own
     with connections[store.database()].cursor() as cursor:
         cursor.execute("SELECT current_setting('max_connections')::int")

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """Finds what is old of one queue alone: others may keep their rows for ever."""
 
-    dependencies = [("partisan_async", "0003_steering")]
+    dependencies = [("partisan_async", "0005_trace")]
 
     operations = [
         migrations.RemoveIndex(model_name="task", name="partisan_async_ended"),

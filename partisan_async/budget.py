@@ -1,0 +1,16 @@
+"""How many connections to the database a supervisor and its workers may open."""
+
+from __future__ import annotations
+
+from partisan_async import registry
+from partisan_async.settings import QueueSettings
+from partisan_async.supervisor.executor import is_async
+
+OWN = 4
+"""Of the supervisor: to claim, to settle, to beat, and to listen."""
+
+
+def per_worker(queue_name: str, settings: QueueSettings) -> int:
+    """Return how many each worker may open; the processors must be imported."""
+    processors = [each for each in registry.processors() if queue_name == each.QUEUE_NAME]
+    return 1 + settings.ASYNC_CONCURRENCY if any(map(is_async, processors)) else 1

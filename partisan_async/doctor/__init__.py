@@ -1,0 +1,65 @@
+"""Looks for what keeps tasks from running well, and says of each thing what to do. Changes nothing.
+
+Each *look* is a function without arguments that yields what it found: ``well`` once, or ``wrong``
+for each thing that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db import Error, transaction
+
+from partisan_async import registry, store
+from partisan_async.doctor import reach, server, table, tasks
+
+LOOKS = (
+    tasks.migrations,
+    tasks.silent_supervisors,
+    tasks.unserved_queues,
+    tasks.paused_queues,
+    tasks.lost_tasks,
+    tasks.unrecognised_tasks,
+    table.dead_rows,
+    table.claim_plan,
+    table.indexes,
+    table.bloat,
+    table.numbers,
+    server.snapshots,
+    server.prepared_transactions,
+    server.replication_slots,
+    server.notification_queue,
+    server.connections,
+    server.transaction_ids,
+    server.clock,
+    reach.listen,
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a look found.
+
+    :param well: ``None``: it could not be looked up.
+    :param said: what is so, and where it is not well, what to do.
+    """
+
+    look: str
+    well: bool | None
+    said: str
+
+
+def examine() -> Iterator[Finding]:
+    """Yield what each look found, as soon as it has."""
+    registry.autodiscover()
+    for look in LOOKS:
+        name = look.__name__.replace("_", " ")
+        try:
+            # One that fails takes no other with it, also where the caller is in a transaction.
+            with transaction.atomic(using=store.database()):
+                found = list(look())
+        except Error as error:
+            yield Finding(name, None, f"It could not be looked up: {' '.join(str(error).split())}")
+        else:
+            yield from (Finding(name, well, said) for well, said in found)

@@ -1,0 +1,33 @@
+"""What all looks do: ask the database, and say what is well and what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from django.db import connections
+
+from partisan_async import store
+
+
+class Said(NamedTuple):
+    """What a look says of one thing."""
+
+    well: bool
+    text: str
+
+
+def well(text: str) -> Said:
+    """Say shortly what is so."""
+    return Said(True, text)
+
+
+def wrong(text: str) -> Said:
+    """Say in a sentence what is wrong, and what to do."""
+    return Said(False, text)
+
+
+def ask(sql: str, **params: Any) -> list[Any]:
+    """Return the rows of a query."""
+    with connections[store.database()].cursor() as cursor:
+        cursor.execute(sql, params or None)
+        return list(cursor.fetchall())
