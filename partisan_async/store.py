@@ -930,7 +930,7 @@ TALLY_COLUMNS = ("processor_class", *_ADDED, *_GREATEST)
 """What ``tally`` takes of each processor."""
 
 
-def tally(queue_name: str, rows: Sequence[Sequence[Any]]) -> Statement:
+def tally(queue_name: str, rows: Sequence[tuple[Any, ...]]) -> Statement:
     """Add to what is told of the current minute.
 
     :param rows: of ``TALLY_COLUMNS``, one per processor.
