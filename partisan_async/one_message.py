@@ -37,7 +37,10 @@ def fetch(
 
     :param afterwards: what is run then. If that fails it is logged, and changes nothing.
     """
-    if connection.in_atomic_block or not connection.get_autocommit() or connection.queries_logged:
+    if connection.in_atomic_block or connection.queries_logged:
+        return None
+    connection.close_if_health_check_failed()  # as Django does before it makes a cursor
+    if not connection.get_autocommit():
         return None
     with connection.wrap_database_errors:
         cursor: Any = connection.create_cursor()

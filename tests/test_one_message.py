@@ -110,6 +110,15 @@ class TestFails:
         connection.close()
         assert fetch()
 
+    def test_a_connection_that_was_lost_before_is_found_out_where_django_looks(self, other):
+        """With CONN_HEALTH_CHECKS a request begins with a look at its connection."""
+        connection.ensure_connection()
+        pid = connection.connection.info.backend_pid
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+        connection.health_check_enabled, connection.health_check_done = True, False
+
+        assert fetch()
+
     def test_an_interrupt_leaves_no_transaction_open(self):
         """Ctrl-C in the middle of it: the next query would fail."""
         timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -73,6 +74,8 @@ def main(arguments: list[str]) -> int:
         if not any(word in each.name for each in ALL):
             names = "; ".join(sorted({each.name for each in ALL}))
             parser.error(f"{word!r} is in no name; measures: {', '.join(MEASURES)}. Names: {names}")
+    # What contenders began ends with this, however this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rounds: Any = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     failed: dict[str, str] = {}
     with EmbeddedPostgres(settings=DURABLE) as server:
