@@ -163,7 +163,7 @@ class TestSlow:
 
             assert all(answer.startswith(b"HTTP/1.1 200 OK") for answer in answers)
             gone = sum(reader.at_eof() for reader, _ in idle)
-            assert gone >= 200 - health.OPEN_AT_ONCE
+            assert 200 - gone <= health.OPEN_AT_ONCE < 100
             for _, writer in idle:
                 writer.close()
 
