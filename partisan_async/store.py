@@ -560,8 +560,10 @@ def claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
 
 
 def look(claims: Sequence[Claim]) -> Statement:
-    """Read what has become of rows: their id, claim_seq and holder."""
-    sql = "SELECT id, claim_seq, claimed_by FROM partisan_async_task WHERE id = ANY(%(ids)s)"
+    """Read what has become of rows: their id, claim_seq, holder and status."""
+    sql = (
+        "SELECT id, claim_seq, claimed_by, status FROM partisan_async_task WHERE id = ANY(%(ids)s)"
+    )
     return Statement(sql, {"ids": [claim.id for claim in claims]})
 
 

@@ -160,6 +160,16 @@ class TestCancelWhatRuns:
         assert (task.status, len(task.errors)) == ("error", 1)
         assert "end long" not in marks()
 
+    def test_one_whose_end_its_worker_has_written_is_not_killed(self):
+        """An atomic one has finished before the supervisor hears of it, and beats come between."""
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
+            task = Sleep(1.5, "long").delay()
+            wait_until(lambda: "start long" in marks())
+
+            Task.objects.filter(pk=task.pk).update(status="finished", claimed_by=None)
+
+            wait_until(lambda: "end long" in marks())
+
     def test_retry_wakes_the_supervisor(self):
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=60, ttl_seconds=200):
             task = Die("SIGKILL").delay()

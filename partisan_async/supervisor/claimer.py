@@ -175,7 +175,24 @@ class Claimer:
             logs.claimed(found, "found")
             self._dispatcher.admit(found, first=True)
         # What became mine, or was settled, while the question was under way is neither.
-        self._dispatcher.disown((known & before) - {_key(claim) for claim in held})
+        if foreign := (known & before) - {_key(claim) for claim in held}:
+            self._dispatcher.disown(foreign - await self._settled_within(foreign))
+
+    async def _settled_within(self, keys: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Return which of these finished in their worker's own transaction.
+
+        Its word of that is on its way, and the worker must not be killed for it.
+        """
+        claims = [claim for claim in self._dispatcher.claims() if _key(claim) in keys]
+        try:
+            rows = await self._connection.execute(store.look(claims))
+        except TRANSIENT:
+            self._doubtful = True
+            raise
+        ended = {(pk, seq) for pk, seq, _, status in rows if status == Task.STATUS_FINISHED}
+        if self._settings.DELETE_TASKS_ON_COMPLETE:
+            ended |= keys - {(pk, seq) for pk, seq, _, _ in rows}
+        return ended
 
     async def _rescue(self) -> None:
         by_clock = self._orphans and self._lease.steady
