@@ -190,7 +190,10 @@ def _nobody(task: Task, silent: Sequence[SupervisorState]) -> Iterator[str]:
 
 
 def _locked(task: Task) -> Iterator[str]:
-    """Claims pass over rows that somebody has locked, and there is nothing else to see of it."""
+    """Claims pass over rows that somebody has locked, and there is nothing else to see of it.
+
+    For the blink of an eye it locks the row itself.
+    """
     sql = "SELECT 1 FROM partisan_async_task WHERE id = %(id)s FOR UPDATE SKIP LOCKED"
     if _fetch(sql, id=task.pk):
         return

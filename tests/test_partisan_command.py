@@ -287,6 +287,24 @@ class TestMany:
 
         assert partisan("cancel", "--queue", "default", "--yes") == "cancel: 1,500 tasks.\n"
 
+    def test_ctrl_c_ends_it_after_whole_batches_and_says_how_many(self, monkeypatch):
+        self.fail(1500)
+        do, statuses = steering.ACTIONS["retry"]
+        calls = []
+
+        def retry_and_interrupt(ids):
+            calls.append(ids)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return do(ids)
+
+        monkeypatch.setitem(steering.ACTIONS, "retry", (retry_and_interrupt, statuses))
+
+        with pytest.raises(CommandError, match="Interrupted, when it was done to 1,000 tasks"):
+            partisan("retry", "--queue", "default", "--yes")
+
+        assert Task.objects.filter(status="new").count() == 1000
+
     def test_by_age(self):
         """Of those that failed by when they did, of those that wait by when they were enqueued."""
         self.fail(2, finished_at=soon(hours=-2))

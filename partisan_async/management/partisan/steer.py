@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -74,11 +74,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     progress = Progress(command.stderr, total, name)
     if total:
         _confirm(f"{name}: {number(total)}", options)
-    count = 0
-    for batch in steering.in_batches(do, tasks):
-        count += len(batch)
-        progress.advance(len(batch))
-    progress.end()
+    count = _add_up(progress, map(len, steering.in_batches(do, tasks)))
     command.stdout.write(f"{name}: {number(count)}.")
 
 
@@ -92,12 +88,8 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     if total:
         _confirm(f"Delete {number(total)} that ended so long ago", options)
     progress = Progress(command.stderr, total, "deleted")
-    count = 0
-    for deleted in steering.prune(options["older_than"], statuses=statuses, queue_name=queue):
-        count += deleted
-        progress.advance(deleted)
-    progress.end()
-    command.stdout.write(f"{number(count)} deleted.")
+    counts = steering.prune(options["older_than"], statuses=statuses, queue_name=queue)
+    command.stdout.write(f"{number(_add_up(progress, counts))} deleted.")
 
 
 def task_id(text: str) -> int:
@@ -128,12 +120,28 @@ def _complain(
         raise CommandError(f"Only tasks that are {' or '.join(statuses)}{others}: {told}.")
 
 
+def _add_up(progress: Progress, counts: Iterable[int]) -> int:
+    """Go on to the end, or to Ctrl-C: each batch is done or not, and stays so."""
+    total = 0
+    try:
+        for count in counts:
+            total += count
+            progress.advance(count)
+    except KeyboardInterrupt:
+        raise CommandError(f"Interrupted, when it was done to {number(total)}.") from None
+    finally:
+        progress.end()
+    return total
+
+
 def _confirm(what: str, options: dict[str, Any]) -> None:
     if options["yes"]:
         return
     try:
         answer = input(f"{what}? [y/N] ")
-    except (EOFError, KeyboardInterrupt):
+    except KeyboardInterrupt:
+        raise CommandError("Nothing was done.") from None
+    except EOFError:
         raise CommandError("Nothing was done: nobody is there to ask. Pass --yes.") from None
     if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("Nothing was done.")
