@@ -56,8 +56,8 @@ class Tour:
         """Start the site, and return when it answers."""
         if settings.DEBUG and not User.objects.filter(username=NAME).exists():
             User.objects.create_superuser(NAME, password=PASSWORD)
-        command = ("-m", "uvicorn", "example_site.asgi:application", "--lifespan", "off")
-        self._start("site", *command, "--host", host, "--port", str(port))
+        command = ("-m", "example_site.serve", "--host", host, "--port", str(port))
+        self._start("site", *command)
         while not _answers(host, port):
             self._pause(POLL_SECONDS)
         site = f"http://{host}:{port}/"
@@ -67,11 +67,12 @@ class Tour:
     def draw(self, folder: Path) -> list[Path]:
         """Draw a folder of pictures and return its files."""
         say("Drawing pictures, since --pictures names no folder of yours.")
-        return drawings.draw_folder(folder / "pictures")
+        return drawings.draw_folder(folder / "Drawings")
 
     def take_in(self, files: Sequence[Path]) -> None:
-        """Take files in: all of them in one transaction."""
-        self._taken_in = {task.pk for task in intake.take_in(self._until_stop(files))}
+        """Take a folder's files in: all of them in one transaction."""
+        folder = files[0].parent.name
+        self._taken_in = {task.pk for task in intake.take_in(self._until_stop(files), folder)}
         say(f"{_count(len(files), 'file')} taken in: {_count(len(self._taken_in), 'task')}.")
         if twice := len(files) - len(self._taken_in):
             say(f"{_count(twice, 'file')} came twice: while a task waits, the same call adds none.")

@@ -2,13 +2,14 @@
 
 from django.contrib import admin
 from django.urls import path
-from django.views.decorators.csrf import csrf_exempt
 
 from example_site.gallery import views
 
 urlpatterns = [
-    path("", views.index),
-    # Whoever uploads is not logged in, so there is no session for another site to abuse.
-    path("pictures/", csrf_exempt(views.Pictures.as_view())),
+    path("", views.index, name="index"),
+    path("events/", views.events, name="events"),
+    path("uploads/", views.upload, name="upload"),
+    path("uploads/<int:upload_id>/", views.upload, name="more"),
+    path("pictures/<int:picture_id>/<slug:kind>.jpg", views.rendition, name="rendition"),
     path("admin/", admin.site.urls),
 ]

@@ -1,4 +1,4 @@
-"""Pictures, and what was made of them."""
+"""Pictures, what is made of them, and by which tasks."""
 
 from django.db import models
 
@@ -27,6 +27,29 @@ class Picture(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Upload(models.Model):
+    """Pictures that came together."""
+
+    name = models.CharField(max_length=255, blank=True, help_text="the folder's, if it was one")
+    pictures = models.ManyToManyField(Picture, related_name="uploads")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name or f"Upload {self.pk}"
+
+
+class Step(models.Model):
+    """A task on a picture's way."""
+
+    picture = models.ForeignKey(Picture, on_delete=models.CASCADE, related_name="steps")
+    name = models.CharField(max_length=255, help_text="its processor and, of several, which")
+    # No foreign key: whoever runs the site may delete the rows of tasks that have ended.
+    task_id = models.BigIntegerField(unique=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.picture}"
 
 
 class Rendition(models.Model):

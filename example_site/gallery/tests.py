@@ -1,40 +1,48 @@
 """What the gallery promises, by the testing kit: no supervisor runs, and nothing sleeps."""
 
+import asyncio
 import io
+import json
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
+from unittest import mock
 
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core import mail
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import TestCase, override_settings
+from django.http import StreamingHttpResponse
+from django.test import Client, SimpleTestCase, TestCase, TransactionTestCase, override_settings
 from django.utils import timezone
 from PIL import Image
 
-from example_site.gallery import intake
-from example_site.gallery.models import Kind, Picture
+from example_site.gallery import intake, live, progress
+from example_site.gallery.models import Kind, Picture, Upload
 from example_site.gallery.partisan_tasks import Announce, MakeRendition, Publish, TakeIn
 from example_site.notices.tasks import tell_managers
+from partisan_async.models import Task
 from partisan_async.policy import Failed, Postponed
-from partisan_async.testing import assert_enqueued, assert_not_enqueued, perform, run_pending
+from partisan_async.testing import (
+    assert_enqueued,
+    assert_not_enqueued,
+    perform,
+    run_pending,
+)
 
 HOUR = timedelta(hours=1)
+PATIENCE_SECONDS = 10
 
 
-class GalleryTests(TestCase):
+class WithMedia(SimpleTestCase):
     def setUp(self) -> None:
         folder = TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.enterContext(override_settings(MEDIA_ROOT=Path(folder.name)))
 
-    def test_an_upload_is_answered_before_it_is_worked_on(self) -> None:
-        upload = SimpleUploadedFile("blue.png", drawn("blue"))
 
-        answer = self.client.post("/pictures/", {"picture": upload})
-
-        self.assertEqual(answer.status_code, 202)
-        assert_enqueued(TakeIn, args=[answer.json()["picture"]])
-
+class TaskTests(WithMedia, TestCase):
     def test_the_same_picture_twice_is_taken_in_once(self) -> None:
         first, second = taken_in("blue"), taken_in("blue")
 
@@ -67,7 +75,7 @@ class GalleryTests(TestCase):
         assert_not_enqueued(tell_managers)
 
     def test_a_broken_file_says_why(self) -> None:
-        picture = intake.store("cut.png", drawn("blue")[:50])
+        picture = stored("cut.png", drawn("blue")[:50])
 
         ran = perform(TakeIn, [picture.pk])
 
@@ -76,13 +84,173 @@ class GalleryTests(TestCase):
         assert_not_enqueued(MakeRendition)
 
 
+class UploadTests(WithMedia, TestCase):
+    def test_it_is_answered_before_it_is_worked_on(self) -> None:
+        answer = self.send(file("blue.png", drawn("blue")), file("red.png", drawn("red")))
+
+        self.assertEqual(answer.status_code, 202)
+        for picture in Upload.objects.get(pk=answer.json()["upload"]).pictures.all():
+            assert_enqueued(TakeIn, args=[picture.pk])
+
+    def test_the_files_of_a_folder_come_one_by_one(self) -> None:
+        first = self.send(file("blue.png", drawn("blue")), name="Holiday")
+        self.send(file("red.png", drawn("red")), to=first.json()["more"])
+
+        (upload,) = progress.newest_uploads()
+        self.assertEqual(upload.name, "Holiday")
+        self.assertEqual([each.name for each in upload.pictures], ["blue.png", "red.png"])
+
+    def test_what_is_too_large_or_empty_is_refused_by_name(self) -> None:
+        large = file("large.png", bytes(21 * 2**20))
+
+        answer = self.send(large, file("empty.png", b""))
+
+        self.assertEqual(
+            answer.json()["refused"],
+            ["large.png has 21.0 MB; the most that is taken is 20 MB.", "empty.png is empty."],
+        )
+        assert_not_enqueued(TakeIn)
+
+    def test_a_name_leads_nowhere(self) -> None:
+        self.send(file("../../<b>.png", drawn("blue")))
+
+        self.assertEqual(Picture.objects.get().name, "<b>.png")
+        self.assertContains(self.client.get("/"), "&lt;b&gt;.png")
+
+    def test_a_form_is_led_back_to_the_page(self) -> None:
+        data = {"pictures": [file("blue.png", drawn("blue")), file("empty.png", b"")]}
+
+        answer = self.client.post("/uploads/", data, headers={"accept": "text/html"}, follow=True)
+
+        self.assertContains(answer, "blue.png")
+        self.assertContains(answer, "empty.png is empty.")
+
+    def test_another_site_cannot_upload(self) -> None:
+        client = Client(enforce_csrf_checks=True)
+
+        answer = client.post("/uploads/", {"pictures": file("blue.png", drawn("blue"))})
+
+        self.assertEqual(answer.status_code, 403)
+
+    def send(self, *files: SimpleUploadedFile, name: str = "", to: str = "/uploads/") -> Any:
+        data = {"pictures": files, "name": name}
+        return self.client.post(to, data, headers={"accept": "application/json"})
+
+
+class ProgressTests(WithMedia, TestCase):
+    def test_it_goes_from_waiting_to_done(self) -> None:
+        picture = taken_in("blue")
+
+        self.assertEqual(states()["Read"], "waiting")
+        self.assertEqual(states()["Thumbnail"], "to-come")
+        run_pending()
+        self.assertEqual(states()["Read"], "done")
+        self.assertEqual(states()["Publish"], "scheduled")
+        self.assertEqual(states()["Announce"], "to-come")
+        run_pending(until=timezone.now() + HOUR)
+        self.assertEqual(set(states().values()), {"done"})
+        self.assertContains(self.client.get("/"), "1 published")
+        answer = self.client.get(f"/pictures/{picture.pk}/medium.jpg")
+        self.assertEqual(Image.open(io.BytesIO(answer.content)).size, (40, 30))
+
+    def test_a_broken_file_says_why(self) -> None:
+        TakeIn(stored("cut.png", drawn("blue")[:50]).pk).delay()
+
+        run_pending()
+
+        self.assertEqual(states()["Read"], "failed")
+        page = self.client.get("/")
+        self.assertContains(page, "cut.png is not a picture that can be read: ")
+        self.assertContains(page, "1 failed")
+
+    def test_what_timed_out_is_to_be_tried_again(self) -> None:
+        taken_in("blue")
+
+        with mock.patch("example_site.gallery.watermark.stamp", side_effect=TimeoutError("late")):
+            run_pending()
+
+        self.assertEqual(states()["Watermark"], "retrying")
+
+    def test_rows_of_tasks_may_be_deleted(self) -> None:
+        taken_in("blue")
+        run_pending(until=timezone.now() + HOUR)
+
+        Task.objects.all().delete()
+
+        self.assertEqual(set(states().values()), {"done"})
+
+
+class PageTests(WithMedia, TestCase):
+    def test_it_is_told_what_changes_and_nothing_else(self) -> None:
+        upload = Upload.objects.create()
+        blue, _ = (intake.store(upload, f"{each}.png", drawn(each)) for each in ("blue", "red"))
+        look = live.Page().look
+
+        self.assertEqual(told(look()), [f"upload-{upload.pk}"])
+        self.assertEqual(told(look()), [])
+        TakeIn(blue.pk).delay()
+        self.assertEqual(told(look()), [f"upload-{upload.pk}-picture-{blue.pk}"])
+        run_pending()
+        self.assertEqual(
+            told(look()), [f"upload-{upload.pk}-head", f"upload-{upload.pk}-picture-{blue.pk}"]
+        )
+
+    def test_one_page_too_many_is_told_once_and_asks_again(self) -> None:
+        taken_in("blue")
+
+        with mock.patch("example_site.gallery.live.MAX_PAGES", 0):
+            stream = cast("StreamingHttpResponse", self.client.get("/events/"))
+            text = async_to_sync(read)(stream)
+
+        self.assertTrue(text.startswith("retry: 5000\n"))
+        self.assertIn("blue.png", text)
+
+
+class BellTests(WithMedia, TransactionTestCase):
+    async def test_a_page_is_woken_when_a_task_is_committed(self) -> None:
+        """Nothing is on its way, so that a page that is not woken looks in 15 seconds."""
+        picture = await sync_to_async(stored)("blue.png", drawn("blue"))
+        await Task.objects.all().adelete()
+        with mock.patch("example_site.gallery.live.LOOK_SECONDS", live.IDLE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS), aclosing(live.changes()) as parts:
+                await anext(parts)
+                await TakeIn(picture.pk).adelay()
+                part = await anext(parts)
+
+        self.assertIn("waiting", part)
+
+
+async def read(stream: StreamingHttpResponse) -> str:
+    return b"".join([part async for part in stream]).decode()
+
+
+def told(events: str) -> list[str]:
+    """Return the ids of the parts of the page that these events are about."""
+    lines = events.splitlines()
+    return [json.loads(line[len("data: ") :])["id"] for line in lines if line.startswith("data:")]
+
+
+def states() -> dict[str, str]:
+    """Return the state of each step of the one picture."""
+    ((picture,),) = (upload.pictures for upload in progress.newest_uploads())
+    return {step.label: step.state for step in picture.steps}
+
+
+def file(name: str, content: bytes) -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, content)
+
+
 def drawn(colour: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (40, 30), colour).save(file, "PNG")
-    return file.getvalue()
+    image = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(image, "PNG")
+    return image.getvalue()
+
+
+def stored(name: str, content: bytes) -> Picture:
+    return intake.store(Upload.objects.create(), name, content)
 
 
 def taken_in(colour: str) -> Picture:
-    picture = intake.store(f"{colour}.png", drawn(colour))
+    picture = stored(f"{colour}.png", drawn(colour))
     TakeIn(picture.pk).delay()
     return picture

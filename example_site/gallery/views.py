@@ -1,59 +1,73 @@
-"""Pictures in by POST, a list of them by GET: JSON alone."""
-
-from typing import Any
+"""The page, what it sends, and what it is told."""
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views import View
+from django.contrib import messages
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.shortcuts import aget_object_or_404, get_object_or_404, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
 
-from example_site.gallery import intake
-from example_site.gallery.models import Picture
+from example_site.gallery import files, intake, live, progress
+from example_site.gallery.models import Kind, Rendition, Upload
 from example_site.gallery.partisan_tasks import TakeIn
 
-INDEX = """\
-The example site of partisan_async: a gallery, whose pictures are worked on by background tasks.
 
-/pictures/   the pictures, as JSON
-/admin/      the pictures, and the tasks ("Background tasks") with what became of each
-
-Take one in:  curl -F picture=@FILE {site}pictures/
-"""
-
-
-async def index(request: HttpRequest) -> HttpResponse:
-    """Say in plain text what there is."""
-    text = INDEX.format(site=request.build_absolute_uri("/"))
-    return HttpResponse(text, content_type="text/plain; charset=utf-8")
-
-
-class Pictures(View):
-    """All the pictures."""
-
-    async def get(self, request: HttpRequest) -> JsonResponse:
-        """List them, the newest first."""
-        pictures = Picture.objects.prefetch_related("renditions").order_by("-pk")
-        return JsonResponse({"pictures": [_described(picture) async for picture in pictures]})
-
-    async def post(self, request: HttpRequest) -> JsonResponse:
-        """Keep the uploaded file, and leave the work to a task: the answer does not wait for it."""
-        upload = request.FILES.get("picture")
-        if upload is None:
-            wrong = "There is no file; send one as the form field 'picture'."
-            return JsonResponse({"error": wrong}, status=400)
-        picture = await sync_to_async(intake.store)(upload.name or "unnamed", upload.read())
-        task = await TakeIn(picture.pk).adelay()
-        return JsonResponse({"picture": picture.pk, "task": task.pk}, status=202)
-
-
-def _described(picture: Picture) -> dict[str, Any]:
-    return {
-        "id": picture.pk,
-        "name": picture.name,
-        "width": picture.width,
-        "height": picture.height,
-        "colours": picture.colours,
-        "exif": picture.exif,
-        "renditions": sorted(rendition.kind for rendition in picture.renditions.all()),
-        "published_at": picture.published_at,
-        "announced_at": picture.announced_at,
+@require_GET
+def index(request: HttpRequest) -> HttpResponse:
+    """Show the newest uploads, and a form for more."""
+    context = {
+        "uploads": progress.newest_uploads(),
+        "states": progress.STATES,
+        "max_megabytes": intake.MAX_MEGABYTES,
     }
+    return render(request, "gallery/index.html", context)
+
+
+@require_POST
+async def upload(request: HttpRequest, upload_id: int | None = None) -> HttpResponse:
+    """Keep the files that came, and leave the work to tasks: the answer does not wait for them.
+
+    :param upload_id: the upload that they are part of; a new one, if there is none.
+    """
+    if upload_id is None:
+        to = await Upload.objects.acreate(name=request.POST.get("name", "")[:255])
+    else:
+        to = await aget_object_or_404(Upload, pk=upload_id)
+    refused = []
+    for file in request.FILES.getlist("pictures"):
+        name = file.name or "unnamed"
+        if reason := intake.refusal(name, file.size or 0):
+            refused.append(reason)
+            continue
+        picture = await sync_to_async(intake.store)(to, name, file.read())
+        await TakeIn(picture.pk).adelay()
+    if request.accepts("text/html"):  # a form, where no script runs
+        for reason in refused:
+            messages.error(request, reason)
+        return HttpResponseRedirect(reverse("index"))
+    more = reverse("more", args=[to.pk])
+    return JsonResponse({"upload": to.pk, "more": more, "refused": refused}, status=202)
+
+
+@require_GET
+async def events(request: HttpRequest) -> StreamingHttpResponse:
+    """Tell a page what changes, for as long as it is open."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingHttpResponse(live.changes(), content_type="text/event-stream", headers=headers)
+
+
+@require_GET
+def rendition(request: HttpRequest, picture_id: int, kind: str) -> HttpResponse:
+    """Return the content of a rendition; the picture as it came is shown to nobody."""
+    found = get_object_or_404(
+        Rendition.objects.select_related("picture"), picture=picture_id, kind=kind
+    )
+    content = files.rendition(found.picture, Kind(kind)).read_bytes()
+    headers = {"Cache-Control": "max-age=3600"}
+    return HttpResponse(content, content_type="image/jpeg", headers=headers)
