@@ -75,6 +75,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Use the example site by a real browser, the Chromium that is installed on this machine."""
+    session.install("-e", ".[dev,embedded]", "playwright>=1.49")
+    session.run("python", "-m", "pytest", "tests/browser", *session.posargs, interrupt_timeout=20)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Run under load and faults drawn from a seed; ``-- --minutes 8 --seed 1``, else 2 minutes."""
     session.install("-e", ".[dev,embedded]")

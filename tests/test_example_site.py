@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -10,33 +9,33 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 import pytest
 from PIL import Image
-from psycopg.conninfo import make_conninfo
 
-CHECKOUT = Path(__file__).parents[1]
-DEADLINE_SECONDS = 30
+from tests.demo import (
+    CHECKOUT,
+    DEADLINE_SECONDS,
+    Site,
+    command,
+    environment,
+    new_database,
+    query,
+    running_site,
+    wait_until,
+)
 
 
 @pytest.fixture
 def database() -> Iterator[str]:
     """The URL of an empty database, for one test alone."""
-    name = f"example_{uuid.uuid4().hex[:12]}"
-    server = os.environ["DATABASE_URL"]
-    query(server, f"CREATE DATABASE {name}")
-    try:
-        yield make_conninfo(server, dbname=name)
-    finally:
-        query(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database() as url:
+        yield url
 
 
 @pytest.fixture
@@ -48,67 +47,11 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-class Site:
-    """A running demo, in a process group of its own."""
-
-    def __init__(self, database: str, folder: Path, pictures: Path) -> None:
-        self.port = free_port()
-        self._printed = folder / "printed"
-        with self._printed.open("wb") as file:
-            self.process = subprocess.Popen(
-                command("--port", self.port, "--pictures", pictures),
-                cwd=CHECKOUT,
-                env=environment(database) | {"EXAMPLE_MEDIA": str(folder / "media")},
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
-
-    @property
-    def printed(self) -> str:
-        return self._printed.read_text()
-
-    def group(self) -> list[psutil.Process]:
-        """The processes of its group; without those that have ended, but nobody asked after."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                zombie = process.status() == psutil.STATUS_ZOMBIE
-                if os.getpgid(process.pid) == self.process.pid and not zombie:
-                    found.append(process)
-            except (psutil.NoSuchProcess, ProcessLookupError):
-                continue
-        return found
-
-    def end(self) -> None:
-        self.process.terminate()  # it removes its scratch folder, which a kill would leave
-        try:
-            self.process.wait(DEADLINE_SECONDS)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
 @pytest.fixture
 def site(database: str, tmp_path: Path, pictures: Path) -> Iterator[Site]:
     """A demo whose first tasks have all ended."""
-    site = Site(database, tmp_path, pictures)
-    try:
-        wait_until(lambda: "All tasks have ended" in site.printed or site.process.poll())
-        assert site.process.poll() is None, site.printed
+    with running_site(database, tmp_path, pictures) as site:
         yield site
-    finally:
-        site.end()
-
-
-def command(*options: object) -> list[str]:
-    return [sys.executable, "-m", "example_site.demo", *map(str, options)]
-
-
-def environment(database: str) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-    return inherited | {"DATABASE_URL": database}
 
 
 def demo(database: str, *options: object) -> subprocess.CompletedProcess[str]:
@@ -132,36 +75,25 @@ def manage(database: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def query(url: str, statement: str) -> Any:
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else None
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, f"not true within {DEADLINE_SECONDS} s"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def get(site: Site, path: str) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{site.port}{path}") as response:
+    with urllib.request.urlopen(site.url + path) as response:
         return response.read()
 
 
 def post(site: Site, name: str, content: bytes) -> tuple[int, Any]:
-    head = f'--cut\r\nContent-Disposition: form-data; name="picture"; filename="{name}"\r\n\r\n'
+    """Send a file, with the token that the page's form has."""
+    with urllib.request.urlopen(site.url) as response:
+        cookie = response.headers["Set-Cookie"].partition(";")[0]
+    head = f'--cut\r\nContent-Disposition: form-data; name="pictures"; filename="{name}"\r\n\r\n'
     request = urllib.request.Request(
-        f"http://127.0.0.1:{site.port}/pictures/",
+        f"{site.url}/uploads/",
         data=head.encode() + content + b"\r\n--cut--\r\n",
-        headers={"Content-Type": "multipart/form-data; boundary=cut"},
+        headers={
+            "Accept": "application/json",
+            "Content-Type": "multipart/form-data; boundary=cut",
+            "Cookie": cookie,
+            "X-CSRFToken": cookie.partition("=")[2],
+        },
     )
     with urllib.request.urlopen(request) as response:
         return response.status, json.load(response)
@@ -233,19 +165,20 @@ class TestOnce:
 
 class TestSite:
     def test_its_async_view_enqueues(self, database: str, site: Site) -> None:
-        """``adelay()`` over real ASGI: the answer does not wait for the task, and names its row."""
+        """``adelay()`` over real ASGI: the answer does not wait for the task."""
         file = io.BytesIO()
         Image.new("RGB", (30, 20), "#ff8800").save(file, "PNG")
 
         status, answer = post(site, "orange.png", file.getvalue())
 
         assert status == 202
-        task = f"SELECT status FROM partisan_async_task WHERE id = {answer['task']}"
-        wait_until(lambda: query(database, task) == [("finished",)])
-        newest = json.loads(get(site, "/pictures/"))["pictures"][0]
-        assert newest["id"] == answer["picture"]
-        assert newest["name"] == "orange.png"
-        assert newest["colours"] == ["#ff8800"]
+        picture = (
+            "SELECT name, announced_at IS NOT NULL FROM gallery_picture"
+            " JOIN gallery_upload_pictures link ON link.picture_id = gallery_picture.id"
+            f" WHERE upload_id = {answer['upload']}"
+        )
+        wait_until(lambda: query(database, picture) == [("orange.png", True)])
+        assert b"orange.png" in get(site, "/")
 
     def test_the_admin_has_its_style_sheet(self, site: Site) -> None:
         """Without the static files the admin is there, and looks broken."""
@@ -255,13 +188,23 @@ class TestSite:
     def test_ctrl_c_leaves_no_process(self, site: Site) -> None:
         """Ctrl-C comes to the whole group; the demo waits for its children and is silent."""
         names = {name for process in site.group() for name in process.cmdline()}
-        assert {"start_partisan", "uvicorn"} <= names
+        assert {"start_partisan", "example_site.serve"} <= names
 
         os.killpg(site.process.pid, signal.SIGINT)
 
         assert site.process.wait(DEADLINE_SECONDS) == 0
         assert site.printed.endswith("Stopping.\n")
         wait_until(lambda: not site.group())
+
+    def test_ctrl_c_ends_what_an_open_page_is_told(self, site: Site) -> None:
+        """A server waits for its answers to end, and this one never would; nor is it cut off."""
+        with urllib.request.urlopen(f"{site.url}/events/") as page:
+            assert page.readline() == b"event: part\n"
+
+            os.killpg(site.process.pid, signal.SIGINT)
+
+            page.read()  # raises IncompleteRead where it is cut off
+        assert site.process.wait(DEADLINE_SECONDS) == 0
 
     def test_a_supervisor_that_dies_ends_it_by_name(self, site: Site) -> None:
         """Never half a demo, in which tasks wait and nobody says why."""
@@ -334,4 +277,4 @@ def test_its_own_tests_pass(database: str) -> None:
     )
 
     assert ended.returncode == 0, ended.stderr
-    assert "Ran 6 tests" in ended.stderr
+    assert "Ran 18 tests" in ended.stderr

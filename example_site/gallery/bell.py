@@ -29,8 +29,7 @@ class Bell:
     def close(self) -> None:
         """Wake them a last time: they are to end."""
         self.is_closed = True
-        for rung in self._pages:
-            rung.set()
+        self._wake()
 
     def __len__(self) -> int:
         return len(self._pages)
@@ -55,11 +54,15 @@ class Bell:
             try:
                 async with await psycopg.AsyncConnection.connect(**_parameters()) as listener:
                     await listener.execute(f'LISTEN "{CHANNEL}"')
+                    self._wake()  # what rang before is to be seen, too
                     async for _ in listener.notifies():
-                        for rung in self._pages:
-                            rung.set()
+                        self._wake()
             except psycopg.OperationalError:  # the database restarts; meanwhile pages just look
                 await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _wake(self) -> None:
+        for rung in self._pages:
+            rung.set()
 
 
 def _parameters() -> dict[str, Any]:
