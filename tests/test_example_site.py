@@ -277,4 +277,4 @@ def test_its_own_tests_pass(database: str) -> None:
     )
 
     assert ended.returncode == 0, ended.stderr
-    assert "Ran 18 tests" in ended.stderr
+    assert "Ran 20 tests" in ended.stderr

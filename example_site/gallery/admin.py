@@ -20,7 +20,7 @@ class PictureAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     inlines = [RenditionInline]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # a row alone is no picture: POST /pictures/ takes the file
+        return False  # a row alone is no picture: its file comes by the page
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # what is known about it was read from it

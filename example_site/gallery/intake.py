@@ -14,12 +14,18 @@ from partisan_async.models import Task
 MAX_MEGABYTES = 20
 """Of one file; the whole request is for the web server to bound."""
 
+MAX_FILES = 200
+"""Of one upload."""
 
-def refusal(name: str, size: int) -> str | None:
+
+def refusal(name: str, size: int, already: int) -> str | None:
     """Say why a file is not even stored; ``None`` if it may be.
 
     :param size: in bytes.
+    :param already: how many pictures its upload has.
     """
+    if already >= MAX_FILES:
+        return f"{name} is one too many: an upload takes {MAX_FILES} pictures."
     if not size:
         return f"{name} is empty."
     megabytes = size / 2**20

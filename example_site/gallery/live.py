@@ -12,11 +12,11 @@ from django.template.loader import render_to_string
 from example_site.gallery import progress
 from example_site.gallery.bell import Bell
 
-MAX_PAGES = 50
+MAX_PAGES = 20
 """Kept up to date by this process; any further one is told once, and then asks again."""
 
 ASK_AGAIN_SECONDS = 5
-GATHER_SECONDS = 0.15
+GATHER_SECONDS = 0.2
 """From a ring until it is looked: more may ring by then, and rows follow their signals."""
 
 LOOK_SECONDS = 1.0

@@ -149,7 +149,8 @@ def _tasks(uploads: Iterable[Upload]) -> dict[int, Task]:
         for picture in upload.pictures.all()
         for step in picture.steps.all()
     ]
-    return Task.objects.in_bulk(ids)
+    shown = ("status", "tries", "postpones", "errors", "last_attempted_at", "finished_at")
+    return Task.objects.only(*shown).in_bulk(ids)
 
 
 def _picture(upload: Upload, picture: Picture, tasks: dict[int, Task]) -> PictureShown:

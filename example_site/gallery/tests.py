@@ -111,8 +111,15 @@ class UploadTests(WithMedia, TestCase):
         )
         assert_not_enqueued(TakeIn)
 
+    def test_an_upload_takes_so_many_pictures(self) -> None:
+        with mock.patch("example_site.gallery.intake.MAX_FILES", 1):
+            answer = self.send(file("blue.png", drawn("blue")), file("red.png", drawn("red")))
+
+        refused = ["red.png is one too many: an upload takes 1 pictures."]
+        self.assertEqual(answer.json()["refused"], refused)
+
     def test_a_name_leads_nowhere(self) -> None:
-        self.send(file("../../<b>.png", drawn("blue")))
+        self.send(file("../../<b>.png", drawn("blue")), name="\0")
 
         self.assertEqual(Picture.objects.get().name, "<b>.png")
         self.assertContains(self.client.get("/"), "&lt;b&gt;.png")
@@ -170,6 +177,15 @@ class ProgressTests(WithMedia, TestCase):
             run_pending()
 
         self.assertEqual(states()["Watermark"], "retrying")
+
+    def test_more_pictures_need_no_more_queries(self) -> None:
+        upload = Upload.objects.create()
+        for colour in ("blue", "red", "green"):
+            TakeIn(intake.store(upload, f"{colour}.png", drawn(colour)).pk).delay()
+        run_pending()
+
+        with self.assertNumQueries(5):
+            progress.newest_uploads()
 
     def test_rows_of_tasks_may_be_deleted(self) -> None:
         taken_in("blue")

@@ -25,6 +25,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "uploads": progress.newest_uploads(),
         "states": progress.STATES,
         "max_megabytes": intake.MAX_MEGABYTES,
+        "max_files": intake.MAX_FILES,
     }
     return render(request, "gallery/index.html", context)
 
@@ -36,13 +37,14 @@ async def upload(request: HttpRequest, upload_id: int | None = None) -> HttpResp
     :param upload_id: the upload that they are part of; a new one, if there is none.
     """
     if upload_id is None:
-        to = await Upload.objects.acreate(name=request.POST.get("name", "")[:255])
+        name = request.POST.get("name", "").replace("\0", "")[:255]
+        to = await Upload.objects.acreate(name=name)
     else:
         to = await aget_object_or_404(Upload, pk=upload_id)
     refused = []
     for file in request.FILES.getlist("pictures"):
         name = file.name or "unnamed"
-        if reason := intake.refusal(name, file.size or 0):
+        if reason := intake.refusal(name, file.size or 0, await to.pictures.acount()):
             refused.append(reason)
             continue
         picture = await sync_to_async(intake.store)(to, name, file.read())

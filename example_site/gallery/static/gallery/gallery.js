@@ -11,7 +11,11 @@ let source = null;
 function listen() {
   source = new EventSource(document.body.dataset.events);
   source.onopen = () => connect("live");
-  source.onerror = () => connect("trying");
+  source.onerror = () => {
+    connect("trying");
+    // It tries again by itself, unless the answer was no stream, as that of a proxy may be.
+    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
+  };
   source.addEventListener("part", (event) => show(JSON.parse(event.data)));
 }
 
@@ -64,7 +68,9 @@ async function send(files, name) {
   if (!queue.length) refused.replaceChildren();
   const upload = { url: form.action, name };
   const waiting = queue.length;
-  queue.push(...files.filter(fits).map((file) => ({ file, upload })));
+  const most = Number(form.dataset.maxFiles);
+  if (files.length > most) refuse(`These are ${files.length} files; the first ${most} are sent.`);
+  queue.push(...files.slice(0, most).filter(fits).map((file) => ({ file, upload })));
   if (waiting) return; // the loop below goes on with these
   for (sent = 0; queue.length; queue.shift(), sent++) {
     tell();
