@@ -108,6 +108,8 @@ def test_a_folder_can_be_dropped(page: Page, pictures: Path) -> None:
 def test_a_file_that_is_too_large_is_refused_and_the_others_are_sent(page, pictures) -> None:
     """Before it is sent: nobody waits for a minute to hear of a limit."""
     (pictures / "huge.png").write_bytes(bytes(21 * 2**20))
+    sent: list[str] = []
+    page.on("request", lambda request: request.method == "POST" and sent.append(request.url))
     page.goto("/")
 
     page.locator("#folder").set_input_files(pictures)
@@ -115,6 +117,7 @@ def test_a_file_that_is_too_large_is_refused_and_the_others_are_sent(page, pictu
     refused = "huge.png has 21.0 MB; the most that is taken is 20 MB."
     expect(page.get_by_role("alert")).to_have_text(refused)
     expect(page.locator(".upload").first.locator(".sum")).to_have_text("2 published")
+    assert len(sent) == 2
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
