@@ -98,7 +98,7 @@ def drain(supervisor_id: UUID) -> bool:
     """
     rows = _execute(store.drain(supervisor_id))
     for (queue_name,) in rows:
-        _execute(store.notify(queue_name, store.STEERED))
+        store.wake(queue_name, store.STEERED, store.database())
     return bool(rows)
 
 
@@ -113,7 +113,7 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
 def _switch(statement: store.Statement) -> list[str]:
     rows = _execute(statement)
     for queue_name in {queue_name for _, queue_name in rows}:
-        _execute(store.notify(queue_name, store.STEERED))
+        store.wake(queue_name, store.STEERED, store.database())
     return [processor_class for processor_class, _ in rows]
 
 
@@ -126,7 +126,7 @@ def _steer(statement: store.Statement, status: str) -> list[int]:
 
 def _tell(queue_name: str, statement: store.Statement) -> bool:
     changed = _execute(statement)
-    _execute(store.notify(queue_name, store.STEERED))
+    store.wake(queue_name, store.STEERED, store.database())
     return bool(changed)
 
 
