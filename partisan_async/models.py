@@ -177,6 +177,15 @@ class Supervisor(models.Model):
         return f"{self.queue_name} on {self.hostname} ({self.id})"
 
 
+class Dashboard(Supervisor):
+    """The dashboard's place in the admin's index; who may see tasks and supervisors may see it."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = verbose_name_plural = "dashboard"
+
+
 class PausedQueue(models.Model):
     """A queue of which nothing is started as long as this row is there; what runs goes on."""
 

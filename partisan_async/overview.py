@@ -17,6 +17,9 @@ from partisan_async.supervisor.supervisor import TTL_SECONDS
 RECENT = timedelta(hours=1)
 """Ends within it are counted."""
 
+COUNTED = 100_000
+"""What waits is counted so far where it is looked at again and again."""
+
 
 @dataclass(frozen=True)
 class QueueState:
@@ -43,9 +46,9 @@ class QueueState:
 
 @dataclass(frozen=True)
 class RunState:
-    """A task in a worker process.
+    """A task in a worker process, as of its supervisor's last sign of life.
 
-    :param seconds: how long it has run for.
+    :param seconds: how long it has run for by now, if it still does.
     """
 
     id: int
@@ -64,6 +67,11 @@ class WorkerState:
     running: int
     tasks: list[RunState]
 
+    @property
+    def more(self) -> int:
+        """How many it runs besides."""
+        return self.running - len(self.tasks)
+
 
 @dataclass(frozen=True)
 class SupervisorState:
@@ -78,9 +86,9 @@ class SupervisorState:
     queue_name: str
     running: int
     up: float
-    silent: float
     alive: bool
     draining: bool
+    silent: float
     workers: list[WorkerState]
 
 
@@ -151,9 +159,8 @@ SELECT s.id::text, s.hostname || '/' || COALESCE(s.process->>'pid', '?'), s.queu
     (SELECT count(*) FROM partisan_async_task t
      WHERE t.status = 'in_process' AND t.claimed_by = s.id),
     extract(epoch FROM statement_timestamp() - s.started_at)::float8,
-    extract(epoch FROM statement_timestamp() - s.last_seen_at)::float8,
-    s.last_seen_at > statement_timestamp() - %(ttl)s,
-    s.draining, s.workers
+    s.last_seen_at > statement_timestamp() - %(ttl)s, s.draining,
+    extract(epoch FROM statement_timestamp() - s.last_seen_at)::float8, s.workers
 FROM partisan_async_supervisor s ORDER BY s.queue_name, s.started_at
 """
 
@@ -169,7 +176,10 @@ def queues(at_most: int | None = None) -> list[QueueState]:
 
 def supervisors() -> list[SupervisorState]:
     """Return the supervisors that have a row, by queue."""
-    return [SupervisorState(*(*row[:-1], _workers(row[-1]))) for row in _fetch(_SUPERVISORS)]
+    return [
+        SupervisorState(*(*state, silent, _workers(told, silent)))
+        for *state, silent, told in _fetch(_SUPERVISORS)
+    ]
 
 
 def still_held(supervisors: Sequence[SupervisorState]) -> set[int]:
@@ -179,9 +189,16 @@ def still_held(supervisors: Sequence[SupervisorState]) -> set[int]:
     return set(rows.values_list("pk", flat=True))
 
 
-def _workers(told: str) -> list[WorkerState]:
+def _workers(told: str, silent: float) -> list[WorkerState]:
     return [
-        WorkerState(worker["pid"], worker["running"], [RunState(**run) for run in worker["tasks"]])
+        WorkerState(
+            worker["pid"],
+            worker["running"],
+            [
+                RunState(run["id"], run["processor"], run["seconds"] + silent)
+                for run in worker["tasks"]
+            ],
+        )
         for worker in json.loads(told)
     ]
 

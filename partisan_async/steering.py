@@ -58,17 +58,27 @@ def in_batches(
         yield do(ids)
 
 
+def delete(ids: Sequence[int]) -> list[int]:
+    """Delete tasks that have ended; return the ids of those that were."""
+    return [pk for pk, _ in _execute(store.delete(ids))]
+
+
 def prune(
     older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
 ) -> Iterator[int]:
     """Delete the rows of tasks that ended so long ago; yield how many, after each thousand."""
-    names = [queue_name] if queue_name else [name for (name,) in _execute(store.ended_queues())]
+    names = [queue_name] if queue_name else ended_queues()
     for name, status in product(names, statuses):
         statement = store.prune(older_than, status, name)
         while deleted := len(_execute(statement)):
             yield deleted
             if deleted < store.PRUNED_AT_ONCE:
                 break
+
+
+def ended_queues() -> list[str]:
+    """Return the names of the queues with rows that have ended."""
+    return [name for (name,) in _execute(store.ended_queues())]
 
 
 def pause(queue_name: str) -> bool:
@@ -106,6 +116,7 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
     "retry": (retry, (Task.STATUS_ERROR,)),
     "run-now": (run_now, (Task.STATUS_SCHEDULED,)),
     "cancel": (cancel, (Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS)),
+    "delete": (delete, ENDED),
 }
 """Each with the statuses that it can be done in."""
 

@@ -28,7 +28,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.base import ModelState
 
 from partisan_async import arguments, one_message, trace
-from partisan_async.models import Task
+from partisan_async.models import ENDED, Task
 from partisan_async.policy import (
     Counters,
     Decision,
@@ -856,6 +856,12 @@ def cancel(ids: Sequence[int], failure: Failure) -> Statement:
     """  # noqa: S608
     statuses = [Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS]
     return Statement(sql, {"ids": list(ids), "statuses": statuses, "failure": _json(failure)})
+
+
+def delete(ids: Sequence[int]) -> Statement:
+    """Delete rows that have ended. Rows: id and queue."""
+    sql = f"DELETE FROM partisan_async_task {_SELECTED} RETURNING id, queue_name"  # noqa: S608
+    return Statement(sql, {"ids": list(ids), "statuses": list(ENDED)})
 
 
 PRUNED_AT_ONCE = 1000

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,10 +88,19 @@ class TestTheCode:
 
         assert users == ["registry.py"]
 
-    def test_templates_and_markup_are_not_made(self):
-        assert not [path for path in PACKAGE.rglob("*") if path.suffix in (".html", ".txt", ".js")]
+    def test_markup_is_made_by_templates_that_escape_what_they_are_given(self):
         for path in self.files():
             assert "format_html" not in path.read_text(), path
+        templates = [path for path in PACKAGE.rglob("*") if path.suffix in (".html", ".txt")]
+        assert templates
+        for path in templates:
+            found = re.search(r"\|\s*(safe|safeseq)\b|autoescape|mark_safe", path.read_text())
+            assert not found, path
+
+    def test_scripts_make_no_markup_of_text(self):
+        ways = r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\("
+        for path in PACKAGE.rglob("*.js"):
+            assert not re.search(ways, path.read_text()), path
 
 
 class TestProcessorNames:

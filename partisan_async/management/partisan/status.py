@@ -187,5 +187,5 @@ def _runs(supervisors: list[SupervisorState]) -> Iterator[list[Cell]]:
                 said = ", ".join(f"{run.id} {run.processor}" for run in longest[:NAMED])
                 if more := worker.running - len(worker.tasks) + len(longest[NAMED:]):
                     said += f" and {more:,} more"
-                seconds = longest[0].seconds + each.silent
+                seconds = longest[0].seconds
                 yield [Cell(f"{host}/{worker.pid}"), Cell(short(seconds)), Cell(said)]

@@ -1,52 +1,20 @@
-"""Rows to look at, and not to edit: the package alone writes them. Schedules can be switched."""
+"""Schedules in the admin: when each ticks next, and whether it does; switched on and off."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from partisan_async import registry, schedule, steering
+from partisan_async.admin.rows import RowAdmin
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.models import Schedule, Supervisor, Task
+from partisan_async.models import Schedule
 from partisan_async.processor import BaseTaskProcessor
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Shows rows."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-@admin.register(Task)
-class TaskAdmin(ReadOnlyAdmin):
-    list_display = (
-        "id", "processor_class", "status", "queue_name", "tries", "execute_after", "finished_at",
-    )  # fmt: skip
-    list_filter = ("status", "queue_name")
-    search_fields = ("processor_class",)
-    ordering = ("-id",)
-    exclude = ("digest",)
-
-
-@admin.register(Supervisor)
-class SupervisorAdmin(ReadOnlyAdmin):
-    list_display = ("id", "queue_name", "hostname", "started_at", "last_seen_at")
-
-
 @admin.register(Schedule)
-class ScheduleAdmin(ReadOnlyAdmin):
+class ScheduleAdmin(RowAdmin):
     list_display = (
         "processor_class", "queue_name", "when", "next_tick", "last_tick", "enabled", "in_the_code",
     )  # fmt: skip
@@ -58,10 +26,6 @@ class ScheduleAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
         registry.autodiscover()  # nothing else in a web process may have done so
         return super().get_queryset(request)
-
-    def has_steer_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may do what changes rows, though not by editing them."""
-        return bool(request.user.has_perm("partisan_async.change_schedule"))
 
     @admin.display(description="schedule", ordering="schedule")
     def when(self, row: Schedule) -> str:

@@ -1,0 +1,11 @@
+"""Tasks, supervisors, schedules and the dashboard, in Django's admin.
+
+Rows are to be looked at, and steered; they are never edited: the package alone writes them.
+"""
+
+from partisan_async.admin.dashboard import DashboardAdmin
+from partisan_async.admin.schedules import ScheduleAdmin
+from partisan_async.admin.supervisors import SupervisorAdmin
+from partisan_async.admin.tasks import TaskAdmin
+
+__all__ = ["DashboardAdmin", "ScheduleAdmin", "SupervisorAdmin", "TaskAdmin"]

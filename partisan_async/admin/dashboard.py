@@ -1,0 +1,94 @@
+"""The dashboard: one page that tells what goes on, and goes on telling.
+
+The page asks for its live part again and again: that works under WSGI too, where a stream would
+hold a process for every viewer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+
+from partisan_async import overview, settings, steering, tallies
+from partisan_async.admin import plot
+from partisan_async.admin.rows import RowAdmin
+from partisan_async.models import Dashboard, PausedQueue
+from partisan_async.templatetags.partisan_async import short
+
+
+@admin.register(Dashboard)
+class DashboardAdmin(RowAdmin):
+    """In the place of a list of rows: the page, and its live part."""
+
+    def get_urls(self) -> list[URLPattern]:
+        name = "partisan_async_dashboard"
+        return [
+            path("", self.admin_site.admin_view(self.page), name=f"{name}_changelist"),
+            path("live/", self.admin_site.admin_view(self.live), name=f"{name}_live"),
+        ]
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Tell whether the user may see tasks and supervisors."""
+        user = request.user
+        return all(
+            user.has_perm(f"partisan_async.view_{what}")
+            or user.has_perm(f"partisan_async.change_{what}")
+            for what in ("task", "supervisor")
+        )
+
+    def page(self, request: HttpRequest) -> HttpResponse:
+        """Show the page; or pause or resume the queue that is named."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        match request.method:
+            case "GET" | "HEAD":
+                return self._render(request, "admin/partisan_async/dashboard.html")
+            case "POST":
+                return self._pause_or_resume(request)
+        return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
+
+    def live(self, request: HttpRequest) -> HttpResponse:
+        """Show the part of the page that changes."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return self._render(request, "admin/partisan_async/dashboard_live.html")
+
+    def _render(self, request: HttpRequest, template: str) -> HttpResponse:
+        request.current_app = self.admin_site.name
+        hour = tallies.last_hour()
+        context = {
+            "queues": overview.queues(at_most=overview.COUNTED),
+            "counted": overview.COUNTED,
+            "supervisors": overview.supervisors(),
+            "hour": hour,
+            "throughput": plot.throughput(hour.minutes),
+            "latency": plot.latency(hour.minutes),
+            "plot": plot,
+            "may_pause": request.user.has_perm("partisan_async.change_task"),
+            "may_drain": request.user.has_perm("partisan_async.change_supervisor"),
+        }
+        if template.endswith("dashboard.html"):
+            context |= self.admin_site.each_context(request)
+            context |= {"title": "Dashboard", "opts": self.opts}
+        return TemplateResponse(request, template, context)
+
+    def _pause_or_resume(self, request: HttpRequest) -> HttpResponse:
+        if not request.user.has_perm("partisan_async.change_task"):
+            raise PermissionDenied
+        for verb, done, steer in (
+            ("pause", "is paused: what runs goes on, and nothing is started", steering.pause),
+            ("resume", "is resumed", steering.resume),
+        ):
+            name = request.POST.get(verb)
+            if name is None or settings.queue_name(name):
+                continue
+            if steer(name):
+                self.put_down(request, [PausedQueue(queue_name=name)], verb.capitalize())
+            self.message_user(request, f"Queue {short(name)} {done}.")
+        url = reverse("admin:partisan_async_dashboard_changelist", current_app=self.admin_site.name)
+        return HttpResponseRedirect(url)

@@ -1,0 +1,53 @@
+"""Rows that are looked at and steered, and written by nobody here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+from partisan_async import store
+
+
+class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Shows rows, of the database that supervisors write to.
+
+    Who may change them may steer them.
+    """
+
+    show_full_result_count = False
+    sortable_by = ()
+    show_facets = admin.ShowFacets.NEVER
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).using(store.database())
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # by a form
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # with what Django would look for first
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may have something done with the rows."""
+        return super().has_change_permission(request)
+
+    def has_forget_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may have rows deleted."""
+        return super().has_delete_permission(request)
+
+    def put_down(
+        self, request: HttpRequest, rows: Sequence[Model], what: str, flag: int = CHANGE
+    ) -> None:
+        """Put down in the rows' histories that the user had this done."""
+        if rows:
+            user = cast("AbstractBaseUser", request.user)
+            LogEntry.objects.log_actions(user.pk, rows, flag, what)

@@ -1,0 +1,272 @@
+"""The list of tasks: which are in it, in which order, and how they are found among millions.
+
+Words: a *walk* goes along an index in the order that the list is in. What no index tells, such as
+the processor, is looked at row by row, ``WALKED`` rows far and no further.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db import connections
+from django.db.models import (
+    BooleanField,
+    Case,
+    ExpressionWrapper,
+    Func,
+    IntegerField,
+    Q,
+    QuerySet,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Left, Now
+from django.db.models.lookups import IContains, LessThan
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from partisan_async import overview, registry, steering, tallies
+from partisan_async.models import ENDED, Task
+from partisan_async.settings import configured_queues
+
+WALKED = 100_000
+"""So many rows are looked at for what no index tells."""
+
+LISTED = 1_000
+"""So many tasks are counted, leafed through, and steered at once."""
+
+SMALL_BYTES = 2_000
+"""Arguments of this size are searched, and shown in the list."""
+
+_ORDERS: dict[str | None, tuple[str, ...]] = {
+    None: ("-id",),
+    Task.STATUS_NEW: ("queue_name", "priority", "id"),
+    Task.STATUS_SCHEDULED: ("queue_name", "execute_after"),
+    Task.STATUS_IN_PROCESS: ("claimed_at",),
+    Task.STATUS_FINISHED: ("-id",),
+    Task.STATUS_ERROR: ("-id",),
+}
+"""By status, each along an index: what is next first, else the newest."""
+
+_SPANS = {
+    "5m": ("Past 5 minutes", timedelta(minutes=5)),
+    "1h": ("Past hour", timedelta(hours=1)),
+    "1d": ("Past day", timedelta(days=1)),
+    "7d": ("Past 7 days", timedelta(days=7)),
+}
+
+
+class _Choice(admin.SimpleListFilter):
+    """What was chosen of some values; ``TaskList`` does with it what can be done."""
+
+    parameter_name: str
+
+    def value(self) -> str | None:
+        value = super().value()
+        return None if value and "\x00" in value else value  # no text has one
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset
+
+    def has_output(self) -> bool:
+        return True  # also with no choice but "All"
+
+    def _and_chosen(self, values: set[str]) -> list[tuple[str, str]]:
+        chosen = {self.value() or ""} - {""}
+        return [(value, value[:60]) for value in sorted(values | chosen)]
+
+
+class StatusFilter(_Choice):
+    """Which status."""
+
+    title = parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return Task.STATUS_CHOICES
+
+
+class EndedFilter(_Choice):
+    """Ended how long ago at most."""
+
+    title = "when it ended"
+    parameter_name = "ended"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [(key, title) for key, (title, _) in _SPANS.items()]
+
+
+class QueueFilter(_Choice):
+    """Of which queue: of those that have anything to show, and those in the settings."""
+
+    title = parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        self.queues = overview.queues(at_most=overview.COUNTED)
+        return self._and_chosen({queue.name for queue in self.queues} | set(configured_queues()))
+
+
+class ProcessorFilter(_Choice):
+    """Of which processor: of those that this process knows, and those that ran lately."""
+
+    title = parameter_name = "processor"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        known = {processor.__name__ for processor in registry.processors()}
+        ran = {processor.name for processor in tallies.last_hour().processors}
+        return self._and_chosen(known | ran)
+
+
+class TaskPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts as far as it is leafed through; to count a million takes a second."""
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, LISTED)
+
+    @cached_property
+    def has_more(self) -> bool:
+        """Whether there are more than are counted."""
+        return self._counted > LISTED
+
+    @cached_property
+    def _counted(self) -> int:
+        tasks = cast("QuerySet[Task]", self.object_list)
+        # In the order of the list, which is an index's: not from the table's beginning, where
+        # there may be nothing but room.
+        return tasks.values("pk")[: LISTED + 1].count()
+
+
+class TaskList(ChangeList):
+    """The tasks that were asked for.
+
+    :ivar queues: all queues, at the moment of the request.
+    :ivar walked: whether only the first ``WALKED`` rows were looked at.
+    """
+
+    queues: list[overview.QueueState]
+    walked: bool
+
+    def get_queryset(
+        self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
+    ) -> QuerySet[Any]:
+        super().get_queryset(request, exclude_parameters)
+        chosen: dict[str, str | None] = {}
+        for spec in self.filter_specs:
+            if isinstance(spec, _Choice):
+                chosen[spec.parameter_name] = spec.value()
+            if isinstance(spec, QueueFilter):
+                self.queues = spec.queues
+        status, ended = chosen["status"], _SPANS.get(chosen["ended"] or "")
+        order = _ORDERS.get(status, ())
+        tasks = _by_index(self.root_queryset, status, ended[1] if ended else None)
+        tasks = tasks.order_by(*order)
+        wanted, is_found_by_index = _search(self.query)
+        if is_found_by_index:
+            tasks, wanted = tasks.filter(wanted), Q()
+        for field, value in (
+            ("queue_name", chosen["queue"]),
+            ("processor_class", chosen["processor"]),
+        ):
+            if value is not None and (field, status) in _INDEXED:
+                tasks = tasks.filter(**{field: value})
+            elif value is not None:
+                wanted &= Q(**{field: value})
+        self.walked = bool(wanted)
+        if self.walked:
+            tasks = self.root_queryset.filter(pk__in=_walk(tasks, wanted)).order_by(
+                *tasks.query.order_by
+            )
+        return _with_what_is_shown(tasks)
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = (
+            self.result_count
+        )  # nothing is told of those that were not asked for
+
+
+_INDEXED = {("queue_name", Task.STATUS_NEW), ("queue_name", Task.STATUS_SCHEDULED)}
+
+
+def _by_index(
+    tasks: QuerySet[Any], status: str | None, ended_within: timedelta | None
+) -> QuerySet[Any]:
+    if status is not None and status not in _ORDERS:
+        return tasks.none()
+    if status in ENDED or ended_within is not None:
+        # All queues are named for the sake of the index, which begins with the queue.
+        tasks = tasks.filter(status__in=ENDED, queue_name__in=steering.ended_queues())
+    if ended_within is not None:
+        tasks = tasks.filter(finished_at__gte=Now() - ended_within)
+    return tasks if status is None else tasks.filter(status=status)
+
+
+def _search(text: str) -> tuple[Q, bool]:
+    """Return what was typed as a condition, and whether an index finds it."""
+    words = text.split()
+    if not words:
+        return Q(), False
+    if all(word.isdecimal() and len(word) < 19 for word in words):
+        return Q(pk__in=[int(word) for word in words]), True
+    with suppress(ValueError):
+        return Q(status=Task.STATUS_IN_PROCESS, claimed_by=UUID(text)), True
+    is_in_arguments = Case(
+        When(_IS_SMALL, then=_ARGUMENTS), default=Value(""), output_field=TextField()
+    )
+    return Q(processor_class__icontains=text) | Q(IContains(is_in_arguments, text)), False
+
+
+def _walk(tasks: QuerySet[Any], wanted: Q) -> list[int]:
+    walk = tasks.annotate(is_wanted=ExpressionWrapper(wanted, BooleanField()))
+    sql, params = walk.values("id", "is_wanted")[:WALKED].query.sql_with_params()
+    # Not in the walk itself: it would go on until it has found enough, to the table's end.
+    with connections[tasks.db].cursor() as cursor:
+        cursor.execute(
+            f"SELECT id FROM ({sql}) AS walk WHERE is_wanted LIMIT %s",  # noqa: S608
+            [*params, LISTED + 1],
+        )
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+class _StoredSize(Func):
+    """Of a column as it is stored: nothing has to be read for it."""
+
+    function = "pg_column_size"
+    output_field = IntegerField()
+
+
+_ARGUMENTS = Cast("arguments", TextField())
+_IS_SMALL = LessThan(_StoredSize("arguments"), SMALL_BYTES)
+_ERROR_BYTES = 500_000
+
+
+def _with_what_is_shown(tasks: QuerySet[Any]) -> QuerySet[Any]:
+    """Leave in the database what no list has room for."""
+    shown: QuerySet[Any] = tasks.defer(
+        "arguments", "result", "errors", "worker_ids", "digest"
+    ).annotate(
+        now=Now(),
+        told_arguments=Case(When(_IS_SMALL, then=Left(_ARGUMENTS, 100)), output_field=TextField()),
+        arguments_bytes=_StoredSize("arguments"),
+        error_class=_last_error("exception_class"),
+        error_message=_last_error("message"),
+    )
+    return shown
+
+
+def _last_error(key: str) -> Case:
+    return Case(
+        When(
+            LessThan(_StoredSize("errors"), _ERROR_BYTES),
+            then=Left(Cast(KT(f"errors__-1__{key}"), TextField()), 200),
+        ),
+        output_field=TextField(),
+    )

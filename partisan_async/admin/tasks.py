@@ -1,0 +1,317 @@
+"""Tasks in the admin: looked at one by one and in a list, and steered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, DELETION
+from django.db.models import QuerySet, TextField
+from django.db.models.expressions import Func
+from django.db.models.functions import Cast, Left, Length
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.urls import reverse
+
+from partisan_async import overview, reasons, steering
+from partisan_async.admin.question import CONFIRMED, Question, ask
+from partisan_async.admin.rows import RowAdmin
+from partisan_async.admin.task_list import (
+    LISTED,
+    WALKED,
+    EndedFilter,
+    ProcessorFilter,
+    QueueFilter,
+    StatusFilter,
+    TaskList,
+    TaskPaginator,
+)
+from partisan_async.models import Task
+from partisan_async.templatetags.partisan_async import short, span
+
+SHOWN_CHARACTERS = 20_000
+"""So much of a task's arguments and of its result is on its page."""
+
+NAMED = 20
+"""So many tasks are named before something is done with them."""
+
+AT_ONCE = 1_000
+"""So many tasks are steered by one statement."""
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Something that can be done with tasks.
+
+    :param key: of ``steering.ACTIONS``.
+    :param done: what it says of them afterwards.
+    :param permission: who may do it, as ``has_…_permission`` of the admin.
+    """
+
+    key: str
+    label: str
+    done: str
+    permission: str
+    warning: str
+    dangerous: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the admin's action."""
+        return self.key.replace("-", "_")
+
+    @property
+    def do(self) -> Callable[[Sequence[int]], list[int]]:
+        """What does it."""
+        return steering.ACTIONS[self.key][0]
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """What it can be done in."""
+        return steering.ACTIONS[self.key][1]
+
+
+STEERINGS = (
+    Steering(
+        "retry", "Retry", "run again", "steer",
+        "What ended in error runs again, with all counts at zero; the errors stay to be seen.",
+    ),
+    Steering(
+        "run-now", "Run now", "run now", "steer",
+        "What is scheduled is due at once.",
+    ),
+    Steering(
+        "cancel", "Cancel", "are cancelled", "steer",
+        "What waits or runs ends in error. What runs is killed with its worker process: what it has"
+        " done by then, outside of a transaction, stays done.",
+        dangerous=True,
+    ),
+    Steering(
+        "delete", "Delete", "are deleted", "forget",
+        "The rows, with arguments, errors and results, are gone for good.",
+        dangerous=True,
+    ),
+)  # fmt: skip
+
+
+def _action(each: Steering) -> Callable[..., HttpResponse]:
+    def act(model_admin: TaskAdmin, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse:
+        return model_admin.steer(request, queryset, each)
+
+    act.__name__ = each.name
+    decorate = admin.action(description=f"{each.label} …", permissions=[each.permission])
+    return decorate(act)
+
+
+@admin.register(Task)
+class TaskAdmin(RowAdmin):
+    """Tasks, fast among millions: see ``task_list``."""
+
+    list_display_links = ("id", "processor")
+    list_filter = (StatusFilter, QueueFilter, ProcessorFilter, EndedFilter)
+    search_fields = ("pk",)  # for the search box to be there; ``task_list`` searches
+    search_help_text = (
+        "One or several ids; or the id of a supervisor; or a part of a processor's name or of small"
+        f" arguments, among the first {WALKED:,} of the list."
+    )
+    paginator = TaskPaginator
+    actions = [_action(each) for each in STEERINGS]
+    fieldsets = (
+        (
+            "Row",
+            {
+                "fields": (
+                    ("queue_name", "priority", "state"),
+                    ("created_at", "execute_after"),
+                    ("started_at", "last_attempted_at", "finished_at"),
+                    ("tries", "postpones"),
+                    ("lost", "is_suspect", "unrecognised"),
+                    ("claim_seq", "claimed_by", "claimed_at"),
+                    "workers",
+                )
+            },
+        ),
+    )
+    readonly_fields = ("state", "is_suspect", "workers")
+
+    class Media:
+        css = {"all": ["partisan_async/admin.css"]}
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[TaskList]:
+        return TaskList
+
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        if request.GET.get("status") == Task.STATUS_ERROR:
+            return ("id", "processor", "when", "last_error", "queue_name", "call")
+        return ("id", "processor", "state", "when", "queue_name", "call")
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        # By nothing besides: no index would help.
+        return lookup in {each.parameter_name for each in self.list_filter}
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"counted": overview.COUNTED, "walked": WALKED}
+        return super().changelist_view(request, context | (extra_context or {}))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        return queryset, False
+
+    # In the list
+
+    @admin.display(description="processor")
+    def processor(self, task: Task) -> str:
+        return short(task.processor_class, 60)
+
+    @admin.display(description="arguments")
+    def call(self, task: Task) -> str:
+        told: str | None = task.told_arguments  # type: ignore[attr-defined]
+        return f"{task.arguments_bytes:,} bytes" if told is None else told  # type: ignore[attr-defined]
+
+    @admin.display(description="status")
+    def state(self, task: Task) -> str:
+        return render_to_string("admin/partisan_async/status.html", {"task": task})
+
+    @admin.display(description="when")
+    def when(self, task: Task) -> str:
+        moment: datetime | None = (
+            task.finished_at or task.claimed_at or task.execute_after or task.created_at
+        )
+        now: datetime = task.now  # type: ignore[attr-defined]
+        if moment is None:
+            return ""
+        seconds = (now - moment).total_seconds()
+        return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+
+    @admin.display(description="last error")
+    def last_error(self, task: Task) -> str:
+        name = (task.error_class or "").rpartition(".")[2]  # type: ignore[attr-defined]
+        return short(f"{name}: {task.error_message}", 100) if name else ""  # type: ignore[attr-defined]
+
+    # On its page
+
+    @admin.display(description="suspect")
+    def is_suspect(self, task: Task) -> str:
+        return "yes" if task.suspect else "no"
+
+    @admin.display(description="worker processes")
+    def workers(self, task: Task) -> str:
+        ids = task.worker_ids
+        return ", ".join(map(str, ids)) if isinstance(ids, list) else str(ids)
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Task | None:
+        """Return the task, with what is shown of its arguments and its result."""
+        if not (object_id.isdecimal() and len(object_id) < 19):
+            return None
+        tasks = self.get_queryset(request).defer("arguments", "result", "digest")
+        for name in ("arguments", "result"):
+            tasks = tasks.annotate(**{f"told_{name}": _pretty(name), f"{name}_size": _size(name)})
+        return tasks.filter(pk=int(object_id)).first()
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        task: Task = context["original"]
+        errors = task.errors if isinstance(task.errors, list) else [task.errors]
+        context |= {
+            "title": f"{short(task.processor_class, 80)} #{task.pk}",
+            "subtitle": None,
+            "why": [] if task.status == Task.STATUS_FINISHED else reasons.why(task),
+            "errors_newest_first": [_told(error) for error in errors[::-1]],
+            "steerings": self._possible(request, task),
+            "shown_characters": SHOWN_CHARACTERS,
+        }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _possible(self, request: HttpRequest, task: Task) -> list[Steering]:
+        names = self.get_actions(request)
+        return [each for each in STEERINGS if each.name in names and task.status in each.statuses]
+
+    # Steering
+
+    def steer(self, request: HttpRequest, chosen: QuerySet[Task], what: Steering) -> HttpResponse:
+        """Ask whether to do it; or do it, where the answer is there."""
+        if CONFIRMED not in request.POST:
+            return self._ask(request, chosen, what)
+        ids = [int(word) for word in request.POST.get("ids", "").split(",") if word.isdecimal()]
+        tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
+        done = [
+            pk for start in range(0, len(ids), AT_ONCE) for pk in what.do(ids[start:][:AT_ONCE])
+        ]
+        flag = DELETION if what.key == "delete" else CHANGE
+        self.put_down(request, [tasks[pk] for pk in done if pk in tasks], what.label, flag)
+        self.message_user(
+            request,
+            f"{len(done):,} of {len(ids):,} tasks {what.done}."
+            + (" The others had changed in between." if len(done) < len(ids) else ""),
+            messages.SUCCESS if done else messages.WARNING,
+        )
+        back = request.get_full_path()
+        if "from_page" in request.POST and what.key != "delete" and len(ids) == 1:
+            back = self._url("change", ids[0])
+        return HttpResponseRedirect(back)
+
+    def _ask(self, request: HttpRequest, chosen: QuerySet[Task], what: Steering) -> HttpResponse:
+        rows = list(chosen.values_list("pk", "processor_class", "status")[:LISTED])
+        able = [(pk, name) for pk, name, status in rows if status in what.statuses]
+        if not able:
+            statuses = dict(Task.STATUS_CHOICES)
+            right = " or ".join(statuses[status].lower() for status in what.statuses)
+            told = f"Nothing was done: {what.label.lower()} is for tasks that are {right}."
+            self.message_user(request, told, messages.WARNING)
+            return HttpResponseRedirect(request.get_full_path())
+        sentences = [what.warning]
+        if others := len(rows) - len(able):
+            sentences.append(f"{others:,} of those you chose are in another state, and stay as is.")
+        if len(rows) == LISTED:
+            sentences.append(f"No more than {LISTED:,} at once: do it again for the rest.")
+        from_page = "from_page" in request.POST
+        fields = [
+            ("action", what.name),
+            (ACTION_CHECKBOX_NAME, str(able[0][0])),
+            ("ids", ",".join(str(pk) for pk, _ in able)),
+            *([("from_page", "1")] if from_page else []),
+        ]
+        noun = "1 task" if len(able) == 1 else f"{len(able):,} tasks"
+        question = Question(
+            title=f"{what.label}: {noun}?",
+            sentences=sentences,
+            things=[f"{pk} {short(name, 80)}" for pk, name in able[:NAMED]],
+            more=max(0, len(able) - NAMED),
+            fields=fields,
+            button=f"{what.label}, yes",
+            back=self._url("change", able[0][0]) if from_page else request.get_full_path(),
+            dangerous=what.dangerous,
+        )
+        return ask(self, request, question)
+
+    def _url(self, view: str, *args: Any) -> str:
+        name = f"admin:partisan_async_task_{view}"
+        return reverse(name, args=args, current_app=self.admin_site.name)
+
+
+def _told(error: Any) -> dict[str, Any]:
+    if not isinstance(error, dict):
+        return {"message": error}
+    with suppress(TypeError, ValueError, KeyError):
+        return error | {"at": datetime.fromisoformat(error["at"])}
+    return error
+
+
+def _pretty(column: str) -> Left:
+    pretty = Func(column, function="jsonb_pretty", output_field=TextField())
+    return Left(pretty, SHOWN_CHARACTERS)
+
+
+def _size(column: str) -> Length:
+    return Length(Cast(column, TextField()))

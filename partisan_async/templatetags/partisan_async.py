@@ -1,0 +1,42 @@
+"""How pages tell spans of time, large numbers and long names."""
+
+from __future__ import annotations
+
+from django import template
+
+register = template.Library()
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
+
+
+@register.filter
+def span(seconds: float | None) -> str:
+    """Return seconds in the unit that suits them, such as ``12 ms``, ``3.4 s`` or ``5 h``."""
+    if seconds is None:
+        return "-"
+    for unit, length in _UNITS:
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    if seconds >= 10:
+        return f"{seconds:.0f} s"
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{max(0.0, seconds) * 1000:.0f} ms"
+
+
+@register.filter
+def number(count: float, at_most: int | None = None) -> str:
+    """Return a count in thousands with commas.
+
+    :param at_most: it was counted no further.
+    """
+    if at_most is not None and count >= at_most:
+        return f"{at_most:,}+"
+    return f"{count:,.1f}" if 0 < count < 10 and count % 1 else f"{count:,.0f}"
+
+
+@register.filter
+def short(told: object, length: int = 60) -> str:
+    """Return the text of something, or its beginning."""
+    text = str(told)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
