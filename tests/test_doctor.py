@@ -433,10 +433,10 @@ class TestWholeServer:
 
         assert said == (
             "By DATABASES a transaction pooler is in the way of NOTIFY, so that queues 'default',"
-            " 'elsewhere' are polled: set LISTEN_DSN to a way around it, such as"
+            " 'elsewhere', 'ticks' are polled: set LISTEN_DSN to a way around it, such as"
             " 'host=db.internal port=5432'."
         )
-        assert around == [(True, "queues 'default', 'elsewhere' are woken by NOTIFY")]
+        assert around == [(True, "queues 'default', 'elsewhere', 'ticks' are woken by NOTIFY")]
 
     def test_listen_behind_a_session_pooler(self, small_server):
         with Pgbouncer(small_server.url, pool_mode="session") as pgbouncer, in_use(pgbouncer.url):
@@ -444,7 +444,7 @@ class TestWholeServer:
 
         assert found == (
             True,
-            "queues 'default', 'elsewhere' are woken by NOTIFY, by a pooler",
+            "queues 'default', 'elsewhere', 'ticks' are woken by NOTIFY, by a pooler",
         )
 
     def test_listen_in_another_database(self, small_server):

@@ -62,16 +62,18 @@ class Tally:
         """Write for ever what there is to write."""
         while True:
             await asyncio.sleep(WRITE_EVERY_SECONDS)
-            try:
-                await self.write()
-            except TRANSIENT as error:
-                # Nobody's task depends on it: what was not written is lost.
-                logger.info("what tasks did was not written down: %s", explain(error))
+            await self.write()
 
     async def write(self) -> None:
         """Write what was counted since the last time, if there is anything."""
-        if not self._rows:
-            return
+        if self._rows:
+            try:
+                await self._write()
+            except TRANSIENT as error:
+                # Nobody's task depends on it, and so nobody waits: it is lost.
+                logger.info("what tasks did was not written down: %s", explain(error))
+
+    async def _write(self) -> None:
         rows, self._rows = self._rows, {}
         counted = [(name, *numbers) for name, numbers in rows.items()]
         await self._connection.execute(store.tally(self._queue_name, counted))
