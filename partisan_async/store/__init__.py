@@ -1,0 +1,134 @@
+"""Every statement that changes a row of the package's. Nothing else writes to its tables.
+
+Statements come as SQL and parameters, for whoever holds the connection: ``enqueue`` runs on
+Django's, in the caller's transaction; the supervisor runs the others on its own. No decision is
+made here.
+
+Words: a *claim* is one taking of a row by one supervisor, named by ``(id, claim_seq)``; to *settle*
+is to write what became of it; a *fence* is the condition that only its holder's settle meets.
+
+All clocks are the database's. ``statement_timestamp()`` and not ``now()``, which stands still while
+a transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
+"""
+
+from partisan_async.store.claiming import (
+    HISTORY,
+    PROMOTED_AT_ONCE,
+    Claim,
+    advance,
+    claim,
+    claim_only,
+    claims,
+    held,
+    look,
+    promote,
+    put_off,
+    rescue,
+)
+from partisan_async.store.enqueuing import (
+    Call,
+    bulk_enqueue,
+    enqueue,
+)
+from partisan_async.store.lease import (
+    beat,
+    forget,
+    unserved,
+)
+from partisan_async.store.settling import (
+    ENDS_CHANNEL,
+    KEPT_PER_ROW,
+    Settlement,
+    announce,
+    delete_finished,
+    settle,
+    settle_within,
+)
+from partisan_async.store.statement import (
+    Statement,
+    database,
+)
+from partisan_async.store.steering import (
+    PRUNED_AT_ONCE,
+    again,
+    cancel,
+    delete,
+    drain,
+    ended_queues,
+    pause,
+    prune,
+    resume,
+    run_now,
+)
+from partisan_async.store.tallying import (
+    TALLY_COLUMNS,
+    forget_tallies,
+    tally,
+)
+from partisan_async.store.ticking import (
+    Scheduled,
+    schedules,
+    set_schedules,
+    switch_schedules,
+    tick,
+)
+from partisan_async.store.waking import (
+    HELD_NO_MORE,
+    STEERED,
+    channel,
+    notify,
+    wake,
+)
+
+__all__ = [
+    "ENDS_CHANNEL",
+    "HELD_NO_MORE",
+    "HISTORY",
+    "KEPT_PER_ROW",
+    "PROMOTED_AT_ONCE",
+    "PRUNED_AT_ONCE",
+    "STEERED",
+    "TALLY_COLUMNS",
+    "Call",
+    "Claim",
+    "Scheduled",
+    "Settlement",
+    "Statement",
+    "advance",
+    "again",
+    "announce",
+    "beat",
+    "bulk_enqueue",
+    "cancel",
+    "channel",
+    "claim",
+    "claim_only",
+    "claims",
+    "database",
+    "delete",
+    "delete_finished",
+    "drain",
+    "ended_queues",
+    "enqueue",
+    "forget",
+    "forget_tallies",
+    "held",
+    "look",
+    "notify",
+    "pause",
+    "promote",
+    "prune",
+    "put_off",
+    "rescue",
+    "resume",
+    "run_now",
+    "schedules",
+    "set_schedules",
+    "settle",
+    "settle_within",
+    "switch_schedules",
+    "tally",
+    "tick",
+    "unserved",
+    "wake",
+]

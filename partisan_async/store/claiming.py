@@ -1,0 +1,205 @@
+"""Takes rows for a supervisor: claims, rescues, and makes ready what is due."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from partisan_async.policy import Counters
+from partisan_async.store.statement import DUE_SECONDS, Statement
+
+HISTORY = ("created_at", "started_at", "worker_ids", "errors")
+"""What runs of Django's own tasks are told besides: it is in what they pass to users."""
+
+
+PROMOTED_AT_ONCE = 1000
+"""So many due rows are made ready by one statement."""
+
+
+class Claim(NamedTuple):
+    """A claimed row, in the order of the claim's RETURNING.
+
+    :param waited_seconds: how long it was due when it was claimed.
+    :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
+    """
+
+    id: int
+    claim_seq: int
+    queue_name: str
+    processor_class: str
+    arguments: str
+    priority: int
+    tries: int
+    postpones: int
+    lost: int
+    suspect: bool
+    unrecognised: int
+    waited_seconds: float
+    history: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has to run with nothing beside it: it may take its worker down."""
+        return self.suspect or self.lost > 0
+
+    @property
+    def counters(self) -> Counters:
+        """What the row counted before this run."""
+        return Counters(self.tries, self.postpones, self.lost, self.unrecognised)
+
+
+# Between nothing and a month, and so finite: see DUE_SECONDS.
+_WAITED_SECONDS = """
+extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST(
+    t.execute_after, t.created_at, statement_timestamp() - interval '30 days')))::float8
+"""
+
+_COLUMNS = f"""
+t.id, t.claim_seq, t.queue_name, t.processor_class, t.arguments::text, t.priority, t.tries,
+    t.postpones, t.lost, t.suspect, t.unrecognised, {_WAITED_SECONDS},
+    CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
+        t.created_at, t.started_at, t.worker_ids, t.errors)::text END,
+    t.traceparent
+"""
+
+# Alive, and not told to start nothing.
+_ALIVE = """
+me AS (SELECT 1 FROM partisan_async_supervisor
+       WHERE id = %(me)s AND last_seen_at > statement_timestamp() - %(ttl)s
+           AND NOT EXISTS (SELECT 1 FROM partisan_async_pausedqueue
+                           WHERE queue_name = %(queue_name)s))
+"""
+
+# After the largest number it begins again at 1: all that matters is that it is another one, and a
+# row whose number was set by hand must not keep the others from being claimed.
+_NEXT_SEQ = "claim_seq = mod(t.claim_seq, 2147483647) + 1"
+
+# MATERIALIZED: an inlined subquery may be run again for each row of the join, and LIMIT with it.
+# ANY (ARRAY[…]) and not a plain "=": that lets the planner join by hashes, and then each claim
+# reads a small table to its end, dead rows too; 20,000 rows cost three times what 250 lookups do.
+_CLAIM = f"""
+WITH {_ALIVE}, due AS MATERIALIZED (
+    SELECT id FROM partisan_async_task
+    WHERE status = 'new' AND queue_name = %(queue_name)s AND EXISTS (SELECT 1 FROM me)
+    ORDER BY priority, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+UPDATE partisan_async_task t
+SET status = 'in_process', claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
+FROM due WHERE t.id = ANY (ARRAY[due.id])
+RETURNING {_COLUMNS}
+"""  # noqa: S608
+
+# The anti-join also finds the rows whose supervisor's row is gone.
+_RESCUE = f"""
+WITH {_ALIVE}, orphaned AS MATERIALIZED (
+    SELECT t.id FROM partisan_async_task t
+    LEFT JOIN partisan_async_supervisor s
+        ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
+    WHERE t.status = 'in_process' AND t.queue_name = %(queue_name)s
+        AND t.claimed_by <> %(me)s
+        AND (t.claimed_by = ANY(%(dead)s::uuid[]) OR (%(by_clock)s AND s.id IS NULL))
+        AND EXISTS (SELECT 1 FROM me)
+    ORDER BY t.priority, t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED)
+UPDATE partisan_async_task t
+SET claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
+FROM orphaned WHERE t.id = ANY (ARRAY[orphaned.id])
+RETURNING {_COLUMNS}
+"""  # noqa: S608
+
+
+_HELD = f"""
+SELECT {_COLUMNS} FROM partisan_async_task t WHERE status = 'in_process' AND claimed_by = %(me)s
+"""  # noqa: S608
+
+_PROMOTE = f"""
+WITH due AS MATERIALIZED (
+    SELECT id FROM partisan_async_task
+    WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+        AND execute_after <= statement_timestamp()
+    ORDER BY execute_after LIMIT {PROMOTED_AT_ONCE} FOR UPDATE SKIP LOCKED),
+promoted AS (
+    UPDATE partisan_async_task t SET status = 'new' FROM due WHERE t.id = ANY (ARRAY[due.id])
+    RETURNING 1)
+SELECT (SELECT count(*) FROM promoted),
+    (SELECT {DUE_SECONDS}
+     FROM partisan_async_task
+     WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+         AND execute_after > statement_timestamp()
+     ORDER BY execute_after LIMIT 1)
+"""  # noqa: S608
+
+
+def claim(me: UUID, queue_name: str, limit: int, ttl: timedelta) -> Statement:
+    """Claim the next rows of a queue, if my last beat is younger than the TTL; see ``claims``."""
+    params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
+    return Statement(_CLAIM, params)
+
+
+def claim_only(me: UUID, task_id: int) -> Statement:
+    """Claim this row; see ``claims``."""
+    sql = f"""
+    UPDATE partisan_async_task t
+    SET status = 'in_process', claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
+    WHERE id = %(id)s AND status IN ('new', 'scheduled')
+    RETURNING {_COLUMNS}
+    """  # noqa: S608
+    return Statement(sql, {"me": me, "id": task_id})
+
+
+def rescue(
+    me: UUID, queue_name: str, limit: int, ttl: timedelta, *, dead: Sequence[UUID], by_clock: bool
+) -> Statement:
+    """Claim rows whose supervisor is proven dead or, by the clock, silent for a TTL."""
+    params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
+    return Statement(_RESCUE, params | {"dead": list(dead), "by_clock": by_clock})
+
+
+def claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
+    """Return the rows of a claim or a rescue in the order they should start: RETURNING has none."""
+    return sorted((Claim(*row) for row in rows), key=lambda claim: (claim.priority, claim.id))
+
+
+def look(claims: Sequence[Claim]) -> Statement:
+    """Read what has become of rows: their id, claim_seq, holder and status."""
+    sql = (
+        "SELECT id, claim_seq, claimed_by, status FROM partisan_async_task WHERE id = ANY(%(ids)s)"
+    )
+    return Statement(sql, {"ids": [claim.id for claim in claims]})
+
+
+def promote(queue_name: str) -> Statement:
+    """Make due rows ready. One row: how many, and in how many seconds the next one is due."""
+    return Statement(_PROMOTE, {"queue_name": queue_name})
+
+
+def advance(queue_name: str | None, until: datetime.datetime) -> Statement:
+    """Make the next row ready that is scheduled, if it is due by then. Rows: its time, or none.
+
+    :param queue_name: ``None``: of all queues.
+    """
+    sql = """
+    UPDATE partisan_async_task SET status = 'new' WHERE id = (
+        SELECT id FROM partisan_async_task
+        WHERE status = 'scheduled' AND execute_after <= %(until)s
+            AND (%(queue_name)s::text IS NULL OR queue_name = %(queue_name)s)
+        ORDER BY execute_after, priority, id LIMIT 1)
+    RETURNING execute_after
+    """
+    return Statement(sql, {"queue_name": queue_name, "until": until})
+
+
+def put_off(task_id: int, moment: datetime.datetime) -> Statement:
+    """Schedule a waiting row for another moment."""
+    sql = """
+    UPDATE partisan_async_task SET execute_after = %(moment)s
+    WHERE id = %(id)s AND status = 'scheduled'
+    """
+    return Statement(sql, {"id": task_id, "moment": moment})
+
+
+def held(me: UUID) -> Statement:
+    """Read the claims I hold; see ``claims``."""
+    return Statement(_HELD, {"me": me})

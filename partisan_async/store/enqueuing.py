@@ -1,0 +1,275 @@
+"""Inserts calls, one or many, or finds their waiting twins."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from django.db import connections, transaction
+from django.db.models.base import ModelState
+
+from partisan_async import arguments, one_message, trace
+from partisan_async.models import Task
+from partisan_async.store.statement import database
+from partisan_async.store.waking import notify, wake
+
+INSERTED_AT_ONCE = 1000
+"""So many calls are inserted by one statement."""
+
+
+_COLUMN_NAMES = [field.attname for field in Task._meta.concrete_fields]  # noqa: SLF001
+
+
+class Call(NamedTuple):
+    """A task to be: checked and encoded.
+
+    :param traceparent: the span that enqueues it; no part of what makes calls identical.
+    """
+
+    queue_name: str
+    processor_class: str
+    arguments: str
+    priority: int
+    execute_after: datetime.datetime | None
+    digest: bytes | None
+    traceparent: str | None = None
+
+
+def enqueue(call: Call) -> Task:
+    """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
+    alias = database()
+    with trace.enqueuing(call.queue_name, call.processor_class) as span:
+        if span is not None:
+            call = call._replace(traceparent=trace.traceparent())
+        task, is_told = _insert(call, alias)
+        trace.told_id(span, task.pk)
+    if not is_told:
+        wake(call.queue_name, task.status, alias)
+    return task
+
+
+def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
+    """Insert calls, all or none, and return their rows in this order; else as ``enqueue``.
+
+    :param common: the first of them; they differ in their arguments alone.
+    :param encoded: the arguments of each.
+    """
+    alias = database()
+    with (
+        trace.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span,
+        transaction.atomic(using=alias, savepoint=False),
+    ):
+        if span is not None:
+            common = common._replace(traceparent=trace.traceparent())
+        tasks = _bulk_insert(common, encoded, alias)
+        for status in {task.status for task in tasks}:
+            wake(common.queue_name, status, alias)
+    return tasks
+
+
+# The index of a conflict is not named: to find it by its predicate takes the server a tenth of all.
+# What else may be in conflict is met once more by the insert without a digest.
+_INSERT = """
+INSERT INTO partisan_async_task
+    (queue_name, processor_class, arguments, priority, digest, traceparent, execute_after, status)
+VALUES (%(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s,
+    %(traceparent)s, COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
+    CASE WHEN %(execute_after)s::timestamptz > statement_timestamp()
+        THEN 'scheduled' ELSE 'new' END)
+"""
+_UNLESS_IT_WAITS = "ON CONFLICT DO NOTHING "
+_INSERTED = "RETURNING id, status, created_at, NULLIF(execute_after, created_at)"
+
+# FOR SHARE keeps the twin from being claimed before the caller commits: it would run on the state
+# from before the caller's changes, and the call that was to announce them was ignored.
+_TWIN = """
+SELECT * FROM partisan_async_task
+WHERE digest = %(digest)s AND status IN ('new', 'scheduled') FOR SHARE
+"""
+
+
+def _insert(call: Call, alias: str) -> tuple[Task, bool]:
+    """Return the row or the waiting twin's, and whether supervisors were told of it."""
+    for _ in range(3 if call.digest else 0):
+        rows, is_told = _fetch_inserted(_INSERT + _UNLESS_IT_WAITS + _INSERTED, call, alias)
+        for row in rows:
+            return _made(alias, call, *row), is_told
+        # A twin waits. It may be claimed before the look, or ended in a transaction that is open
+        # yet; then the insert is tried again.
+        for task in Task.objects.using(alias).raw(_TWIN, {"digest": call.digest}):
+            task.is_twin = True
+            return task, is_told and task.status == Task.STATUS_NEW
+    # Nothing to be unlike; or twins come and go faster than they can be seen, and then a duplicate
+    # beats an error.
+    call = call._replace(digest=None)
+    (row,), is_told = _fetch_inserted(_INSERT + _INSERTED, call, alias)
+    return _made(alias, call, *row), is_told
+
+
+def _fetch_inserted(sql: str, call: Call, alias: str) -> tuple[list[Any], bool]:
+    params = call._asdict()
+    if call.execute_after is None:
+        told = notify(call.queue_name, Task.STATUS_NEW).sql
+        rows = one_message.fetch(connections[alias], sql, params, told)
+        if rows is not None:
+            return rows, True
+    return _fetch(sql, params, alias), False
+
+
+def _made(alias: str, call: Call, pk: int, *told: Any) -> Task:
+    return _Rows(alias, call, *told).of(pk, json.loads(call.arguments), call.digest)
+
+
+# The ids are given out in the order of the calls, since it is they that decide which starts first;
+# the rows are inserted in the order of the digests, since two callers in opposite orders would
+# deadlock. The arguments come as lines and the digests in one piece: to quote each for an array
+# takes as long as all else that the client does.
+_BULK_INSERT = """
+WITH call AS MATERIALIZED (
+    SELECT n, COALESCE(given, nextval(pg_get_serial_sequence('partisan_async_task', 'id'))) AS id,
+        arguments, digest
+    FROM (SELECT *, substring(%(digests)s::bytea FROM 32 * n::int - 31 FOR 32) AS digest
+          FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)))
+            WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u),
+inserted AS (
+    INSERT INTO partisan_async_task
+        (id, queue_name, processor_class, arguments, priority, digest, traceparent, execute_after,
+        status)
+    SELECT id, %(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s, digest,
+        %(traceparent)s, due.at,
+        CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'new' END
+    FROM call,
+        (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
+    ORDER BY digest, id
+    ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
+    RETURNING id, status, created_at, execute_after)
+SELECT array_agg(n), array_agg(id), min(status), min(created_at),
+    NULLIF(min(execute_after), min(created_at))
+FROM inserted JOIN call USING (id)
+"""
+
+_NEXT_IDS = """
+SELECT nextval(pg_get_serial_sequence('partisan_async_task', 'id'))
+FROM generate_series(1, %(count)s)
+"""
+
+_TWINS = """
+SELECT * FROM partisan_async_task
+WHERE digest = ANY(%(digests)s) AND status IN ('new', 'scheduled') ORDER BY digest FOR SHARE
+"""
+
+
+def _bulk_insert(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
+    count = len(encoded)
+    digests = arguments.digests(common.processor_class, encoded) if common.digest else None
+    ids: Sequence[int | None] = [None] * count
+    if count > INSERTED_AT_ONCE:
+        # Each statement has its share of the order of the digests, and not of that of the ids.
+        ids = sorted(row[0] for row in _fetch(_NEXT_IDS, {"count": count}, alias))
+    found: dict[int, Task] = {}
+    missing = range(count) if digests is None else sorted(range(count), key=digests.__getitem__)
+    for attempt in range(4):
+        # As in _insert(), where twins come and go a duplicate beats an error.
+        unique = digests if attempt < 3 else None
+        for chunk in _chunks(missing):
+            found |= _insert_chunk(common, encoded, unique, ids, chunk, alias)
+        missing = [n for n in missing if n not in found]
+        if not missing:
+            break
+        assert digests is not None
+        # Twins of each other, or of rows that wait.
+        twins = {digests[n]: task for n, task in found.items()}
+        for chunk in _chunks([n for n in missing if digests[n] not in twins]):
+            params = {"digests": [digests[n] for n in chunk]}
+            for task in Task.objects.using(alias).raw(_TWINS, params):
+                task.is_twin = True
+                twins[bytes(task.digest or b"")] = task
+        found |= {n: twins[digests[n]] for n in missing if digests[n] in twins}
+        missing = [n for n in missing if n not in found]
+        if not missing:
+            break
+    return [found[n] for n in range(count)]
+
+
+def _insert_chunk(
+    common: Call,
+    encoded: Sequence[str],
+    digests: Sequence[bytes] | None,
+    ids: Sequence[int | None],
+    chunk: Sequence[int],
+    alias: str,
+) -> dict[int, Task]:
+    """Return the rows of those calls of the chunk that have no twin, by their numbers."""
+    params = common._asdict() | {
+        "ids": [ids[n] for n in chunk],
+        "arguments": "\n".join([encoded[n] for n in chunk]),
+        "digests": None if digests is None else b"".join([digests[n] for n in chunk]),
+    }
+    ((positions, pks, *same),) = _fetch(_BULK_INSERT, params, alias)
+    if not positions:
+        return {}
+    rows = _Rows(alias, common, *same)
+    inserted = [chunk[position - 1] for position in positions]
+    decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
+    return {
+        n: rows.of(pk, call, None if digests is None else digests[n])
+        for n, pk, call in zip(inserted, pks, decoded, strict=True)
+    }
+
+
+class _Rows:
+    """Makes the rows that calls were inserted as, as they would be read.
+
+    All that the caller knows is not sent back: that takes as long as to insert it.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        common: Call,
+        status: str,
+        created_at: datetime.datetime,
+        execute_after: datetime.datetime | None,
+    ) -> None:
+        self._fields = dict.fromkeys(_COLUMN_NAMES) | {
+            "queue_name": common.queue_name,
+            "processor_class": common.processor_class,
+            "priority": common.priority,
+            "status": status,
+            "created_at": created_at,
+            "execute_after": execute_after or created_at,
+            "traceparent": common.traceparent,
+            "suspect": False,
+            **dict.fromkeys(("claim_seq", "tries", "postpones", "lost", "unrecognised"), 0),
+        }
+        self._alias = alias
+
+    def of(self, pk: int, arguments: dict[str, Any], digest: bytes | None) -> Task:
+        # As unpickling makes them: Model.__init__() takes as long as all else that is done for one.
+        task = Task.__new__(Task)
+        state = ModelState()
+        state.adding, state.db = False, self._alias
+        task.__dict__ |= self._fields
+        task.__dict__ |= {
+            "_state": state,
+            "id": pk,
+            "arguments": arguments,
+            "digest": digest,
+            "worker_ids": [],
+            "errors": [],
+        }
+        return task
+
+
+def _fetch(sql: str, params: dict[str, Any], alias: str) -> list[Any]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, params)
+        return list(cursor.fetchall())
+
+
+def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Yield a thousand at a time, each thousand in ascending order."""
+    for start in range(0, len(numbers), INSERTED_AT_ONCE):
+        yield sorted(numbers[start : start + INSERTED_AT_ONCE])

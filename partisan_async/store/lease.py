@@ -1,0 +1,125 @@
+"""Renews leases, looks around, and forgets the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from partisan_async.store.statement import DUE_SECONDS, Statement
+
+
+def _is_any_ready(queue_name: str) -> str:
+    # Not EXISTS: the planner multiplies "many of this queue" by "many are new", expects to meet one
+    # soon wherever it looks, and reads a table of finished rows to its end.
+    return f"""
+    (SELECT id FROM partisan_async_task WHERE status = 'new' AND queue_name = {queue_name}
+     ORDER BY priority, id LIMIT 1) IS NOT NULL
+    """  # noqa: S608
+
+
+# One statement, so that an idle supervisor costs one round trip per beat: it beats, and sees what a
+# lost NOTIFY would have told, who of its host or of anywhere might be dead, and what is due when.
+_BEAT = f"""
+WITH beat AS (
+    INSERT INTO partisan_async_supervisor
+        (id, hostname, process, queue_name, last_seen_at, workers)
+    VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp(),
+        %(workers)s::jsonb)
+    ON CONFLICT (id) DO UPDATE SET workers = excluded.workers, last_seen_at = GREATEST(
+        partisan_async_supervisor.last_seen_at, excluded.last_seen_at)
+    RETURNING draining),
+claimed AS (
+    SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s) AS mine,
+        COALESCE(bool_or(s.id IS NULL AND t.claimed_by <> %(me)s
+            AND t.queue_name = %(queue_name)s), false) AS orphans
+    FROM partisan_async_task t
+    LEFT JOIN partisan_async_supervisor s
+        ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
+    WHERE t.status = 'in_process')
+SELECT
+    {_is_any_ready("%(queue_name)s")},
+    (SELECT {DUE_SECONDS}
+     FROM partisan_async_task
+     WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+     ORDER BY execute_after LIMIT 1),
+    orphans,
+    (SELECT jsonb_agg(jsonb_build_array(
+            id, hostname, process, last_seen_at < statement_timestamp() - %(ttl)s))::text
+     FROM partisan_async_supervisor
+     WHERE id <> %(me)s AND queue_name = %(queue_name)s
+         AND (hostname = %(hostname)s OR last_seen_at < statement_timestamp() - %(ttl)s)),
+    CASE WHEN %(nonce)s::text IS NOT NULL
+        THEN pg_notify(%(probe_channel)s, %(nonce)s) IS NOT NULL END,
+    ARRAY(SELECT unnest(mine) EXCEPT SELECT unnest(%(known)s::bigint[])),
+    ARRAY(SELECT unnest(%(known)s::bigint[]) EXCEPT SELECT unnest(mine)),
+    EXISTS (SELECT 1 FROM partisan_async_pausedqueue WHERE queue_name = %(queue_name)s),
+    draining
+FROM claimed, beat
+"""  # noqa: S608
+
+
+def beat(
+    me: UUID,
+    *,
+    hostname: str,
+    process: str,
+    queue_name: str,
+    ttl: timedelta,
+    probe_channel: str,
+    nonce: str | None,
+    known: Collection[int],
+    workers: str = "[]",
+) -> Statement:
+    """Renew my lease, and look around.
+
+    One row: whether rows are ready; in how many seconds the next scheduled one is due; whether rows
+    of silent supervisors are there; JSON of the other supervisors of this host or silent ones
+    (``id, hostname, process, silent``); where a nonce is given, that it was sent; the ids of
+    rows that I hold and that are not among the known ones, and of known ones that I do not hold;
+    whether the queue is paused; and whether I am to drain.
+
+    :param workers: JSON of what the workers run.
+    """
+    params = {
+        "me": me,
+        "hostname": hostname,
+        "process": process,
+        "queue_name": queue_name,
+        "ttl": ttl,
+        "probe_channel": probe_channel,
+        "nonce": nonce,
+        "known": list(known),
+        "workers": workers,
+    }
+    return Statement(_BEAT, params)
+
+
+def forget(supervisors: Sequence[UUID]) -> Statement:
+    """Remove supervisors' rows, of those that hold no claim."""
+    sql = """
+    DELETE FROM partisan_async_supervisor s WHERE s.id = ANY(%(ids)s::uuid[])
+        AND NOT EXISTS (SELECT 1 FROM partisan_async_task t
+                        WHERE t.status = 'in_process' AND t.claimed_by = s.id)
+    """
+    return Statement(sql, {"ids": list(supervisors)})
+
+
+def unserved(
+    queue_names: Sequence[str], ttl: timedelta, scheduled: Sequence[str] = ()
+) -> Statement:
+    """Read which of these queues have rows waiting and no live supervisor.
+
+    :param scheduled: of them, those that nothing has to wait in: their ticks do not come.
+    """
+    sql = f"""
+    SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)
+    WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s WHERE s.queue_name = q.name
+                      AND s.last_seen_at > statement_timestamp() - %(ttl)s)
+        AND (q.name = ANY(%(scheduled)s::text[]) OR {_is_any_ready("q.name")}
+             OR (SELECT execute_after FROM partisan_async_task
+                 WHERE status = 'scheduled' AND queue_name = q.name
+                 ORDER BY execute_after LIMIT 1) <= statement_timestamp())
+    """  # noqa: S608
+    params = {"queue_names": list(queue_names), "ttl": ttl, "scheduled": list(scheduled)}
+    return Statement(sql, params)

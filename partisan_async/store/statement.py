@@ -1,0 +1,28 @@
+"""What all statements have in common: their form, and the database that they are for."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from django.db import router
+
+from partisan_async.models import Task
+
+
+class Statement(NamedTuple):
+    """SQL with named parameters."""
+
+    sql: str
+    params: dict[str, Any]
+
+
+def database() -> str:
+    """Return the alias of the database that holds the tasks."""
+    return router.db_for_write(Task)
+
+
+# Within a day, and so finite: a difference to 'infinity' is an error before PostgreSQL 17.
+DUE_SECONDS = """
+extract(epoch FROM LEAST(GREATEST(execute_after, statement_timestamp() - interval '1 day'),
+    statement_timestamp() + interval '1 day') - statement_timestamp())::float8
+"""

@@ -1,0 +1,47 @@
+"""Adds to what is told of each minute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from partisan_async.store.statement import Statement
+
+_ADDED = (
+    "finished", "failed", "retried", "postponed", "lost", "run_seconds", "wait_seconds",
+)  # fmt: skip
+_GREATEST = ("longest_run_seconds", "longest_wait_seconds")
+
+TALLY_COLUMNS = ("processor_class", *_ADDED, *_GREATEST)
+"""What ``tally`` takes of each processor."""
+
+
+def tally(queue_name: str, rows: Sequence[tuple[Any, ...]]) -> Statement:
+    """Add to what is told of the current minute.
+
+    :param rows: of ``TALLY_COLUMNS``, one per processor.
+    """
+    # In one order for all: else two supervisors could wait for each other.
+    columns = zip(*sorted(rows), strict=True)
+    params = dict(zip(TALLY_COLUMNS, map(list, columns), strict=True))
+    arrays = ", ".join(
+        f"%({name})s::{'text' if name == 'processor_class' else 'float8'}[]"
+        for name in TALLY_COLUMNS
+    )
+    changes = [f"{name} = t.{name} + excluded.{name}" for name in _ADDED]
+    changes += [f"{name} = GREATEST(t.{name}, excluded.{name})" for name in _GREATEST]
+    names = ", ".join(TALLY_COLUMNS)
+    sql = f"""
+    INSERT INTO partisan_async_tally AS t (minute, queue_name, {names})
+    SELECT date_trunc('minute', statement_timestamp()), %(queue_name)s, d.*
+    FROM unnest({arrays}) AS d ({names})
+    ON CONFLICT (minute, queue_name, processor_class) DO UPDATE SET {", ".join(changes)}
+    """  # noqa: S608
+    return Statement(sql, params | {"queue_name": queue_name})
+
+
+def forget_tallies(older_than: timedelta) -> Statement:
+    """Delete what is told of minutes that are over for so long."""
+    sql = "DELETE FROM partisan_async_tally WHERE minute < statement_timestamp() - %(age)s"
+    return Statement(sql, {"age": older_than})

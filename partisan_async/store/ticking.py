@@ -1,0 +1,158 @@
+"""Sets schedules, and enqueues what they say, once for each tick."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from partisan_async.store.enqueuing import Call
+from partisan_async.store.settling import LOCK_PATIENCE_MILLISECONDS, PATIENCE
+from partisan_async.store.statement import Statement
+
+# A schedule is set by the supervisor that started last among the living whose code has it: so an
+# older release does not take it back, and one that is rolled back to has its turn when the newer
+# ones are gone.
+_MAY_SET = """
+NOT EXISTS (SELECT 1 FROM partisan_async_supervisor setter
+            WHERE setter.id = s.set_by AND setter.last_seen_at > statement_timestamp() - %(ttl)s
+                AND (setter.started_at, setter.id) >= (me.started_at, me.id))
+"""
+
+_ME = """
+me AS (SELECT id, started_at FROM partisan_async_supervisor
+       WHERE id = %(me)s AND last_seen_at > statement_timestamp() - %(ttl)s)
+"""
+
+_SCHEDULES = f"""
+WITH {_ME}
+SELECT p.name, statement_timestamp(), s.queue_name, s.schedule, COALESCE(s.enabled, true),
+    s.next_tick, COALESCE((SELECT {_MAY_SET} FROM me), false)
+FROM unnest(%(names)s::text[]) AS p (name)
+    LEFT JOIN partisan_async_schedule s ON s.processor_class = p.name
+"""  # noqa: S608
+
+# In one order for all: else two supervisors could wait for each other.
+_SET_SCHEDULES = f"""
+{PATIENCE}, {_ME}
+INSERT INTO partisan_async_schedule AS s
+    (processor_class, queue_name, schedule, next_tick, set_by)
+SELECT p.name, %(queue_name)s, p.schedule, p.next_tick, me.id
+FROM patience, me, unnest(%(names)s::text[], %(schedules)s::text[], %(next_ticks)s::timestamptz[])
+    AS p (name, schedule, next_tick)
+ORDER BY p.name
+ON CONFLICT (processor_class) DO UPDATE
+SET queue_name = excluded.queue_name, schedule = excluded.schedule, set_by = excluded.set_by,
+    next_tick = CASE WHEN NOT s.enabled THEN NULL
+        WHEN s.schedule = excluded.schedule THEN COALESCE(s.next_tick, excluded.next_tick)
+        ELSE excluded.next_tick END
+WHERE (s.next_tick IS NULL AND s.schedule = excluded.schedule
+        AND s.queue_name = excluded.queue_name)
+    OR (SELECT {_MAY_SET} FROM me)
+RETURNING s.processor_class
+"""  # noqa: S608
+
+# The one who moves the row on enqueues the tasks, in one statement: a tick is neither lost between
+# the two nor taken twice, whatever dies when. It waits for nobody's transaction, see PATIENCE: the
+# next ones who look are the others' supervisors, and then this one again.
+_TICK = f"""
+{PATIENCE}, ticked AS (
+    UPDATE partisan_async_schedule s
+    SET last_tick = %(last)s::timestamptz, next_tick = %(following)s::timestamptz
+    FROM patience
+    WHERE s.processor_class = %(processor_class)s AND s.queue_name = %(queue_name)s
+        AND s.schedule = %(schedule)s AND s.next_tick = %(tick)s::timestamptz
+        AND %(last)s::timestamptz <= statement_timestamp()
+    RETURNING 1),
+inserted AS (
+    INSERT INTO partisan_async_task
+        (queue_name, processor_class, arguments, priority, digest, execute_after, status)
+    SELECT %(queue_name)s, %(processor_class)s,
+        %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %(digest)s, tick,
+        'new'
+    FROM ticked, unnest(%(ticks)s::timestamptz[]) AS t (tick) ORDER BY tick
+    ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
+    RETURNING id)
+SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM inserted)
+"""  # noqa: S608
+
+
+class Scheduled(NamedTuple):
+    """What the database says of a scheduled processor.
+
+    :param now: its clock.
+    :param queue_name, schedule: as they were set; ``None``: there is no row.
+    :param next_tick: ``None``: it is to be counted.
+    :param may_set: nobody who started later and lives has set it.
+    """
+
+    processor_class: str
+    now: datetime.datetime
+    queue_name: str | None
+    schedule: str | None
+    enabled: bool
+    next_tick: datetime.datetime | None
+    may_set: bool
+
+
+def schedules(me: UUID, names: Sequence[str], ttl: timedelta) -> Statement:
+    """Read the schedules of these processors. Rows: ``Scheduled``, one each."""
+    return Statement(_SCHEDULES, {"me": me, "names": list(names), "ttl": ttl})
+
+
+def set_schedules(
+    me: UUID,
+    queue_name: str,
+    schedules: Sequence[tuple[str, str, datetime.datetime]],
+    ttl: timedelta,
+) -> Statement:
+    """Set schedules as my code has them, as far as I may. Rows: the processors that it was done of.
+
+    :param schedules: processor, schedule, and the first tick, where that has to be counted anew.
+    """
+    names, texts, ticks = map(list, zip(*schedules, strict=True))
+    params = {
+        "me": me,
+        "queue_name": queue_name,
+        "names": names,
+        "schedules": texts,
+        "next_ticks": ticks,
+        "ttl": ttl,
+        "patience": str(LOCK_PATIENCE_MILLISECONDS),
+    }
+    return Statement(_SET_SCHEDULES, params)
+
+
+def tick(
+    call: Call,
+    schedule: str,
+    ticks: Sequence[datetime.datetime],
+    following: datetime.datetime,
+) -> Statement:
+    """Enqueue a call for each of these ticks, if nobody has. Row: whether so, and the tasks' ids.
+
+    :param call: where it has a digest, and an identical one waits, none is enqueued.
+    :param ticks: the one that is expected next, and those after it.
+    """
+    params = call._asdict() | {
+        "schedule": schedule,
+        "tick": ticks[0],
+        "last": ticks[-1],
+        "ticks": list(ticks),
+        "following": following,
+        "patience": str(LOCK_PATIENCE_MILLISECONDS),
+    }
+    return Statement(_TICK, params)
+
+
+def switch_schedules(names: Sequence[str], *, on: bool) -> Statement:
+    """Have schedules tick from now on, or no more. Rows: processor and queue of what changed."""
+    # What would have been while it was off is nothing to catch up with.
+    sql = """
+    UPDATE partisan_async_schedule SET enabled = %(on)s, next_tick = NULL
+    WHERE processor_class = ANY(%(names)s) AND enabled <> %(on)s
+    RETURNING processor_class, queue_name
+    """
+    return Statement(sql, {"names": list(names), "on": on})
