@@ -191,7 +191,11 @@ def options(
 
 def is_configured() -> bool:
     """Tell whether TASKS names this backend."""
-    return any(map(_is_ours, task_backends))
+    try:
+        aliases = list(task_backends)
+    except Exception:  # noqa: BLE001  TASKS is no dict of backends, which Django's check tells
+        return False
+    return any(map(_is_ours, aliases))
 
 
 def find_task(name: str) -> Task[Any, Any] | None:
