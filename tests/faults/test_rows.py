@@ -157,44 +157,65 @@ class TestBrokenWhileItWaits:
 
 
 class TestBrokenWhileItRuns:
-    ENDS = {
-        "finished by hand": ("status = 'finished', claimed_by = NULL", "finished", 1),
-        "made ready again": ("status = 'new', claimed_by = NULL", "finished", 2),
-        "put off": (
-            "status = 'scheduled', claimed_by = NULL, execute_after = now()",
-            "finished",
-            2,
-        ),
-        "given to nobody": (f"claimed_by = '{NOBODY}'", "finished", 2),
-        "other arguments": ("arguments = '7'", "finished", 1),
-        "another queue": ("queue_name = 'elsewhere'", "finished", 1),
-        "another processor": ("processor_class = 'Nowhere'", "finished", 1),
-        "tries at most": (f"tries = {MOST}", "finished", 1),
-        "lists are none": ("errors = '1', worker_ids = 'null'", "finished", 1),
-        "never": ("execute_after = 'infinity', claimed_at = '-infinity'", "finished", 1),
-        "a suspect": ("suspect = true, lost = 2", "finished", 1),
+    HELD = {
+        "other arguments": "arguments = '7'",
+        "another queue": "queue_name = 'elsewhere'",
+        "another processor": "processor_class = 'Nowhere'",
+        "tries at most": f"tries = {MOST}",
+        "lists are none": "errors = '1', worker_ids = 'null'",
+        "never": "execute_after = 'infinity', claimed_at = '-infinity'",
+        "a suspect": "suspect = true, lost = 2",
+    }
+    TAKEN = {
+        "finished by hand": "status = 'finished', claimed_by = NULL",
+        "made ready again": "status = 'new', claimed_by = NULL",
+        "put off": "status = 'scheduled', claimed_by = NULL, execute_after = now()",
+        "given to nobody": f"claimed_by = '{NOBODY}'",
     }
 
-    def test_it_ends_as_it_must(self, site):
-        """What is ours by the row is written, what is not is fenced, and what is nobody's runs."""
+    def test_what_is_still_held_ends_as_if_nobody_had_changed_it(self, site):
         supervisor = site.start(WORKERS_COUNT=2)
-        tasks = {name: AsyncNap(3).delay() for name in self.ENDS}
-        gone = AsyncNap(3).delay()
-        for task in (*tasks.values(), gone):
-            site.running(task)
-        for name, (columns, _, _) in self.ENDS.items():
+        tasks = self.running(site, self.HELD)
+        for name, columns in self.HELD.items():
             change(site, tasks[name], columns)
-        site.execute("DELETE FROM partisan_async_task WHERE id = %s", gone.pk)
-        expected = {name: (status, seq) for name, (_, status, seq) in self.ENDS.items()}
 
         with site.load(rate=30):
-            supervisor.wait_for(f"fenced {gone.pk} ", seconds=60)
+            expected = dict.fromkeys(self.HELD, ("finished", 1))
             site.wait_until(lambda: not pending(tasks, expected), "as expected")
             site.wait_until_ended(Deposit().delay())
-        exempt(site, *tasks.values(), gone)
+        exempt(site, *tasks.values())
 
         site.settle_down()
         assert "Traceback" not in supervisor.output
+
+    def test_what_was_taken_from_its_holder_is_killed_and_runs_where_it_waits(self, site):
+        """A beat tells. What ran beside it in its worker goes back, and runs again."""
+        supervisor = site.start(WORKERS_COUNT=2)
+        tasks = self.running(site, self.TAKEN)
+        gone = AsyncNap(3).delay()
+        site.running(gone)
+        for name, columns in self.TAKEN.items():
+            change(site, tasks[name], columns)
+        site.execute("DELETE FROM partisan_async_task WHERE id = %s", gone.pk)
+
+        with site.load(rate=30):
+            supervisor.wait_for("killed, being another's by now", seconds=60)
+            expected = dict.fromkeys(self.TAKEN, ("finished",))
+            site.wait_until(lambda: not pending(tasks, expected), "as expected")
+            site.wait_until_ended(Deposit().delay())
+        claims = found(tasks, "claim_seq")
+        exempt(site, *tasks.values(), gone)
+
+        site.settle_down()
+        assert claims["finished by hand"][-1] == 1
+        assert all(seq > 1 for name, (*_, seq) in claims.items() if name != "finished by hand")
+        assert "Traceback" not in supervisor.output
+
+    def running(self, site, names):
+        tasks = {name: AsyncNap(3).delay() for name in names}
+        for task in tasks.values():
+            site.running(task)
+        return tasks
 
     @pytest.mark.parametrize("what", ["another claim", "another holder who lives"])
     def test_what_its_holder_does_not_know_of_is_not_held_for_ever(self, site, what):
