@@ -116,8 +116,9 @@ def test_a_file_that_is_too_large_is_refused_and_the_others_are_sent(page, pictu
 
     refused = "huge.png has 21.0 MB; the most that is taken is 20 MB."
     expect(page.get_by_role("alert")).to_have_text(refused)
-    expect(page.locator(".upload").first.locator(".sum")).to_have_text("2 published")
+    expect(page.locator(".sending")).to_be_hidden()
     assert len(sent) == 2
+    expect(page.locator(".upload").first.locator(".sum")).to_have_text("2 published")
 
 
 def test_the_keyboard_is_enough(page: Page) -> None:
