@@ -93,12 +93,12 @@ def resume(queue_name: str) -> bool:
 
 def switch_on(processor_classes: Sequence[str]) -> list[str]:
     """Have schedules tick from now on; return the processors of those that did not."""
-    return _switch(store.switch_schedules(processor_classes, on=True))
+    return _steer(store.switch_schedules(processor_classes, on=True), store.STEERED)
 
 
 def switch_off(processor_classes: Sequence[str]) -> list[str]:
     """Have schedules tick no more; return the processors of those that did."""
-    return _switch(store.switch_schedules(processor_classes, on=False))
+    return _steer(store.switch_schedules(processor_classes, on=False), store.STEERED)
 
 
 def drain(supervisor_id: UUID) -> bool:
@@ -121,18 +121,12 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
 """Each with the statuses that it can be done in."""
 
 
-def _switch(statement: store.Statement) -> list[str]:
-    rows = _execute(statement)
-    for queue_name in {queue_name for _, queue_name in rows}:
-        store.wake(queue_name, store.STEERED, store.database())
-    return [processor_class for processor_class, _ in rows]
-
-
-def _steer(statement: store.Statement, status: str) -> list[int]:
+def _steer(statement: store.Statement, status: str) -> list[Any]:
+    """Return what the rows begin with; each ends with the queue to wake."""
     rows = _execute(statement)
     for queue_name in {queue_name for _, queue_name in rows}:
         store.wake(queue_name, status, store.database())
-    return [pk for pk, _ in rows]
+    return [key for key, _ in rows]
 
 
 def _tell(queue_name: str, statement: store.Statement) -> bool:
