@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import JSONField, Value
 from django.utils import timezone
 
@@ -603,6 +603,23 @@ class TestLive:
                 task = Nothing(number).delay()
                 wait_until(lambda task=task: ended(task))
                 assert time.monotonic() - began < 10
+
+    def test_no_beat_comes_after_the_leave(self):
+        """One that did would write the row anew, of a supervisor that has ended."""
+        with connection.cursor() as cursor:
+            cursor.execute("""
+                CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
+                    'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END';
+                CREATE TRIGGER linger AFTER DELETE ON partisan_async_supervisor
+                    FOR EACH ROW EXECUTE FUNCTION linger();
+            """)
+            try:
+                with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1):
+                    assert Supervisor.objects.exists()
+            finally:
+                cursor.execute("DROP FUNCTION linger CASCADE")
+
+        assert not Supervisor.objects.exists()
 
     def test_without_listen_it_polls(self):
         with live_supervisor(listen=False, SLEEP_DELAY_SECONDS=0.1, beat_seconds=60):

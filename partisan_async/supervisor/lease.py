@@ -53,7 +53,7 @@ class Sight:
 
 
 class Lease:
-    """Beats every ``beat_every`` until it is cancelled.
+    """Beats every ``beat_every`` until it is ended.
 
     :param nonce: asked at each beat for what the listener wants to hear, ``None`` if nothing.
     :param known: asked at each beat for the ids of the rows that I know to be mine.
@@ -93,6 +93,7 @@ class Lease:
         self._on_turn = on_turn
         self._process = identify_process()
         self._hurry = asyncio.Event()
+        self._ended = False
         self._sent: float | None = None
         self._steady_since = 0.0
         self._lapsed = False
@@ -123,6 +124,11 @@ class Lease:
         """Beat now."""
         self._hurry.set()
 
+    def end(self) -> None:
+        """Beat no more: ``keep()`` returns after the beat that is under way."""
+        self._ended = True
+        self._hurry.set()
+
     async def beat(self) -> None:
         """Beat once."""
         statement = store.beat(
@@ -149,9 +155,9 @@ class Lease:
         self._on_sight(self._see(*row))
 
     async def keep(self) -> None:
-        """Beat for ever; a database that is away is waited for."""
+        """Beat until ``end()``; a database that is away is waited for."""
         failures = 0
-        while True:
+        while not self._ended:
             self._hurry.clear()
             began = time.monotonic()
             try:

@@ -149,6 +149,7 @@ class Supervisor:
             )
         self._service = ServiceManager()
         self._loops: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
         self._progress = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -192,7 +193,7 @@ class Supervisor:
             await self._health.open()
         if self._wakeup is not None:
             self._loop(self._wakeup.keep())
-        self._loop(self._lease.keep())
+        self._beating = self._loop(self._lease.keep())
         self._loop(self._settler.keep())
         pool = self._dispatcher.pool
         starting = asyncio.ensure_future(pool.start())
@@ -256,6 +257,7 @@ class Supervisor:
                     await asyncio.wait({self._claiming})
                 await self._settler.all_settled.wait()
                 await self._tally.write()
+                await self._end_beats()
                 await self._take_leave()
         except TimeoutError:
             left = len(self._settler.claims())
@@ -276,6 +278,13 @@ class Supervisor:
             self._health.close()
         await self._prunes.close()
         logger.info("stopped: queue %r", self._queue_name)
+
+    async def _end_beats(self) -> None:
+        # Before the row is removed: a beat that comes after would write it anew, for others to find
+        # that nobody is behind it.
+        self._lease.end()
+        if self._beating is not None:
+            await asyncio.wait({self._beating})
 
     async def _take_leave(self) -> None:
         while True:
