@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from partisan_async.config.processor_configs import ErrorsHandleConfig
 from partisan_async.exceptions import (
@@ -54,6 +54,10 @@ class Returned:
 
     result: str | None = None
     settled: bool = False
+
+
+RETURNED = Returned()
+"""What most runs do: there is nothing to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +172,17 @@ class Rules:
     stores_result: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(Protocol):
     """What the row counted before this run."""
 
-    tries: int = 0
-    postpones: int = 0
-    lost: int = 0
-    unrecognised: int = 0
+    @property
+    def tries(self) -> int: ...
+    @property
+    def postpones(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+    @property
+    def unrecognised(self) -> int: ...
 
 
 def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:

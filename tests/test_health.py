@@ -131,6 +131,7 @@ class TestSlow:
                 async with asyncio.timeout(10):
                     while not reader.at_eof():
                         writer.write(b"G")
+                        await writer.drain()  # it says whether the connection was reset
                         await asyncio.sleep(0.02)
             except ConnectionError:
                 pass

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,6 @@ from partisan_async.config.processor_configs import ErrorsHandleConfig
 from partisan_async.policy import (
     MAX_LOST,
     MAX_UNRECOGNISED,
-    Counters,
     Deferred,
     Died,
     Failed,
@@ -28,6 +28,14 @@ from partisan_async.policy import (
     Unrecognised,
     decide,
 )
+
+
+class Counters(NamedTuple):
+    tries: int = 0
+    postpones: int = 0
+    lost: int = 0
+    unrecognised: int = 0
+
 
 BOOM = Failure("builtins.TimeoutError", "boom")
 INCREMENTAL = ErrorsHandleConfig(

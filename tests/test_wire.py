@@ -3,7 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partisan_async.policy import Failure, PostponeAsked, Raised, Returned, Unrecognised
+from partisan_async.policy import (
+    RETURNED,
+    Failure,
+    PostponeAsked,
+    Raised,
+    Returned,
+    Unrecognised,
+)
 from partisan_async.supervisor.wire import (
     Decoder,
     Done,
@@ -17,7 +24,8 @@ from partisan_async.supervisor.wire import (
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBER = st.integers(0, 2**40)
 OUTCOMES = st.one_of(
-    st.just(Returned()),
+    st.just(RETURNED),
+    st.builds(Returned, st.none() | TEXT, st.booleans()),
     st.builds(PostponeAsked, st.none() | st.floats(0, 1e9)),
     st.builds(Unrecognised, TEXT),
     st.builds(Raised, st.builds(Failure, TEXT, TEXT, TEXT), st.booleans()),
@@ -25,7 +33,7 @@ OUTCOMES = st.one_of(
 FRAMES = st.one_of(
     st.builds(Hello, NUMBER, st.none() | TEXT, st.none() | TEXT),
     st.builds(Started, NUMBER, st.none() | st.floats(0, 1e9)),
-    st.builds(Done, NUMBER, st.floats(0, 1e9), st.booleans(), OUTCOMES),
+    st.builds(Done, NUMBER, NUMBER, st.booleans(), OUTCOMES),
     st.builds(Revoke, NUMBER),
     st.builds(Revoked, NUMBER, NUMBER),
 )

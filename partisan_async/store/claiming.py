@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from partisan_async.policy import Counters
 from partisan_async.store.statement import DUE_SECONDS, Statement
 
 HISTORY = ("created_at", "started_at", "worker_ids", "errors")
@@ -45,11 +45,6 @@ class Claim(NamedTuple):
     def alone(self) -> bool:
         """Whether it has to run with nothing beside it: it may take its worker down."""
         return self.suspect or self.lost > 0
-
-    @property
-    def counters(self) -> Counters:
-        """What the row counted before this run."""
-        return Counters(self.tries, self.postpones, self.lost, self.unrecognised)
 
 
 # Between nothing and a month, and so finite: see DUE_SECONDS.
@@ -159,7 +154,10 @@ def rescue(
 
 def claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
     """Return the rows of a claim or a rescue in the order they should start: RETURNING has none."""
-    return sorted((Claim(*row) for row in rows), key=lambda claim: (claim.priority, claim.id))
+    return sorted(map(Claim._make, rows), key=_ORDER)
+
+
+_ORDER = attrgetter("priority", "id")
 
 
 def look(claims: Sequence[Claim]) -> Statement:

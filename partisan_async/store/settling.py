@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, NamedTuple, assert_never
@@ -118,9 +118,10 @@ FROM d WHERE {_FENCE}
 # that would say nothing, which cost as much as those that are left.
 _FINISH = f"""
 {PATIENCE}, d AS MATERIALIZED (
-    SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
-        %(id)s::bigint[], %(claim_seq)s::int[], %(ran_seconds)s::float8[], %(worker)s::text[])
-    AS d (id, claim_seq, ran_seconds, worker))
+    SELECT id, claim_seq, ran_seconds, (%(workers)s::text[])[place] AS worker, %(me)s::uuid AS me
+    FROM patience CROSS JOIN unnest(
+        %(id)s::bigint[], %(claim_seq)s::int[], %(ran_seconds)s::float8[], %(worker)s::int[])
+    AS d (id, claim_seq, ran_seconds, place))
 UPDATE partisan_async_task t
 SET status = 'finished',
     claimed_by = NULL,
@@ -157,8 +158,15 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
         if ran and isinstance(decision, Finished) and decision.result is None
     ]
     if len(runs) == len(settlements):
-        ids, seqs, seconds, workers = map(list, zip(*runs, strict=True))
-        params = {"id": ids, "claim_seq": seqs, "ran_seconds": seconds, "worker": workers}
+        ids, seqs, seconds, workers = zip(*runs, strict=True)
+        names = {name: place for place, name in enumerate(dict.fromkeys(workers), start=1)}
+        params = {
+            "id": _array(ids),
+            "claim_seq": _array(seqs),
+            "ran_seconds": _array(seconds),
+            "worker": _array(names[name] for name in workers),
+            "workers": list(names),
+        }
         return _settling(_FINISH, params | {"me": me}, free)
     rows = [_columns(settlement) for settlement in settlements]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
@@ -171,8 +179,8 @@ def delete_finished(
     """Delete claims of mine that finished; as ``settle``."""
     params = {
         "me": me,
-        "id": [settlement.claim.id for settlement in settlements],
-        "claim_seq": [settlement.claim.claim_seq for settlement in settlements],
+        "id": _array(settlement.claim.id for settlement in settlements),
+        "claim_seq": _array(settlement.claim.claim_seq for settlement in settlements),
     }
     return _settling(_DELETE, params, _FREE.format(lock="UPDATE") if gently else "")
 
@@ -204,6 +212,11 @@ def announce(ids: Sequence[int]) -> Statement:
     FROM unnest(%(payloads)s::text[]) AS p (payload)
     """
     return Statement(sql, {"channel": ENDS_CHANNEL, "payloads": payloads})
+
+
+def _array(numbers: Iterable[float]) -> str:
+    # As PostgreSQL writes one: psycopg makes an object of each number on the way there.
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:

@@ -262,7 +262,7 @@ class Dispatcher:
         try:
             rules = self._rules_of(claim.processor_class)
             stores_result = rules.stores_result
-            decision = decide(outcome, rules, claim.counters)
+            decision = decide(outcome, rules, claim)
         except Exception as error:  # noqa: BLE001
             # A config that cannot be, for one: the row must say so, or it would be held for ever.
             logs.undecided(claim, error)

@@ -24,6 +24,7 @@ from partisan_async.context import CurrentTask, current_task
 from partisan_async.exceptions import ClaimLost, PostponeTask, ProcessorClassNotFound
 from partisan_async.models import Task
 from partisan_async.policy import (
+    RETURNED,
     Decision,
     Failure,
     Finished,
@@ -58,7 +59,8 @@ _OWN_FILES = (
 )
 """No user needs to see how ``run()`` was called."""
 
-_RETURNED = Returned()
+_decode = json.JSONDecoder().raw_decode
+"""Takes half the time of ``json.loads()``; there is no blank around what PostgreSQL writes."""
 
 NAME_LENGTH = 255
 MESSAGE_LENGTH = 4_000
@@ -71,12 +73,12 @@ def is_async(processor_class: type[BaseTaskProcessor]) -> bool:
     return inspect.iscoroutinefunction(processor_class.run)
 
 
-def time_limit(claim: store.Claim, default: float | None) -> float | None:
-    """Return how many seconds a task may take; ``None``: as long as it likes.
+def time_limit(processor_class: type[BaseTaskProcessor], default: float | None) -> float | None:
+    """Return how many seconds ``run()`` may take; ``None``: as long as it likes.
 
     :param default: the queue's, for processors that have none of their own.
     """
-    own = registry.get(claim.processor_class).TIMEOUT_SECONDS
+    own = processor_class.TIMEOUT_SECONDS
     limit = default if own is None else own
     return None if limit is None or math.isinf(limit) else limit
 
@@ -137,7 +139,7 @@ class Executor:
         return outcome
 
     def _enter(self, claim: store.Claim) -> None:
-        pk, claim_seq, queue_name, processor_class, *_ = claim
+        pk, claim_seq, queue_name, processor_class = claim[:4]
         current_task.set(CurrentTask(pk, claim_seq, processor_class, queue_name, self._worker_id))
 
     def _run_atomic(
@@ -175,7 +177,7 @@ class Executor:
             return
         try:
             rules = rules_of(claim.processor_class, self.settings)
-            processor._tell_end(decide(outcome, rules, claim.counters))  # noqa: SLF001
+            processor._tell_end(decide(outcome, rules, claim))  # noqa: SLF001
         except Exception as error:  # noqa: BLE001  what is told changes nothing
             logs.untold(claim, error)
 
@@ -210,7 +212,7 @@ def tell_of_loss(
 
 def _processor(claim: store.Claim) -> BaseTaskProcessor:
     processor_class = registry.get(claim.processor_class)
-    arguments = json.loads(claim.arguments)
+    arguments, _ = _decode(claim.arguments)
     if not (
         isinstance(arguments, dict)
         and isinstance(arguments.get("args"), list)
@@ -248,7 +250,7 @@ def _result(processor: BaseTaskProcessor, result: Any) -> str | None:
 
 
 def _returned(result: str | None) -> Returned:
-    return _RETURNED if result is None else Returned(result)
+    return RETURNED if result is None else Returned(result)
 
 
 def _refuse_unstarted(result: Any) -> None:

@@ -354,7 +354,7 @@ class WorkerProcess(asyncio.Protocol):
         for claim in claims:
             self._ticket += 1
             self.runs[self._ticket] = Run(claim, is_async)
-            batch.append((self._ticket, claim))
+            batch.append((self._ticket, tuple(claim)))
         if is_async:
             self.open_async += len(claims)
             self._unstarted_async += len(claims)
@@ -409,24 +409,18 @@ class WorkerProcess(asyncio.Protocol):
         freed = False
         for frame in self._understood(data):
             match frame:
-                case wire.Hello():
-                    if self._hello is not None and not self._hello.done():
-                        self._hello.set_result(frame)
-                case wire.Started(ticket, limit):
-                    self._note_start(ticket, limit)
-                case wire.Done(ticket, seconds, overran, outcome):
-                    run = self._close_run(ticket)
-                    self._worn = self._worn or overran
-                    if run.is_async:
-                        self.deaf_until = 0.0
-                    else:
-                        self.busy_since = None
-                    self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
+                case wire.Done():
+                    self._end_run(*frame)
                     freed = True
+                case wire.Started():
+                    self._note_start(*frame)
                 case wire.Revoked(after, upto):
                     self.is_asked_back = False
                     self._take_back(after, upto)
                     freed = True
+                case wire.Hello():
+                    if self._hello is not None and not self._hello.done():
+                        self._hello.set_result(frame)
         if self._worn and not self.runs:
             # What cut a run short may have left locks and threads behind. Where others come and go
             # side by side it stays: two generations of them would be in a worker's place.
@@ -437,9 +431,10 @@ class WorkerProcess(asyncio.Protocol):
     def _understood(self, data: bytes) -> Iterator[wire.Frame]:
         if self._garbled:
             return
+        runs = self.runs
         try:
             for frame in self._decoder.feed(data):
-                if isinstance(frame, _OF_A_RUN) and frame.ticket not in self.runs:
+                if isinstance(frame, _OF_A_RUN) and frame[0] not in runs:
                     raise ValueError(frame)
                 yield frame
         except (ValueError, TypeError, KeyError):
@@ -452,6 +447,15 @@ class WorkerProcess(asyncio.Protocol):
         if self._hello is not None and not self._hello.done():
             self._hello.set_result(wire.Hello(0, None, None))
         self._die()
+
+    def _end_run(self, ticket: int, microseconds: int, overran: bool, outcome: Outcome) -> None:
+        run = self._close_run(ticket)
+        self._worn = self._worn or overran
+        if run.is_async:
+            self.deaf_until = 0.0
+        else:
+            self.busy_since = None
+        self._listener.on_ended(run.claim, outcome, microseconds / 1e6, self.worker_id)
 
     def _note_start(self, ticket: int, limit: float | None) -> None:
         run = self.runs[ticket]

@@ -93,25 +93,23 @@ class Settler:
 
     async def _settle(self, *, gently: bool = False) -> None:
         now = time.monotonic()
-        batch = [_aged(settlement, now - since) for settlement, since in self._writing]
         kept: list[Settlement] = []
         deleted: list[Settlement] = []
         written: set[int] = set()
-        for each in batch:
-            decision = each.decision
-            if not isinstance(decision, Finished):
-                kept.append(each)
-            elif decision.settled:
+        for each, since in self._writing:
+            if isinstance(each.decision, Finished) and each.decision.settled:
                 written.add(each.claim.id)
+            elif self._is_deleted(each):
+                deleted.append(each)
             else:
-                (deleted if self._is_deleted(each) else kept).append(each)
+                kept.append(_aged(each, now - since))
         written |= await self._write(store.settle, kept, gently=gently)
         written |= await self._write(store.delete_finished, deleted, gently=gently)
-        if len(written) < len(batch):
+        if len(written) < len(self._writing):
             left = [each for each in self._writing if each[0].claim.id not in written]
             written |= await self._find_out_about(left, warn=not gently)
+        settled = [each for each, _ in self._writing if each.claim.id in written]
         self._writing = []
-        settled = [each for each in batch if each.claim.id in written]
         self._on_settled(settled)
         await self._announce([each.claim.id for each in settled if each.stores_result])
 

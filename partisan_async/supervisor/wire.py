@@ -11,6 +11,7 @@ import json
 from typing import Any, NamedTuple
 
 from partisan_async.policy import (
+    RETURNED,
     Failure,
     Outcome,
     PostponeAsked,
@@ -36,10 +37,10 @@ class Started(NamedTuple):
 
 
 class Done(NamedTuple):
-    """This task's ``run()`` is over, after so many seconds; it ``overran`` its time limit."""
+    """This task's ``run()`` is over, after so long; it ``overran`` its time limit."""
 
     ticket: int
-    seconds: float
+    microseconds: int
     overran: bool
     outcome: Outcome
 
@@ -63,17 +64,15 @@ class Revoked(NamedTuple):
 Frame = Hello | Started | Done | Revoke | Revoked
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Hello, Started, Revoke, Revoked)}
-_RETURNED = Returned()
 
 
 def encode(frame: Frame) -> bytes:
     """Return the frame as one line."""
-    # The two that each task sends, spelt out: it takes a fifth of the time.
-    match frame:
-        case Started(ticket, None):
-            return b'["Started",%d,null]\n' % ticket
-        case Done(ticket, seconds, False, Returned(None, False)):
-            return b'["Done",%d,%r,false,"Returned"]\n' % (ticket, seconds)
+    # The two that most tasks send, spelt out: it takes a fifth of the time.
+    if isinstance(frame, Started) and frame.limit is None:
+        return b'["Started",%d,null]\n' % frame.ticket
+    if isinstance(frame, Done) and frame.outcome is RETURNED and not frame.overran:
+        return b'["Done",%d,%d,false,"Returned"]\n' % (frame.ticket, frame.microseconds)
     fields = [type(frame).__name__, *frame]
     if isinstance(frame, Done):
         fields[-1:] = _fields(frame.outcome)
@@ -96,6 +95,9 @@ class Decoder:
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
 
+_NOTHING = ["Returned"]
+
+
 def _fields(outcome: Outcome) -> list[Any]:
     name = type(outcome).__name__
     match outcome:
@@ -113,18 +115,21 @@ def _fields(outcome: Outcome) -> list[Any]:
 
 
 def _decode(fields: list[Any]) -> Frame:
-    kind = fields[0]
+    kind = fields.pop(0)
     if kind != "Done":
-        frame: Frame = _KINDS[kind](*fields[1:])
+        frame: Frame = _KINDS[kind](*fields)
         return frame
-    _, ticket, seconds, overran, name, *values = fields
-    return Done(ticket, seconds, overran, _outcome(name, values))
+    if fields[3:] == _NOTHING:
+        fields[3] = RETURNED
+        return Done(*fields)
+    ticket, microseconds, overran, name, *values = fields
+    return Done(ticket, microseconds, overran, _outcome(name, values))
 
 
 def _outcome(name: str, values: list[Any]) -> Outcome:
     match name, values:
         case "Returned", []:
-            return _RETURNED
+            return RETURNED
         case "Returned", [result, settled]:
             return Returned(result, settled)
         case "PostponeAsked", [seconds]:

@@ -18,11 +18,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from psycopg.pq import TransactionStatus
 
 from partisan_async import registry, trace
@@ -72,8 +75,11 @@ def start(link: socket.socket, setup: Setup) -> None:
     _worker.send(wire.encode(wire.Hello(os.getpid(), None, cold)))
 
 
-def work(batch: list[tuple[int, Any]]) -> None:
-    """Run a batch of ``(ticket, claim)``: sync ones to their end, async ones until they started."""
+def work(batch: list[tuple[int, tuple[Any, ...]]]) -> None:
+    """Run a batch of tickets and claims: sync ones to their end, async ones until they started.
+
+    :param batch: the claims as plain tuples, which are pickled in a third of the time.
+    """
     assert _worker is not None
     _worker.work(batch)
 
@@ -84,15 +90,19 @@ _worker: _Worker | None = None
 class _Worker:
     def __init__(self, link: socket.socket, setup: Setup) -> None:
         # It imports the models: Django had to be set up first.
+        from partisan_async import store
         from partisan_async.supervisor import executor, limits
 
         limits.watch_connections()
+        _watch_connections()
         self._limits = limits
-        self._is_async_class = executor.is_async
-        self._limit_of = executor.time_limit
         self._executor = executor.Executor(
             setup.supervisor_id, setup.settings, f"{socket.gethostname()}/{os.getpid()}"
         )
+        self._claim_of = store.Claim._make
+        self._is_async = executor.is_async
+        self._limit_of = executor.time_limit
+        self._ways: dict[str, tuple[bool, float | None]] = {}
         self._link = link
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,12 +112,13 @@ class _Worker:
         self._current = 0
         self._barrier = 0
 
-    def work(self, batch: list[tuple[int, Any]]) -> None:
+    def work(self, batch: list[tuple[int, tuple[Any, ...]]]) -> None:
         frames = b""
         _tidy(_close_old_connections)
-        for ticket, claim in batch:
-            limit = self._time_limit(claim)
-            if self._is_async(claim):
+        for ticket, fields in batch:
+            claim = self._claim_of(fields)
+            is_async, limit = self._way_of(claim.processor_class)
+            if is_async:
                 running = self._arun(ticket, claim, limit)
                 asyncio.run_coroutine_threadsafe(running, self._running_loop())
                 continue
@@ -195,17 +206,21 @@ class _Worker:
         if os.getpid() != self._pid:
             os._exit(0)
 
-    def _is_async(self, claim: Any) -> bool:
-        try:
-            return self._is_async_class(registry.get(claim.processor_class))
-        except ProcessorClassNotFound:
-            return False
-
-    def _time_limit(self, claim: Any) -> float | None:
-        try:
-            return self._limit_of(claim, self._executor.settings.DEFAULT_TIMEOUT_SECONDS)
-        except (ProcessorClassNotFound, TypeError):  # what is no limit, the system check tells of
-            return None
+    def _way_of(self, name: str) -> tuple[bool, float | None]:
+        """Return whether a processor's runs are async, and how many seconds each may take."""
+        way = self._ways.get(name)
+        if way is None:
+            try:
+                processor_class = registry.get(name)
+            except ProcessorClassNotFound:
+                return False, None  # not kept: rows may name any number of them
+            is_async, limit = self._is_async(processor_class), None
+            with suppress(TypeError):  # what is no limit, the system check tells of
+                limit = self._limit_of(
+                    processor_class, self._executor.settings.DEFAULT_TIMEOUT_SECONDS
+                )
+            way = self._ways[name] = is_async, limit
+        return way
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -269,10 +284,11 @@ def _untold(error: BaseException) -> Outcome:
 
 
 def _done(ticket: int, seconds: float, overran: bool, outcome: Outcome) -> bytes:
+    microseconds = int(seconds * 1e6)
     try:
-        return wire.encode(wire.Done(ticket, seconds, overran, outcome))
+        return wire.encode(wire.Done(ticket, microseconds, overran, outcome))
     except BaseException as error:  # noqa: BLE001  an outcome that is no plain data after all
-        return wire.encode(wire.Done(ticket, seconds, overran, _untold(error)))
+        return wire.encode(wire.Done(ticket, microseconds, overran, _untold(error)))
 
 
 def _tidy(close: Callable[..., None], *arguments: Any) -> None:
@@ -281,12 +297,27 @@ def _tidy(close: Callable[..., None], *arguments: Any) -> None:
         close(*arguments)
     except BaseException:
         logger.exception("a task left a database connection that cannot be closed")
-        for wrapper in list(connections.all(initialized_only=True)):
-            del connections[wrapper.alias]
+        for wrapper in connections.all(initialized_only=True):
+            _forget(wrapper)
+
+
+_opened: set[BaseDatabaseWrapper] = set()
+"""Django's connections that the main thread has opened: to ask Django for those that it has takes
+as long as all else that is done for a short task."""
+
+
+def _watch_connections() -> None:
+    _opened.update(w for w in connections.all(initialized_only=True) if w.connection is not None)
+    connection_created.connect(_on_connection_created, weak=False)
+
+
+def _on_connection_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+        _opened.add(connection)
 
 
 def _close_old_connections() -> None:
-    for wrapper in connections.all(initialized_only=True):
+    for wrapper in list(_opened):
         wrapper.close_if_unusable_or_obsolete()
 
 
@@ -297,13 +328,14 @@ def _close_all_connections() -> None:
 def _forget_connections() -> None:
     for wrapper in connections.all(initialized_only=True):
         wrapper.close()
-        del connections[wrapper.alias]  # with the state of its atomic blocks
+        _forget(wrapper)
 
 
 def _close_what_it_left(claim: Any) -> None:
     """Close what the next task must not find: open transactions, and connections that are spent."""
-    for wrapper in connections.all(initialized_only=True):
+    for wrapper in list(_opened):
         if wrapper.connection is None:
+            _opened.discard(wrapper)
             continue
         idle = wrapper.vendor != "postgresql" or (
             wrapper.connection.pgconn.transaction_status == TransactionStatus.IDLE
@@ -318,4 +350,11 @@ def _close_what_it_left(claim: Any) -> None:
             wrapper.alias,
         )
         wrapper.close()
-        del connections[wrapper.alias]  # with the state of its atomic blocks
+        _forget(wrapper)
+
+
+def _forget(wrapper: BaseDatabaseWrapper) -> None:
+    """Have Django make another in its place: it is lost with the state of its atomic blocks."""
+    _opened.discard(wrapper)
+    with suppress(AttributeError):  # the task may have done so
+        del connections[wrapper.alias]

@@ -154,7 +154,7 @@ class _Bench:
         with self._patience_kept(), _contained():
             outcome = contextvars.copy_context().run(self._run, claim)
         rules = rules_of(claim.processor_class, queue_settings(claim.queue_name))
-        decision = decide(outcome, rules, claim.counters)
+        decision = decide(outcome, rules, claim)
         if not (isinstance(decision, Finished) and decision.settled):
             self._settle(store.Settlement(claim, decision, (0.0, WORKER_ID)))
         match decision:
