@@ -56,9 +56,7 @@ class Claimer:
         self._silent: set[UUID] = set()
         self._doubtful = False
         self._claims = 0
-        # At a beat: to connect costs as much as a dozen claims, and neither the next task nor the
-        # one that a worker starts at this moment is to wait for that.
-        self._may_renew = False
+        self._renewing: asyncio.Task[None] | None = None
 
     def on_notify(self, status: str) -> None:
         """Rows may be ready, or scheduled earlier than any that is known.
@@ -89,7 +87,12 @@ class Claimer:
         if sight.taken & {claim.id for claim in self._dispatcher.unended()}:
             self._doubtful = True
         self._dispatcher.on_beat()
-        self._may_renew = True
+        # Not at once, which in a flood would be each second.
+        renewing = self._renewing is not None and not self._renewing.done()
+        enough = self._claims >= self._settings.CHECKS_BEFORE_CLEANUP
+        if enough and not renewing and not self._stopped:
+            self._claims = 0
+            self._renewing = asyncio.ensure_future(self._renew())
         self._wake.set()
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
@@ -123,6 +126,14 @@ class Claimer:
 
     async def keep(self) -> None:
         """Claim until ``stop()``."""
+        try:
+            await self._keep()
+        finally:
+            if self._renewing is not None:
+                self._renewing.cancel()
+                await asyncio.wait({self._renewing})
+
+    async def _keep(self) -> None:
         pause = 0.1
         while not self._stopped:
             self._wake.clear()
@@ -155,10 +166,6 @@ class Claimer:
         self._dispatcher.dispatch()
         if self._ready:
             return self._dispatcher.room() > 0
-        if self._may_renew and self._claims >= self._settings.CHECKS_BEFORE_CLEANUP:
-            self._claims = 0
-            await self._connection.renew()
-        self._may_renew = False
         return self._look_for_due
 
     async def _take_stock(self) -> None:
@@ -235,6 +242,14 @@ class Claimer:
             logs.claimed(claims)
             self._dispatcher.admit(claims)
         self._claims += 1
+
+    async def _renew(self) -> None:
+        # Beside the claims: to connect takes as long as a dozen of them, and no task is to wait.
+        nothing = store.claim(self._me, self._queue_name, 0, self._lease.ttl)
+        try:
+            await self._connection.renew(nothing)
+        except TRANSIENT as error:
+            logger.info("the connection of claims was not renewed: %s", explain(error))
 
     async def _sleep(self) -> None:
         """Wait for the next reason to look."""

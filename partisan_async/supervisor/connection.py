@@ -93,8 +93,6 @@ class Connection:
         self._patience = patience.total_seconds()
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._opening = asyncio.Lock()
-        self._calls = 0
-        self._worn = False
 
     async def execute(self, statement: Statement) -> list[Any]:
         """Return the rows of the statement.
@@ -103,7 +101,6 @@ class Connection:
             whether the statement took effect is then unknown. The next call connects anew.
         """
         connection: psycopg.AsyncConnection[Any] | None = None
-        self._calls += 1
         try:
             # No detour where there is nothing to wait for: the event loop may be busy.
             connection = self._at_hand() or await self._bounded(self._open())
@@ -113,37 +110,39 @@ class Connection:
         except TRANSIENT:
             await self._drop(connection)
             raise
-        finally:
-            self._calls -= 1
         return rows
 
-    async def renew(self) -> None:
-        """Open a new connection in place of this one, as soon as no call is under way.
+    async def renew(self, warm_up: Statement) -> None:
+        """Put a new connection in the place of this one; what is under way ends on the old one.
 
+        :param warm_up: what the new one runs before: the first statement of each kind takes the
+            server several times as long, since it reads the catalogs for it.
         :raises psycopg.OperationalError: as ``execute``.
         """
-        self._worn = True
-        if not self._calls:
-            self._calls += 1
-            try:
-                await self._bounded(self._open())
-            finally:
-                self._calls -= 1
+        fresh = await self._bounded(connect(self._alias, self._purpose))
+        try:
+            await self._bounded(self._fetch(fresh, warm_up), fresh)
+        except BaseException:
+            hang_up(fresh)
+            await fresh.close()
+            raise
+        worn, self._connection = self._connection, fresh
+        if worn is not None:
+            async with worn.lock:
+                await worn.close()
 
     async def close(self) -> None:
         """Close it; the next call would open it again."""
         await self._drop(self._connection)
 
     def _at_hand(self) -> psycopg.AsyncConnection[Any] | None:
-        spent = self._worn and self._calls == 1
-        usable = self._connection is not None and not self._connection.closed and not spent
+        usable = self._connection is not None and not self._connection.closed
         return self._connection if usable else None
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         async with self._opening:
             if connection := self._at_hand():
                 return connection
-            self._worn = False
             await self._drop(self._connection)
             self._connection = await connect(self._alias, self._purpose)
             return self._connection
