@@ -1,4 +1,8 @@
-"""One worker process: its executor, its link, and the runs in it.
+"""One worker process: its executor, its feed and its link, and the runs in it.
+
+The executor starts the process, watches it and ends it, and is given one call for all of its life:
+each ``submit`` goes through two threads and a queue, which took longer than a short task. Tasks go
+by the *feed*, a socket; by the *link*, another one, the process tells what becomes of them.
 
 Words: a *run* is one claim in one process: *open* until it is done, *started* once the process said
 so. A process *dies* when its link ends or its executor breaks; it is *spent* when it was sent all
@@ -93,7 +97,7 @@ class Run:
 
 
 class WorkerProcess(asyncio.Protocol):
-    """One process: its executor, its link and the runs in it."""
+    """One process; as a protocol it is the supervisor's end of the link."""
 
     def __init__(self, limit: float, setup: worker.Setup, listener: Listener) -> None:
         self.remaining = limit
@@ -125,6 +129,7 @@ class WorkerProcess(asyncio.Protocol):
         self._decoder = wire.Decoder()
         self._executor: ProcessPoolExecutor | None = None
         self._transport: asyncio.Transport | None = None
+        self._feed: asyncio.Transport | None = None
         self._hello: asyncio.Future[wire.Hello] | None = None
         self._link_ended = asyncio.Event()
         self._child: BaseProcess | None = None
@@ -154,30 +159,37 @@ class WorkerProcess(asyncio.Protocol):
 
     async def _launch(self) -> wire.Hello:
         self._hello = self._loop.create_future()
-        ours, theirs = socket.socketpair()
-        with theirs:
+        (link, their_link), (feed, their_feed) = socket.socketpair(), socket.socketpair()
+        with their_link, their_feed:
             self._executor = ProcessPoolExecutor(
-                1, mp_context=_context(), initializer=worker.start, initargs=(theirs, self._setup)
+                1,
+                mp_context=_context(),
+                initializer=worker.start,
+                initargs=(their_feed, their_link, self._setup),
             )
             # The first submit starts the process: 10 ms, and the first of all several hundred.
             starting = self._loop.run_in_executor(None, _start_process, self._executor)
             try:
-                first, self._child = await asyncio.shield(starting)
+                serving, self._child = await asyncio.shield(starting)
             except asyncio.CancelledError:
                 # The thread goes on: wait for the process, so that close() can end it.
-                ours.close()
+                link.close()
+                feed.close()
                 with suppress(Exception):
                     _, self._child = await starting
                 raise
             except (EOFError, OSError, RuntimeError) as error:  # it broke, or was closed meanwhile
-                ours.close()
+                link.close()
+                feed.close()
                 raise WorkerVanishedError(
                     "A worker process ended before it was up; what it or the forkserver printed"
                     " says why."
                 ) from error
         self.worker_id = f"{socket.gethostname()}/{self.pid}"
-        await self._loop.create_connection(lambda: self, sock=ours)
-        self._watch(first)
+        await self._loop.create_connection(lambda: self, sock=link)
+        self._feed, _ = await self._loop.create_connection(asyncio.Protocol, sock=feed)
+        self._feed.pause_reading()  # whatever a task may write there
+        self._watch(serving)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 hello = await self._hello
@@ -248,6 +260,8 @@ class WorkerProcess(asyncio.Protocol):
     async def close(self) -> None:
         """End it: at once if it is idle, else by SIGKILL."""
         if self._executor is None:
+            # It was closed while it started: its start had gone on for a while.
+            self._hang_up()
             return
         if self.runs or not self._ready:
             self.kill()
@@ -260,6 +274,8 @@ class WorkerProcess(asyncio.Protocol):
                 await self._link_ended.wait()
 
     async def _shut_down(self) -> None:
+        if self._feed is not None:
+            self._feed.abort()
         if self._executor is not None:
             executor, self._executor = self._executor, None
             ending = self._loop.run_in_executor(None, executor.shutdown)
@@ -268,8 +284,12 @@ class WorkerProcess(asyncio.Protocol):
                 # A task may have left a thread behind that the interpreter waits for.
                 self._signal(signal.SIGKILL)
             await ending
-        if self._transport is not None:
-            self._transport.abort()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        for transport in (self._feed, self._transport):
+            if transport is not None:
+                transport.abort()
 
     def _give_up_runs(self, *, innocent: bool, reason: str) -> None:
         runs, self.runs = list(self.runs.values()), {}
@@ -347,7 +367,7 @@ class WorkerProcess(asyncio.Protocol):
         self, claims: Sequence[Claim], *, is_async: bool, alone: bool, short: bool
     ) -> None:
         """Send these tasks to it."""
-        assert self._executor is not None
+        assert self._feed is not None
         self._exclusive = alone
         self.remaining -= len(claims)
         batch = []
@@ -362,10 +382,10 @@ class WorkerProcess(asyncio.Protocol):
         else:
             self.runs_short_ones = short and (self.runs_short_ones or not self.open_sync)
             self.open_sync += len(claims)
-        try:
-            self._watch(self._executor.submit(worker.work, batch))
-        except RuntimeError:  # it broke, or was shut down
+        if self._feed.is_closing():
             self._die()
+        else:
+            self._feed.write(wire.pack(batch))
         if self.remaining <= 0:
             self._retire()
 
@@ -510,10 +530,10 @@ def _start_process(executor: ProcessPoolExecutor) -> tuple[Future[None], BasePro
         context.set_forkserver_preload([PRELOAD])
         with _forkserver_lock, _path_in_environment(), _signals_kept_off():
             forkserver.ensure_running()
-    first = executor.submit(worker.work, [])
+    serving = executor.submit(worker.serve)
     # Its pid and exit code are asked for nowhere else; a broken executor forgets its processes.
     (process,) = executor._processes.values()  # noqa: SLF001
-    return first, process
+    return serving, process
 
 
 @contextmanager

@@ -1,14 +1,17 @@
-"""The frames on the link between the supervisor and a worker process: a JSON array a line.
+"""What travels between the supervisor and a worker process: tasks by the feed, frames by the link.
 
-Up: ``Hello`` once, then ``Started`` and ``Done`` for each task, ``Revoked`` as an answer. Down:
-``Revoke``. A task goes by its *ticket*, a number that grows with each dispatch to one process. No
-exception object travels, only what the row is to tell of it, so that nothing can fail to unpickle.
+The feed has pickled lists of *tickets* and claims. A ticket is a number that grows with each task
+that is sent to one process. The link has a JSON array a line. Up: ``Hello`` once, then ``Started``
+and ``Done`` for each task, ``Revoked`` as an answer. Down: ``Revoke``. No exception object travels,
+only what the row is to tell of it, so that nothing can fail to unpickle.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+import pickle
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 from partisan_async.policy import (
     RETURNED,
@@ -59,6 +62,25 @@ class Revoked(NamedTuple):
 
     after: int
     upto: int
+
+
+Tasks = list[tuple[int, tuple[Any, ...]]]
+"""Tickets and claims, these as plain tuples: those are pickled in a third of the time."""
+
+
+def pack(tasks: Tasks) -> bytes:
+    """Return what the feed has for these tasks."""
+    return pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL)
+
+
+def unpack(feed: BinaryIO) -> Iterator[Tasks]:
+    """Yield what comes by the feed, until it ends."""
+    while True:
+        try:
+            tasks: Tasks = pickle.load(feed)  # noqa: S301  it is the supervisor's own
+        except EOFError:
+            return
+        yield tasks
 
 
 Frame = Hello | Started | Done | Revoke | Revoked

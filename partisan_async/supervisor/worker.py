@@ -1,8 +1,9 @@
-"""A worker process: runs the batches it is given and reports each task as it starts and ends.
+"""A worker process: runs the tasks it is sent, and reports each as it starts and ends.
 
-Three threads. The *main* thread runs sync tasks, one after the other: the executor calls ``work``
-there. The *loop* thread runs async tasks side by side. The *link* thread answers ``Revoke`` also
-while ``run()`` blocks the main thread, and ends the process when the supervisor is gone.
+Three threads. The *main* thread reads the feed and runs sync tasks, one after the other: the
+executor calls ``serve`` there. The *loop* thread runs async tasks side by side. The *link* thread
+answers ``Revoke`` also while ``run()`` blocks the main thread, and ends the process when the
+supervisor is gone.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ class Setup(NamedTuple):
     settings: QueueSettings
 
 
-def start(link: socket.socket, setup: Setup) -> None:
+def start(feed: socket.socket, link: socket.socket, setup: Setup) -> None:
     """Make this process a worker: the executor's initializer."""
     global _worker
     # A default timeout of the site's would make a silent link look like a dead supervisor.
+    feed.setblocking(True)
     link.setblocking(True)
     try:
         cold = _warm_up()
@@ -64,7 +66,7 @@ def start(link: socket.socket, setup: Setup) -> None:
             from partisan_async import logs
 
             logs.attach_handler()
-        _worker = _Worker(link, setup)
+        _worker = _Worker(feed, link, setup)
         # Not atexit, which children of a forkserver ignore before Python 3.13.
         multiprocessing.util.Finalize(None, trace.flush, exitpriority=0)
     except BaseException as error:
@@ -75,20 +77,17 @@ def start(link: socket.socket, setup: Setup) -> None:
     _worker.send(wire.encode(wire.Hello(os.getpid(), None, cold)))
 
 
-def work(batch: list[tuple[int, tuple[Any, ...]]]) -> None:
-    """Run a batch of tickets and claims: sync ones to their end, async ones until they started.
-
-    :param batch: the claims as plain tuples, which are pickled in a third of the time.
-    """
+def serve() -> None:
+    """Run what comes by the feed until that ends: the one call that the executor is given."""
     assert _worker is not None
-    _worker.work(batch)
+    _worker.serve()
 
 
 _worker: _Worker | None = None
 
 
 class _Worker:
-    def __init__(self, link: socket.socket, setup: Setup) -> None:
+    def __init__(self, feed: socket.socket, link: socket.socket, setup: Setup) -> None:
         # It imports the models: Django had to be set up first.
         from partisan_async import store
         from partisan_async.supervisor import executor, limits
@@ -103,6 +102,7 @@ class _Worker:
         self._is_async = executor.is_async
         self._limit_of = executor.time_limit
         self._ways: dict[str, tuple[bool, float | None]] = {}
+        self._feed = feed
         self._link = link
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -112,7 +112,13 @@ class _Worker:
         self._current = 0
         self._barrier = 0
 
-    def work(self, batch: list[tuple[int, tuple[Any, ...]]]) -> None:
+    def serve(self) -> None:
+        with self._feed.makefile("rb") as feed:
+            for batch in wire.unpack(feed):
+                self._work(batch)
+
+    def _work(self, batch: wire.Tasks) -> None:
+        """Run sync tasks to their end, async ones until they have started."""
         frames = b""
         _tidy(_close_old_connections)
         for ticket, fields in batch:
