@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from partisan_async import logs, store
+from partisan_async import store
 from partisan_async.models import Task
 from partisan_async.policy import Deferred, GivenBack, Postponed, Retried, Suspected
 from partisan_async.settings import QueueSettings
@@ -179,8 +179,7 @@ class Claimer:
             raise
         known = self._known()
         if found := [claim for claim in held if _key(claim) not in known | before]:
-            logs.claimed(found, "found")
-            self._dispatcher.admit(found, first=True)
+            self._dispatcher.admit(found, "found")
         # What became mine, or was settled, while the question was under way is neither.
         if foreign := (known & before) - {_key(claim) for claim in held}:
             self._dispatcher.disown(foreign - await self._settled_within(foreign))
@@ -213,8 +212,7 @@ class Claimer:
             )
             claims = store.claims(await self._connection.execute(statement))
             if claims:
-                logs.claimed(claims, "rescued")
-                self._dispatcher.admit(claims, first=True)
+                self._dispatcher.admit(claims, "rescued")
             if len(claims) == room:
                 return
             self._orphans = False
@@ -239,7 +237,6 @@ class Claimer:
         claims = store.claims(await self._connection.execute(statement))
         if claims:
             self._ready = self._ready or len(claims) == room
-            logs.claimed(claims)
             self._dispatcher.admit(claims)
         self._claims += 1
 

@@ -110,25 +110,32 @@ class Dispatcher:
         """Return how many orphaned tasks could start at once."""
         return max(0, min(self.pool.sync_room(), self._settings.MAX_QUEUE_SIZE) - self.buffered)
 
-    def admit(self, claims: Sequence[Claim], *, first: bool = False) -> None:
-        """Take claimed rows; those of unknown processors are over at once.
+    def admit(self, claims: Sequence[Claim], how: str = "claimed") -> None:
+        """Take rows that became ours; those of unknown processors are over at once.
 
-        :param first: before what is there: unfinished tasks come before new ones.
+        :param how: for the log. What was not just "claimed" is unfinished, and comes first.
         """
         if self._holds:
+            logs.claimed(claims, how)
             self._give_back(claims)
             return
+        first = how != "claimed"
         known: dict[_Kind, list[Claim]] = {kind: [] for kind in _Kind}
+        unknown = []
         for claim in claims:
             try:
                 known[_kind(claim)].append(claim)
             except ProcessorClassNotFound:
-                self._decide(claim, Unrecognised(claim.processor_class), None)
+                unknown.append(claim)
         for kind, waiting in self._waiting.items():
             waiting[0 if first else len(waiting) :] = [*known[kind], *(waiting if first else ())]
         self._filled_at = time.monotonic()
         self._last_names = {claim.processor_class for kind in known.values() for claim in kind}
         self.dispatch()
+        # Not before: it takes as long as to send a task to its worker.
+        logs.claimed(claims, how)
+        for claim in unknown:
+            self._decide(claim, Unrecognised(claim.processor_class), None)
 
     def claims(self) -> list[Claim]:
         """Return every claim that is not settled yet, wherever it is."""

@@ -213,7 +213,8 @@ class Settler:
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:
     """Return it with the time since it was over added to how long ago it started."""
-    if settlement.ran is None:
+    claim, decision, ran, stores_result = settlement
+    if ran is None:
         return settlement
-    ran, worker_id = settlement.ran
-    return settlement._replace(ran=(ran + seconds, worker_id))
+    ran_seconds, worker_id = ran
+    return Settlement(claim, decision, (ran_seconds + seconds, worker_id), stores_result)
