@@ -12,12 +12,13 @@ from typing import Any
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.postgresql.base import Cursor
 from psycopg import generators
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
+
+from partisan_async import direct
 
 logger = logging.getLogger("partisan_async")
 
@@ -37,22 +38,15 @@ def fetch(
 
     :param afterwards: what is run then. If that fails it is logged, and changes nothing.
     """
-    if connection.in_atomic_block or connection.queries_logged:
+    if connection.in_atomic_block:
         return None
     connection.close_if_health_check_failed()  # as Django does before it makes a cursor
     if not connection.get_autocommit():
         return None
-    with connection.wrap_database_errors:
-        cursor: Any = connection.create_cursor()
-    kind: type = type(cursor)
-    if kind is not Cursor:
+    # Not idle: by a BEGIN behind Django's back.
+    cursor = direct.cursor(connection, TransactionStatus.IDLE)
+    if cursor is None:
         return None
-    pgconn = cursor.connection.pgconn
-    if pgconn.pipeline_status != PipelineStatus.OFF:
-        return None
-    if pgconn.transaction_status != TransactionStatus.IDLE:  # by a BEGIN behind Django's back
-        return None
-    connection.validate_thread_sharing()
     committing: Any = _CommittingCursor(cursor, afterwards)
     with connection.make_cursor(committing) as wrapped:
         wrapped.execute(sql, params)

@@ -1,6 +1,5 @@
 """The rules as a table: outcome and counters in, decision out."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -125,6 +124,6 @@ def test_every_loop_ends(counters, outcome):
     while not isinstance(decision := decide(outcome, rules(INCREMENTAL), counters), Failed):
         counter = {Retried: "tries", Postponed: "postpones", Suspected: "lost"}
         name = counter.get(type(decision), "unrecognised")
-        counters = replace(counters, **{name: getattr(counters, name) + 1})
+        counters = counters._replace(**{name: getattr(counters, name) + 1})
         left += 1
         assert left <= MAX_UNRECOGNISED

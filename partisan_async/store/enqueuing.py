@@ -11,6 +11,7 @@ from django.db import connections, transaction
 from django.db.models.base import ModelState
 
 from partisan_async import arguments, one_message, trace
+from partisan_async.in_flight import Flight
 from partisan_async.models import Task
 from partisan_async.store.statement import database
 from partisan_async.store.waking import notify, wake
@@ -173,8 +174,7 @@ def _bulk_insert(common: Call, encoded: Sequence[str], alias: str) -> list[Task]
     for attempt in range(4):
         # As in _insert(), where twins come and go a duplicate beats an error.
         unique = digests if attempt < 3 else None
-        for chunk in _chunks(missing):
-            found |= _insert_chunk(common, encoded, unique, ids, chunk, alias)
+        found |= _insert_chunks(common, encoded, unique, ids, missing, alias)
         missing = [n for n in missing if n not in found]
         if not missing:
             break
@@ -193,30 +193,47 @@ def _bulk_insert(common: Call, encoded: Sequence[str], alias: str) -> list[Task]
     return [found[n] for n in range(count)]
 
 
-def _insert_chunk(
+def _insert_chunks(
     common: Call,
     encoded: Sequence[str],
     digests: Sequence[bytes] | None,
     ids: Sequence[int | None],
-    chunk: Sequence[int],
+    numbers: Sequence[int],
     alias: str,
 ) -> dict[int, Task]:
-    """Return the rows of those calls of the chunk that have no twin, by their numbers."""
-    params = common._asdict() | {
-        "ids": [ids[n] for n in chunk],
-        "arguments": "\n".join([encoded[n] for n in chunk]),
-        "digests": None if digests is None else b"".join([digests[n] for n in chunk]),
-    }
-    ((positions, pks, *same),) = _fetch(_BULK_INSERT, params, alias)
-    if not positions:
-        return {}
-    rows = _Rows(alias, common, *same)
-    inserted = [chunk[position - 1] for position in positions]
-    decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
-    return {
-        n: rows.of(pk, call, None if digests is None else digests[n])
-        for n, pk, call in zip(inserted, pks, decoded, strict=True)
-    }
+    """Return the rows of those of these calls that have no twin, by their numbers."""
+
+    def sent(chunk: Sequence[int]) -> Sequence[int]:
+        params = common._asdict() | {
+            "ids": [ids[n] for n in chunk],
+            "arguments": "\n".join([encoded[n] for n in chunk]),
+            "digests": None if digests is None else b"".join([digests[n] for n in chunk]),
+        }
+        flight.send(_BULK_INSERT, params)
+        return chunk
+
+    def made(chunk: Sequence[int], answer: list[Any]) -> dict[int, Task]:
+        ((positions, pks, *same),) = answer
+        if not positions:
+            return {}
+        rows = _Rows(alias, common, *same)
+        inserted = [chunk[position - 1] for position in positions]
+        decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
+        return {
+            n: rows.of(pk, call, None if digests is None else digests[n])
+            for n, pk, call in zip(inserted, pks, decoded, strict=True)
+        }
+
+    found: dict[int, Task] = {}
+    first, *others = _chunks(numbers)
+    with Flight(connections[alias]) as flight:
+        under_way = sent(first)
+        for chunk in others:
+            answer = flight.rows()
+            before, under_way = under_way, sent(chunk)
+            found |= made(before, answer)
+        found |= made(under_way, flight.rows())
+    return found
 
 
 class _Rows:

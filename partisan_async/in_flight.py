@@ -1,0 +1,83 @@
+"""A statement that the server works on while its caller does something else.
+
+A cursor waits for the answer: what the client does for a thousand rows and what the server does for
+them would follow each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import generators
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
+
+from partisan_async import direct
+
+
+class Flight:
+    """Sends statements, one at a time, in a transaction that is open; for a ``with`` block.
+
+    Where that cannot be done behind Django's back they are executed when they are sent.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._cursor: psycopg.ClientCursor[Any] | None = None
+        if not connection.execute_wrappers:
+            self._cursor = direct.cursor(connection, TransactionStatus.INTRANS)
+        self._is_open = False
+        self._rows: list[Any] = []
+
+    def __enter__(self) -> Flight:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Or the ROLLBACK would meet "another command is already in progress".
+        if self._is_open:
+            with suppress(psycopg.Error):
+                self._answer()
+
+    def send(self, sql: str, params: Mapping[str, Any]) -> None:
+        """Send a statement; the one before has been read."""
+        if self._cursor is None:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql, params)
+                self._rows = cursor.fetchall()
+            return
+        connection = self._cursor.connection
+        message = self._cursor.mogrify(sql, params).encode(connection.info.encoding)
+        with self._connection.wrap_database_errors, connection.lock:
+            connection.pgconn.send_query(message)
+            self._is_open = True
+            connection.wait(generators.send(connection.pgconn))
+
+    def rows(self) -> list[Any]:
+        """Wait for the answer to what was sent, and return it."""
+        if self._cursor is None:
+            return self._rows
+        with self._connection.wrap_database_errors:
+            return self._answer()
+
+    def _answer(self) -> list[Any]:
+        assert self._cursor is not None
+        connection = self._cursor.connection
+        with connection.lock:
+            self._is_open = False
+            (result,) = connection.wait(generators.fetch_many(connection.pgconn))
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(result, connection.info.encoding)
+        transformer = Transformer(self._cursor)
+        transformer.set_pgresult(result)
+        return transformer.load_rows(0, result.ntuples, tuple)

@@ -1,0 +1,106 @@
+"""Statements under way: what comes of them, and that nothing is left of one that is not read."""
+
+import pytest
+from django.db import DataError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from partisan_async.in_flight import Flight
+from partisan_async.models import Supervisor, Task
+from tests.testapp.partisan_tasks import WriteUnique
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INSERT = """
+INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name)
+VALUES (gen_random_uuid(), %(name)s, '{}', 'none') RETURNING hostname
+"""
+
+
+@pytest.fixture
+def in_transaction():
+    with transaction.atomic():
+        assert not Supervisor.objects.exists()  # the BEGIN is sent with the first statement
+        yield
+
+
+class TestFlight:
+    def test_the_caller_goes_on_while_the_server_works(self, in_transaction):
+        with Flight(connection) as flight:
+            flight.send("SELECT pg_sleep(1), %(word)s", {"word": "50% 'quoted'"})
+
+            assert connection.connection.info.transaction_status.name == "ACTIVE"
+            assert flight.rows() == [("", "50% 'quoted'")]
+
+    def test_an_error_is_djangos_and_leaves_the_transaction_to_be_rolled_back(self):
+        with pytest.raises(DataError), transaction.atomic():
+            Supervisor.objects.exists()
+            with Flight(connection) as flight:
+                flight.send(INSERT, {"name": "one"})
+                assert flight.rows() == [("one",)]
+                flight.send(INSERT, {"name": "x" * 256})
+                flight.rows()
+
+        assert not Supervisor.objects.exists()
+
+    def test_what_is_not_read_stands_in_nobodys_way(self):
+        with pytest.raises(KeyError), transaction.atomic():
+            Supervisor.objects.exists()
+            with Flight(connection) as flight:
+                flight.send(INSERT, {"name": "one"})
+                raise KeyError
+
+        assert not Supervisor.objects.exists()
+
+    def test_who_looks_on_sees_it(self, in_transaction):
+        seen = []
+
+        def look(execute, sql, params, many, context):
+            seen.append(sql)
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(look), Flight(connection) as flight:
+            flight.send(INSERT, {"name": "one"})
+            assert flight.rows() == [("one",)]
+        with CaptureQueriesContext(connection) as captured, Flight(connection) as flight:
+            flight.send(INSERT, {"name": "two"})
+            assert flight.rows() == [("two",)]
+
+        assert seen == [INSERT]
+        assert len(captured) == 1
+
+
+class TestBulk:
+    """Several thousand calls: while the server inserts a thousand, the one before is read."""
+
+    def test_rows_come_back_in_order_and_as_they_were_stored(self):
+        tasks = WriteUnique.bulk_delay([WriteUnique(number) for number in range(3500)])
+
+        assert [task.arguments["args"] for task in tasks] == [[n] for n in range(3500)]
+        stored = {row.pk: row for row in Task.objects.all()}
+        assert len(stored) == 3500
+        for task in tasks:
+            row = stored[task.pk]
+            assert (task.arguments, bytes(task.digest)) == (row.arguments, bytes(row.digest))
+
+    def test_twins_are_found_in_each_thousand(self):
+        waiting = WriteUnique.bulk_delay([WriteUnique(number) for number in range(0, 3500, 7)])
+        tasks = WriteUnique.bulk_delay([WriteUnique(number) for number in range(3500)])
+
+        assert [task.pk for task in tasks[::7]] == [task.pk for task in waiting]
+        assert Task.objects.count() == 3500
+
+    def test_an_error_in_a_later_thousand_enqueues_none(self):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "ALTER TABLE partisan_async_task ADD CONSTRAINT few"
+                " CHECK (arguments->'args'->>0 <> '2999')"
+            )
+            try:
+                with pytest.raises(IntegrityError, match="few"):
+                    WriteUnique.bulk_delay([WriteUnique(str(number)) for number in range(3500)])
+            finally:
+                cursor.execute("ALTER TABLE partisan_async_task DROP CONSTRAINT few")
+
+        assert not Task.objects.exists()
+        WriteUnique("after").delay()
+        assert Task.objects.count() == 1
