@@ -674,13 +674,13 @@ def test_index_lists_every_page():
 class Walk:
     """A project folder, its database, and everything that its commands and supervisors print."""
 
-    def __init__(self, folder: Path, database: str) -> None:
+    def __init__(self, folder: Path, database: str, unbuffered: str) -> None:
         self._folder = folder
         self._environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("DJANGO_")},
             "DATABASE_URL": database,
             "PYTHONPATH": str(ROOT),
-            "PYTHONUNBUFFERED": "1",
+            "PYTHONUNBUFFERED": unbuffered,
         }
         self._printed: list[str] = []
         self._since = 0
@@ -753,13 +753,14 @@ def _bare(line: str) -> str:
     return line.rstrip()
 
 
-@pytest.fixture
-def walk(tmp_path):
+@pytest.fixture(params=["", "1"], ids=["", "unbuffered"])
+def walk(tmp_path, request):
+    """With both, workers print whole lines, and while they run."""
     name = f"partisan_docs_{os.getpid()}"
     url = os.environ["DATABASE_URL"]
     with psycopg.connect(url, autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name}")
-        walk = Walk(tmp_path, make_conninfo(url, dbname=name))
+        walk = Walk(tmp_path, make_conninfo(url, dbname=name), request.param)
         try:
             yield walk
         finally:

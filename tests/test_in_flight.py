@@ -43,6 +43,8 @@ class TestFlight:
         assert not Supervisor.objects.exists()
 
     def test_what_is_not_read_stands_in_nobodys_way(self):
+        connection.ensure_connection()
+        before = connection.connection
         with pytest.raises(KeyError), transaction.atomic():
             Supervisor.objects.exists()
             with Flight(connection) as flight:
@@ -50,6 +52,7 @@ class TestFlight:
                 raise KeyError
 
         assert not Supervisor.objects.exists()
+        assert connection.connection is before
 
     def test_who_looks_on_sees_it(self, in_transaction):
         seen = []

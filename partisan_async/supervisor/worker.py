@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import io
 import logging
 import multiprocessing.util
 import os
@@ -61,6 +62,7 @@ def start(feed: socket.socket, link: socket.socket, setup: Setup) -> None:
     link.setblocking(True)
     try:
         cold = _warm_up()
+        _print_whole_lines()
         _use_databases(setup.databases)
         if setup.print_logs:
             from partisan_async import logs
@@ -271,6 +273,14 @@ def _warm_up() -> str | None:
         preload.warm_up()
         return preload.trouble
     return None if inherited else f"{name} could not be imported in the forkserver"
+
+
+def _print_whole_lines() -> None:
+    # And at once: into a pipe they would come when the process ends, or with PYTHONUNBUFFERED in
+    # pieces, with lines of the supervisor's between them.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def _use_databases(databases: Mapping[str, Mapping[str, Any]]) -> None:
