@@ -1,5 +1,7 @@
 """Frames survive any cut of the stream, and any text in an error."""
 
+import io
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +21,8 @@ from partisan_async.supervisor.wire import (
     Revoked,
     Started,
     encode,
+    pack,
+    unpack,
 )
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -49,3 +53,15 @@ def test_frames_arrive_whole_however_the_stream_is_cut(frames, size):
         arrived += decoder.feed(stream[start : start + size])
 
     assert arrived == frames
+
+
+FIELDS = st.lists(TEXT | NUMBER | st.floats(0, 1e9) | st.booleans() | st.none())
+TASKS = st.lists(st.tuples(NUMBER, FIELDS).map(list))
+
+
+@given(st.lists(TASKS), TASKS, st.integers(0, 9))
+def test_tasks_arrive_whole_or_not_at_all(batches, cut, size):
+    """A supervisor that dies may leave half a line."""
+    feed = b"".join(map(pack, batches)) + pack(cut)[:-1][:size]
+
+    assert list(unpack(io.BytesIO(feed))) == batches

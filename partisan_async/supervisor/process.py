@@ -374,7 +374,7 @@ class WorkerProcess(asyncio.Protocol):
         for claim in claims:
             self._ticket += 1
             self.runs[self._ticket] = Run(claim, is_async)
-            batch.append((self._ticket, tuple(claim)))
+            batch.append((self._ticket, claim))
         if is_async:
             self.open_async += len(claims)
             self._unstarted_async += len(claims)

@@ -1,17 +1,16 @@
 """What travels between the supervisor and a worker process: tasks by the feed, frames by the link.
 
-The feed has pickled lists of *tickets* and claims. A ticket is a number that grows with each task
-that is sent to one process. The link has a JSON array a line. Up: ``Hello`` once, then ``Started``
-and ``Done`` for each task, ``Revoked`` as an answer. Down: ``Revoke``. No exception object travels,
-only what the row is to tell of it, so that nothing can fail to unpickle.
+Both have a JSON array a line. A task goes by its *ticket*, a number that grows with each one that
+is sent to the process. By the link, up: ``Hello`` once, then ``Started`` and ``Done`` for each
+task, ``Revoked`` as an answer. Down: ``Revoke``. No exception object travels, only what the row is
+to tell of it.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from partisan_async.policy import (
     RETURNED,
@@ -64,23 +63,21 @@ class Revoked(NamedTuple):
     upto: int
 
 
-Tasks = list[tuple[int, tuple[Any, ...]]]
-"""Tickets and claims, these as plain tuples: those are pickled in a third of the time."""
+Tasks = Sequence[tuple[int, Sequence[Any]]]
+"""Tickets and claims; these by their fields, in order."""
 
 
 def pack(tasks: Tasks) -> bytes:
-    """Return what the feed has for these tasks."""
-    return pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL)
+    """Return these tasks as one line of the feed."""
+    return f"{_encode(tasks)}\n".encode()
 
 
-def unpack(feed: BinaryIO) -> Iterator[Tasks]:
-    """Yield what comes by the feed, until it ends."""
-    while True:
-        try:
-            tasks: Tasks = pickle.load(feed)  # noqa: S301  it is the supervisor's own
-        except EOFError:
-            return
-        yield tasks
+def unpack(feed: Iterable[bytes]) -> Iterator[Tasks]:
+    """Yield the tasks of each line, until the feed ends; what ends within a line is left out."""
+    for line in feed:
+        if line.endswith(b"\n"):
+            tasks: Tasks = json.loads(line)
+            yield tasks
 
 
 Frame = Hello | Started | Done | Revoke | Revoked
