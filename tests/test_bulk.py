@@ -4,7 +4,7 @@ import datetime
 import threading
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -182,13 +182,15 @@ class TestTransaction:
                 ' CHECK (arguments <> \'{"args": [1700], "kwargs": {}}\')'
             )
         try:
-            with pytest.raises(Exception, match="no_1700"):
+            with pytest.raises(IntegrityError, match="no_1700"):
                 Write.bulk_delay(Write(number) for number in range(2000))
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("ALTER TABLE partisan_async_task DROP CONSTRAINT no_1700")
 
         assert not Task.objects.exists()
+        Write("after").delay()
+        assert Task.objects.count() == 1
 
     def test_opposite_orders_do_not_deadlock(self):
         """Neither within a statement nor across the statements of one call."""

@@ -123,8 +123,7 @@ class Connection:
         try:
             await self._bounded(self._fetch(fresh, warm_up), fresh)
         except BaseException:
-            hang_up(fresh)
-            await fresh.close()
+            await self._drop(fresh)
             raise
         worn, self._connection = self._connection, fresh
         if worn is not None:

@@ -96,13 +96,14 @@ class Settler:
         kept: list[Settlement] = []
         deleted: list[Settlement] = []
         written: set[int] = set()
-        for each, since in self._writing:
+        for settlement, since in self._writing:
+            each = _aged(settlement, now - since)
             if isinstance(each.decision, Finished) and each.decision.settled:
                 written.add(each.claim.id)
             elif self._is_deleted(each):
                 deleted.append(each)
             else:
-                kept.append(_aged(each, now - since))
+                kept.append(each)
         written |= await self._write(store.settle, kept, gently=gently)
         written |= await self._write(store.delete_finished, deleted, gently=gently)
         if len(written) < len(self._writing):
