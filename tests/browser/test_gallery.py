@@ -130,6 +130,8 @@ def test_the_keyboard_is_enough(page: Page) -> None:
 
     assert page.evaluate("document.activeElement.name") == "pictures"
     with page.expect_file_chooser():
+        # A key that is pressed before the browser knows that it is waited for opens nothing.
+        page.evaluate("new Promise(requestAnimationFrame)")
         page.keyboard.press("Enter")
 
 
