@@ -32,7 +32,6 @@ class Flight:
         self._cursor: psycopg.ClientCursor[Any] | None = None
         if not connection.execute_wrappers:
             self._cursor = direct.cursor(connection, TransactionStatus.INTRANS)
-        self._is_open = False
         self._rows: list[Any] = []
 
     def __enter__(self) -> Flight:
@@ -45,7 +44,7 @@ class Flight:
         trace: TracebackType | None,
     ) -> None:
         # Or the ROLLBACK would meet "another command is already in progress".
-        if self._is_open:
+        if self._cursor is not None and _is_active(self._cursor.connection):
             with suppress(psycopg.Error):
                 self._answer()
 
@@ -58,9 +57,9 @@ class Flight:
             return
         connection = self._cursor.connection
         message = self._cursor.mogrify(sql, params).encode(connection.info.encoding)
+        self._connection.validate_no_broken_transaction()
         with self._connection.wrap_database_errors, connection.lock:
             connection.pgconn.send_query(message)
-            self._is_open = True
             connection.wait(generators.send(connection.pgconn))
 
     def rows(self) -> list[Any]:
@@ -74,10 +73,14 @@ class Flight:
         assert self._cursor is not None
         connection = self._cursor.connection
         with connection.lock:
-            self._is_open = False
             (result,) = connection.wait(generators.fetch_many(connection.pgconn))
         if result.status == ExecStatus.FATAL_ERROR:
             raise error_from_result(result, connection.info.encoding)
         transformer = Transformer(self._cursor)
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, tuple)
+
+
+def _is_active(connection: psycopg.Connection[Any]) -> bool:
+    # A time limit may have ended the statement meanwhile, and read what came of it.
+    return connection.pgconn.transaction_status == TransactionStatus.ACTIVE

@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from partisan_async.embedded import EmbeddedPostgres
 from partisan_async.models import Task
+from partisan_async.store import Statement
+from partisan_async.supervisor.connection import Connection
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.relay import Relay
@@ -46,24 +48,58 @@ def test_a_terminated_connection_is_opened_again(purpose):
 def test_the_connection_of_claims_is_renewed_after_so_many_claims():
     """CHECKS_BEFORE_CLEANUP: a server process that grows must not grow for ever."""
 
-    def backend():
+    def backends():
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pid FROM pg_stat_activity"
                 " WHERE application_name = %s AND datname = current_database()",
                 ["partisan_async default claim"],
             )
-            return cursor.fetchone()
+            return cursor.fetchall()
 
     with live_supervisor(CHECKS_BEFORE_CLEANUP=3, beat_seconds=0.5):
         Write(0).delay()
         wait_until(ended)
-        first = backend()
+        first = backends()
         for number in range(1, 8):
             Write(number).delay()
             wait_until(ended)
 
-        wait_until(lambda: backend() not in (None, first))
+        wait_until(lambda: len(backends()) == 1 and backends() != first)
+
+
+async def test_calls_that_begin_while_it_is_renewed_are_answered():
+    """By the old connection or the new one; and the old one is closed after them."""
+    renewed = Connection("default", "test", timedelta(seconds=5))
+    ask = Statement("SELECT pg_backend_pid()", {})
+    seen = set()
+
+    for _ in range(100):
+        renewing = asyncio.ensure_future(renewed.renew(ask))
+        while not renewing.done():
+            seen |= {pid for (pid,) in await renewed.execute(ask)}
+        await renewing
+    await renewed.close()
+
+    assert len(seen) > 50
+    there = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %(name)s"
+    named = Statement(there, {"name": "partisan_async default test"})
+    looking = Connection("default", "look", timedelta(seconds=5))
+    while await looking.execute(named) != [(0,)]:
+        await asyncio.sleep(0.02)
+    await looking.close()
+
+
+def test_a_renewal_that_may_not_be_stops_the_supervisor():
+    """As the next connection would: it is never half dead."""
+    options = connection.settings_dict["OPTIONS"]
+    with pytest.raises(psycopg.DataError, match="nobody_such"):  # noqa: SIM117
+        with live_supervisor(CHECKS_BEFORE_CLEANUP=1, beat_seconds=0.2) as supervisor:
+            options["assume_role"] = "nobody_such"
+            try:
+                wait_until(lambda: supervisor._claimer._stopped)
+            finally:
+                del options["assume_role"]
 
 
 def test_tasks_that_run_while_the_connections_end_are_settled_once():

@@ -1,12 +1,15 @@
 """Statements under way: what comes of them, and that nothing is left of one that is not read."""
 
+import contextlib
+
 import pytest
 from django.db import DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from partisan_async.in_flight import Flight
 from partisan_async.models import Supervisor, Task
-from tests.testapp.partisan_tasks import WriteUnique
+from partisan_async.testing import live_supervisor, wait_until_ended
+from tests.testapp.partisan_tasks import EndlessInFlight, Write, WriteUnique
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,6 +56,25 @@ class TestFlight:
 
         assert not Supervisor.objects.exists()
         assert connection.connection is before
+
+    def test_a_time_limit_that_cuts_in_is_told_as_such(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = EndlessInFlight().delay()
+            after = Write("after").delay()
+            wait_until_ended(after)
+
+        task.refresh_from_db()
+        assert task.errors[-1]["exception_class"] == "partisan_async.exceptions.TaskTimeout"
+        assert after.status == "finished"
+
+    def test_nothing_is_sent_where_the_transaction_will_be_rolled_back(self):
+        """A row would be returned that vanishes without an error."""
+        with transaction.atomic():
+            Supervisor.objects.exists()
+            with contextlib.suppress(KeyError), transaction.atomic(savepoint=False):
+                raise KeyError
+            with pytest.raises(transaction.TransactionManagementError):
+                WriteUnique.bulk_delay([WriteUnique(1)])
 
     def test_who_looks_on_sees_it(self, in_transaction):
         seen = []

@@ -16,6 +16,7 @@ from tests.testapp.partisan_tasks import (
     AskInThreads,
     AsyncSleep,
     BlockTheLoop,
+    ConnectInVain,
     Die,
     DieAsync,
     ForkAsync,
@@ -191,7 +192,7 @@ class TestBlame:
 
 
 class TestMisbehaviour:
-    @pytest.mark.parametrize("how", ["fork", "thread", "signals", "directory", "terminate"])
+    @pytest.mark.parametrize("how", ["fork", "thread", "signals", "directory", "terminate", "feed"])
     def test_what_a_task_leaves_behind_does_not_keep_the_supervisor(self, how):
         with live_supervisor(WORKERS_COUNT=1):
             task = Misbehave(how).delay()
@@ -211,11 +212,17 @@ class TestMisbehaviour:
             each.refresh_from_db()
             assert (each.status, each.claim_seq, each.lost) == ("finished", 1, 0)
 
-    @pytest.mark.parametrize("how", ["close everything", "link"])
+    @pytest.mark.parametrize(
+        "how",
+        [
+            ["close everything"],
+            *(["link", line] for line in ("no frame", "1", "[]", "{}", '["Done"]', "null,[")),
+        ],
+    )
     def test_a_worker_whose_link_was_closed_or_written_to_is_replaced(self, how):
         """It could not be heard any more, or say anything about the other tasks."""
         with live_supervisor(WORKERS_COUNT=1):
-            task = Misbehave(how).delay()
+            task = Misbehave(*how).delay()
             after = Write("after").delay()
             wait_until(ended)
 
@@ -233,6 +240,16 @@ class TestMisbehaviour:
 
         assert set(Task.objects.values_list("status", flat=True)) == {"finished"}
         assert after == before
+
+    def test_a_connection_whose_start_failed_is_not_the_next_tasks(self):
+        with live_supervisor(WORKERS_COUNT=1):
+            task = ConnectInVain().delay()
+            after = Write("after").delay()
+            wait_until(ended)
+
+        task.refresh_from_db(), after.refresh_from_db()
+        assert task.errors[-1]["exception_class"] == "django.db.utils.OperationalError"
+        assert (after.status, after.lost) == ("finished", 0)
 
     def test_a_death_is_seen_though_a_grandchild_holds_the_link(self):
         with live_supervisor(WORKERS_COUNT=1):

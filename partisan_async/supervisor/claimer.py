@@ -88,9 +88,8 @@ class Claimer:
             self._doubtful = True
         self._dispatcher.on_beat()
         # Not at once, which in a flood would be each second.
-        renewing = self._renewing is not None and not self._renewing.done()
         enough = self._claims >= self._settings.CHECKS_BEFORE_CLEANUP
-        if enough and not renewing and not self._stopped:
+        if enough and self._renewing is None and not self._stopped:
             self._claims = 0
             self._renewing = asyncio.ensure_future(self._renew())
         self._wake.set()
@@ -131,7 +130,7 @@ class Claimer:
         finally:
             if self._renewing is not None:
                 self._renewing.cancel()
-                await asyncio.wait({self._renewing})
+                await asyncio.gather(self._renewing, return_exceptions=True)
 
     async def _keep(self) -> None:
         pause = 0.1
@@ -153,6 +152,9 @@ class Claimer:
 
     async def _take(self) -> bool:
         """Take what there is to take; return whether to go on at once."""
+        if self._renewing is not None and self._renewing.done():
+            renewing, self._renewing = self._renewing, None
+            renewing.result()
         if self._doubtful:
             await self._take_stock()
         if self._dead or self._silent or self._orphans:
@@ -179,7 +181,7 @@ class Claimer:
             raise
         known = self._known()
         if found := [claim for claim in held if _key(claim) not in known | before]:
-            self._dispatcher.admit(found, "found")
+            self._dispatcher.admit(found, "found", first=True)
         # What became mine, or was settled, while the question was under way is neither.
         if foreign := (known & before) - {_key(claim) for claim in held}:
             self._dispatcher.disown(foreign - await self._settled_within(foreign))
@@ -212,7 +214,7 @@ class Claimer:
             )
             claims = store.claims(await self._connection.execute(statement))
             if claims:
-                self._dispatcher.admit(claims, "rescued")
+                self._dispatcher.admit(claims, "rescued", first=True)
             if len(claims) == room:
                 return
             self._orphans = False

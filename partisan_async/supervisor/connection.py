@@ -57,7 +57,11 @@ async def connect(
     params["prepare_threshold"] = None
     connection = await psycopg.AsyncConnection.connect(**params, autocommit=True)
     if role := connections[alias].settings_dict["OPTIONS"].get("assume_role"):
-        await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        try:
+            await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        except BaseException:
+            await connection.close()
+            raise
     return connection
 
 
@@ -119,16 +123,24 @@ class Connection:
             server several times as long, since it reads the catalogs for it.
         :raises psycopg.OperationalError: as ``execute``.
         """
-        fresh = await self._bounded(connect(self._alias, self._purpose))
+        async with self._opening:
+            fresh = await self._bounded(connect(self._alias, self._purpose))
+            try:
+                await self._bounded(self._fetch(fresh, warm_up), fresh)
+            except BaseException:
+                await self._drop(fresh)
+                raise
+            worn, self._connection = self._connection, fresh
+        if worn is None:
+            return
         try:
-            await self._bounded(self._fetch(fresh, warm_up), fresh)
-        except BaseException:
-            await self._drop(fresh)
-            raise
-        worn, self._connection = self._connection, fresh
-        if worn is not None:
+            # A call that has just begun holds it, and has not asked for the lock yet.
+            await asyncio.sleep(0)
             async with worn.lock:
                 await worn.close()
+        except BaseException:
+            await self._drop(worn)
+            raise
 
     async def close(self) -> None:
         """Close it; the next call would open it again."""

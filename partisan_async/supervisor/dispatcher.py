@@ -110,16 +110,16 @@ class Dispatcher:
         """Return how many orphaned tasks could start at once."""
         return max(0, min(self.pool.sync_room(), self._settings.MAX_QUEUE_SIZE) - self.buffered)
 
-    def admit(self, claims: Sequence[Claim], how: str = "claimed") -> None:
+    def admit(self, claims: Sequence[Claim], how: str = "claimed", *, first: bool = False) -> None:
         """Take rows that became ours; those of unknown processors are over at once.
 
-        :param how: for the log. What was not just "claimed" is unfinished, and comes first.
+        :param how: for the log.
+        :param first: before those that wait here: they were claimed before them, by whomever.
         """
         if self._holds:
             logs.claimed(claims, how)
             self._give_back(claims)
             return
-        first = how != "claimed"
         known: dict[_Kind, list[Claim]] = {kind: [] for kind in _Kind}
         unknown = []
         for claim in claims:

@@ -53,8 +53,7 @@ class Alarm:
             signal.setitimer(signal.ITIMER_REAL, self._seconds, AGAIN_EVERY_SECONDS)
 
     def __exit__(self, *_: object) -> None:
-        if self._armed:
-            self.stop()
+        self.stop()
 
     def stop(self) -> None:
         """Do not ring any more, and see to it that no alarm of the task's own does."""

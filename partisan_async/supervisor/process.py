@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -105,8 +105,9 @@ class WorkerProcess(asyncio.Protocol):
         self.open_sync = 0
         self.open_async = 0
         self.runs_short_ones = False
-        self.is_asked_back = False
         """All its open sync tasks were sent as short ones."""
+        self.is_asked_back = False
+        """It has not answered yet which of its tasks will not start."""
         self.busy_since: float | None = None
         self.loop_waited_for_since: float | None = None
         """It has async tasks to start, and started none since."""
@@ -159,36 +160,13 @@ class WorkerProcess(asyncio.Protocol):
 
     async def _launch(self) -> wire.Hello:
         self._hello = self._loop.create_future()
-        (link, their_link), (feed, their_feed) = socket.socketpair(), socket.socketpair()
-        with their_link, their_feed:
-            self._executor = ProcessPoolExecutor(
-                1,
-                mp_context=_context(),
-                initializer=worker.start,
-                initargs=(their_feed, their_link, self._setup),
-            )
-            # The first submit starts the process: 10 ms, and the first of all several hundred.
-            starting = self._loop.run_in_executor(None, _start_process, self._executor)
-            try:
-                serving, self._child = await asyncio.shield(starting)
-            except asyncio.CancelledError:
-                # The thread goes on: wait for the process, so that close() can end it.
-                link.close()
-                feed.close()
-                with suppress(Exception):
-                    _, self._child = await starting
-                raise
-            except (EOFError, OSError, RuntimeError) as error:  # it broke, or was closed meanwhile
-                link.close()
-                feed.close()
-                raise WorkerVanishedError(
-                    "A worker process ended before it was up; what it or the forkserver printed"
-                    " says why."
-                ) from error
+        _, their_link = await self._connect(self)
+        with their_link:
+            self._feed, their_feed = await self._connect(_Feed(self._die))
+            self._feed.pause_reading()  # whatever a task may write there
+            with their_feed:
+                serving = await self._start_process(their_feed, their_link)
         self.worker_id = f"{socket.gethostname()}/{self.pid}"
-        await self._loop.create_connection(lambda: self, sock=link)
-        self._feed, _ = await self._loop.create_connection(asyncio.Protocol, sock=feed)
-        self._feed.pause_reading()  # whatever a task may write there
         self._watch(serving)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
@@ -202,6 +180,38 @@ class WorkerProcess(asyncio.Protocol):
         if self._link_ended.is_set():
             raise WorkerVanishedError("A worker process ended before it reported.")
         return hello
+
+    async def _connect(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, socket.socket]:
+        ours, theirs = socket.socketpair()
+        try:
+            transport, _ = await self._loop.create_connection(lambda: protocol, sock=ours)
+        except BaseException:
+            theirs.close()
+            raise
+        return transport, theirs
+
+    async def _start_process(self, feed: socket.socket, link: socket.socket) -> Future[None]:
+        self._executor = ProcessPoolExecutor(
+            1,
+            mp_context=_context(),
+            initializer=worker.start,
+            initargs=(feed, link, self._setup),
+        )
+        # The first submit starts the process: 10 ms, and the first of all several hundred.
+        starting = self._loop.run_in_executor(None, _start_process, self._executor)
+        try:
+            serving, self._child = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on: wait for the process, so that close() can end it.
+            with suppress(Exception):
+                _, self._child = await starting
+            raise
+        except (EOFError, OSError, RuntimeError) as error:  # it broke, or was closed meanwhile
+            raise WorkerVanishedError(
+                "A worker process ended before it was up; what it or the forkserver printed says"
+                " why."
+            ) from error
+        return serving
 
     @property
     def accepts(self) -> bool:
@@ -382,10 +392,7 @@ class WorkerProcess(asyncio.Protocol):
         else:
             self.runs_short_ones = short and (self.runs_short_ones or not self.open_sync)
             self.open_sync += len(claims)
-        if self._feed.is_closing():
-            self._die()
-        else:
-            self._feed.write(wire.pack(batch))
+        self._feed.write(wire.pack(batch))
         if self.remaining <= 0:
             self._retire()
 
@@ -396,13 +403,13 @@ class WorkerProcess(asyncio.Protocol):
             self.is_asked_back = True
             link.write(wire.encode(wire.Revoke(self._ticket)))
 
-    def _watch(self, future: Future[None]) -> None:
-        def check(future: Future[None]) -> None:
-            if not future.cancelled() and future.exception() is not None:
-                with suppress(RuntimeError):  # the loop may be closed by now
-                    self._loop.call_soon_threadsafe(self._die)
+    def _watch(self, serving: Future[None]) -> None:
+        # However it ends: who does not serve any more takes no task.
+        def die(_: Future[None]) -> None:
+            with suppress(RuntimeError):  # the loop may be closed by now
+                self._loop.call_soon_threadsafe(self._die)
 
-        future.add_done_callback(check)
+        serving.add_done_callback(die)
 
     def _close_run(self, ticket: int) -> Run:
         run = self.runs.pop(ticket)
@@ -457,7 +464,7 @@ class WorkerProcess(asyncio.Protocol):
                 if isinstance(frame, _OF_A_RUN) and frame[0] not in runs:
                     raise ValueError(frame)
                 yield frame
-        except (ValueError, TypeError, KeyError):
+        except Exception:  # noqa: BLE001  it may be anything that JSON can say
             self._garbled = True
             logger.error("worker process %s is killed: a task wrote to its link", self.pid)
             self._signal(signal.SIGKILL)
@@ -512,6 +519,16 @@ class WorkerProcess(asyncio.Protocol):
         claims = [self._close_run(ticket).claim for ticket in tickets]
         self.remaining += len(claims)
         self._listener.on_returned(claims)
+
+
+class _Feed(asyncio.Protocol):
+    """The supervisor's end of a feed. A write that failed has lost the tasks that were in it."""
+
+    def __init__(self, on_lost: Callable[[], None]) -> None:
+        self._on_lost = on_lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_lost()
 
 
 _forkserver_lock = threading.Lock()

@@ -23,6 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID
+from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
@@ -32,7 +33,7 @@ from psycopg.pq import TransactionStatus
 
 from partisan_async import registry, trace
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.policy import Failure, Outcome, Raised
+from partisan_async.policy import RETURNED, Failure, Outcome, Raised
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor import wire
 
@@ -122,6 +123,7 @@ class _Worker:
     def _work(self, batch: wire.Tasks) -> None:
         """Run sync tasks to their end, async ones until they have started."""
         frames = b""
+        _tidy(_look_at_connections)
         _tidy(_close_old_connections)
         for ticket, fields in batch:
             claim = self._claim_of(fields)
@@ -184,6 +186,8 @@ class _Worker:
         if alarm.rang:
             # Wherever it struck, no connection can be trusted to be where Django believes it.
             _tidy(_forget_connections)
+        if outcome is not RETURNED:
+            _tidy(_look_at_connections)
         _tidy(_close_what_it_left, claim)
         return _done(ticket, seconds, alarm.rang, outcome), alarm.rang
 
@@ -317,19 +321,23 @@ def _tidy(close: Callable[..., None], *arguments: Any) -> None:
             _forget(wrapper)
 
 
-_opened: set[BaseDatabaseWrapper] = set()
+_opened: WeakSet[BaseDatabaseWrapper] = WeakSet()
 """Django's connections that the main thread has opened: to ask Django for those that it has takes
 as long as all else that is done for a short task."""
 
 
 def _watch_connections() -> None:
-    _opened.update(w for w in connections.all(initialized_only=True) if w.connection is not None)
     connection_created.connect(_on_connection_created, weak=False)
 
 
 def _on_connection_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if threading.current_thread() is threading.main_thread():
         _opened.add(connection)
+
+
+def _look_at_connections() -> None:
+    # Nobody is told of a connection whose first statements failed: Django keeps it all the same.
+    _opened.update(w for w in connections.all(initialized_only=True) if w.connection is not None)
 
 
 def _close_old_connections() -> None:
@@ -353,11 +361,14 @@ def _close_what_it_left(claim: Any) -> None:
         if wrapper.connection is None:
             _opened.discard(wrapper)
             continue
-        idle = wrapper.vendor != "postgresql" or (
-            wrapper.connection.pgconn.transaction_status == TransactionStatus.IDLE
-        )
-        if idle and not wrapper.in_atomic_block:
+        status = TransactionStatus.IDLE
+        if wrapper.vendor == "postgresql":
+            status = wrapper.connection.pgconn.transaction_status
+        if not wrapper.in_atomic_block and status == TransactionStatus.IDLE:
             wrapper.close_if_unusable_or_obsolete()
+            continue
+        if not wrapper.in_atomic_block and status == TransactionStatus.UNKNOWN:  # it was lost
+            wrapper.close()
             continue
         logger.warning(
             "task %s %s left a transaction open on database %r; it is rolled back",
@@ -372,5 +383,5 @@ def _close_what_it_left(claim: Any) -> None:
 def _forget(wrapper: BaseDatabaseWrapper) -> None:
     """Have Django make another in its place: it is lost with the state of its atomic blocks."""
     _opened.discard(wrapper)
-    with suppress(AttributeError):  # the task may have done so
+    if wrapper in connections.all(initialized_only=True):  # the task may have done so
         del connections[wrapper.alias]

@@ -23,6 +23,9 @@ from tests.benchmarks.environments import ROOT, python_of
 PATIENCE_SECONDS = 300.0
 """So long a contender may take to be done."""
 
+QUICK = 0.05
+"""Up to this share of the jobs it is a trial run, and what takes minutes is cut short too."""
+
 
 class ContenderFailedError(RuntimeError):
     """A contender did not do what it was asked; the message says what it printed."""

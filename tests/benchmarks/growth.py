@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from tests.benchmarks.bench import Bench
+from tests.benchmarks.bench import QUICK, Bench
 
 CLAIMS = 90
 """Of ten rows each: the first step has a thousand."""
-
-QUICK = 0.05
-"""Up to this share the sizes are a hundredth; else they are what their names say."""
 
 SIZES = {
     "1k_waiting": ("new", 1_000),
@@ -17,7 +14,7 @@ SIZES = {
     "3m_waiting": ("new", 2_900_000),
     "10m_finished": ("finished", 10_000_000),
 }
-"""Rows that come on top of those before."""
+"""Rows that come on top of those before; in a trial run, a hundredth of them."""
 
 _INSERT = """
 INSERT INTO partisan_async_task

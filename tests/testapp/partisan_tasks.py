@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ from partisan_async import context, registry, signals
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask, TaskTimeout
+from partisan_async.in_flight import Flight
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
 from partisan_async.supervisor import worker
@@ -232,8 +234,10 @@ class Misbehave(Marking):
                 if command.wait(10) != -signal.SIGTERM:
                     raise RuntimeError("it was deaf to SIGTERM")
             case "link":
-                worker._worker._link.sendall(b"\x00 no frame\n")
+                worker._worker._link.sendall(self.args[1].encode() + b"\n")
                 time.sleep(60)
+            case "feed":
+                worker._worker._feed.shutdown(socket.SHUT_RD)
             case "directory":
                 os.chdir("/")
                 os.environ.clear()
@@ -493,6 +497,38 @@ class QueryInThreads(Marking):
 @registry.register
 class SleepAsLongAsItLikes(Sleep):
     TIMEOUT_SECONDS = math.inf
+
+
+@registry.register
+class EndlessInFlight(Marking):
+    """Takes longer than it may while the server works on what it was sent."""
+
+    TIMEOUT_SECONDS = 0.2
+
+    def run(self):
+        with transaction.atomic():
+            Mark.objects.count()
+            with Flight(connection) as flight:
+                flight.send("SELECT pg_sleep(60)", {})
+                while True:
+                    pass
+
+
+@registry.register
+class ConnectInVain(Marking):
+    """Connects to a server that goes away during the first statements."""
+
+    def run(self):
+        usual = connection.init_connection_state
+
+        def interrupted():
+            connection.connection.close()
+            connection.init_connection_state = usual
+            usual()
+
+        connection.close()
+        connection.init_connection_state = interrupted
+        Mark.objects.count()
 
 
 @registry.register
