@@ -113,24 +113,24 @@ _ALL_OF_OURS = ("drain", "enqueue", "pickup", "rest", "growth")
 _ALL_OF_OTHERS = ("drain", "enqueue", "pickup", "rest")
 
 ALL = (
-    Contender(name="floor", system=FLOOR, jobs=100_000, measures=("drain", "enqueue")),
+    Contender(name="floor", system=FLOOR, jobs=200_000, measures=("drain", "enqueue")),
     Contender(
         name="ours, default",
         system=OURS,
-        jobs=30_000,
+        jobs=60_000,
         measures=_ALL_OF_OURS,
         environment=_ours("INFO"),
     ),
     Contender(
         name="ours, tuned",
         system=OURS,
-        jobs=60_000,
+        jobs=120_000,
         environment=_ours("WARNING", **TUNED, DELETE_TASKS_ON_COMPLETE=True),
     ),
     Contender(
         name="ours, tuned, rows kept",
         system=OURS,
-        jobs=50_000,
+        jobs=120_000,
         environment=_ours("WARNING", **TUNED),
     ),
     *(
@@ -178,14 +178,14 @@ ALL = (
     Contender(
         name="pgqueuer, 2 processes",
         system=PGQUEUER,
-        jobs=15_000,
+        jobs=30_000,
         processes=2,
         environment={"DRIVER": "psycopg", "BATCH": "10"},
     ),
     Contender(
         name="pgqueuer, best",
         system=PGQUEUER,
-        jobs=40_000,
+        jobs=80_000,
         measures=_ALL_OF_OTHERS,
         processes=2,
         environment={"DRIVER": "asyncpg", "BATCH": "100"},
