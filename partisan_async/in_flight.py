@@ -1,4 +1,4 @@
-"""A statement that the server works on while its caller does something else.
+"""Statements under way: the server works while its caller does something else, or is to stop.
 
 A cursor waits for the answer: what the client does for a thousand rows and what the server does for
 them would follow each other.
@@ -7,7 +7,6 @@ them would follow each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +18,11 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from partisan_async import direct
+
+CANCEL_SECONDS = 2.0
+"""So long a server may take to answer that it cancels a query."""
+
+_COPYING = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 
 class Flight:
@@ -44,9 +48,8 @@ class Flight:
         trace: TracebackType | None,
     ) -> None:
         # Or the ROLLBACK would meet "another command is already in progress".
-        if self._cursor is not None and _is_active(self._cursor.connection):
-            with suppress(psycopg.Error):
-                self._answer()
+        if error is not None and self._cursor is not None:
+            end_query(self._connection)
 
     def send(self, sql: str, params: Mapping[str, Any]) -> None:
         """Send a statement; the one before has been read."""
@@ -81,6 +84,22 @@ class Flight:
         return transformer.load_rows(0, result.ntuples, tuple)
 
 
-def _is_active(connection: psycopg.Connection[Any]) -> bool:
-    # A time limit may have ended the statement meanwhile, and read what came of it.
-    return connection.pgconn.transaction_status == TransactionStatus.ACTIVE
+def end_query(wrapper: BaseDatabaseWrapper) -> None:
+    """End what this thread waits for on a connection; its transaction stays, to be rolled back."""
+    connection = wrapper.connection
+    if not is_busy(connection):
+        return
+    try:
+        connection.cancel_safe(timeout=CANCEL_SECONDS)
+        while result := connection.pgconn.get_result():
+            if result.status in _COPYING:
+                raise psycopg.OperationalError("a COPY does not end with its query")
+    except psycopg.Error:
+        wrapper.close()
+
+
+def is_busy(connection: Any) -> bool:
+    """Tell whether a connection of Django's is one to PostgreSQL that waits for an answer."""
+    if not isinstance(connection, psycopg.Connection):  # it is closed, or not PostgreSQL's
+        return False
+    return connection.info.transaction_status == TransactionStatus.ACTIVE

@@ -13,6 +13,7 @@ from tests.testapp.partisan_tasks import (
     AsyncAdd,
     AtomicFail,
     AtomicFailOnCommit,
+    AtomicFork,
     AtomicLostClaim,
     AtomicPostpone,
     AtomicRetry,
@@ -111,6 +112,16 @@ class TestInAWorker:
             task = AtomicRollback().delay().wait(timeout_seconds=20)
 
         assert task.errors[0]["exception_class"].endswith("TransactionManagementError")
+        assert marks() == []
+
+    def test_the_child_of_a_fork_settles_nothing(self):
+        """It shares the connection, and with that the transaction."""
+        with live_supervisor(WORKERS_COUNT=1):
+            task = AtomicFork().delay()
+            wait_until(ended)
+
+        task.refresh_from_db()
+        assert task.errors[0]["exception_class"] == "builtins.LookupError"
         assert marks() == []
 
     def test_what_its_on_commit_raises_comes_too_late_for_its_end(self, caplog):

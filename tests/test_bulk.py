@@ -1,10 +1,11 @@
 """bulk_delay() and abulk_delay(): as many rows as calls, in their order, and one wake-up."""
 
 import datetime
+import random
 import threading
 
 import pytest
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -250,3 +251,28 @@ class TestTransaction:
 
         assert [task.args async for task in Task.objects.order_by("id")] == [[1], [2]]
         assert [task.args for task in tasks] == [[1], [2]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_at_once_of_the_same_calls_meet_no_deadlock():
+    """While twins are claimed, a call may be inserted below those that its transaction holds."""
+    failed = []
+
+    def enqueue(seed):
+        numbers = random.Random(seed)
+        try:
+            for _ in range(6):
+                WriteUnique.bulk_delay([WriteUnique(numbers.randrange(4000)) for _ in range(900)])
+        except OperationalError as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    with live_supervisor(WORKERS_COUNT=1):
+        threads = [threading.Thread(target=enqueue, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert failed == []

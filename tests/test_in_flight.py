@@ -51,7 +51,7 @@ class TestFlight:
         with pytest.raises(KeyError), transaction.atomic():
             Supervisor.objects.exists()
             with Flight(connection) as flight:
-                flight.send(INSERT, {"name": "one"})
+                flight.send(f"{INSERT}, pg_sleep(600)", {"name": "one"})
                 raise KeyError
 
         assert not Supervisor.objects.exists()

@@ -184,6 +184,29 @@ class TestSettle:
         assert [error["message"] for error in task.errors] == [str(n) for n in range(3, 13)]
         assert task.worker_ids == [f"host/{n}" for n in range(3, 13)]
 
+    def test_results_are_kept_to_the_letter(self, me):
+        """Whatever an array of PostgreSQL's would read in them."""
+        results = [
+            "",
+            "NULL",
+            None,
+            "{}",
+            'a "b"',
+            "\\",
+            '\\"',
+            ",",
+            " \t\n",
+            "\u2028",
+            "it's",
+            [1, None],
+        ]
+        Nothing.bulk_delay([Nothing(n) for n in range(len(results))])
+
+        for each, result in zip(claim(me, 20), results, strict=True):
+            settle(me, each, Finished(json.dumps(result)))
+
+        assert [t.result for t in Task.objects.order_by("pk")] == results
+
     def test_the_times_of_the_runs(self, me):
         Write().delay()
         (claimed,) = claim(me)

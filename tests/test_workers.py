@@ -251,6 +251,16 @@ class TestMisbehaviour:
         assert task.errors[-1]["exception_class"] == "django.db.utils.OperationalError"
         assert (after.status, after.lost) == ("finished", 0)
 
+    def test_nor_if_the_task_said_nothing_of_it(self):
+        """In a batch the next task begins at once."""
+        for number in range(20):
+            for task in (*[Nothing()] * 5, ConnectInVain("quietly"), Write(number)):
+                task.delay()
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(ended)
+
+        assert set(Task.objects.values_list("status", flat=True)) == {"finished"}
+
     def test_a_death_is_seen_though_a_grandchild_holds_the_link(self):
         with live_supervisor(WORKERS_COUNT=1):
             task = Misbehave("hold the link").delay()

@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models.base import ModelState
+from psycopg.errors import DeadlockDetected
 
 from partisan_async import arguments, one_message, trace
 from partisan_async.in_flight import Flight
@@ -19,6 +20,8 @@ from partisan_async.store.waking import notify, wake
 INSERTED_AT_ONCE = 1000
 """So many calls are inserted by one statement."""
 
+DEADLOCK_ATTEMPTS = 5
+"""So often many calls are inserted before a deadlock with others is the caller's to meet."""
 
 _COLUMN_NAMES = [field.attname for field in Task._meta.concrete_fields]  # noqa: SLF001
 
@@ -58,15 +61,19 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
     :param encoded: the arguments of each.
     """
     alias = database()
-    with (
-        trace.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span,
-        transaction.atomic(using=alias, savepoint=False),
-    ):
+    with trace.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span:
         if span is not None:
             common = common._replace(traceparent=trace.traceparent())
-        tasks = _bulk_insert(common, encoded, alias)
-        for status in {task.status for task in tasks}:
-            wake(common.queue_name, status, alias)
+        # A transaction of the caller's cannot be begun again.
+        left = 1 if connections[alias].in_atomic_block else DEADLOCK_ATTEMPTS
+        while True:
+            left -= 1
+            try:
+                tasks = _insert_and_wake(common, encoded, alias)
+                break
+            except OperationalError as error:
+                if not left or not isinstance(error.__cause__, DeadlockDetected):
+                    raise
     return tasks
 
 
@@ -125,8 +132,9 @@ def _made(alias: str, call: Call, pk: int, *told: Any) -> Task:
 
 # The ids are given out in the order of the calls, since it is they that decide which starts first;
 # the rows are inserted in the order of the digests, since two callers in opposite orders would
-# deadlock. The arguments come as lines and the digests in one piece: to quote each for an array
-# takes as long as all else that the client does.
+# deadlock. (They still may, where a twin was claimed before the look at it, and is inserted after
+# all while digests above it are held.) The arguments come as lines and the digests in one piece: to
+# quote each for an array takes as long as all else that the client does.
 _BULK_INSERT = """
 WITH call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(pg_get_serial_sequence('partisan_async_task', 'id'))) AS id,
@@ -160,6 +168,14 @@ _TWINS = """
 SELECT * FROM partisan_async_task
 WHERE digest = ANY(%(digests)s) AND status IN ('new', 'scheduled') ORDER BY digest FOR SHARE
 """
+
+
+def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
+    with transaction.atomic(using=alias, savepoint=False):
+        tasks = _bulk_insert(common, encoded, alias)
+        for status in {task.status for task in tasks}:
+            wake(common.queue_name, status, alias)
+    return tasks
 
 
 def _bulk_insert(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:

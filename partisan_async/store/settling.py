@@ -169,7 +169,8 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
         }
         return _settling(_FINISH, params | {"me": me}, free)
     rows = [_columns(settlement) for settlement in settlements]
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+    columns |= {name: _texts(columns[name]) for name in ("failure", "result")}
     return _settling(_SETTLE, columns | {"me": me, "gently": gently}, free)
 
 
@@ -217,6 +218,16 @@ def announce(ids: Sequence[int]) -> Statement:
 def _array(numbers: Iterable[float]) -> str:
     # As PostgreSQL writes one: psycopg makes an object of each number on the way there.
     return f"{{{','.join(map(str, numbers))}}}"
+
+
+def _texts(texts: Iterable[str | None]) -> str:
+    # For psycopg a result of a few megabytes, with quotes and backslashes, is the work of seconds.
+    return f"{{{','.join('NULL' if text is None else _quoted(text) for text in texts)}}}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import os
 import re
 import time
 import traceback
@@ -94,6 +95,7 @@ class Executor:
         self.settings = settings
         self._supervisor_id = supervisor_id
         self._worker_id = worker_id
+        self._pid = os.getpid()
 
     def execute(self, claim: store.Claim, alarm: Alarm | None = None) -> Outcome:
         """Run a task with a plain ``run()``. What it raises ends the task and not the process."""
@@ -106,7 +108,7 @@ class Executor:
                     if processor._is_heard():  # noqa: SLF001  its other half
                         processor._tell_start()  # noqa: SLF001
                     if not processor.ATOMIC:
-                        outcome: Outcome = _returned(_result(processor, processor.run()))
+                        outcome: Outcome = _returned(_result(processor, self._run(processor)))
                 if processor.ATOMIC:
                     outcome = self._run_atomic(claim, processor, alarm)
             except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
@@ -142,6 +144,14 @@ class Executor:
         pk, claim_seq, queue_name, processor_class = claim[:4]
         current_task.set(CurrentTask(pk, claim_seq, processor_class, queue_name, self._worker_id))
 
+    def _run(self, processor: BaseTaskProcessor) -> Any:
+        try:
+            return processor.run()
+        finally:
+            # Where it forked, its child comes here too: it would end its parent's transaction.
+            if os.getpid() != self._pid:
+                os._exit(0)
+
     def _run_atomic(
         self, claim: store.Claim, processor: BaseTaskProcessor, alarm: Alarm | None
     ) -> Returned:
@@ -154,7 +164,7 @@ class Executor:
             with transaction.atomic(using=alias):
                 transaction.on_commit(partial(committed.append, True), using=alias)
                 with alarm or nullcontext():
-                    result = _result(processor, processor.run())
+                    result = _result(processor, self._run(processor))
                 ran = (time.monotonic() - began, self._worker_id)
                 settlement = Settlement(claim, Finished(result), ran, processor.STORE_RESULT)
                 delete = self.settings.DELETE_TASKS_ON_COMPLETE and not processor.STORE_RESULT

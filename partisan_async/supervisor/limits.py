@@ -19,18 +19,13 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
-from psycopg.pq import ExecStatus
 
+from partisan_async import in_flight
 from partisan_async.exceptions import TaskTimeout
 
 AGAIN_EVERY_SECONDS = 1.0
 """How often a run is told that its time is over: what it calls may swallow that once, as
 ``__del__`` methods and asgiref's ``sync_to_async`` do."""
-
-CANCEL_QUERY_SECONDS = 2.0
-"""So long a server may take to answer that it cancels a query."""
-
-COPYING = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 
 class Alarm:
@@ -66,7 +61,7 @@ class Alarm:
             self.rang = True
             # Or what follows in the run would meet "another command is already in progress".
             for wrapper in connections.all(initialized_only=True):
-                _end_query(wrapper)
+                in_flight.end_query(wrapper)
             assert self._seconds is not None
             raise TaskTimeout(self._seconds)
 
@@ -155,7 +150,7 @@ async def _cancel_queries() -> None:
     loop = asyncio.get_running_loop()
     if context := SyncToAsync.thread_sensitive_context.get(None):
         for wrapper, connection in _opened.get(context, ()):
-            if wrapper.connection is connection and _is_busy(connection):
+            if wrapper.connection is connection and in_flight.is_busy(connection):
                 await loop.run_in_executor(_canceller, _cancel_query, connection)
 
 
@@ -163,29 +158,9 @@ _canceller = ThreadPoolExecutor(1, "partisan cancel")
 """The event loop's own threads may all be taken by what is to be cancelled."""
 
 
-def _end_query(wrapper: BaseDatabaseWrapper) -> None:
-    """End the query that this thread is waiting for; its transaction stays, to be rolled back."""
-    connection = wrapper.connection
-    if not _is_busy(connection):
-        return
-    try:
-        connection.cancel_safe(timeout=CANCEL_QUERY_SECONDS)
-        while result := connection.pgconn.get_result():
-            if result.status in COPYING:
-                raise psycopg.OperationalError("a COPY does not end with its query")
-    except psycopg.Error:
-        wrapper.close()
-
-
 def _cancel_query(connection: psycopg.Connection[Any]) -> None:
     with suppress(psycopg.Error):
-        connection.cancel_safe(timeout=CANCEL_QUERY_SECONDS)
-
-
-def _is_busy(connection: Any) -> bool:
-    if not isinstance(connection, psycopg.Connection):  # it is closed, or not PostgreSQL's
-        return False
-    return connection.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+        connection.cancel_safe(timeout=in_flight.CANCEL_SECONDS)
 
 
 def _is_canceled_query(error: BaseException | None) -> bool:

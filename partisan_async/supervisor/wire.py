@@ -102,11 +102,16 @@ class Decoder:
     """Puts frames together again from the pieces a socket hands out."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that this piece completes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        # A line of many megabytes comes in thousands of pieces: it is put together once.
+        self._rest.append(data)
+        if b"\n" not in data:
+            return []
+        *lines, rest = b"".join(self._rest).split(b"\n")
+        self._rest = [rest]
         # As one document: most of what a line costs is the call.
         return [_decode(fields) for fields in json.loads(b"[%b]" % b",".join(lines))]
 

@@ -28,12 +28,11 @@ from weakref import WeakSet
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
 from psycopg.pq import TransactionStatus
 
 from partisan_async import registry, trace
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.policy import RETURNED, Failure, Outcome, Raised
+from partisan_async.policy import Failure, Outcome, Raised
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor import wire
 
@@ -123,7 +122,6 @@ class _Worker:
     def _work(self, batch: wire.Tasks) -> None:
         """Run sync tasks to their end, async ones until they have started."""
         frames = b""
-        _tidy(_look_at_connections)
         _tidy(_close_old_connections)
         for ticket, fields in batch:
             claim = self._claim_of(fields)
@@ -186,8 +184,6 @@ class _Worker:
         if alarm.rang:
             # Wherever it struck, no connection can be trusted to be where Django believes it.
             _tidy(_forget_connections)
-        if outcome is not RETURNED:
-            _tidy(_look_at_connections)
         _tidy(_close_what_it_left, claim)
         return _done(ticket, seconds, alarm.rang, outcome), alarm.rang
 
@@ -321,27 +317,28 @@ def _tidy(close: Callable[..., None], *arguments: Any) -> None:
             _forget(wrapper)
 
 
-_opened: WeakSet[BaseDatabaseWrapper] = WeakSet()
-"""Django's connections that the main thread has opened: to ask Django for those that it has takes
-as long as all else that is done for a short task."""
+_wrappers: WeakSet[BaseDatabaseWrapper] = WeakSet()
+"""What Django has made for the main thread's connections: to ask it for them takes as long as all
+else that is done for a short task."""
 
 
 def _watch_connections() -> None:
-    connection_created.connect(_on_connection_created, weak=False)
+    # The signal of a new connection would not do: it is not sent where its first statements fail,
+    # and Django keeps such a one.
+    make = connections.create_connection
 
+    def create_connection(alias: str) -> BaseDatabaseWrapper:
+        wrapper = make(alias)
+        if threading.current_thread() is threading.main_thread():
+            _wrappers.add(wrapper)
+        return wrapper
 
-def _on_connection_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    if threading.current_thread() is threading.main_thread():
-        _opened.add(connection)
-
-
-def _look_at_connections() -> None:
-    # Nobody is told of a connection whose first statements failed: Django keeps it all the same.
-    _opened.update(w for w in connections.all(initialized_only=True) if w.connection is not None)
+    connections.create_connection = create_connection  # type: ignore[method-assign]
+    _wrappers.update(connections.all(initialized_only=True))
 
 
 def _close_old_connections() -> None:
-    for wrapper in list(_opened):
+    for wrapper in list(_wrappers):
         wrapper.close_if_unusable_or_obsolete()
 
 
@@ -357,9 +354,8 @@ def _forget_connections() -> None:
 
 def _close_what_it_left(claim: Any) -> None:
     """Close what the next task must not find: open transactions, and connections that are spent."""
-    for wrapper in list(_opened):
+    for wrapper in list(_wrappers):
         if wrapper.connection is None:
-            _opened.discard(wrapper)
             continue
         status = TransactionStatus.IDLE
         if wrapper.vendor == "postgresql":
@@ -382,6 +378,6 @@ def _close_what_it_left(claim: Any) -> None:
 
 def _forget(wrapper: BaseDatabaseWrapper) -> None:
     """Have Django make another in its place: it is lost with the state of its atomic blocks."""
-    _opened.discard(wrapper)
+    _wrappers.discard(wrapper)
     if wrapper in connections.all(initialized_only=True):  # the task may have done so
         del connections[wrapper.alias]

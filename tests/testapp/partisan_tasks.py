@@ -15,7 +15,7 @@ import time
 import uuid
 
 from asgiref.sync import sync_to_async
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from partisan_async import context, registry, signals
 from partisan_async.config import const
@@ -528,7 +528,8 @@ class ConnectInVain(Marking):
 
         connection.close()
         connection.init_connection_state = interrupted
-        Mark.objects.count()
+        with contextlib.suppress(*self.args and [OperationalError]):
+            Mark.objects.count()
 
 
 @registry.register
@@ -619,6 +620,20 @@ class AtomicFail(Marking):
     def run(self):
         self.mark("rolled back")
         raise LookupError(self.args[0])
+
+
+@registry.register
+class AtomicFork(Marking):
+    """Its child comes back from ``run()`` before it fails."""
+
+    ATOMIC = True
+
+    def run(self):
+        self.mark("rolled back")
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            raise LookupError
 
 
 @registry.register
