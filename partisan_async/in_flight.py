@@ -6,6 +6,7 @@ them would follow each other.
 
 from __future__ import annotations
 
+import selectors
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -16,11 +17,15 @@ from psycopg import generators
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGconn
 
 from partisan_async import direct
 
 CANCEL_SECONDS = 2.0
 """So long a server may take to answer that it cancels a query."""
+
+CANCEL_AGAIN_SECONDS = 0.1
+"""So long it is waited before the server is asked again."""
 
 _COPYING = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
@@ -69,16 +74,11 @@ class Flight:
         """Wait for the answer to what was sent, and return it."""
         if self._cursor is None:
             return self._rows
-        with self._connection.wrap_database_errors:
-            return self._answer()
-
-    def _answer(self) -> list[Any]:
-        assert self._cursor is not None
         connection = self._cursor.connection
-        with connection.lock:
+        with self._connection.wrap_database_errors, connection.lock:
             (result,) = connection.wait(generators.fetch_many(connection.pgconn))
-        if result.status == ExecStatus.FATAL_ERROR:
-            raise error_from_result(result, connection.info.encoding)
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise error_from_result(result, connection.info.encoding)
         transformer = Transformer(self._cursor)
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, tuple)
@@ -89,9 +89,16 @@ def end_query(wrapper: BaseDatabaseWrapper) -> None:
     connection = wrapper.connection
     if not is_busy(connection):
         return
+    pgconn = connection.pgconn
     try:
+        # A cancel that comes before the server has begun with the query is lost.
+        while pgconn.flush():
+            if not _is_ready(pgconn, selectors.EVENT_WRITE, CANCEL_SECONDS):
+                raise psycopg.OperationalError("the server does not read what it is sent")
         connection.cancel_safe(timeout=CANCEL_SECONDS)
-        while result := connection.pgconn.get_result():
+        while not _is_ready(pgconn, selectors.EVENT_READ, CANCEL_AGAIN_SECONDS):
+            connection.cancel_safe(timeout=CANCEL_SECONDS)
+        while result := pgconn.get_result():
             if result.status in _COPYING:
                 raise psycopg.OperationalError("a COPY does not end with its query")
     except psycopg.Error:
@@ -103,3 +110,9 @@ def is_busy(connection: Any) -> bool:
     if not isinstance(connection, psycopg.Connection):  # it is closed, or not PostgreSQL's
         return False
     return connection.info.transaction_status == TransactionStatus.ACTIVE
+
+
+def _is_ready(pgconn: PGconn, event: int, seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(pgconn.socket, event)
+        return bool(selector.select(seconds))

@@ -159,8 +159,9 @@ SELECT array_agg(n), array_agg(id), min(status), min(created_at),
 FROM inserted JOIN call USING (id)
 """
 
+# As one text, and so they are sent back: psycopg makes an object of each value on its way.
 _NEXT_IDS = """
-SELECT nextval(pg_get_serial_sequence('partisan_async_task', 'id'))
+SELECT string_agg(nextval(pg_get_serial_sequence('partisan_async_task', 'id'))::text, ',')
 FROM generate_series(1, %(count)s)
 """
 
@@ -181,10 +182,11 @@ def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[T
 def _bulk_insert(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
     count = len(encoded)
     digests = arguments.digests(common.processor_class, encoded) if common.digest else None
-    ids: Sequence[int | None] = [None] * count
+    ids = ["NULL"] * count
     if count > INSERTED_AT_ONCE:
         # Each statement has its share of the order of the digests, and not of that of the ids.
-        ids = sorted(row[0] for row in _fetch(_NEXT_IDS, {"count": count}, alias))
+        ((given,),) = _fetch(_NEXT_IDS, {"count": count}, alias)
+        ids = sorted(given.split(","), key=int)
     found: dict[int, Task] = {}
     missing = range(count) if digests is None else sorted(range(count), key=digests.__getitem__)
     for attempt in range(4):
@@ -213,7 +215,7 @@ def _insert_chunks(
     common: Call,
     encoded: Sequence[str],
     digests: Sequence[bytes] | None,
-    ids: Sequence[int | None],
+    ids: Sequence[str],
     numbers: Sequence[int],
     alias: str,
 ) -> dict[int, Task]:
@@ -221,7 +223,7 @@ def _insert_chunks(
 
     def sent(chunk: Sequence[int]) -> Sequence[int]:
         params = common._asdict() | {
-            "ids": [ids[n] for n in chunk],
+            "ids": f"{{{','.join([ids[n] for n in chunk])}}}",
             "arguments": "\n".join([encoded[n] for n in chunk]),
             "digests": None if digests is None else b"".join([digests[n] for n in chunk]),
         }
