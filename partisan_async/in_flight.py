@@ -95,9 +95,10 @@ def end_query(wrapper: BaseDatabaseWrapper) -> None:
         while pgconn.flush():
             if not _is_ready(pgconn, selectors.EVENT_WRITE, CANCEL_SECONDS):
                 raise psycopg.OperationalError("the server does not read what it is sent")
-        connection.cancel_safe(timeout=CANCEL_SECONDS)
-        while not _is_ready(pgconn, selectors.EVENT_READ, CANCEL_AGAIN_SECONDS):
+        is_answered = False
+        while not is_answered:
             connection.cancel_safe(timeout=CANCEL_SECONDS)
+            is_answered = _is_ready(pgconn, selectors.EVENT_READ, CANCEL_AGAIN_SECONDS)
         while result := pgconn.get_result():
             if result.status in _COPYING:
                 raise psycopg.OperationalError("a COPY does not end with its query")

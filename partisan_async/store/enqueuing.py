@@ -14,7 +14,7 @@ from psycopg.errors import DeadlockDetected
 from partisan_async import arguments, one_message, trace
 from partisan_async.in_flight import Flight
 from partisan_async.models import Task
-from partisan_async.store.statement import database
+from partisan_async.store.statement import array, database
 from partisan_async.store.waking import notify, wake
 
 INSERTED_AT_ONCE = 1000
@@ -69,12 +69,10 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
         while True:
             left -= 1
             try:
-                tasks = _insert_and_wake(common, encoded, alias)
-                break
+                return _insert_and_wake(common, encoded, alias)
             except OperationalError as error:
                 if not left or not isinstance(error.__cause__, DeadlockDetected):
                     raise
-    return tasks
 
 
 # The index of a conflict is not named: to find it by its predicate takes the server a tenth of all.
@@ -223,7 +221,7 @@ def _insert_chunks(
 
     def sent(chunk: Sequence[int]) -> Sequence[int]:
         params = common._asdict() | {
-            "ids": f"{{{','.join([ids[n] for n in chunk])}}}",
+            "ids": array(ids[n] for n in chunk),
             "arguments": "\n".join([encoded[n] for n in chunk]),
             "digests": None if digests is None else b"".join([digests[n] for n in chunk]),
         }

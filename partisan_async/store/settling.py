@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, NamedTuple, assert_never
@@ -22,7 +22,7 @@ from partisan_async.policy import (
     Suspected,
 )
 from partisan_async.store.claiming import Claim
-from partisan_async.store.statement import Statement
+from partisan_async.store.statement import Statement, array, array_of_texts
 
 KEPT_PER_ROW = 10
 """So many of the newest errors and worker ids stay on a row."""
@@ -161,16 +161,16 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
         ids, seqs, seconds, workers = zip(*runs, strict=True)
         names = {name: place for place, name in enumerate(dict.fromkeys(workers), start=1)}
         params = {
-            "id": _array(ids),
-            "claim_seq": _array(seqs),
-            "ran_seconds": _array(seconds),
-            "worker": _array(names[name] for name in workers),
+            "id": array(ids),
+            "claim_seq": array(seqs),
+            "ran_seconds": array(seconds),
+            "worker": array(names[name] for name in workers),
             "workers": list(names),
         }
         return _settling(_FINISH, params | {"me": me}, free)
     rows = [_columns(settlement) for settlement in settlements]
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    columns |= {name: _texts(columns[name]) for name in ("failure", "result")}
+    columns |= {name: array_of_texts(columns[name]) for name in ("failure", "result")}
     return _settling(_SETTLE, columns | {"me": me, "gently": gently}, free)
 
 
@@ -180,8 +180,8 @@ def delete_finished(
     """Delete claims of mine that finished; as ``settle``."""
     params = {
         "me": me,
-        "id": _array(settlement.claim.id for settlement in settlements),
-        "claim_seq": _array(settlement.claim.claim_seq for settlement in settlements),
+        "id": array(settlement.claim.id for settlement in settlements),
+        "claim_seq": array(settlement.claim.claim_seq for settlement in settlements),
     }
     return _settling(_DELETE, params, _FREE.format(lock="UPDATE") if gently else "")
 
@@ -213,21 +213,6 @@ def announce(ids: Sequence[int]) -> Statement:
     FROM unnest(%(payloads)s::text[]) AS p (payload)
     """
     return Statement(sql, {"channel": ENDS_CHANNEL, "payloads": payloads})
-
-
-def _array(numbers: Iterable[float]) -> str:
-    # As PostgreSQL writes one: psycopg makes an object of each number on the way there.
-    return f"{{{','.join(map(str, numbers))}}}"
-
-
-def _texts(texts: Iterable[str | None]) -> str:
-    # For psycopg a result of a few megabytes, with quotes and backslashes, is the work of seconds.
-    return f"{{{','.join('NULL' if text is None else _quoted(text) for text in texts)}}}"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'
 
 
 def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:

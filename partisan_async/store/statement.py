@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from django.db import router
@@ -16,6 +17,16 @@ class Statement(NamedTuple):
     params: dict[str, Any]
 
 
+def array(numbers: Iterable[object]) -> str:
+    """Return these as PostgreSQL writes an array: psycopg makes an object of each on the way."""
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
+def array_of_texts(texts: Iterable[str | None]) -> str:
+    """Return the same of texts: to psycopg, megabytes with quotes are the work of seconds."""
+    return array("NULL" if text is None else _quoted(text) for text in texts)
+
+
 def database() -> str:
     """Return the alias of the database that holds the tasks."""
     return router.db_for_write(Task)
@@ -26,3 +37,8 @@ DUE_SECONDS = """
 extract(epoch FROM LEAST(GREATEST(execute_after, statement_timestamp() - interval '1 day'),
     statement_timestamp() + interval '1 day') - statement_timestamp())::float8
 """
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'

@@ -140,6 +140,11 @@ class Executor:
                     await tell(run.processor, claim, outcome)
         return outcome
 
+    def end_forks(self) -> None:
+        """End this process where a task forked it: a child comes back from ``run()`` too."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+
     def _enter(self, claim: store.Claim) -> None:
         pk, claim_seq, queue_name, processor_class = claim[:4]
         current_task.set(CurrentTask(pk, claim_seq, processor_class, queue_name, self._worker_id))
@@ -148,9 +153,7 @@ class Executor:
         try:
             return processor.run()
         finally:
-            # Where it forked, its child comes here too: it would end its parent's transaction.
-            if os.getpid() != self._pid:
-                os._exit(0)
+            self.end_forks()  # in ATOMIC a child would end its parent's transaction
 
     def _run_atomic(
         self, claim: store.Claim, processor: BaseTaskProcessor, alarm: Alarm | None

@@ -165,7 +165,7 @@ class WorkerProcess(asyncio.Protocol):
             self._feed, their_feed = await self._connect(_Feed(self._die))
             self._feed.pause_reading()  # whatever a task may write there
             with their_feed:
-                serving = await self._start_process(their_feed, their_link)
+                serving = await self._start_serving(their_feed, their_link)
         self.worker_id = f"{socket.gethostname()}/{self.pid}"
         self._watch(serving)
         try:
@@ -190,7 +190,7 @@ class WorkerProcess(asyncio.Protocol):
             raise
         return transport, theirs
 
-    async def _start_process(self, feed: socket.socket, link: socket.socket) -> Future[None]:
+    async def _start_serving(self, feed: socket.socket, link: socket.socket) -> Future[None]:
         self._executor = ProcessPoolExecutor(
             1,
             mp_context=_context(),

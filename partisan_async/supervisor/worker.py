@@ -106,7 +106,6 @@ class _Worker:
         self._ways: dict[str, tuple[bool, float | None]] = {}
         self._feed = feed
         self._link = link
-        self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Guards the link's writing side and the two numbers: "started" and "revoked" must reach the
         # supervisor in the order in which they were decided.
@@ -148,7 +147,7 @@ class _Worker:
                 self._link.sendall(frames)
 
     def send(self, data: bytes) -> None:
-        self._end_forks()  # on the event loop it takes the other tasks along
+        self._executor.end_forks()  # on the event loop it takes the other tasks along
         with self._lock:
             self._link.sendall(data)
 
@@ -179,7 +178,7 @@ class _Worker:
         except BaseException as error:  # noqa: BLE001  what it raised could not even be looked at
             outcome = _untold(error)
         alarm.stop()
-        self._end_forks()
+        self._executor.end_forks()
         seconds = time.perf_counter() - began
         if alarm.rang:
             # Wherever it struck, no connection can be trusted to be where Django believes it.
@@ -194,13 +193,13 @@ class _Worker:
             # Each in a context of its own, as Django's ASGI handler does: else all of them would
             # share one thread and one connection for the ORM.
             async with ThreadSensitiveContext() as context:
-                self._end_forks()
+                self._executor.end_forks()
                 with self._lock:
                     if ticket <= self._barrier:
                         return
                     self._link.sendall(wire.encode(wire.Started(ticket, limit)))
                 outcome = await self._executor.aexecute(claim, limit)
-                self._end_forks()
+                self._executor.end_forks()
                 if context in SyncToAsync.context_to_thread_executor:
                     await self._limits.finish(sync_to_async(_tidy)(_close_all_connections))
         except BaseException as error:  # noqa: BLE001  a late cancellation too: it must be told
@@ -208,11 +207,6 @@ class _Worker:
         seconds = time.perf_counter() - began
         overran = limit is not None and seconds >= limit
         self.send(_done(ticket, seconds, overran, outcome))
-
-    def _end_forks(self) -> None:
-        # Where a task forked, its child comes back from run() too; it is no worker.
-        if os.getpid() != self._pid:
-            os._exit(0)
 
     def _way_of(self, name: str) -> tuple[bool, float | None]:
         """Return whether a processor's runs are async, and how many seconds each may take."""
@@ -352,6 +346,9 @@ def _forget_connections() -> None:
         _forget(wrapper)
 
 
+_IN_NO_TRANSACTION = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
+
+
 def _close_what_it_left(claim: Any) -> None:
     """Close what the next task must not find: open transactions, and connections that are spent."""
     for wrapper in list(_wrappers):
@@ -360,20 +357,19 @@ def _close_what_it_left(claim: Any) -> None:
         status = TransactionStatus.IDLE
         if wrapper.vendor == "postgresql":
             status = wrapper.connection.pgconn.transaction_status
-        if not wrapper.in_atomic_block and status == TransactionStatus.IDLE:
-            wrapper.close_if_unusable_or_obsolete()
-            continue
-        if not wrapper.in_atomic_block and status == TransactionStatus.UNKNOWN:  # it was lost
+        if wrapper.in_atomic_block or status not in _IN_NO_TRANSACTION:
+            logger.warning(
+                "task %s %s left a transaction open on database %r; it is rolled back",
+                claim.id,
+                claim.processor_class,
+                wrapper.alias,
+            )
             wrapper.close()
-            continue
-        logger.warning(
-            "task %s %s left a transaction open on database %r; it is rolled back",
-            claim.id,
-            claim.processor_class,
-            wrapper.alias,
-        )
-        wrapper.close()
-        _forget(wrapper)
+            _forget(wrapper)
+        elif status == TransactionStatus.UNKNOWN:  # it was lost
+            wrapper.close()
+        else:
+            wrapper.close_if_unusable_or_obsolete()
 
 
 def _forget(wrapper: BaseDatabaseWrapper) -> None:
