@@ -276,3 +276,63 @@ def test_many_at_once_of_the_same_calls_meet_no_deadlock():
             thread.join()
 
     assert failed == []
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDeadlock:
+    """With a transaction that holds the higher of two digests, and goes on to the lower."""
+
+    @pytest.fixture
+    def calls(self):
+        low, high = sorted((WriteUnique(n).delay() for n in "ab"), key=lambda t: bytes(t.digest))
+        Task.objects.all().delete()
+        # It is this one that is to find the deadlock, and to be ended for it.
+        with connection.cursor() as cursor:
+            cursor.execute("SET deadlock_timeout = '2s'")
+        holding = threading.Event()
+
+        def hold():
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL deadlock_timeout = '60s'")
+                WriteUnique(*high.args).delay()
+                holding.set()
+                wait_until(lambda: self.waiting() == 1)
+                WriteUnique(*low.args).delay()
+            connection.close()
+
+        other = threading.Thread(target=hold)
+        other.start()
+        assert holding.wait(20)
+        yield [WriteUnique(*low.args), WriteUnique(*high.args)]
+        other.join()
+        connection.close()
+
+    def waiting(self):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            return cursor.fetchone()[0]
+
+    def test_it_is_tried_again(self, calls):
+        tasks = WriteUnique.bulk_delay(calls)
+
+        assert all(task.is_twin for task in tasks)
+        assert Task.objects.count() == 2
+
+    def test_a_transaction_of_the_callers_is_the_callers_to_begin_again(self, calls):
+        with pytest.raises(OperationalError, match="deadlock"), transaction.atomic():
+            WriteUnique.bulk_delay(calls)
+
+    def test_without_autocommit_too(self, calls):
+        """What was done before it is gone with it."""
+        transaction.set_autocommit(False)
+        try:
+            Task.objects.exists()
+            with pytest.raises(OperationalError, match="deadlock"):
+                WriteUnique.bulk_delay(calls)
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)

@@ -65,7 +65,9 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
         if span is not None:
             common = common._replace(traceparent=trace.traceparent())
         # A transaction of the caller's cannot be begun again.
-        left = 1 if connections[alias].in_atomic_block else DEADLOCK_ATTEMPTS
+        connection = connections[alias]
+        is_callers = connection.in_atomic_block or not connection.get_autocommit()
+        left = 1 if is_callers else DEADLOCK_ATTEMPTS
         while True:
             left -= 1
             try:
