@@ -30,14 +30,15 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any], **more: str) -> str
     :raises ValueError: a value cannot be stored as ``jsonb``: NaN or an infinity, a NUL character,
         half a surrogate pair, or a nesting too deep.
     """
+    plain = None if more else _encode_plain(args, kwargs)
+    if plain is not None:
+        return plain
     try:
         for position, value in enumerate(args):
-            if not _is_plain(value):
-                _require_json(value, f"args[{position}]")
+            _require_json(value, f"args[{position}]")
         for name, value in kwargs.items():
             _require_text(name, f"the name of kwargs[{name!r}]")
-            if not _is_plain(value):
-                _require_json(value, f"kwargs[{name!r}]")
+            _require_json(value, f"kwargs[{name!r}]")
         return _canonical({"args": args, "kwargs": kwargs, **more})
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
@@ -52,6 +53,7 @@ def encode_result(value: Any) -> str:
         raise ValueError("What run() returned is nested too deeply, or contains itself.") from None
 
 
+_quoted = json.JSONEncoder().encode
 _canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -72,12 +74,35 @@ def digests(processor_name: str, encoded: Iterable[str]) -> list[bytes]:
     return digests
 
 
-def _is_plain(value: Any) -> bool:
-    """Tell quickly of what most arguments are that nothing is wrong with them."""
+def _encode_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """Return what ``_canonical`` would, in a third of the time; ``None`` where it must be asked.
+
+    Most calls have a few plain values, and to JSONEncoder a call takes longer than all of those.
+    """
+    values = []
+    for value in args:
+        if (plain := _plain(value)) is None:
+            return None
+        values.append(plain)
+    pairs = []
+    for name in sorted(kwargs):
+        key, plain = _plain(name), _plain(kwargs[name])
+        if key is None or plain is None:
+            return None
+        pairs.append(f"{key}:{plain}")
+    return f'{{"args":[{",".join(values)}],"kwargs":{{{",".join(pairs)}}}}}'
+
+
+def _plain(value: Any) -> str | None:
+    """Return the JSON of a value that nothing can be wrong with; else ``None``."""
     kind = type(value)
     if kind is str:
-        return value.isascii() and "\x00" not in value
-    return value is None or kind is bool or (kind is int and -(2**63) <= value < 2**63)
+        return _quoted(value) if value.isascii() and "\x00" not in value else None
+    if kind is int:
+        return str(value) if -(2**63) <= value < 2**63 else None
+    if kind is bool:
+        return "true" if value else "false"
+    return "null" if value is None else None
 
 
 def _require_json(value: Any, place: str) -> None:

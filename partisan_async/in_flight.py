@@ -27,6 +27,9 @@ CANCEL_SECONDS = 2.0
 CANCEL_AGAIN_SECONDS = 0.1
 """So long it is waited before the server is asked again."""
 
+Message = bytes | tuple[str, Mapping[str, Any]]
+"""A statement as the server reads it; with its parameters, where it goes by Django's cursor."""
+
 _COPYING = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 
@@ -56,15 +59,22 @@ class Flight:
         if error is not None and self._cursor is not None:
             end_query(self._connection)
 
-    def send(self, sql: str, params: Mapping[str, Any]) -> None:
-        """Send a statement; the one before has been read."""
+    def message(self, sql: str, params: Mapping[str, Any]) -> Message:
+        """Return a statement as it is sent: made while another is under way."""
         if self._cursor is None:
+            return sql, params
+        encoding = self._cursor.connection.info.encoding
+        return self._cursor.mogrify(sql, params).encode(encoding)
+
+    def send(self, message: Message) -> None:
+        """Send a statement; the answer to the one before has been read."""
+        if isinstance(message, tuple):
             with self._connection.cursor() as cursor:
-                cursor.execute(sql, params)
+                cursor.execute(*message)
                 self._rows = cursor.fetchall()
             return
+        assert self._cursor is not None
         connection = self._cursor.connection
-        message = self._cursor.mogrify(sql, params).encode(connection.info.encoding)
         self._connection.validate_no_broken_transaction()
         with self._connection.wrap_database_errors, connection.lock:
             connection.pgconn.send_query(message)

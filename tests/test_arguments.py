@@ -9,7 +9,7 @@ import uuid
 import pytest
 from django.contrib.auth.models import User
 from django.utils.translation import gettext_lazy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from partisan_async.arguments import digest, encode
@@ -33,6 +33,18 @@ JSON = st.recursive(
 @given(st.lists(JSON), st.dictionaries(st.text("abc", min_size=1), JSON))
 def test_json_comes_back_as_it_was(args, kwargs):
     assert json.loads(encode(tuple(args), kwargs)) == {"args": args, "kwargs": kwargs}
+
+
+@given(st.lists(JSON), st.dictionaries(st.text('ab"é', min_size=1), JSON))
+@example(['"\\\n\x7f', 2**63 - 1, -(2**63), 2**63], {})
+@example([True, 1, False, 0, None, -1], {"b": 1, "a": "", "B": None, "\t": True})
+def test_one_call_has_one_spelling(args, kwargs):
+    """Calls are identical by their text, and plain values have a faster way to it."""
+    canonical = json.dumps(
+        {"args": args, "kwargs": kwargs}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+
+    assert encode(tuple(args), kwargs) == canonical
 
 
 def test_tuples_become_lists_at_any_depth():

@@ -29,7 +29,7 @@ def in_transaction():
 class TestFlight:
     def test_the_caller_goes_on_while_the_server_works(self, in_transaction):
         with Flight(connection) as flight:
-            flight.send("SELECT pg_sleep(1), %(word)s", {"word": "50% 'quoted'"})
+            flight.send(flight.message("SELECT pg_sleep(1), %(word)s", {"word": "50% 'quoted'"}))
 
             assert connection.connection.info.transaction_status.name == "ACTIVE"
             assert flight.rows() == [("", "50% 'quoted'")]
@@ -38,9 +38,9 @@ class TestFlight:
         with pytest.raises(DataError), transaction.atomic():
             Supervisor.objects.exists()
             with Flight(connection) as flight:
-                flight.send(INSERT, {"name": "one"})
+                flight.send(flight.message(INSERT, {"name": "one"}))
                 assert flight.rows() == [("one",)]
-                flight.send(INSERT, {"name": "x" * 256})
+                flight.send(flight.message(INSERT, {"name": "x" * 256}))
                 flight.rows()
 
         assert not Supervisor.objects.exists()
@@ -51,7 +51,7 @@ class TestFlight:
         with pytest.raises(KeyError), transaction.atomic():
             Supervisor.objects.exists()
             with Flight(connection) as flight:
-                flight.send(f"{INSERT}, pg_sleep(600)", {"name": "one"})
+                flight.send(flight.message(f"{INSERT}, pg_sleep(600)", {"name": "one"}))
                 raise KeyError
 
         assert not Supervisor.objects.exists()
@@ -84,10 +84,10 @@ class TestFlight:
             return execute(sql, params, many, context)
 
         with connection.execute_wrapper(look), Flight(connection) as flight:
-            flight.send(INSERT, {"name": "one"})
+            flight.send(flight.message(INSERT, {"name": "one"}))
             assert flight.rows() == [("one",)]
         with CaptureQueriesContext(connection) as captured, Flight(connection) as flight:
-            flight.send(INSERT, {"name": "two"})
+            flight.send(flight.message(INSERT, {"name": "two"}))
             assert flight.rows() == [("two",)]
 
         assert seen == [INSERT]

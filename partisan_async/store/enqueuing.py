@@ -12,7 +12,7 @@ from django.db.models.base import ModelState
 from psycopg.errors import DeadlockDetected
 
 from partisan_async import arguments, one_message, trace
-from partisan_async.in_flight import Flight
+from partisan_async.in_flight import Flight, Message
 from partisan_async.models import Task
 from partisan_async.store.statement import array, database
 from partisan_async.store.waking import notify, wake
@@ -134,10 +134,12 @@ def _made(alias: str, call: Call, pk: int, *told: Any) -> Task:
 # the rows are inserted in the order of the digests, since two callers in opposite orders would
 # deadlock. (They still may, where a twin was claimed before the look at it, and is inserted after
 # all while digests above it are held.) The arguments come as lines and the digests in one piece: to
-# quote each for an array takes as long as all else that the client does.
+# quote each for an array takes as long as all else that the client does. The sequence is found by a
+# query of its own, once and not for each row.
 _BULK_INSERT = """
 WITH call AS MATERIALIZED (
-    SELECT n, COALESCE(given, nextval(pg_get_serial_sequence('partisan_async_task', 'id'))) AS id,
+    SELECT n, COALESCE(given, nextval(
+            (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))) AS id,
         arguments, digest
     FROM (SELECT *, substring(%(digests)s::bytea FROM 32 * n::int - 31 FOR 32) AS digest
           FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)))
@@ -154,14 +156,15 @@ inserted AS (
     ORDER BY digest, id
     ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
     RETURNING id, status, created_at, execute_after)
-SELECT array_agg(n), array_agg(id), min(status), min(created_at),
+SELECT (SELECT array_agg(id) FROM call), array_agg(id), min(status), min(created_at),
     NULLIF(min(execute_after), min(created_at))
-FROM inserted JOIN call USING (id)
+FROM inserted
 """
 
 # As one text, and so they are sent back: psycopg makes an object of each value on its way.
 _NEXT_IDS = """
-SELECT string_agg(nextval(pg_get_serial_sequence('partisan_async_task', 'id'))::text, ',')
+SELECT string_agg(nextval(
+    (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))::text, ',')
 FROM generate_series(1, %(count)s)
 """
 
@@ -221,21 +224,21 @@ def _insert_chunks(
 ) -> dict[int, Task]:
     """Return the rows of those of these calls that have no twin, by their numbers."""
 
-    def sent(chunk: Sequence[int]) -> Sequence[int]:
+    def message(chunk: Sequence[int]) -> Message:
         params = common._asdict() | {
             "ids": array(ids[n] for n in chunk),
             "arguments": "\n".join([encoded[n] for n in chunk]),
             "digests": None if digests is None else b"".join([digests[n] for n in chunk]),
         }
-        flight.send(_BULK_INSERT, params)
-        return chunk
+        return flight.message(_BULK_INSERT, params)
 
     def made(chunk: Sequence[int], answer: list[Any]) -> dict[int, Task]:
-        ((positions, pks, *same),) = answer
-        if not positions:
+        ((given, pks, *same),) = answer
+        if not pks:
             return {}
         rows = _Rows(alias, common, *same)
-        inserted = [chunk[position - 1] for position in positions]
+        number_of = dict(zip(given, chunk, strict=True))
+        inserted = [number_of[pk] for pk in pks]
         decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
         return {
             n: rows.of(pk, call, None if digests is None else digests[n])
@@ -245,11 +248,14 @@ def _insert_chunks(
     found: dict[int, Task] = {}
     first, *others = _chunks(numbers)
     with Flight(connections[alias]) as flight:
-        under_way = sent(first)
+        flight.send(message(first))
+        under_way = first
         for chunk in others:
+            following = message(chunk)
             answer = flight.rows()
-            before, under_way = under_way, sent(chunk)
-            found |= made(before, answer)
+            flight.send(following)
+            found |= made(under_way, answer)
+            under_way = chunk
         found |= made(under_way, flight.rows())
     return found
 
@@ -284,17 +290,11 @@ class _Rows:
     def of(self, pk: int, arguments: dict[str, Any], digest: bytes | None) -> Task:
         # As unpickling makes them: Model.__init__() takes as long as all else that is done for one.
         task = Task.__new__(Task)
-        state = ModelState()
+        task.__dict__ = fields = self._fields.copy()
+        fields["_state"] = state = ModelState()
         state.adding, state.db = False, self._alias
-        task.__dict__ |= self._fields
-        task.__dict__ |= {
-            "_state": state,
-            "id": pk,
-            "arguments": arguments,
-            "digest": digest,
-            "worker_ids": [],
-            "errors": [],
-        }
+        fields["id"], fields["arguments"], fields["digest"] = pk, arguments, digest
+        fields["worker_ids"], fields["errors"] = [], []
         return task
 
 

@@ -509,7 +509,7 @@ class EndlessInFlight(Marking):
         with transaction.atomic():
             Mark.objects.count()
             with Flight(connection) as flight:
-                flight.send("SELECT pg_sleep(60)", {})
+                flight.send(flight.message("SELECT pg_sleep(60)", {}))
                 while True:
                     pass
 
