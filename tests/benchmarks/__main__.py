@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw drain and pick-up, as PNG")
     parser.add_argument("--share", type=float, default=1.0, help="of the jobs (default: all)")
     parser.add_argument("--quick", action="store_true", help="--rounds 1 --share 0.05: a trial run")
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     if given.quick:
         given.rounds, given.share = 1, 0.05
     if given.rounds < 1 or not 0 < given.share <= 1:
