@@ -6,8 +6,10 @@ nor beat for longer than a test waits.
 
 import pytest
 from django.db import transaction
+from django.test.utils import override_settings
 from psycopg.conninfo import conninfo_to_dict
 
+from partisan_async.doctor import reach
 from partisan_async.embedded import django_database
 from partisan_async.models import Supervisor, Task
 from tests.faults.partisan_tasks import AsyncNap, Deposit, Nap, Noop, Snooze, Stumble
@@ -186,3 +188,31 @@ def test_session_pooling_is_like_no_pooling(site):
             site.wait_until(lambda: Task.objects.count() > 100)
         site.settle_down()
         assert COMPLAINT not in supervisor.output
+
+
+class TestDoctor:
+    def test_it_sees_a_transaction_pooler_and_the_way_around_it(self, site, pgbouncer):
+        with site.enqueuing_through(pgbouncer.url):
+            ((well, said),) = reach.listen()
+            with override_settings(LISTEN_DSN=way_around(site)):
+                ((well_around, said_around),) = reach.listen()
+
+        assert not well
+        assert said.startswith(
+            "By DATABASES a transaction pooler is in the way of NOTIFY, so that queues '"
+        )
+        assert said.endswith(
+            ": set LISTEN_DSN to a way around it, such as 'host=db.internal port=5432'."
+        )
+        assert well_around
+        assert said_around.endswith(" are woken by NOTIFY")
+
+    def test_a_session_pooler_is_in_nobodys_way(self, site):
+        with (
+            Pgbouncer(site.url, pool_mode="session") as pgbouncer,
+            site.enqueuing_through(pgbouncer.url),
+        ):
+            ((well, said),) = reach.listen()
+
+        assert well
+        assert said.endswith(" are woken by NOTIFY, by a pooler")
