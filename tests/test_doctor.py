@@ -427,7 +427,7 @@ class TestWholeServer:
         with override_settings(LISTEN_DSN="dbname=another"):
             (said,) = wrongs(reach.listen)
 
-        assert said.startswith("By LISTEN_DSN no NOTIFY gets through, so that queues '")
+        assert said.startswith("By LISTEN_DSN no NOTIFY gets through, so that queues 'default'")
 
     def test_listen_nowhere_and_no_password_is_shown(self, small_server):
         with override_settings(LISTEN_DSN="host=127.0.0.1 port=1 password=hunter2"):
