@@ -108,16 +108,20 @@ class TestWaiting:
 
     @pytest.fixture
     def listens(self):
-        """Ends those who listen, and returns how many there were."""
+        """Ends those who listen, each once, and returns how many there were."""
         sql = (
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE query LIKE 'LISTEN%%ended%%' AND datname = current_database()"
+            " AND pid <> ALL(%s)"
         )
+        ended: list[int] = []  # one that was told to end is still seen for a moment
 
         def end_them():
             with connections["default"].cursor() as cursor:
-                cursor.execute(sql)
-                return len(cursor.fetchall())
+                cursor.execute(sql, [ended])
+                pids = [pid for pid, _ in cursor.fetchall()]
+            ended.extend(pids)
+            return len(pids)
 
         return end_them
 
