@@ -1,6 +1,7 @@
 """The running side, when its connections end or its database goes away."""
 
 import asyncio
+import gc
 import time
 from datetime import timedelta
 
@@ -88,6 +89,25 @@ async def test_calls_that_begin_while_it_is_renewed_are_answered():
     while await looking.execute(named) != [(0,)]:
         await asyncio.sleep(0.02)
     await looking.close()
+
+
+@pytest.mark.parametrize("call", [Connection.execute, Connection.renew])
+async def test_a_call_that_is_cancelled_at_any_moment_leaves_no_connection(call):
+    """That would be told as a ResourceWarning, which is an error in the tests."""
+    ask = Statement("SELECT count(*) FROM pg_sleep(0.001)", {})
+    turns = done = 0
+    while done < 3:
+        cut_short = Connection("default", "test", timedelta(seconds=5))
+        calling = asyncio.ensure_future(call(cut_short, ask))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        done += calling.done()
+        calling.cancel()
+        await asyncio.gather(calling, return_exceptions=True)
+        await cut_short.close()
+        turns += 1 + turns // 20
+
+    gc.collect()
 
 
 def test_a_renewal_that_may_not_be_stops_the_supervisor():
