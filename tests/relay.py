@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
+
+# Of the protocol's messages Parse and Bind, with the names that psycopg gives.
+PREPARE = re.compile(rb"P.{4}(_pg3_\d+)\0([^\0]*)\0", re.DOTALL)
+RUN = re.compile(rb"B.{4}\0(_pg3_\d+)\0", re.DOTALL)
 
 
 class Relay:
@@ -35,8 +40,8 @@ class Relay:
     ) -> None:
         """Lose the next answers: the server gets what is sent, and then the connection is cut.
 
-        :param matching: only to what has these bytes in it. A statement that was prepared is not
-            sent again, but its parameters are: ``b"finished"`` is in a settle.
+        :param matching: only to statements with these bytes in them, also to prepared ones, when
+            they are run.
         :param connection: only on connections whose application_name has these bytes in it.
         """
         with self._lock:
@@ -90,7 +95,7 @@ class Relay:
             while data := source.recv(65536):
                 self.open.wait()
                 if asks:
-                    self._mark(link, data)
+                    self._mark(link, link.in_full(data))
                 elif link.doomed:
                     break
                 sink.sendall(data)
@@ -126,6 +131,17 @@ class _Link:
         self.doomed = False
         self.startup = b""
         self.open_directions = 2
+        self._prepared: dict[bytes, bytes] = {}
+
+    def in_full(self, data: bytes) -> bytes:
+        """Return what is asked, with the text of prepared statements where they are run."""
+        data = PREPARE.sub(self._note, data)
+        return data + b"".join(self._prepared[name] for name in RUN.findall(data))
+
+    def _note(self, message: re.Match[bytes]) -> bytes:
+        name, text = message.groups()
+        self._prepared[name] = text
+        return b""
 
 
 def _shut(end: socket.socket) -> None:

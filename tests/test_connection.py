@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import time
+import uuid
 from datetime import timedelta
 
 import psycopg
@@ -10,8 +11,10 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
+from partisan_async import store
 from partisan_async.embedded import EmbeddedPostgres
 from partisan_async.models import Task
+from partisan_async.policy import Failed, Failure, Finished
 from partisan_async.store import Statement
 from partisan_async.supervisor.connection import Connection
 from partisan_async.testing import live_supervisor
@@ -228,6 +231,56 @@ async def test_to_hang_up_leaves_the_socket_to_the_call_that_waits_on_it():
     with pytest.raises(psycopg.OperationalError):
         await waiting
     await relay.close()
+
+
+class TestPreparing:
+    """Claims and settles are prepared; what that may bring about is harmless."""
+
+    async def test_a_plan_that_was_made_for_an_empty_table_goes_by_the_indexes(self):
+        """It outlives the growth of the table. Nothing is analyzed in these transactions."""
+        queue, ttl, me = "default", timedelta(minutes=1), uuid.uuid4()
+        of_mine = Connection("default", "test", timedelta(seconds=30), prepares=True)
+        claim = store.Claim(1, 1, queue, "Write", "{}", 10, 0, 0, 0, False, 0, 0.0)
+        finished = store.Settlement(claim, Finished(None), (0.1, "worker"))
+        failed = store.Settlement(claim, Failed(Failure("Oops", "", ""), lost=False), (0.1, "w"))
+        for statement in (
+            store.claim(me, queue, 10, ttl),
+            store.settle(me, [finished]),
+            store.settle(me, [failed]),
+            store.delete_finished(me, [finished]),
+        ):
+            await of_mine.execute(statement)
+
+        prepared = "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements"
+        plans = []
+        for name, count in await of_mine.execute(Statement(prepared, {})):
+            nulls = ", ".join(["NULL"] * count)
+            call = f"{name} ({nulls})" if count else name
+            rows = await of_mine.execute(Statement(f"EXPLAIN EXECUTE {call}", {}))
+            plans.append("\n".join(line for (line,) in rows))
+        await of_mine.close()
+
+        on_tasks = [plan for plan in plans if "partisan_async_task" in plan]
+        assert len(on_tasks) == 4
+        for plan in on_tasks:
+            assert "Index Scan using partisan_async" in plan
+            assert "Seq Scan on partisan_async_task" not in plan
+            assert "Bitmap" not in plan
+            assert "Sort" not in plan
+
+    def test_a_column_that_gets_another_type_meanwhile_stops_nothing(self):
+        """As a migration may do, under a supervisor that is to be replaced after it."""
+        with live_supervisor() as supervisor:
+            Write("before").delay()
+            wait_until(ended)
+            for kind in ("bigint", "integer"):
+                with connection.cursor() as cursor:
+                    cursor.execute(f"ALTER TABLE partisan_async_task ALTER priority TYPE {kind}")
+                Write(kind).delay()
+                wait_until(ended)
+            assert supervisor._claims._prepares is False
+
+        assert marks() == ["before", "bigint", "integer"]
 
 
 class TestRestart:

@@ -81,8 +81,8 @@ class Supervisor:
         self._settings = settings
         self._alias = store.database()
         ttl = timedelta(seconds=ttl_seconds)
-        self._claims = Connection(self._alias, f"{queue_name} claim", patience=ttl)
-        self._settles = Connection(self._alias, f"{queue_name} settle", patience=ttl)
+        self._claims = Connection(self._alias, f"{queue_name} claim", patience=ttl, prepares=True)
+        self._settles = Connection(self._alias, f"{queue_name} settle", patience=ttl, prepares=True)
         self._beats = Connection(self._alias, f"{queue_name} beat", patience=ttl / 3)
         self._prunes = Connection(self._alias, f"{queue_name} prune", patience=ttl)
         self._wakeup: Wakeup | None = None
@@ -289,9 +289,9 @@ class Supervisor:
     async def _take_leave(self) -> None:
         while True:
             try:
-                await self._claims.execute(store.forget([self.id]))
+                await self._beats.execute(store.forget([self.id]))
                 # Others may take what was given back.
-                await self._claims.execute(store.notify(self._queue_name))
+                await self._beats.execute(store.notify(self._queue_name))
             except TRANSIENT:
                 await asyncio.sleep(0.1)  # a connection may have ended since it was last used
             else:

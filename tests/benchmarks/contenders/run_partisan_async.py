@@ -80,32 +80,37 @@ def enqueue_orm(count):
 
 def claims(count):
     """Claim ten rows so often, and return the median time; give them back."""
+    import asyncio
     import statistics
+
+    return statistics.median(asyncio.run(_claim(int(count))))
+
+
+async def _claim(count):
     import uuid
     from datetime import timedelta
 
-    import psycopg
-
     from partisan_async import store
+    from partisan_async.store import Statement
+    from partisan_async.supervisor.connection import Connection
 
     me, times = uuid.uuid4(), []
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
-        connection.prepare_threshold = None
-        connection.execute(
-            "INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name)"
-            " VALUES (%s, 'bench', '{}', 'default')",
-            [me],
-        )
-        for _ in range(int(count)):
-            began = time.perf_counter()
-            connection.execute(*store.claim(me, "default", 10, timedelta(hours=1))).fetchall()
-            times.append(time.perf_counter() - began)
-        connection.execute(
-            "UPDATE partisan_async_task SET status = 'new', claimed_by = NULL"
-            " WHERE claimed_by = %s",
-            [me],
-        )
-    return statistics.median(times)
+    connection = Connection("default", "bench", timedelta(minutes=1), prepares=True)
+    started = (
+        "INSERT INTO partisan_async_supervisor (id, hostname, process, queue_name)"
+        " VALUES (%(me)s, 'bench', '{}', 'default')"
+    )
+    await connection.execute(Statement(started, {"me": me}))
+    for _ in range(count):
+        began = time.perf_counter()
+        await connection.execute(store.claim(me, "default", 10, timedelta(hours=1)))
+        times.append(time.perf_counter() - began)
+    given_back = (
+        "UPDATE partisan_async_task SET status = 'new', claimed_by = NULL WHERE claimed_by = %(me)s"
+    )
+    await connection.execute(Statement(given_back, {"me": me}))
+    await connection.close()
+    return times
 
 
 if __name__ == "__main__":
