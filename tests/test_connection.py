@@ -265,8 +265,22 @@ class TestPreparing:
         for plan in on_tasks:
             assert "Index Scan using partisan_async" in plan
             assert "Seq Scan on partisan_async_task" not in plan
-            assert "Bitmap" not in plan
             assert "Sort" not in plan
+
+    async def test_what_was_prepared_may_be_gone(self):
+        """As where a pooler shows the server's own number: it is noticed, and left for good."""
+        of_mine = Connection("default", "test", timedelta(seconds=30), prepares=True)
+        ask = Statement("SELECT %(number)s", {"number": 1})
+        await of_mine.execute(ask)
+        await of_mine.execute(Statement("DO 'BEGIN EXECUTE ''DEALLOCATE ALL''; END'", {}))
+
+        with pytest.raises(psycopg.OperationalError, match="will not prepare: prepared statement"):
+            await of_mine.execute(ask)
+
+        assert await of_mine.execute(ask) == [(1,)]
+        prepared = Statement("SELECT count(*) FROM pg_prepared_statements", {})
+        assert await of_mine.execute(prepared) == [(0,)]
+        await of_mine.close()
 
     def test_a_column_that_gets_another_type_meanwhile_stops_nothing(self):
         """As a migration may do, under a supervisor that is to be replaced after it."""

@@ -162,7 +162,7 @@ def test_of_a_way_around_the_port_is_its_own(relay, monkeypatch):
 
 
 async def test_nothing_is_prepared_whatever_the_options_say(monkeypatch):
-    """Poolers lose what is prepared, and its plans are those of the table as it was then."""
+    """Poolers lose what is prepared: only a ``Connection`` looks whether there is one."""
     monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "prepare_threshold", 0)
 
     relay = await own.connect("default", "test")

@@ -4,6 +4,7 @@ What does not prove itself by a poll must not be waited for by one: ``UNHURRIED`
 nor beat for longer than a test waits.
 """
 
+import psycopg
 import pytest
 from django.db import transaction
 from django.test.utils import override_settings
@@ -127,6 +128,19 @@ class TestTransactionPooling:
             site.settle_down(pooled=True)
 
             assert_nothing_was_prepared(supervisor, pgbouncer)
+
+    def test_the_servers_sessions_plan_as_before(self, site):
+        """They are others', too: what a session of the supervisor's own is told is not for them."""
+        with Pgbouncer(site.url, pool_size=1) as pgbouncer:
+            site.start(url=pgbouncer.url, SLEEP_DELAY_SECONDS=0.1)
+            site.wait_until_ended(Noop().delay())
+
+            with psycopg.connect(pgbouncer.url) as shared:
+                told = (
+                    "SELECT name FROM pg_settings WHERE source = 'session' AND name ~ 'plan|enable'"
+                )
+                assert shared.execute(told).fetchall() == []
+            site.settle_down(pooled=True)
 
     def test_two_supervisors_behind_one_share_a_queue(self, site):
         """With fewer server connections than they have themselves; and one is killed at last."""
