@@ -45,13 +45,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 @nox.parametrize(
-    ("python", "django"),
-    [("3.11", "Django~=5.2.0"), (_newest_python(), "Django>=6.0")],
+    ("python", "django", "psycopg"),
+    [
+        ("3.11", "Django~=5.2.0", "psycopg~=3.2.0"),
+        (_newest_python(), "Django>=6.0", "psycopg>=3.3"),
+    ],
     ids=["oldest", "newest"],
 )
-def matrix(session: nox.Session, django: str) -> None:
-    """Run all tests on the oldest and on the newest Python and Django."""
-    session.install("-e", ".[dev,embedded]", django)
+def matrix(session: nox.Session, django: str, psycopg: str) -> None:
+    """Run all tests on the oldest and on the newest Python, Django and psycopg."""
+    session.install("-e", ".[dev,embedded]", django, psycopg)
     session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
 
 

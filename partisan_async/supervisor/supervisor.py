@@ -266,9 +266,13 @@ class Supervisor:
                     f"{left} outcome(s) could not be written: the database is away, or their rows"
                     " are locked. These tasks will run again."
                 )
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        # More than once: before 3.3.9, and on Python 3.11, psycopg loses a cancel that comes with a
+        # notification, as the one of this leave does.
+        ending = set(self._loops)
+        while ending:
+            for loop in ending:
+                loop.cancel()
+            _, ending = await asyncio.wait(ending, timeout=1)
         await self._claims.close()
         await self._settles.close()
         await self._beats.close()
