@@ -272,13 +272,13 @@ class TestMisbehaviour:
 
 
 class TestBlockedLoop:
-    def test_a_worker_whose_event_loop_is_blocked_holds_up_nobody(self):
+    def test_a_worker_whose_event_loop_is_blocked_holds_up_nobody(self, tmp_path):
         """Running fewest tasks it gets the next ones, and would keep them as long as it likes."""
         with live_supervisor(WORKERS_COUNT=2):
             beside = [AsyncSleep(6, f"beside {number}").delay() for number in range(2)]
             wait_until(lambda: len(marks()) == 2)
-            blocks = BlockTheLoop(6).delay()
-            wait_until(lambda: Task.objects.get(pk=blocks.pk).claimed_by)
+            blocks = BlockTheLoop(6, str(tmp_path / "blocked")).delay()
+            wait_until((tmp_path / "blocked").exists)
             others = [AsyncSleep(0, number).delay() for number in range(30)]
             wait_until(lambda: ended(*others))
             assert not ended(blocks)

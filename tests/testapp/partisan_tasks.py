@@ -98,10 +98,12 @@ class AsyncSleep(Marking):
 
 @registry.register
 class BlockTheLoop(Marking):
-    """Does on the event loop what it should not, for so many seconds."""
+    """Does on the event loop what it should not, for so many seconds; a file shows since when."""
 
     async def run(self):
-        time.sleep(self.args[0])
+        seconds, path = self.args
+        with open(path, "x"):
+            time.sleep(seconds)
 
 
 @registry.register
