@@ -84,6 +84,8 @@ def _encode_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | Non
         if (plain := _plain(value)) is None:
             return None
         values.append(plain)
+    if not kwargs:
+        return f'{{"args":[{",".join(values)}],"kwargs":{{}}}}'
     pairs = []
     for name in sorted(kwargs):
         key, plain = _plain(name), _plain(kwargs[name])

@@ -7,7 +7,8 @@ them would follow each other.
 from __future__ import annotations
 
 import selectors
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -67,7 +68,7 @@ class Flight:
         return self._cursor.mogrify(sql, params).encode(encoding)
 
     def send(self, message: Message) -> None:
-        """Send a statement; the answer to the one before has been read."""
+        """Send a statement, after the answer to the one before."""
         if isinstance(message, tuple):
             with self._connection.cursor() as cursor:
                 cursor.execute(*message)
@@ -80,10 +81,13 @@ class Flight:
             connection.pgconn.send_query(message)
             connection.wait(generators.send(connection.pgconn))
 
-    def rows(self) -> list[Any]:
-        """Wait for the answer to what was sent, and return it."""
+    def answer(self) -> Callable[[], list[Any]]:
+        """Wait for the answer to what was sent, and return what reads its rows.
+
+        Not the rows: the server need not wait for that with the next statement.
+        """
         if self._cursor is None:
-            return self._rows
+            return partial(list, self._rows)
         connection = self._cursor.connection
         with self._connection.wrap_database_errors, connection.lock:
             (result,) = connection.wait(generators.fetch_many(connection.pgconn))
@@ -91,7 +95,7 @@ class Flight:
                 raise error_from_result(result, connection.info.encoding)
         transformer = Transformer(self._cursor)
         transformer.set_pgresult(result)
-        return transformer.load_rows(0, result.ntuples, tuple)
+        return partial(transformer.load_rows, 0, result.ntuples, tuple)
 
 
 def end_query(wrapper: BaseDatabaseWrapper) -> None:

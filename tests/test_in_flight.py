@@ -32,16 +32,16 @@ class TestFlight:
             flight.send(flight.message("SELECT pg_sleep(1), %(word)s", {"word": "50% 'quoted'"}))
 
             assert connection.connection.info.transaction_status.name == "ACTIVE"
-            assert flight.rows() == [("", "50% 'quoted'")]
+            assert flight.answer()() == [("", "50% 'quoted'")]
 
     def test_an_error_is_djangos_and_leaves_the_transaction_to_be_rolled_back(self):
         with pytest.raises(DataError), transaction.atomic():
             Supervisor.objects.exists()
             with Flight(connection) as flight:
                 flight.send(flight.message(INSERT, {"name": "one"}))
-                assert flight.rows() == [("one",)]
+                assert flight.answer()() == [("one",)]
                 flight.send(flight.message(INSERT, {"name": "x" * 256}))
-                flight.rows()
+                flight.answer()()
 
         assert not Supervisor.objects.exists()
 
@@ -85,10 +85,10 @@ class TestFlight:
 
         with connection.execute_wrapper(look), Flight(connection) as flight:
             flight.send(flight.message(INSERT, {"name": "one"}))
-            assert flight.rows() == [("one",)]
+            assert flight.answer()() == [("one",)]
         with CaptureQueriesContext(connection) as captured, Flight(connection) as flight:
             flight.send(flight.message(INSERT, {"name": "two"}))
-            assert flight.rows() == [("two",)]
+            assert flight.answer()() == [("two",)]
 
         assert seen == [INSERT]
         assert len(captured) == 1

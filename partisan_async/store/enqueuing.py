@@ -252,11 +252,11 @@ def _insert_chunks(
         under_way = first
         for chunk in others:
             following = message(chunk)
-            answer = flight.rows()
+            read = flight.answer()
             flight.send(following)
-            found |= made(under_way, answer)
+            found |= made(under_way, read())
             under_way = chunk
-        found |= made(under_way, flight.rows())
+        found |= made(under_way, flight.answer()())
     return found
 
 
