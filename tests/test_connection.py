@@ -274,7 +274,7 @@ class TestPreparing:
         await of_mine.execute(ask)
         await of_mine.execute(Statement("DO 'BEGIN EXECUTE ''DEALLOCATE ALL''; END'", {}))
 
-        with pytest.raises(psycopg.OperationalError, match="will not prepare: prepared statement"):
+        with pytest.raises(psycopg.OperationalError, match="nothing is prepared from now on"):
             await of_mine.execute(ask)
 
         assert await of_mine.execute(ask) == [(1,)]

@@ -573,8 +573,8 @@ class TestLive:
         with live_supervisor("ticks", **ONLY_NOTIFY) as supervisor:
             wait_until(supervisor._wakeup.proven.is_set)
             wait_until(marks)
-            steering.switch_off(["Tick"])
             moment = timezone.now()
+            steering.switch_off(["Tick"])
             wait_until(lambda: has_looked_since(moment))  # and will not for another half minute
             wait_until(ended)
             before = len(marks())

@@ -240,7 +240,9 @@ class Connection:
             if connection.prepare_threshold is None:
                 raise
             self._prepares = False
-            raise psycopg.OperationalError(f"will not prepare: {explain(error)}") from error
+            raise psycopg.OperationalError(
+                f"{explain(error)}; nothing is prepared from now on"
+            ) from error
         except psycopg.Error:
             if not cuts:
                 raise
