@@ -129,7 +129,8 @@ def _patience(deadline: float | None, at_most: float | None = None) -> float:
 
 def _has_ended(task: Task) -> bool:
     try:
-        task.refresh_from_db()
+        # Not from where reads go: a replica that lags does not know the row yet.
+        task.refresh_from_db(using=store.database())
     except Task.DoesNotExist:
         raise Task.DoesNotExist(
             f"Task {task.pk} {task.processor_class} is gone: its row was deleted, and nothing tells"

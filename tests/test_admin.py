@@ -419,6 +419,23 @@ class TestSteering:
                                "_selected_action": task.pk})  # fmt: skip
             assert Task.objects.get(pk=task.pk).status == "error"
 
+    def test_what_a_user_does_not_see_they_cannot_steer(self, admin_client, monkeypatch):
+        """A site's own admin may show each group its tasks alone."""
+        seen, hidden = failed(1), failed(2)
+        every = TaskAdmin.get_queryset
+
+        def all_but_one(self, request):
+            return every(self, request).exclude(pk=hidden.pk)
+
+        monkeypatch.setattr(TaskAdmin, "get_queryset", all_but_one)
+
+        admin_client.post(LIST, {"action": "retry", "confirmed": 1, "_selected_action": seen.pk,
+                                 "ids": f"{seen.pk},{hidden.pk}"})  # fmt: skip
+
+        assert Task.objects.get(pk=seen.pk).status == "new"
+        assert Task.objects.get(pk=hidden.pk).status == "error"
+        assert LogEntry.objects.count() == 1
+
     def test_another_site_cannot_do_it(self, admin_user):
         client, task = Client(enforce_csrf_checks=True), failed()
         client.force_login(admin_user)

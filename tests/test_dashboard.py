@@ -51,8 +51,8 @@ def supervise(**columns):
     return Supervisor.objects.create(**columns)
 
 
-def client_of(*permissions):
-    user = User.objects.create_user("operator", is_staff=True)
+def client_of(*permissions, name="operator"):
+    user = User.objects.create_user(name, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client()
     client.force_login(user)
@@ -288,6 +288,16 @@ class TestWhoMay:
 
         assert [client.get(reverse(name)).status_code for name in (PAGE, LIVE)] == [403, 403]
         assert client.post(reverse(PAGE), {"pause": "default"}).status_code == 403
+
+    @pytest.mark.parametrize("what", ["task", "supervisor"])
+    def test_who_may_not_see_both_is_shown_no_way_there(self, what):
+        button = reverse(PAGE)
+        both = client_of("view_task", "view_supervisor")
+        one = client_of(f"view_{what}", name="one")
+        where = f"/admin/partisan_async/{what}/"
+
+        assert f'href="{button}">Dashboard' in both.get(where).text
+        assert f'href="{button}">Dashboard' not in one.get(where).text
 
     def test_who_may_only_look_has_no_buttons_and_can_do_nothing(self):
         Write().delay()

@@ -147,6 +147,14 @@ class TestScrape:
             assert shown["partisan_queue_oldest_seconds",] > 1
             assert shown["partisan_workers_busy",] == 1
 
+    @pytest.mark.django_db
+    def test_in_an_empty_queue_nothing_has_been_due_for_any_time(self):
+        """Else the alert on it fires for ever: GREATEST() ignores a NULL."""
+        with connection.cursor() as cursor:
+            cursor.execute(metrics._QUEUE, {"queue_name": "default"})
+
+            assert cursor.fetchall() == [(0, 0, 0, None)]
+
     def test_scrapes_of_a_moment_share_one_statement(self):
         """However many monitors there are, the database is asked every few seconds."""
         with partisan("--async", "--health-port", "0") as running:

@@ -325,6 +325,23 @@ class TestMany:
         with pytest.raises(CommandError, match="invalid choice: 'finished'"):
             partisan("cancel", "--status", "finished", "--yes")
 
+    def test_by_several_statuses(self):
+        Write().delay()
+        Write().delay(execute_after=soon(hours=1))
+
+        statuses = ("--status", "new", "--status", "scheduled")
+        assert partisan("cancel", *statuses, "--yes") == "cancel: 2 tasks.\n"
+
+    def test_zero_is_an_age(self):
+        self.fail(1)
+        Write().delay()
+        Task.objects.update(created_at=soon(minutes=-1))
+
+        assert partisan("cancel", "--older-than", "0s", "--yes") == "cancel: 1 task.\n"
+        Task.objects.filter(status="error").update(finished_at=soon(minutes=-1))
+        statuses = ("--status", "error", "--status", "finished")
+        assert partisan("prune", "--older-than", "0s", *statuses, "--yes") == "2 tasks deleted.\n"
+
     def test_by_all_of_them(self):
         Write().delay()
         WriteElsewhere().delay()

@@ -22,6 +22,13 @@ from tests.testapp.partisan_tasks import (
 )
 
 
+class NoReplica:
+    """Nobody is to read tasks from anywhere else than where they are written."""
+
+    def db_for_read(self, model, **hints):
+        raise AssertionError(f"{model.__name__} is read from a replica")
+
+
 def tell(task):
     """Tell a task's end, as a supervisor does; and whether anybody listens."""
     with connection.cursor() as cursor:
@@ -178,6 +185,15 @@ class TestWaiting:
 
         with pytest.raises(Task.DoesNotExist, match=f"Task {task.pk} Add is gone: its row was"):
             task.wait(timeout_seconds=20)
+        thread.join()
+
+    def test_it_looks_where_tasks_are_written(self, settings):
+        """A replica that lags would say that the row is gone."""
+        settings.DATABASE_ROUTERS = ["tests.test_results.NoReplica"]
+        task = Add(1).delay()
+        thread = self.in_a_thread(lambda: wait_until(lambda: tell(task)), lambda: run_pending())
+
+        assert task.wait(timeout_seconds=20).result == 1
         thread.join()
 
     async def test_async_code_waits_too(self):

@@ -16,7 +16,7 @@ from django.urls import URLPattern, path, reverse
 
 from partisan_async import overview, settings, steering, tallies
 from partisan_async.admin import plot
-from partisan_async.admin.rows import RowAdmin
+from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Dashboard, PausedQueue
 from partisan_async.templatetags.partisan_async import short
 
@@ -34,12 +34,7 @@ class DashboardAdmin(RowAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Tell whether the user may see tasks and supervisors."""
-        user = request.user
-        return all(
-            user.has_perm(f"partisan_async.view_{what}")
-            or user.has_perm(f"partisan_async.change_{what}")
-            for what in ("task", "supervisor")
-        )
+        return may_see_dashboard(request)
 
     def page(self, request: HttpRequest) -> HttpResponse:
         """Show the page; or pause or resume the queue that is named."""

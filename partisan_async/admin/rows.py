@@ -9,9 +9,19 @@ from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from partisan_async import store
+
+
+def may_see_dashboard(request: HttpRequest) -> bool:
+    """Tell whether the user may see tasks and supervisors, as the dashboard shows them."""
+    user = request.user
+    return all(
+        user.has_perm(f"partisan_async.view_{what}")
+        or user.has_perm(f"partisan_async.change_{what}")
+        for what in ("task", "supervisor")
+    )
 
 
 class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -43,6 +53,13 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_forget_permission(self, request: HttpRequest) -> bool:
         """Tell whether the user may have rows deleted."""
         return super().has_delete_permission(request)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list, with a way to the dashboard for those who may see it."""
+        context = {"may_see_dashboard": may_see_dashboard(request)}
+        return super().changelist_view(request, context | (extra_context or {}))
 
     def put_down(
         self, request: HttpRequest, rows: Sequence[Model], what: str, flag: int = CHANGE

@@ -245,11 +245,13 @@ class TaskAdmin(RowAdmin):
             return self._ask(request, chosen, what)
         ids = [int(word) for word in request.POST.get("ids", "").split(",") if word.isdecimal()]
         tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
+        # What this user cannot see is none of those that they were asked about.
+        seen = [pk for pk in ids if pk in tasks]
         done = [
-            pk for start in range(0, len(ids), AT_ONCE) for pk in what.do(ids[start:][:AT_ONCE])
+            pk for start in range(0, len(seen), AT_ONCE) for pk in what.do(seen[start:][:AT_ONCE])
         ]
         flag = DELETION if what.key == "delete" else CHANGE
-        self.put_down(request, [tasks[pk] for pk in done if pk in tasks], what.label, flag)
+        self.put_down(request, [tasks[pk] for pk in done], what.label, flag)
         self.message_user(
             request,
             f"{len(done):,} of {len(ids):,} tasks {what.done}."

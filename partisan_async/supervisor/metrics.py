@@ -62,8 +62,9 @@ SELECT
         WHERE status = 'scheduled' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
     (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
         WHERE status = 'in_process' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
-    (SELECT extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(),
-        GREATEST(min(due), statement_timestamp() - interval '10 years')))::float8 FROM first)
+    (SELECT CASE WHEN count(*) > 0 THEN extract(epoch FROM statement_timestamp() - LEAST(
+            statement_timestamp(), GREATEST(min(due), statement_timestamp() - interval '10 years')))
+        END::float8 FROM first)
 """  # noqa: S608
 
 _QUEUE_STATUSES = ("ready", "scheduled", "running")

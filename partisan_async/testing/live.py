@@ -83,7 +83,7 @@ def wait_until_ended(*tasks: Task, timeout_seconds: float = 30) -> None:
         time.sleep(LOOK_EVERY_SECONDS)
     for task in tasks:
         with suppress(Task.DoesNotExist):  # DELETE_TASKS_ON_COMPLETE
-            task.refresh_from_db()
+            task.refresh_from_db(using=store.database())
 
 
 await_until_ended = sync_to_async(wait_until_ended)

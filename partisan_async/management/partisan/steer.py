@@ -42,13 +42,13 @@ def add_to(commands: Any) -> None:
         )
         statuses = steering.ACTIONS[name][1]
         if len(statuses) > 1:
-            action.add_argument("--status", choices=statuses, help="those alone")
+            _add_status(action, statuses)
         action.set_defaults(run=run, action=name)
     prune = commands.add_parser("prune", help="delete the rows of tasks that have ended")
     prune.add_argument(
         "--older-than", required=True, type=_age, metavar="AGE", help="such as 12h or 7d"
     )
-    prune.add_argument("--status", choices=ENDED, help="those alone")
+    _add_status(prune, ENDED)
     _add_filters(prune)
     prune.set_defaults(run=run_prune)
 
@@ -80,7 +80,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
 
 def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     """Delete what is older."""
-    statuses = [options["status"]] if options["status"] else list(ENDED)
+    statuses = options["status"] or list(ENDED)
     old = _tasks().filter(status__in=statuses, finished_at__lt=Now() - options["older_than"])
     if queue := options["queue"]:
         old = old.filter(queue_name=queue)
@@ -103,9 +103,10 @@ def _filters(name: str, options: dict[str, Any]) -> dict[str, Any]:
     given = {
         "queue_name": options["queue"],
         "processor_class": options["processor"],
-        "status": options.get("status"),
+        "status__in": options.get("status"),
     }
-    if age := options["older_than"]:
+    age = options["older_than"]
+    if age is not None:
         given[f"{ABOUT[name][1]}__lt"] = Now() - age
     return {key: value for key, value in given.items() if value is not None}
 
@@ -145,6 +146,11 @@ def _confirm(what: str, options: dict[str, Any]) -> None:
         raise CommandError("Nothing was done: nobody is there to ask. Pass --yes.") from None
     if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("Nothing was done.")
+
+
+def _add_status(parser: argparse.ArgumentParser, statuses: Sequence[str]) -> None:
+    about = "those alone; more than one may be given"
+    parser.add_argument("--status", action="append", choices=statuses, help=about)
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
