@@ -1,6 +1,15 @@
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+
+from partisan_async.schema import PostgresMigration
+from tests.process import ROOT, environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,3 +36,33 @@ def test_the_table_is_vacuumed_by_its_number_of_dead_rows():
 
     assert "autovacuum_vacuum_scale_factor=0" in options
     assert "autovacuum_vacuum_threshold=1000" in options
+
+
+def test_in_a_database_that_is_not_postgresql_nothing_is_made(tmp_path):
+    """Without a router `migrate` takes every app to every database; and back again."""
+    legacy = tmp_path / "legacy.sqlite3"
+    env = environment(DJANGO_SETTINGS_MODULE="tests.settings_legacy", LEGACY=str(legacy))
+
+    def migrate(*words):
+        command = [sys.executable, "-m", "django", "migrate", *words, "--database=legacy"]
+        return subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True)
+
+    there = migrate()
+    with closing(sqlite3.connect(legacy)) as database:
+        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    back = migrate("partisan_async", "zero")
+
+    assert there.returncode == 0, there.stderr
+    said = "partisan_async makes no tables in database 'legacy': it is sqlite, not PostgreSQL"
+    assert there.stderr.count(said) == 1
+    assert "auth_user" in names
+    assert not [name for name in names if name.startswith("partisan_async")]
+    assert back.returncode == 0, back.stderr
+
+
+def test_each_of_them_leaves_other_databases_alone():
+    loaded = MigrationLoader(connection).disk_migrations
+    ours = [each for (app, _), each in loaded.items() if app == "partisan_async"]
+
+    assert ours
+    assert [each.name for each in ours if not isinstance(each, PostgresMigration)] == []

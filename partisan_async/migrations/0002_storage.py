@@ -1,5 +1,7 @@
 from django.db import migrations
 
+from partisan_async.schema import PostgresMigration
+
 # Each task leaves two dead rows behind, and claims walk over them until they are vacuumed: so
 # vacuum by their number and not by a share of the table, and without pauses. fillfactor would buy
 # nothing: the status is in every index's predicate, so no update of it is HOT.
@@ -17,7 +19,7 @@ ALTER TABLE partisan_async_task RESET (
 """
 
 
-class Migration(migrations.Migration):
+class Migration(PostgresMigration):
     dependencies = [("partisan_async", "0001_initial")]
 
     operations = [migrations.RunSQL(VACUUM_SOON, AS_THE_SERVER_SAYS)]

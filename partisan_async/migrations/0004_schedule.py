@@ -2,8 +2,10 @@
 
 from django.db import migrations, models
 
+from partisan_async.schema import PostgresMigration
 
-class Migration(migrations.Migration):
+
+class Migration(PostgresMigration):
     dependencies = [
         ("partisan_async", "0003_steering"),
     ]

@@ -1,7 +1,9 @@
 from django.db import migrations, models
 
+from partisan_async.schema import PostgresMigration
 
-class Migration(migrations.Migration):
+
+class Migration(PostgresMigration):
     """Finds what is old of one queue alone: others may keep their rows for ever."""
 
     dependencies = [("partisan_async", "0005_trace")]

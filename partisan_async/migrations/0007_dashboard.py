@@ -2,8 +2,10 @@
 
 from django.db import migrations
 
+from partisan_async.schema import PostgresMigration
 
-class Migration(migrations.Migration):
+
+class Migration(PostgresMigration):
     dependencies = [
         ("partisan_async", "0006_ended_by_queue"),
     ]
