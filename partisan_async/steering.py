@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from itertools import product
+from functools import partial
+from itertools import product, takewhile
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,12 @@ from partisan_async.policy import Failure
 
 def retry(ids: Sequence[int]) -> list[int]:
     """Run tasks again that ended in error, all counts at zero; return the ids of those that do."""
-    return _steer(store.again(ids), Task.STATUS_NEW)
+    return _steer_tasks(store.again, ids, "retry", Task.STATUS_NEW)
 
 
 def run_now(ids: Sequence[int]) -> list[int]:
     """Run tasks at once that are scheduled; return the ids of those that do."""
-    return _steer(store.run_now(ids), Task.STATUS_NEW)
+    return _steer_tasks(store.run_now, ids, "run-now", Task.STATUS_NEW)
 
 
 def cancel(ids: Sequence[int]) -> list[int]:
@@ -33,7 +34,8 @@ def cancel(ids: Sequence[int]) -> list[int]:
     One that runs is killed with its worker process: at once by a supervisor that listens, and else
     at its next beat.
     """
-    return _steer(store.cancel(ids, Failure.of(TaskCancelled())), store.HELD_NO_MORE)
+    end = partial(store.cancel, failure=Failure.of(TaskCancelled()))
+    return _steer_tasks(end, ids, "cancel", store.HELD_NO_MORE)
 
 
 AT_ONCE = 1000
@@ -60,7 +62,7 @@ def in_batches(
 
 def delete(ids: Sequence[int]) -> list[int]:
     """Delete tasks that have ended; return the ids of those that were."""
-    return [pk for pk, _ in _execute(store.delete(ids))]
+    return _steer_tasks(store.delete, ids, "delete", None)
 
 
 def prune(
@@ -121,11 +123,40 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
 """Each with the statuses that it can be done in."""
 
 
-def _steer(statement: store.Statement, status: str) -> list[Any]:
+def _steer_tasks(
+    statement: Callable[..., store.Statement], ids: Sequence[int], action: str, told: str | None
+) -> list[int]:
+    """Return the ids of those it was done to: not of those that others hold locked for longer."""
+    connection = connections[store.database()]
+    taken = store.taken_by(connection)
+    takes = connection.in_atomic_block and taken.has_room_for(len(ids))
+    taken.count += len(ids) if takes else 0
+    done: list[int] = []
+    left = list(ids)
+    for _ in takewhile(bool, store.attempts()):
+        now = _steer(statement(left, takes=takes), told, taken)
+        done += now
+        missed = sorted(set(left).difference(now))
+        left = _matching(missed, action) if missed else []
+        if not left:
+            break
+    return done
+
+
+def _matching(ids: Sequence[int], action: str) -> list[int]:
+    """Return those that the action is for, and that others hold locked: it passed them over."""
+    _, statuses = ACTIONS[action]
+    return [pk for (pk,) in _execute(store.matching(ids, statuses))]
+
+
+def _steer(
+    statement: store.Statement, told: str | None, taken: store.Taken | None = None
+) -> list[Any]:
     """Return what the rows begin with; each ends with the queue to wake."""
     rows = _execute(statement)
     for queue_name in {queue_name for _, queue_name in rows}:
-        store.wake(queue_name, status, store.database())
+        if told is not None:
+            store.wake(queue_name, told, store.database(), taken)
     return [key for key, _ in rows]
 
 

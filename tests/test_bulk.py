@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from partisan_async.models import Task
+from partisan_async.store.taking import TAKEN_AT_MOST
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.test_enqueue import ears  # noqa: F401
@@ -280,7 +281,10 @@ def test_many_at_once_of_the_same_calls_meet_no_deadlock():
 
 @pytest.mark.django_db(transaction=True)
 class TestDeadlock:
-    """With a transaction that holds the higher of two digests, and goes on to the lower."""
+    """With a transaction that holds the higher of two digests, and goes on to the lower.
+
+    It is met by more calls than a transaction takes the digests of.
+    """
 
     @pytest.fixture
     def calls(self):
@@ -304,7 +308,8 @@ class TestDeadlock:
         other = threading.Thread(target=hold)
         other.start()
         assert holding.wait(20)
-        yield [WriteUnique(*low.args), WriteUnique(*high.args)]
+        many = [WriteUnique(n) for n in range(TAKEN_AT_MOST)]
+        yield [WriteUnique(*low.args), WriteUnique(*high.args), *many]
         other.join()
         connection.close()
 
@@ -319,8 +324,8 @@ class TestDeadlock:
     def test_it_is_tried_again(self, calls):
         tasks = WriteUnique.bulk_delay(calls)
 
-        assert all(task.is_twin for task in tasks)
-        assert Task.objects.count() == 2
+        assert [task.is_twin for task in tasks[:3]] == [True, True, False]
+        assert Task.objects.count() == 2 + TAKEN_AT_MOST
 
     def test_a_transaction_of_the_callers_is_the_callers_to_begin_again(self, calls):
         with pytest.raises(OperationalError, match="deadlock"), transaction.atomic():

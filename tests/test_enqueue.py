@@ -359,7 +359,7 @@ class TestQueries:
         with connection.cursor() as cursor:
             cursor.execute("SELECT nextval(pg_get_serial_sequence('partisan_async_task', 'id'))")
             (last,) = cursor.fetchone()
-        holders = [{"id": last + n, "processor_class": "Gone"} for n in range(1, 6)]
+        holders = [{"id": last + n, "processor_class": "Gone"} for n in range(1, 11)]
         common = {"queue_name": "none", "arguments": {}, "priority": 1}
         moment = timezone.now()
         Task.objects.bulk_create(Task(**common, **each, execute_after=moment) for each in holders)
@@ -367,7 +367,7 @@ class TestQueries:
         with pytest.raises(IntegrityError):
             WriteUnique(1).delay()
 
-        assert WriteUnique(1).delay().pk > last + 5
+        assert WriteUnique(1).delay().pk > last + 10
 
 
 class TestInTestCase(TestCase):

@@ -97,28 +97,6 @@ def test_a_twin_that_is_claimed_meanwhile_does_not_count(other):
     assert other.settle(claimed, Finished()) == [(first.pk,)]
 
 
-def test_a_twin_whose_transaction_is_open_is_waited_for(other):
-    """Rolled back, it leaves the place to this call."""
-    opened, done = threading.Event(), []
-
-    def enqueue():
-        opened.wait()
-        done.append(WriteUnique(1).delay())
-        connections.close_all()
-
-    thread = threading.Thread(target=enqueue)
-    thread.start()
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
-        gone = WriteUnique(1).delay()
-        opened.set()
-        _wait_for_a_lock(other)
-        raise ZeroDivisionError
-    thread.join()
-
-    assert done[0].pk != gone.pk
-    assert Task.objects.get() == done[0]
-
-
 def test_a_twin_that_is_enqueued_while_it_goes_back_to_waiting(other):
     """The unique index lets one of them keep the digest, and neither is lost."""
     first = WriteUnique(1).delay()

@@ -44,6 +44,9 @@ AT_ONCE = 1_000
 """So many tasks are steered by one statement."""
 
 
+_OTHERS = " The others had changed in between, or another transaction has them locked."
+
+
 @dataclass(frozen=True)
 class Steering:
     """Something that can be done with tasks.
@@ -255,7 +258,7 @@ class TaskAdmin(RowAdmin):
         self.message_user(
             request,
             f"{len(done):,} of {len(ids):,} tasks {what.done}."
-            + (" The others had changed in between." if len(done) < len(ids) else ""),
+            + (_OTHERS if len(done) < len(ids) else ""),
             messages.SUCCESS if done else messages.WARNING,
         )
         back = request.get_full_path()

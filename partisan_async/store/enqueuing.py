@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from django.db import OperationalError, connections, transaction
@@ -15,6 +16,7 @@ from partisan_async import arguments, one_message, trace
 from partisan_async.in_flight import Flight, Message
 from partisan_async.models import Task
 from partisan_async.store.statement import array, database
+from partisan_async.store.taking import KEY, Taken, attempts, key_of, taken_by
 from partisan_async.store.waking import notify, wake
 
 INSERTED_AT_ONCE = 1000
@@ -44,13 +46,14 @@ class Call(NamedTuple):
 def enqueue(call: Call) -> Task:
     """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
     alias = database()
+    taken = taken_by(connections[alias])
     with trace.enqueuing(call.queue_name, call.processor_class) as span:
         if span is not None:
             call = call._replace(traceparent=trace.traceparent())
-        task, is_told = _insert(call, alias)
+        task, is_told = _insert(call, alias, taken)
         trace.told_id(span, task.pk)
     if not is_told:
-        wake(call.queue_name, task.status, alias)
+        wake(call.queue_name, task.status, alias, taken)
     return task
 
 
@@ -82,42 +85,47 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
 _INSERT = """
 INSERT INTO partisan_async_task
     (queue_name, processor_class, arguments, priority, digest, traceparent, execute_after, status)
-VALUES (%(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s,
+SELECT %(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s::bytea,
     %(traceparent)s, COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
     CASE WHEN %(execute_after)s::timestamptz > statement_timestamp()
-        THEN 'scheduled' ELSE 'new' END)
+        THEN 'scheduled' ELSE 'new' END
+WHERE %(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint)
 """
 _UNLESS_IT_WAITS = "ON CONFLICT DO NOTHING "
 _INSERTED = "RETURNING id, status, created_at, NULLIF(execute_after, created_at)"
 
 # FOR SHARE keeps the twin from being claimed before the caller commits: it would run on the state
-# from before the caller's changes, and the call that was to announce them was ignored.
+# from before the caller's changes, and the call that was to announce them was ignored. One that
+# somebody has locked is being claimed, or steered in a transaction that is open.
 _TWIN = """
 SELECT * FROM partisan_async_task
-WHERE digest = %(digest)s AND status IN ('new', 'scheduled') FOR SHARE
+WHERE digest = %(digest)s AND status IN ('new', 'scheduled') FOR SHARE SKIP LOCKED
 """
 
 
-def _insert(call: Call, alias: str) -> tuple[Task, bool]:
+def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
     """Return the row or the waiting twin's, and whether supervisors were told of it."""
-    for _ in range(3 if call.digest else 0):
-        rows, is_told = _fetch_inserted(_INSERT + _UNLESS_IT_WAITS + _INSERTED, call, alias)
-        for row in rows:
-            return _made(alias, call, *row), is_told
-        # A twin waits. It may be claimed before the look, or ended in a transaction that is open
-        # yet; then the insert is tried again.
-        for task in Task.objects.using(alias).raw(_TWIN, {"digest": call.digest}):
-            task.is_twin = True
-            return task, is_told and task.status == Task.STATUS_NEW
-    # Nothing to be unlike; or twins come and go faster than they can be seen, and then a duplicate
-    # beats an error.
-    call = call._replace(digest=None)
-    (row,), is_told = _fetch_inserted(_INSERT + _INSERTED, call, alias)
+    if call.digest is not None:
+        key = key_of(call.digest) if taken.has_room_for(1) else None
+        taken.count += key is not None
+        for _ in takewhile(bool, attempts()):
+            rows, is_told = _fetch_inserted(
+                _INSERT + _UNLESS_IT_WAITS + _INSERTED, call, key, alias
+            )
+            for row in rows:
+                return _made(alias, call, *row), is_told
+            # A twin waits, or is being inserted by a transaction that is open yet. It may be
+            # claimed, or its transaction end, before the look: then the insert is tried again.
+            for task in Task.objects.using(alias).raw(_TWIN, {"digest": call.digest}):
+                task.is_twin = True
+                return task, is_told and task.status == Task.STATUS_NEW
+        call = call._replace(digest=None)
+    (row,), is_told = _fetch_inserted(_INSERT + _INSERTED, call, None, alias)
     return _made(alias, call, *row), is_told
 
 
-def _fetch_inserted(sql: str, call: Call, alias: str) -> tuple[list[Any], bool]:
-    params = call._asdict()
+def _fetch_inserted(sql: str, call: Call, key: int | None, alias: str) -> tuple[list[Any], bool]:
+    params = call._asdict() | {"key": key}
     if call.execute_after is None:
         told = notify(call.queue_name, Task.STATUS_NEW).sql
         rows = one_message.fetch(connections[alias], sql, params, told)
@@ -131,12 +139,12 @@ def _made(alias: str, call: Call, pk: int, *told: Any) -> Task:
 
 
 # The ids are given out in the order of the calls, since it is they that decide which starts first;
-# the rows are inserted in the order of the digests, since two callers in opposite orders would
-# deadlock. (They still may, where a twin was claimed before the look at it, and is inserted after
-# all while digests above it are held.) The arguments come as lines and the digests in one piece: to
-# quote each for an array takes as long as all else that the client does. The sequence is found by a
-# query of its own, once and not for each row.
-_BULK_INSERT = """
+# the rows are inserted in the order of the digests. Where these are too many to be taken, two
+# callers in opposite orders would deadlock. (They still may, where a twin was claimed before the
+# look at it, and is inserted after all while digests above it are held.) The arguments come as
+# lines and the digests in one piece: to quote each for an array takes as long as all else that the
+# client does. The sequence is found by a query of its own, once and not for each row.
+_BULK_INSERT = f"""
 WITH call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(
             (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))) AS id,
@@ -153,13 +161,14 @@ inserted AS (
         CASE WHEN due.at > statement_timestamp() THEN 'scheduled' ELSE 'new' END
     FROM call,
         (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
+    WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({KEY})
     ORDER BY digest, id
     ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
     RETURNING id, status, created_at, execute_after)
 SELECT (SELECT array_agg(id) FROM call), array_agg(id), min(status), min(created_at),
     NULLIF(min(execute_after), min(created_at))
 FROM inserted
-"""
+"""  # noqa: S608
 
 # As one text, and so they are sent back: psycopg makes an object of each value on its way.
 _NEXT_IDS = """
@@ -170,19 +179,21 @@ FROM generate_series(1, %(count)s)
 
 _TWINS = """
 SELECT * FROM partisan_async_task
-WHERE digest = ANY(%(digests)s) AND status IN ('new', 'scheduled') ORDER BY digest FOR SHARE
+WHERE digest = ANY(%(digests)s) AND status IN ('new', 'scheduled') ORDER BY digest
+FOR SHARE SKIP LOCKED
 """
 
 
 def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
     with transaction.atomic(using=alias, savepoint=False):
-        tasks = _bulk_insert(common, encoded, alias)
+        taken = taken_by(connections[alias])
+        tasks = _bulk_insert(common, encoded, alias, taken)
         for status in {task.status for task in tasks}:
-            wake(common.queue_name, status, alias)
+            wake(common.queue_name, status, alias, taken)
     return tasks
 
 
-def _bulk_insert(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
+def _bulk_insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> list[Task]:
     count = len(encoded)
     digests = arguments.digests(common.processor_class, encoded) if common.digest else None
     ids = ["NULL"] * count
@@ -192,10 +203,11 @@ def _bulk_insert(common: Call, encoded: Sequence[str], alias: str) -> list[Task]
         ids = sorted(given.split(","), key=int)
     found: dict[int, Task] = {}
     missing = range(count) if digests is None else sorted(range(count), key=digests.__getitem__)
-    for attempt in range(4):
-        # As in _insert(), where twins come and go a duplicate beats an error.
-        unique = digests if attempt < 3 else None
-        found |= _insert_chunks(common, encoded, unique, ids, missing, alias)
+    takes = digests is not None and taken.has_room_for(count)
+    taken.count += count if takes else 0
+    for is_unique in attempts():
+        unique = digests if is_unique else None
+        found |= _insert_chunks(common, encoded, unique, ids, missing, alias, takes=takes)
         missing = [n for n in missing if n not in found]
         if not missing:
             break
@@ -221,6 +233,8 @@ def _insert_chunks(
     ids: Sequence[str],
     numbers: Sequence[int],
     alias: str,
+    *,
+    takes: bool,
 ) -> dict[int, Task]:
     """Return the rows of those of these calls that have no twin, by their numbers."""
 
@@ -229,6 +243,7 @@ def _insert_chunks(
             "ids": array(ids[n] for n in chunk),
             "arguments": "\n".join([encoded[n] for n in chunk]),
             "digests": None if digests is None else b"".join([digests[n] for n in chunk]),
+            "takes": takes and digests is not None,
         }
         return flight.message(_BULK_INSERT, params)
 

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from partisan_async.models import ENDED, Task
 from partisan_async.policy import Failure
 from partisan_async.store.settling import encoded, kept
 from partisan_async.store.statement import Statement
+from partisan_async.store.taking import KEY
 
-_SELECTED = "WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)"
+# What another transaction has locked is left out: it may stay open for long. So may the caller's:
+# then the digests are taken, or whoever enqueues an identical call would wait for its end.
+_SELECTED = f"""
+WHERE id = ANY (ARRAY(
+    SELECT id FROM partisan_async_task
+    WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
+        AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({KEY}))
+    ORDER BY id FOR UPDATE SKIP LOCKED))
+"""  # noqa: S608
 
 
-def again(ids: Sequence[int]) -> Statement:
-    """Run rows again that ended in error, as if for the first time. Rows: id and queue."""
+def matching(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
+    """Read which of these rows are in one of these statuses. Rows: the ids."""
+    sql = (
+        "SELECT id FROM partisan_async_task WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)"
+    )
+    return Statement(sql, {"ids": list(ids), "statuses": list(statuses)})
+
+
+def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
+    """Run rows again that ended in error, as if for the first time. Rows: id and queue.
+
+    :param takes: take their digests, and leave out rows whose digests another transaction took.
+    """
     # Without its digest: an identical call may wait by now, or come.
     sql = f"""
     UPDATE partisan_async_task
@@ -23,20 +44,20 @@ def again(ids: Sequence[int]) -> Statement:
         tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
-    return Statement(sql, {"ids": list(ids), "statuses": [Task.STATUS_ERROR]})
+    return _on(sql, ids, [Task.STATUS_ERROR], takes=takes)
 
 
-def run_now(ids: Sequence[int]) -> Statement:
-    """Make scheduled rows ready. Rows: id and queue."""
+def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
+    """Make scheduled rows ready; else as ``again``."""
     sql = f"""
     UPDATE partisan_async_task SET status = 'new', execute_after = statement_timestamp()
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
-    return Statement(sql, {"ids": list(ids), "statuses": [Task.STATUS_SCHEDULED]})
+    return _on(sql, ids, [Task.STATUS_SCHEDULED], takes=takes)
 
 
-def cancel(ids: Sequence[int], failure: Failure) -> Statement:
-    """End rows that wait or run; who runs one learns of it. Rows: id and queue."""
+def cancel(ids: Sequence[int], failure: Failure, *, takes: bool = False) -> Statement:
+    """End rows that wait or run; who runs one learns of it. Else as ``again``."""
     sql = f"""
     UPDATE partisan_async_task t
     SET status = 'error', claimed_by = NULL, claimed_at = NULL,
@@ -46,13 +67,19 @@ def cancel(ids: Sequence[int], failure: Failure) -> Statement:
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     statuses = [Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS]
-    return Statement(sql, {"ids": list(ids), "statuses": statuses, "failure": encoded(failure)})
+    return _on(sql, ids, statuses, takes=takes, failure=encoded(failure))
 
 
-def delete(ids: Sequence[int]) -> Statement:
-    """Delete rows that have ended. Rows: id and queue."""
+def delete(ids: Sequence[int], *, takes: bool = False) -> Statement:
+    """Delete rows that have ended; else as ``again``."""
     sql = f"DELETE FROM partisan_async_task {_SELECTED} RETURNING id, queue_name"  # noqa: S608
-    return Statement(sql, {"ids": list(ids), "statuses": list(ENDED)})
+    return _on(sql, ids, ENDED, takes=takes)
+
+
+def _on(
+    sql: str, ids: Sequence[int], statuses: Sequence[str], *, takes: bool, **params: Any
+) -> Statement:
+    return Statement(sql, {"ids": list(ids), "statuses": list(statuses), "takes": takes, **params})
 
 
 PRUNED_AT_ONCE = 1000

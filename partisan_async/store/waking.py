@@ -9,6 +9,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from partisan_async.store.statement import Statement
+from partisan_async.store.taking import Taken
 
 HELD_NO_MORE = "held"
 """Said by NOTIFY: rows that supervisors hold were taken from them by hand."""
@@ -21,8 +22,11 @@ switched: a look at the rows tells."""
 _notified: WeakKeyDictionary[BaseDatabaseWrapper, set[tuple[str, str]]] = WeakKeyDictionary()
 
 
-def wake(queue_name: str, status: str, alias: str) -> None:
-    """Wake the supervisors of a queue, after the commit: rows of this status are there."""
+def wake(queue_name: str, status: str, alias: str, taken: Taken | None = None) -> None:
+    """Wake the supervisors of a queue, after the commit: rows of this status are there.
+
+    :param taken: what is to last as long as the transaction.
+    """
     # In a transaction NOTIFY takes a lock that all commits of the cluster share, so it goes out in
     # a statement of its own after the commit. Every call registers it anew: one that were left out
     # because an earlier one stands would go mute when that one's savepoint is rolled back. Of those
@@ -36,7 +40,7 @@ def wake(queue_name: str, status: str, alias: str) -> None:
 
     # No functools.partial: where the NOTIFY fails, Django 5.2 logs the function's __qualname__, and
     # its AttributeError would tell the caller that the commit had failed.
-    def notify_once() -> None:
+    def notify_once(_: Taken | None = taken) -> None:
         _notify_once(queue_name, status, alias)
 
     transaction.on_commit(notify_once, using=alias, robust=True)

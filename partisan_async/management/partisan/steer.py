@@ -116,6 +116,11 @@ def _complain(
 ) -> None:
     if missed := sorted(set(ids) - set(done)):
         found = dict(_tasks().filter(pk__in=missed).values_list("pk", "status"))
+        if not filtered and (locked := [pk for pk in missed if found.get(pk) in statuses]):
+            named = ", ".join(map(str, locked))
+            raise CommandError(
+                f"Locked by another transaction, try again when it has ended: {named}."
+            )
         told = ", ".join(f"{pk} is {found.get(pk, 'not there')}" for pk in missed)
         others = ", and match what else was asked for" if filtered else ""
         raise CommandError(f"Only tasks that are {' or '.join(statuses)}{others}: {told}.")

@@ -1,0 +1,73 @@
+"""Takes digests for a transaction, so that no caller waits for another's.
+
+The unique index makes whoever inserts an identical call wait for the end of the transaction that
+inserts it already, however long that stays open; and two callers who wait for each other, there or
+for a row of the site's, deadlock. So a digest is *taken* first, by an advisory lock that lasts as
+long as the transaction and that is tried for and never waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary, ref
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+PAUSES_SECONDS = (0, 0, 0.005, 0.01, 0.02, 0.04)
+"""Between the attempts to take a digest that another transaction has: 75 ms in all."""
+
+TAKEN_AT_MOST = 64
+"""Digests that a transaction takes. The server has one table of locks for all its sessions; with no
+room left in it, everybody's statements fail."""
+
+
+class Taken:
+    """How many digests the open transaction of a connection has taken.
+
+    Whoever registers something for the commit keeps it alive with that: it is gone with the
+    transaction, also where that is rolled back.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def has_room_for(self, count: int) -> bool:
+        """Whether so many more may be taken; else they are inserted as if nobody took any."""
+        return self.count + count <= TAKEN_AT_MOST
+
+
+def taken_by(connection: BaseDatabaseWrapper) -> Taken:
+    """Return what the open transaction of a connection has taken."""
+    known = _taken.get(connection)
+    taken = None if known is None else known()
+    if taken is None:
+        taken = Taken()
+        if not connection.get_autocommit() and not connection.in_atomic_block:
+            taken.count = TAKEN_AT_MOST  # nobody here knows when such a transaction ends
+        _taken[connection] = ref(taken)
+    return taken
+
+
+_taken: WeakKeyDictionary[BaseDatabaseWrapper, ref[Taken]] = WeakKeyDictionary()
+
+
+def attempts() -> Iterator[bool]:
+    """Yield ``True`` for each attempt to insert with digests, and ``False`` for one without.
+
+    Two rows rather than a wait: a duplicate does no more harm than a task that runs again.
+    """
+    for pause in PAUSES_SECONDS:
+        if pause:
+            time.sleep(pause)
+        yield True
+    yield False
+
+
+def key_of(digest: bytes) -> int:
+    """Return the number of the advisory lock that stands for a digest."""
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+KEY = "('x' || encode(substring(digest FOR 8), 'hex'))::bit(64)::bigint"
+"""The same in SQL, of a column ``digest``."""
