@@ -24,6 +24,9 @@ MAX_LOST = 3
 MAX_UNRECOGNISED = 15
 """Supervisors that may meet a task without knowing its processor: a rolling deploy's time."""
 
+MAX_INTERRUPTED = 20
+"""A row whose claims ended so often, one after the other, without an outcome is rescued no more."""
+
 UNRECOGNISED_PAUSE = timedelta(seconds=60)
 
 

@@ -240,7 +240,7 @@ class TestPreparing:
         """It outlives the growth of the table. Nothing is analyzed in these transactions."""
         queue, ttl, me = "default", timedelta(minutes=1), uuid.uuid4()
         of_mine = Connection("default", "test", timedelta(seconds=30), prepares=True)
-        claim = store.Claim(1, 1, queue, "Write", "{}", 10, 0, 0, 0, False, 0, 0.0)
+        claim = store.Claim(1, 1, queue, "Write", "{}", 10, 0, 0, 0, False, 0, 0, 0.0)
         finished = store.Settlement(claim, Finished(None), (0.1, "worker"))
         failed = store.Settlement(claim, Failed(Failure("Oops", "", ""), lost=False), (0.1, "w"))
         for statement in (

@@ -12,6 +12,7 @@ from django.utils import timezone
 from partisan_async import store
 from partisan_async.models import Supervisor, Task
 from partisan_async.policy import (
+    MAX_INTERRUPTED,
     Deferred,
     Failed,
     Failure,
@@ -368,6 +369,40 @@ class TestRescue:
 
         assert self.rescue(other) == []
         assert settle(me, claimed, Finished()) == [(claimed.id,)]
+
+    def test_a_row_that_all_its_supervisors_died_of_is_left_alone(self, orphan):
+        """Whatever it is that ends them, the next one must not meet it for ever."""
+        me, _, other = orphan
+        Task.objects.update(interrupted=MAX_INTERRUPTED - 1)
+
+        (last,) = self.rescue(other)
+        die(other)
+        heir = uuid.uuid4()
+        beat(heir)
+
+        assert last.interrupted == MAX_INTERRUPTED
+        assert self.rescue(heir) == []
+        assert self.rescue(heir, dead=[other], by_clock=False) == []
+        assert beat(heir)[2] is False
+        execute(store.forget([me, other]))
+        assert list(Supervisor.objects.values_list("pk", flat=True)) == [heir]
+
+    def test_giving_back_and_an_outcome_say_nothing_against_a_row(self, orphan):
+        """Claims alone prove nothing: what waits in a buffer is claimed and given back each
+        second."""
+        _, _, other = orphan
+        self.rescue(other)
+        for _ in range(2 * MAX_INTERRUPTED):
+            (claimed,) = store.claims(execute(store.held(other)))
+            settle(other, claimed, GivenBack(), None)
+            claim(other)
+        task = Task.objects.get()
+        assert (task.claim_seq, task.interrupted) == (2 + 2 * MAX_INTERRUPTED, 1)
+
+        (claimed,) = store.claims(execute(store.held(other)))
+        settle(other, claimed, Retried(timedelta(0), BOOM))
+
+        assert Task.objects.get().interrupted == 0
 
     def test_supervisors_are_forgotten_when_no_claim_names_them(self, orphan):
         me, _, other = orphan

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from partisan_async.policy import MAX_INTERRUPTED
 from partisan_async.store.statement import DUE_SECONDS, Statement
 
 HISTORY = ("created_at", "started_at", "worker_ids", "errors")
@@ -37,6 +38,7 @@ class Claim(NamedTuple):
     lost: int
     suspect: bool
     unrecognised: int
+    interrupted: int
     waited_seconds: float
     history: str | None = None
     traceparent: str | None = None
@@ -55,7 +57,7 @@ extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST
 
 _COLUMNS = f"""
 t.id, t.claim_seq, t.queue_name, t.processor_class, t.arguments::text, t.priority, t.tries,
-    t.postpones, t.lost, t.suspect, t.unrecognised, {_WAITED_SECONDS},
+    t.postpones, t.lost, t.suspect, t.unrecognised, t.interrupted, {_WAITED_SECONDS},
     CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
         t.created_at, t.started_at, t.worker_ids, t.errors)::text END,
     t.traceparent
@@ -87,19 +89,21 @@ FROM due WHERE t.id = ANY (ARRAY[due.id])
 RETURNING {_COLUMNS}
 """  # noqa: S608
 
-# The anti-join also finds the rows whose supervisor's row is gone.
+# The anti-join also finds the rows whose supervisor's row is gone. One that all its supervisors end
+# under, or whose outcome none of them can write, must not be run again for ever.
 _RESCUE = f"""
 WITH {_ALIVE}, orphaned AS MATERIALIZED (
     SELECT t.id FROM partisan_async_task t
     LEFT JOIN partisan_async_supervisor s
         ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
     WHERE t.status = 'in_process' AND t.queue_name = %(queue_name)s
-        AND t.claimed_by <> %(me)s
+        AND t.claimed_by <> %(me)s AND t.interrupted < {MAX_INTERRUPTED}
         AND (t.claimed_by = ANY(%(dead)s::uuid[]) OR (%(by_clock)s AND s.id IS NULL))
         AND EXISTS (SELECT 1 FROM me)
     ORDER BY t.priority, t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED)
 UPDATE partisan_async_task t
-SET claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
+SET claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ},
+    interrupted = t.interrupted + 1
 FROM orphaned WHERE t.id = ANY (ARRAY[orphaned.id])
 RETURNING {_COLUMNS}
 """  # noqa: S608

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from partisan_async.policy import MAX_INTERRUPTED
 from partisan_async.store.statement import DUE_SECONDS, Statement
 
 
@@ -32,7 +33,8 @@ WITH beat AS (
 claimed AS (
     SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s) AS mine,
         COALESCE(bool_or(s.id IS NULL AND t.claimed_by <> %(me)s
-            AND t.queue_name = %(queue_name)s), false) AS orphans
+            AND t.queue_name = %(queue_name)s
+            AND t.interrupted < {MAX_INTERRUPTED}), false) AS orphans
     FROM partisan_async_task t
     LEFT JOIN partisan_async_supervisor s
         ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
@@ -96,12 +98,13 @@ def beat(
 
 
 def forget(supervisors: Sequence[UUID]) -> Statement:
-    """Remove supervisors' rows, of those that hold no claim."""
-    sql = """
+    """Remove supervisors' rows, of those that hold no claim that somebody is to rescue."""
+    sql = f"""
     DELETE FROM partisan_async_supervisor s WHERE s.id = ANY(%(ids)s::uuid[])
         AND NOT EXISTS (SELECT 1 FROM partisan_async_task t
-                        WHERE t.status = 'in_process' AND t.claimed_by = s.id)
-    """
+                        WHERE t.status = 'in_process' AND t.claimed_by = s.id
+                            AND t.interrupted < {MAX_INTERRUPTED})
+    """  # noqa: S608
     return Statement(sql, {"ids": list(supervisors)})
 
 

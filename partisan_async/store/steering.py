@@ -20,7 +20,8 @@ def again(ids: Sequence[int]) -> Statement:
     sql = f"""
     UPDATE partisan_async_task
     SET status = 'new', execute_after = statement_timestamp(), finished_at = NULL, digest = NULL,
-        tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0
+        tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0,
+        interrupted = 0
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return Statement(sql, {"ids": list(ids), "statuses": [Task.STATUS_ERROR]})
