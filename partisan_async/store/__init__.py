@@ -12,17 +12,22 @@ a transaction lasts, and not ``clock_timestamp()``, which no index condition can
 """
 
 from partisan_async.store.claiming import (
+    ALL,
     HISTORY,
     PROMOTED_AT_ONCE,
+    Among,
     Claim,
     advance,
     claim,
     claim_only,
     claims,
+    due,
     held,
     look,
+    orphans,
     promote,
     put_off,
+    ready,
     rescue,
 )
 from partisan_async.store.enqueuing import (
@@ -67,6 +72,7 @@ from partisan_async.store.tallying import (
 )
 from partisan_async.store.ticking import (
     Scheduled,
+    move_up,
     schedules,
     set_schedules,
     switch_schedules,
@@ -81,6 +87,7 @@ from partisan_async.store.waking import (
 )
 
 __all__ = [
+    "ALL",
     "ENDS_CHANNEL",
     "HELD_NO_MORE",
     "HISTORY",
@@ -89,6 +96,7 @@ __all__ = [
     "PRUNED_AT_ONCE",
     "STEERED",
     "TALLY_COLUMNS",
+    "Among",
     "Call",
     "Claim",
     "Scheduled",
@@ -108,17 +116,21 @@ __all__ = [
     "delete",
     "delete_finished",
     "drain",
+    "due",
     "ended_queues",
     "enqueue",
     "forget",
     "forget_tallies",
     "held",
     "look",
+    "move_up",
     "notify",
+    "orphans",
     "pause",
     "promote",
     "prune",
     "put_off",
+    "ready",
     "rescue",
     "resume",
     "run_now",

@@ -583,6 +583,37 @@ class Add(Marking):
 
 
 @registry.register
+class Keep(Marking):
+    """Returns its text, which may be spelt by the numbers of its characters."""
+
+    STORE_RESULT = True
+
+    def run(self):
+        return "".join(map(chr, self.kwargs["codes"])) if self.kwargs else self.args[0]
+
+
+@registry.register
+class Cry(Keep):
+    """Raises its text."""
+
+    def run(self):
+        raise ValueError(super().run())
+
+
+@registry.register
+class CryOnce(Keep):
+    """Raises its text the first time."""
+
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=3, retry_pause=0
+    )
+
+    def run(self):
+        if not self.task_obj.tries:
+            raise TimeoutError(super().run())
+
+
+@registry.register
 class AsyncAdd(Marking):
     STORE_RESULT = True
 
