@@ -19,6 +19,7 @@ from partisan_async.policy import (
     Failed,
     Finished,
     GivenBack,
+    Interrupted,
     Postponed,
     Retried,
     Suspected,
@@ -35,6 +36,7 @@ _EVENTS = {
     Suspected: "lost",
     Deferred: "deferred",
     GivenBack: "given back",
+    Interrupted: "cut off",
 }
 
 
@@ -140,6 +142,16 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 name,
                 pause.total_seconds(),
                 MAX_UNRECOGNISED - claim.unrecognised - 1,
+                extra=about,
+            )
+        case Interrupted(pause, failure):
+            logger.warning(
+                "cut off %s %s: its session with the database was ended or could not be had; it"
+                " runs again in %g s: %s",
+                task,
+                name,
+                pause.total_seconds(),
+                plain(" ".join(failure.message.split())),
                 extra=about,
             )
         case GivenBack():

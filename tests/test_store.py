@@ -18,6 +18,7 @@ from partisan_async.policy import (
     Failure,
     Finished,
     GivenBack,
+    Interrupted,
     Postponed,
     Retried,
     Suspected,
@@ -129,6 +130,8 @@ class TestSettle:
             (Suspected(BOOM), "new", {"suspect": True, "lost": 1}),
             (Deferred(timedelta(seconds=60)), "scheduled", {"unrecognised": 1}),
             (GivenBack(), "new", {}),
+            (Interrupted(timedelta(seconds=8), BOOM), "scheduled", {"interrupted": 1}),
+            (Interrupted(timedelta(seconds=60), BOOM, counted=False), "scheduled", {}),
         ],
     )
     def test_each_decision_writes_its_columns(self, me, decision, status, counts):
@@ -141,9 +144,11 @@ class TestSettle:
         assert task.status == status
         assert (task.claimed_by, task.claimed_at) == (None, None)
         none = {"tries": 0, "postpones": 0, "lost": 0, "unrecognised": 0, "suspect": False}
+        none |= {"interrupted": 0}
         assert {name: getattr(task, name) for name in none} == none | counts
         assert (task.finished_at is not None) == (status in ("finished", "error"))
-        assert bool(task.errors) == (getattr(decision, "failure", None) is not None)
+        failure = None if isinstance(decision, Interrupted) else getattr(decision, "failure", None)
+        assert bool(task.errors) == (failure is not None)
         if status == "scheduled":
             seconds = (task.execute_after - timezone.now()).total_seconds()
             assert decision.pause.total_seconds() - 2 < seconds <= decision.pause.total_seconds()

@@ -17,6 +17,7 @@ from partisan_async.policy import (
     Failure,
     Finished,
     GivenBack,
+    Interrupted,
     Postponed,
     Retried,
     Suspected,
@@ -256,6 +257,9 @@ def _columns(settlement: Settlement) -> dict[str, Any]:
             row |= {"lost": 1, "failure": encoded(failure)} if failure else {}
         case GivenBack():
             row |= _as_claimed(claim)
+        case Interrupted(pause, _, counted):
+            times = min(claim.interrupted + counted, 2**31 - 1)
+            row |= _as_claimed(claim) | {"interrupted": times} | _waiting(pause)
         case _:
             assert_never(decision)
     return row

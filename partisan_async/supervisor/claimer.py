@@ -14,7 +14,7 @@ import psycopg
 from partisan_async import store
 from partisan_async.blame import Blame, explain, whose
 from partisan_async.models import Task
-from partisan_async.policy import Deferred, GivenBack, Postponed, Retried, Suspected
+from partisan_async.policy import Deferred, GivenBack, Interrupted, Postponed, Retried, Suspected
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor.around import Around
@@ -109,7 +109,9 @@ class Claimer:
         """Gone back to waiting, rows may be ready, or due earlier than any that is known."""
         for settlement in batch:
             match settlement.decision:
-                case Retried(pause) | Postponed(pause) | Deferred(pause) if pause:
+                case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (
+                    pause
+                ):
                     self._expect(pause.total_seconds())
                 case Retried() | Postponed() | Suspected():
                     self._ready = True

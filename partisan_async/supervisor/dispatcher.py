@@ -13,6 +13,7 @@ from typing import assert_never
 from partisan_async import logs, registry
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
+    CutOff,
     Decision,
     Died,
     Failed,
@@ -248,6 +249,9 @@ class Dispatcher:
     # From the workers
 
     def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
+        if isinstance(outcome, CutOff) and not outcome.begun:
+            self._decide(claim, outcome, None)
+            return
         self._pace.measure(claim.processor_class, seconds)
         self._decide(claim, outcome, (seconds, worker_id))
 

@@ -17,7 +17,7 @@ import psycopg
 
 from partisan_async import logs, store
 from partisan_async.blame import Blame, explain, whose
-from partisan_async.policy import Finished
+from partisan_async.policy import Finished, Interrupted
 from partisan_async.store import Claim, Settlement
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.refused import MOST, Refused, key_of
@@ -182,6 +182,10 @@ class Settler:
                 # Those who wait look again by themselves.
                 logger.warning("the end of %d task(s) was not told: %s", len(ids), explain(error))
 
+    def _may_have_committed(self, settlement: Settlement) -> bool:
+        """Tell whether it is of an atomic run that may have deleted its row, and never heard so."""
+        return self._delete_finished and isinstance(settlement.decision, Interrupted)
+
     def _is_deleted(self, settlement: Settlement) -> bool:
         if not self._delete_finished or settlement.stores_result:
             return False
@@ -215,7 +219,7 @@ class Settler:
                 case (seq, self._me) if seq == claim.claim_seq + 1:
                     # I have it again, and nobody had it in between: I gave it back.
                     written.add(claim.id)
-                case None if self._is_deleted(settlement):
+                case None if self._is_deleted(settlement) or self._may_have_committed(settlement):
                     written.add(claim.id)
                 case _:
                     self.fenced += 1

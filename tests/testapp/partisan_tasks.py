@@ -647,6 +647,41 @@ class AtomicWrite(Write):
 
 
 @registry.register
+class AtomicCutOff(Marking):
+    """Writes, and meets the end of its session; the first so many times."""
+
+    ATOMIC = True
+
+    def run(self):
+        how, times = self.args
+        self.mark(how)
+        if self.task_obj.interrupted < times:
+            self.end_session(how)
+            if how == "swallowed, and another error":
+                raise ValueError(how)
+            if how == "swallowed, and postponed":
+                raise PostponeTask(0)
+
+    def end_session(self, how):
+        with connection.cursor() as cursor:
+            match how:
+                case "idle for too long":
+                    cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+                    time.sleep(0.3)
+                    cursor.execute("SELECT 1")
+                case "a statement that takes too long":
+                    cursor.execute("SET LOCAL statement_timeout = '50ms'")
+                    cursor.execute("SELECT pg_sleep(5)")
+                case "closed by itself":
+                    connection.close()
+                case "ended":
+                    cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+                case _:
+                    with contextlib.suppress(OperationalError):
+                        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@registry.register
 class AtomicFail(Marking):
     ATOMIC = True
 
