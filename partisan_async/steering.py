@@ -8,10 +8,11 @@ from itertools import product
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 
 from partisan_async import store
+from partisan_async.blame import Blame, is_nobodys, whose
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import ENDED, Task
 from partisan_async.policy import Failure
@@ -65,15 +66,19 @@ def delete(ids: Sequence[int]) -> list[int]:
 
 def prune(
     older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
-) -> Iterator[int]:
-    """Delete the rows of tasks that ended so long ago; yield how many, after each thousand."""
+) -> Iterator[store.Pruned]:
+    """Delete the rows of tasks that ended so long ago; yield what became of each thousand.
+
+    What the database does not let go, as where a row of the site's refers to it, holds up no other.
+    """
     names = [queue_name] if queue_name else ended_queues()
     for name, status in product(names, statuses):
-        statement = store.prune(older_than, status, name)
-        while deleted := len(_execute(statement)):
-            yield deleted
-            if deleted < store.PRUNED_AT_ONCE:
-                break
+        behind, more = None, True
+        while more:
+            pruned = _run(store.pruning(older_than, status, name, behind=behind))
+            behind, more = pruned.last, pruned.more
+            if pruned.deleted or pruned.kept:
+                yield pruned
 
 
 def ended_queues() -> list[str]:
@@ -133,6 +138,29 @@ def _tell(queue_name: str, statement: store.Statement) -> bool:
     changed = _execute(statement)
     store.wake(queue_name, store.STEERED, store.database())
     return bool(changed)
+
+
+def _run(batch: store.Batch) -> store.Pruned:
+    answer: list[Any] | Exception
+    try:
+        statement = next(batch)
+        while True:
+            try:
+                with transaction.atomic(using=store.database()):
+                    answer = _execute(statement)
+            except Error as error:
+                if not _is_the_rows(error):
+                    raise
+                answer = error
+            statement = batch.send(answer)
+    except StopIteration as done:
+        pruned: store.Pruned = done.value
+        return pruned
+
+
+def _is_the_rows(error: Error) -> bool:
+    cause = error.__cause__ or error
+    return whose(cause) is not Blame.CONNECTION and not is_nobodys(cause)
 
 
 def _execute(statement: store.Statement) -> list[Any]:

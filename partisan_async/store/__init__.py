@@ -40,6 +40,13 @@ from partisan_async.store.lease import (
     forget,
     unserved,
 )
+from partisan_async.store.pruning import (
+    Batch,
+    Place,
+    Pruned,
+    prune,
+    pruning,
+)
 from partisan_async.store.settling import (
     ENDS_CHANNEL,
     KEPT_PER_ROW,
@@ -54,14 +61,12 @@ from partisan_async.store.statement import (
     database,
 )
 from partisan_async.store.steering import (
-    PRUNED_AT_ONCE,
     again,
     cancel,
     delete,
     drain,
     ended_queues,
     pause,
-    prune,
     resume,
     run_now,
 )
@@ -93,12 +98,14 @@ __all__ = [
     "HISTORY",
     "KEPT_PER_ROW",
     "PROMOTED_AT_ONCE",
-    "PRUNED_AT_ONCE",
     "STEERED",
     "TALLY_COLUMNS",
     "Among",
+    "Batch",
     "Call",
     "Claim",
+    "Place",
+    "Pruned",
     "Scheduled",
     "Settlement",
     "Statement",
@@ -129,6 +136,7 @@ __all__ = [
     "pause",
     "promote",
     "prune",
+    "pruning",
     "put_off",
     "ready",
     "rescue",

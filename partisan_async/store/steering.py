@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from uuid import UUID
 
 from partisan_async.models import ENDED, Task
@@ -54,28 +53,6 @@ def delete(ids: Sequence[int]) -> Statement:
     """Delete rows that have ended. Rows: id and queue."""
     sql = f"DELETE FROM partisan_async_task {_SELECTED} RETURNING id, queue_name"  # noqa: S608
     return Statement(sql, {"ids": list(ids), "statuses": list(ENDED)})
-
-
-PRUNED_AT_ONCE = 1000
-"""So many rows one statement deletes."""
-
-
-def prune(older_than: timedelta, status: str, queue_name: str) -> Statement:
-    """Delete the oldest rows of a queue that ended so long ago, or longer. Rows: the ids.
-
-    :param status: ``finished`` or ``error``.
-    """
-    sql = f"""
-    DELETE FROM partisan_async_task WHERE id = ANY (ARRAY(
-        SELECT id FROM partisan_async_task
-        WHERE status IN ('finished', 'error') AND status = %(status)s
-            AND queue_name = %(queue_name)s
-            AND finished_at < statement_timestamp() - %(older_than)s
-        ORDER BY finished_at LIMIT {PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED))
-    RETURNING id
-    """  # noqa: S608
-    params = {"older_than": older_than, "status": status, "queue_name": queue_name}
-    return Statement(sql, params)
 
 
 def ended_queues() -> Statement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from partisan_async import settings, steering, store
+from partisan_async.blame import explain
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
 
@@ -88,8 +89,19 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     if total:
         _confirm(f"Delete {number(total)} that ended so long ago", options)
     progress = Progress(command.stderr, total, "deleted")
-    counts = steering.prune(options["older_than"], statuses=statuses, queue_name=queue)
-    command.stdout.write(f"{number(_add_up(progress, counts))} deleted.")
+    kept: dict[int, Exception] = {}
+
+    def counts() -> Iterator[int]:
+        for pruned in steering.prune(options["older_than"], statuses=statuses, queue_name=queue):
+            kept.update(pruned.kept)
+            yield pruned.deleted
+
+    command.stdout.write(f"{number(_add_up(progress, counts()))} deleted.")
+    if kept:
+        first = min(kept)
+        raise CommandError(
+            f"The database keeps {number(len(kept))}, such as {first}: {explain(kept[first])}"
+        )
 
 
 def task_id(text: str) -> int:
