@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from typing import Any
 from uuid import UUID
@@ -20,12 +21,12 @@ from partisan_async.policy import Failure
 
 def retry(ids: Sequence[int]) -> list[int]:
     """Run tasks again that ended in error, all counts at zero; return the ids of those that do."""
-    return _steer(store.again(ids), Task.STATUS_NEW)
+    return _steer(store.again, ids, Task.STATUS_NEW)
 
 
 def run_now(ids: Sequence[int]) -> list[int]:
     """Run tasks at once that are scheduled; return the ids of those that do."""
-    return _steer(store.run_now(ids), Task.STATUS_NEW)
+    return _steer(store.run_now, ids, Task.STATUS_NEW)
 
 
 def cancel(ids: Sequence[int]) -> list[int]:
@@ -34,7 +35,8 @@ def cancel(ids: Sequence[int]) -> list[int]:
     One that runs is killed with its worker process: at once by a supervisor that listens, and else
     at its next beat.
     """
-    return _steer(store.cancel(ids, Failure.of(TaskCancelled())), store.HELD_NO_MORE)
+    cancel = partial(store.cancel, failure=Failure.of(TaskCancelled()))
+    return _steer(cancel, ids, store.HELD_NO_MORE)
 
 
 AT_ONCE = 1000
@@ -61,7 +63,7 @@ def in_batches(
 
 def delete(ids: Sequence[int]) -> list[int]:
     """Delete tasks that have ended; return the ids of those that were."""
-    return [pk for pk, _ in _execute(store.delete(ids))]
+    return [pk for pk, _ in _do(store.delete, ids)]
 
 
 def prune(
@@ -98,12 +100,12 @@ def resume(queue_name: str) -> bool:
 
 def switch_on(processor_classes: Sequence[str]) -> list[str]:
     """Have schedules tick from now on; return the processors of those that did not."""
-    return _steer(store.switch_schedules(processor_classes, on=True), store.STEERED)
+    return _steer(partial(store.switch_schedules, on=True), processor_classes, store.STEERED)
 
 
 def switch_off(processor_classes: Sequence[str]) -> list[str]:
     """Have schedules tick no more; return the processors of those that did."""
-    return _steer(store.switch_schedules(processor_classes, on=False), store.STEERED)
+    return _steer(partial(store.switch_schedules, on=False), processor_classes, store.STEERED)
 
 
 def drain(supervisor_id: UUID) -> bool:
@@ -126,12 +128,39 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
 """Each with the statuses that it can be done in."""
 
 
-def _steer(statement: store.Statement, status: str) -> list[Any]:
+def _steer(
+    way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any], status: str
+) -> list[Any]:
     """Return what the rows begin with; each ends with the queue to wake."""
-    rows = _execute(statement)
+    rows = _do(way, keys)
     for queue_name in {queue_name for _, queue_name in rows}:
         store.wake(queue_name, status, store.database())
     return [key for key, _ in rows]
+
+
+def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) -> list[Any]:
+    """Do it to all that the database lets it be done to: in halves, where one spoils it for all.
+
+    :raises Error: it is the only one.
+    """
+    try:
+        with transaction.atomic(using=store.database()):
+            return _execute(way(keys))
+    except Error as error:
+        if len(keys) < 2 or not _is_the_rows(error):
+            raise
+    middle = len(keys) // 2
+    rows, refused = [], []
+    for half in (keys[:middle], keys[middle:]):
+        try:
+            rows += _do(way, half)
+        except Error as error:
+            if not _is_the_rows(error):
+                raise
+            refused.append(error)
+    if len(refused) == 2:
+        raise refused[0]
+    return rows
 
 
 def _tell(queue_name: str, statement: store.Statement) -> bool:

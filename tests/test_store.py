@@ -23,7 +23,7 @@ from partisan_async.policy import (
     Retried,
     Suspected,
 )
-from tests.testapp.partisan_tasks import Nothing, Write, WriteFirst, WriteUnique
+from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 TTL = timedelta(seconds=30)
 BOOM = Failure("builtins.ValueError", "boom", "Traceback …")
@@ -419,6 +419,52 @@ class TestRescue:
         assert not Supervisor.objects.filter(pk=me).exists()
 
 
+class TestClock:
+    """The database's clock was a year ahead for a while, and is right again."""
+
+    YEAR = timedelta(days=365)
+
+    def ahead(self, me, **delta):
+        seen = timezone.now() + (timedelta(**delta) or self.YEAR)
+        Supervisor.objects.filter(pk=me).update(last_seen_at=seen)
+
+    def test_a_sign_of_life_from_far_ahead_is_silence(self, me):
+        Write().delay(), WriteElsewhere().delay()
+        claim(me)
+        self.ahead(me)
+        Supervisor.objects.create(
+            id=uuid.uuid4(),
+            process={},
+            queue_name="elsewhere",
+            last_seen_at=timezone.now() + self.YEAR,
+        )
+        other = uuid.uuid4()
+        _, _, orphans, others, *_ = beat(other, hostname="far away")
+
+        assert orphans
+        assert {row[0]: row[3] for row in json.loads(others)} == {str(me): True}
+        assert execute(store.unserved(["elsewhere"], TTL)) == [("elsewhere",)]
+        rescue = store.rescue(other, "default", 5, TTL, dead=[], by_clock=True)
+        assert len(execute(rescue)) == 1
+
+    def test_who_gave_it_claims_nothing_until_the_next_beat_which_sets_it_right(self, me):
+        Write().delay()
+        self.ahead(me)
+
+        assert claim(me) == []
+        beat(me)
+        assert abs(Supervisor.objects.get().last_seen_at - timezone.now()) < TTL
+        assert len(claim(me)) == 1
+
+    def test_a_beat_that_comes_late_takes_the_newest_one_not_back(self, me):
+        self.ahead(me, seconds=9)
+        before = Supervisor.objects.get().last_seen_at
+
+        beat(me)
+
+        assert Supervisor.objects.get().last_seen_at == before
+
+
 class TestPromote:
     def test_due_rows_become_ready_and_the_next_time_is_told(self, me):
         now = timezone.now()
@@ -485,8 +531,6 @@ class TestBeat:
 
     def test_unserved_queues_are_those_with_waiting_rows_and_nobody_alive(self, me):
         Write().delay()
-        from tests.testapp.partisan_tasks import WriteElsewhere
-
         WriteElsewhere().delay()
 
         assert execute(store.unserved(["default", "elsewhere", "third"], TTL)) == [("elsewhere",)]

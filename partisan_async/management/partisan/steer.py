@@ -127,6 +127,11 @@ def _complain(
 ) -> None:
     if missed := sorted(set(ids) - set(done)):
         found = dict(_tasks().filter(pk__in=missed).values_list("pk", "status"))
+        if refused := [pk for pk in missed if found.get(pk) in statuses and not filtered]:
+            raise CommandError(
+                f"The database refuses it for {', '.join(map(str, refused))}; alone, it says why:"
+                f" pass {refused[0]}, and no other."
+            )
         told = ", ".join(f"{pk} is {found.get(pk, 'not there')}" for pk in missed)
         others = ", and match what else was asked for" if filtered else ""
         raise CommandError(f"Only tasks that are {' or '.join(statuses)}{others}: {told}.")
