@@ -100,6 +100,17 @@ class TaskCancelled(PartisanException):
         super().__init__("Cancelled by hand.")
 
 
+class ResultTooLarge(PartisanException):
+    """``run()`` returned more than ``MAX_RESULT_BYTES`` of its queue."""
+
+    def __init__(self, processor_name: str, size: int, most: int) -> None:
+        super().__init__(
+            f"run() of {processor_name} returned {size:,} bytes of JSON, and MAX_RESULT_BYTES of"
+            f" its queue is {most:,}. Write it to a file or to a table of yours and return its key,"
+            " or raise the setting."
+        )
+
+
 class ClaimLost(PartisanException):
     """Another supervisor has taken over a task while its ``ATOMIC`` run lasted."""
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from partisan_async.blame import explain
 from partisan_async.policy import (
     MAX_UNRECOGNISED,
     Decision,
@@ -18,6 +19,7 @@ from partisan_async.policy import (
     Failed,
     Finished,
     GivenBack,
+    Interrupted,
     Postponed,
     Retried,
     Suspected,
@@ -34,6 +36,7 @@ _EVENTS = {
     Suspected: "lost",
     Deferred: "deferred",
     GivenBack: "given back",
+    Interrupted: "cut off",
 }
 
 
@@ -141,6 +144,16 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 MAX_UNRECOGNISED - claim.unrecognised - 1,
                 extra=about,
             )
+        case Interrupted(pause, failure):
+            logger.warning(
+                "cut off %s %s: its session with the database was ended or could not be had; it"
+                " runs again in %g s: %s",
+                task,
+                name,
+                pause.total_seconds(),
+                plain(" ".join(failure.message.split())),
+                extra=about,
+            )
         case GivenBack():
             logger.info("given back %s %s", task, name, extra=about)
 
@@ -164,6 +177,17 @@ def ticked(processor_class: str, ticks: Sequence[datetime], ids: Sequence[int]) 
             ticks[-1],
             extra=about,
         )
+
+
+def moved_up(processor_class: str, found: datetime, own: datetime) -> None:
+    """Say that a clock was wrong."""
+    logger.warning(
+        "moved up the tick of %s from %s to %s: the database's clock was ahead when it was counted",
+        plain(processor_class),
+        found,
+        own,
+        extra={"event": "moved up", "processor_class": processor_class},
+    )
 
 
 def missed(processor_class: str, tick: datetime, following: datetime) -> None:
@@ -243,11 +267,35 @@ def untold(claim: Claim, error: BaseException) -> None:
 
 def unstorable(claim: Claim, error: BaseException) -> None:
     logger.error(
-        "task %s %s: its outcome cannot be stored",
+        "task %s %s: the text of its outcome cannot be stored, and is replaced or left out: %s",
         claim.id,
         plain(claim.processor_class),
-        exc_info=error,
+        plain(explain(error)),
         extra=_about(claim, "unstorable"),
+    )
+
+
+def left(claim: Claim, error: BaseException) -> None:
+    logger.critical(
+        "left %s %s: the database refuses its outcome, whatever that is, so that its row stays in"
+        " process and nobody runs it again: %s; mend that, then `manage.py partisan cancel %s`",
+        claim.id,
+        plain(claim.processor_class),
+        plain(explain(error)),
+        claim.id,
+        extra=_about(claim, "left"),
+    )
+
+
+def passed_over(task_id: int, what: str, seconds: float, error: BaseException) -> None:
+    """Say that a row is in the way of others, and not touched for a while."""
+    logger.error(
+        "passed over %s: the database refuses to %s it, which is tried again every %g s: %s",
+        task_id,
+        what,
+        seconds,
+        plain(explain(error)),
+        extra={"event": "passed over", "task_id": task_id},
     )
 
 

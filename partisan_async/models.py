@@ -53,6 +53,10 @@ class Task(models.Model):
     unrecognised = models.IntegerField(
         db_default=0, help_text="times it met a supervisor that does not know its processor"
     )
+    interrupted = models.IntegerField(
+        db_default=0,
+        help_text="claims since its last outcome that ended without one of its run's own",
+    )
 
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True, blank=True, help_text="start of the first run")

@@ -12,6 +12,7 @@ from django.db import connections
 
 from partisan_async import store
 from partisan_async.models import Task
+from partisan_async.store.statement import is_alive
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 
 RECENT = timedelta(hours=1)
@@ -95,7 +96,7 @@ class SupervisorState:
 # By the partial index of each status, and however many rows have ended or wait: names and first
 # rows by leaps over the indexes, ends by what supervisors added up. The limits of the leaps keep
 # thousands of priorities or queues, which nobody has, from being a way to stop the database.
-_QUEUES = """
+_QUEUES = f"""
 WITH RECURSIVE level AS (
     (SELECT queue_name, priority, id FROM partisan_async_task
      WHERE status = 'new' ORDER BY queue_name, priority, id LIMIT 1)
@@ -142,7 +143,7 @@ ended AS (
     WHERE t.minute > statement_timestamp() - %(recent)s GROUP BY queue_name, last.minute),
 alive AS (
     SELECT queue_name, count(*) AS supervisors FROM partisan_async_supervisor
-    WHERE last_seen_at > statement_timestamp() - %(ttl)s GROUP BY queue_name),
+    WHERE {is_alive()} GROUP BY queue_name),
 paused AS (SELECT queue_name, true AS paused FROM partisan_async_pausedqueue)
 SELECT queue_name, COALESCE(ready, 0), COALESCE(scheduled, 0), COALESCE(running, 0),
     extract(epoch FROM statement_timestamp() - since)::float8,
@@ -152,17 +153,17 @@ FROM waiting FULL JOIN later USING (queue_name) FULL JOIN held USING (queue_name
     FULL JOIN ended USING (queue_name) FULL JOIN alive USING (queue_name)
     FULL JOIN paused USING (queue_name)
 ORDER BY queue_name
-"""
+"""  # noqa: S608
 
-_SUPERVISORS = """
+_SUPERVISORS = f"""
 SELECT s.id::text, s.hostname || '/' || COALESCE(s.process->>'pid', '?'), s.queue_name,
     (SELECT count(*) FROM partisan_async_task t
      WHERE t.status = 'in_process' AND t.claimed_by = s.id),
     extract(epoch FROM statement_timestamp() - s.started_at)::float8,
-    s.last_seen_at > statement_timestamp() - %(ttl)s, s.draining,
+    {is_alive("s")}, s.draining,
     extract(epoch FROM statement_timestamp() - s.last_seen_at)::float8, s.workers
 FROM partisan_async_supervisor s ORDER BY s.queue_name, s.started_at
-"""
+"""  # noqa: S608
 
 
 def queues(at_most: int | None = None) -> list[QueueState]:

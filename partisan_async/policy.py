@@ -24,6 +24,14 @@ MAX_LOST = 3
 MAX_UNRECOGNISED = 15
 """Supervisors that may meet a task without knowing its processor: a rolling deploy's time."""
 
+MAX_INTERRUPTED = 20
+"""A row whose claims ended so often, one after the other, without an outcome is rescued no more."""
+
+MAX_CUT_OFF = 15
+"""A run whose session was ended under it runs again, until its row was interrupted so often."""
+
+LONGEST_CUT_OFF_PAUSE_SECONDS = 60
+
 UNRECOGNISED_PAUSE = timedelta(seconds=60)
 
 
@@ -97,7 +105,18 @@ class Unrecognised:
     processor_name: str
 
 
-Outcome = Returned | Raised | PostponeAsked | Died | Overran | Unrecognised
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """An atomic run's session with the database was ended under it, or could not be had.
+
+    :param begun: ``run()`` had been called; what it wrote is rolled back.
+    """
+
+    failure: Failure
+    begun: bool
+
+
+Outcome = Returned | Raised | PostponeAsked | Died | Overran | Unrecognised | CutOff
 
 
 # Decisions
@@ -156,7 +175,19 @@ class GivenBack:
     """It was not run to its end through no doing of its own, and waits again as before."""
 
 
-Decision = Finished | Retried | Postponed | Failed | Suspected | Deferred | GivenBack
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """It runs again after the pause, since its session was ended or could not be had.
+
+    :param counted: its row is to remember that it was.
+    """
+
+    pause: timedelta
+    failure: Failure
+    counted: bool = True
+
+
+Decision = Finished | Retried | Postponed | Failed | Suspected | Deferred | GivenBack | Interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +214,8 @@ class Counters(Protocol):
     def lost(self) -> int: ...
     @property
     def unrecognised(self) -> int: ...
+    @property
+    def interrupted(self) -> int: ...
 
 
 def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
@@ -218,8 +251,19 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             if counters.unrecognised < MAX_UNRECOGNISED:
                 return Deferred(UNRECOGNISED_PAUSE)
             return Failed(Failure.of(ProcessorClassNotFound(processor_name)))
+        case CutOff(failure, begun):
+            return _after_cut(failure, begun, counters)
         case _:
             assert_never(outcome)
+
+
+def _after_cut(failure: Failure, begun: bool, counters: Counters) -> Decision:
+    if begun and counters.interrupted >= MAX_CUT_OFF:
+        return Failed(failure)
+    seconds = min(2 ** max(0, min(counters.interrupted, 10)), LONGEST_CUT_OFF_PAUSE_SECONDS)
+    # What never began proves nothing against it: it is counted for the pause alone, to its end.
+    counted = begun or seconds < LONGEST_CUT_OFF_PAUSE_SECONDS
+    return Interrupted(timedelta(seconds=seconds), failure, counted)
 
 
 def _after_error(

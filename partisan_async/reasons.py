@@ -13,7 +13,7 @@ from partisan_async.durations import in_words
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, PausedQueue, Task
 from partisan_async.overview import RunState, SupervisorState
-from partisan_async.policy import MAX_UNRECOGNISED
+from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 
 NAMED = 5
@@ -110,12 +110,19 @@ def _who_runs(task: Task) -> Iterator[str]:
     supervisors = overview.supervisors()
     holder = next((each for each in supervisors if each.id == str(task.claimed_by)), None)
     others = [each for each in _alive(task, supervisors) if each != holder]
-    if holder is None or not holder.alive:
+    if (holder is None or not holder.alive) and task.interrupted >= MAX_INTERRUPTED:
+        yield (
+            f"Supervisors ended under it {task.interrupted} times, or could not write how it ended,"
+            " so that none takes it over any more: their logs say why. When that is mended:"
+            f" manage.py partisan cancel {task.pk}, and to run it again, manage.py partisan retry"
+            f" {task.pk}"
+        )
+    elif holder is None or not holder.alive:
         yield (
             "It was claimed by a supervisor that is gone"
             if holder is None
             else f"The supervisor {holder.process} that claimed it has been silent for"
-            f" {in_words(holder.silent)}"
+            f" {in_words(max(0.0, holder.silent))}"
         ) + (
             f"; another one takes it over, {TTL_SECONDS:g} seconds after the last sign of life,"
             " as soon as it has a worker free."
@@ -293,6 +300,11 @@ def _what_happened(task: Task) -> Iterator[str]:
         )
     elif task.suspect:
         yield "It was in a worker process that died, so it has to have a worker of its own."
+    if task.interrupted:
+        yield (
+            f"Its last {_times(task.interrupted, 'claim')} ended without an outcome: the supervisor"
+            " died, or the run's session with the database was ended."
+        )
     if task.postpones:
         yield f"It has postponed itself {_times(task.postpones, 'time')}."
     if task.errors:

@@ -116,6 +116,7 @@ class QueueSettings:
     SLEEP_DELAY_SECONDS: float = _setting(2, seconds(0.01))
     TASKS_PER_WORKER_INSTANCE: int | None = _setting(None, or_none(count(1)))
     DELETE_TASKS_ON_COMPLETE: bool = _setting(False, flag)
+    MAX_RESULT_BYTES: int = _setting(2**20, count(1))
     KEEP_FINISHED_SECONDS: float | None = _setting(None, or_none(seconds(0)))
     DEFAULT_POSTPONE_DELAY_SECONDS: float = _setting(5, seconds(0))
     DEFAULT_POSTPONES_COUNT: int | None = _setting(15, or_none(count(0)))

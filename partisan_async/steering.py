@@ -9,10 +9,11 @@ from itertools import product, takewhile
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 
 from partisan_async import store
+from partisan_async.blame import Blame, is_nobodys, whose
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import ENDED, Task
 from partisan_async.policy import Failure
@@ -20,12 +21,12 @@ from partisan_async.policy import Failure
 
 def retry(ids: Sequence[int]) -> list[int]:
     """Run tasks again that ended in error, all counts at zero; return the ids of those that do."""
-    return _steer_tasks(store.again, ids, "retry", Task.STATUS_NEW)
+    return _steer_tasks("retry", store.again, ids, Task.STATUS_NEW)
 
 
 def run_now(ids: Sequence[int]) -> list[int]:
     """Run tasks at once that are scheduled; return the ids of those that do."""
-    return _steer_tasks(store.run_now, ids, "run-now", Task.STATUS_NEW)
+    return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW)
 
 
 def cancel(ids: Sequence[int]) -> list[int]:
@@ -35,7 +36,7 @@ def cancel(ids: Sequence[int]) -> list[int]:
     at its next beat.
     """
     end = partial(store.cancel, failure=Failure.of(TaskCancelled()))
-    return _steer_tasks(end, ids, "cancel", store.HELD_NO_MORE)
+    return _steer_tasks("cancel", end, ids, store.HELD_NO_MORE)
 
 
 AT_ONCE = 1000
@@ -62,20 +63,24 @@ def in_batches(
 
 def delete(ids: Sequence[int]) -> list[int]:
     """Delete tasks that have ended; return the ids of those that were."""
-    return _steer_tasks(store.delete, ids, "delete", None)
+    return _steer_tasks("delete", store.delete, ids, None)
 
 
 def prune(
     older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
-) -> Iterator[int]:
-    """Delete the rows of tasks that ended so long ago; yield how many, after each thousand."""
+) -> Iterator[store.Pruned]:
+    """Delete the rows of tasks that ended so long ago; yield what became of each thousand.
+
+    What the database does not let go, as where a row of the site's refers to it, holds up no other.
+    """
     names = [queue_name] if queue_name else ended_queues()
     for name, status in product(names, statuses):
-        statement = store.prune(older_than, status, name)
-        while deleted := len(_execute(statement)):
-            yield deleted
-            if deleted < store.PRUNED_AT_ONCE:
-                break
+        behind, more = None, True
+        while more:
+            pruned = _run(store.pruning(older_than, status, name, behind=behind))
+            behind, more = pruned.last, pruned.more
+            if pruned.deleted or pruned.kept:
+                yield pruned
 
 
 def ended_queues() -> list[str]:
@@ -95,12 +100,12 @@ def resume(queue_name: str) -> bool:
 
 def switch_on(processor_classes: Sequence[str]) -> list[str]:
     """Have schedules tick from now on; return the processors of those that did not."""
-    return _steer(store.switch_schedules(processor_classes, on=True), store.STEERED)
+    return _steer(partial(store.switch_schedules, on=True), processor_classes, store.STEERED)
 
 
 def switch_off(processor_classes: Sequence[str]) -> list[str]:
     """Have schedules tick no more; return the processors of those that did."""
-    return _steer(store.switch_schedules(processor_classes, on=False), store.STEERED)
+    return _steer(partial(store.switch_schedules, on=False), processor_classes, store.STEERED)
 
 
 def drain(supervisor_id: UUID) -> bool:
@@ -123,8 +128,14 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
 """Each with the statuses that it can be done in."""
 
 
+def locked(action: str, ids: Sequence[int], *, takes: bool = False) -> list[int]:
+    """Return those that the action is for, and passes over: another transaction has them locked."""
+    _, statuses = ACTIONS[action]
+    return [pk for (pk,) in _execute(store.locked(ids, statuses, takes=takes))]
+
+
 def _steer_tasks(
-    statement: Callable[..., store.Statement], ids: Sequence[int], action: str, told: str | None
+    action: str, way: Callable[..., store.Statement], ids: Sequence[int], told: str | None
 ) -> list[int]:
     """Return the ids of those it was done to: not of those that others hold locked for longer."""
     connection = connections[store.database()]
@@ -134,36 +145,84 @@ def _steer_tasks(
     done: list[int] = []
     left = list(ids)
     for _ in takewhile(bool, store.attempts()):
-        now = _steer(statement(left, takes=takes), told, taken)
+        now = _steer(partial(way, takes=takes), left, told, taken)
         done += now
         missed = sorted(set(left).difference(now))
-        left = _matching(missed, action) if missed else []
+        left = locked(action, missed, takes=takes) if missed else []
         if not left:
             break
     return done
 
 
-def _matching(ids: Sequence[int], action: str) -> list[int]:
-    """Return those that the action is for, and that others hold locked: it passed them over."""
-    _, statuses = ACTIONS[action]
-    return [pk for (pk,) in _execute(store.matching(ids, statuses))]
-
-
 def _steer(
-    statement: store.Statement, told: str | None, taken: store.Taken | None = None
+    way: Callable[[Sequence[Any]], store.Statement],
+    keys: Sequence[Any],
+    told: str | None,
+    taken: store.Taken | None = None,
 ) -> list[Any]:
-    """Return what the rows begin with; each ends with the queue to wake."""
-    rows = _execute(statement)
+    """Return what the rows begin with; each ends with the queue to wake.
+
+    :param told: what its supervisors are told; ``None``: nothing.
+    """
+    rows = _do(way, keys)
     for queue_name in {queue_name for _, queue_name in rows}:
         if told is not None:
             store.wake(queue_name, told, store.database(), taken)
     return [key for key, _ in rows]
 
 
+def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) -> list[Any]:
+    """Do it to all that the database lets it be done to: in halves, where one spoils it for all.
+
+    :raises Error: it is the only one.
+    """
+    try:
+        with transaction.atomic(using=store.database()):
+            return _execute(way(keys))
+    except Error as error:
+        if len(keys) < 2 or not _is_the_rows(error):
+            raise
+    middle = len(keys) // 2
+    rows, refused = [], []
+    for half in (keys[:middle], keys[middle:]):
+        try:
+            rows += _do(way, half)
+        except Error as error:
+            if not _is_the_rows(error):
+                raise
+            refused.append(error)
+    if len(refused) == 2:
+        raise refused[0]
+    return rows
+
+
 def _tell(queue_name: str, statement: store.Statement) -> bool:
     changed = _execute(statement)
     store.wake(queue_name, store.STEERED, store.database())
     return bool(changed)
+
+
+def _run(batch: store.Batch) -> store.Pruned:
+    answer: list[Any] | Exception
+    try:
+        statement = next(batch)
+        while True:
+            try:
+                with transaction.atomic(using=store.database()):
+                    answer = _execute(statement)
+            except Error as error:
+                if not _is_the_rows(error):
+                    raise
+                answer = error
+            statement = batch.send(answer)
+    except StopIteration as done:
+        pruned: store.Pruned = done.value
+        return pruned
+
+
+def _is_the_rows(error: Error) -> bool:
+    cause = error.__cause__ or error
+    return whose(cause) is not Blame.CONNECTION and not is_nobodys(cause)
 
 
 def _execute(statement: store.Statement) -> list[Any]:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import time
+import uuid
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
@@ -18,7 +19,7 @@ from django.utils import timezone
 from partisan_async import database, doctor, steering
 from partisan_async.doctor import reach, server, table, tasks
 from partisan_async.embedded import EmbeddedPostgres, django_database
-from partisan_async.models import Supervisor, Task
+from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, wait_until
 from tests.testapp.partisan_tasks import Die, Write, WriteElsewhere
@@ -134,6 +135,23 @@ class TestTasks:
         (said,) = wrongs(tasks.unrecognised_tasks)
         assert said.startswith(f"Supervisors do not know the processor of {task.pk} Gone")
 
+    def test_abandoned_tasks(self, db):
+        task = Write().delay()
+        Task.objects.update(status="in_process", claimed_by=uuid.uuid4(), interrupted=19)
+        assert not wrongs(tasks.abandoned_tasks)
+
+        Task.objects.update(interrupted=20)
+
+        (said,) = wrongs(tasks.abandoned_tasks)
+        assert said.startswith(f"Supervisors ended under {task.pk} Write 20 times, or could not")
+        assert f"manage.py partisan cancel {task.pk}, and to run it again, manage.py" in said
+
+    def test_a_supervisor_whose_clock_was_ahead(self, alive):
+        Supervisor.objects.update(last_seen_at=timezone.now() + timedelta(days=365, hours=1))
+
+        (said,) = wrongs(tasks.silent_supervisors)
+        assert "here/7 of queue 'default' is 365 days ahead of the database's clock" in said
+
 
 @pytest.mark.django_db(transaction=True)
 def test_worker_processes_that_died():
@@ -147,6 +165,35 @@ def test_worker_processes_that_died():
 
 
 class TestTable:
+    @pytest.mark.parametrize("name", ["partisan_async_task", "partisan_async_tally"])
+    def test_sequences(self, db, name):
+        """As they are after a logical replication; what it says is what mends it."""
+        Write().delay(), Write().delay()
+        minute = timezone.now().replace(second=0, microsecond=0)
+        Tally.objects.create(minute=minute, queue_name="default", processor_class="Write")
+        assert not wrongs(table.sequences)
+
+        execute(f"SELECT setval('{name}_id_seq', 1, false)")
+
+        (said,) = wrongs(table.sequences)
+        assert f"The sequence of {name} is at 0, and its rows come to" in said
+        execute(said.partition(": ")[2])
+        assert not wrongs(table.sequences)
+        Write().delay()
+
+    @override_settings(KEEP_FINISHED_SECONDS=60)
+    def test_kept_rows(self, db):
+        task = Write().delay()
+        Task.objects.update(status="finished", finished_at=timezone.now() - timedelta(minutes=60))
+        assert not wrongs(table.kept_rows)
+
+        execute("CREATE TABLE receipt (task bigint REFERENCES partisan_async_task)")
+        Task.objects.update(finished_at=timezone.now() - timedelta(hours=2))
+
+        (said,) = wrongs(table.kept_rows)
+        assert f"should have been deleted, such as {task.pk}: " in said
+        assert "the database keeps them, since receipt refer(s) to them" in said
+
     def test_indexes(self, db):
         assert not wrongs(table.indexes)
 
@@ -477,3 +524,27 @@ class TestCommand:
         list(doctor.examine())
 
         assert (list(Task.objects.values()), list(Supervisor.objects.values())) == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("column", "others"),
+    [
+        ("created_at", {}),
+        ("created_at", {"status": "scheduled"}),
+        ("claimed_at", {"status": "in_process", "claimed_by": uuid.UUID(int=7)}),
+        ("finished_at", {"status": "finished"}),
+        ("finished_at", {"status": "error"}),
+    ],
+)
+def test_rows_that_a_clock_wrote_that_was_ahead(column, others):
+    task, _ = Write(1).delay(), Write(2).delay()
+    Task.objects.update(**others | {column: timezone.now()})
+    assert not wrongs(server.rows_ahead)
+
+    Task.objects.filter(pk=task.pk).update(**{column: timezone.now() + timedelta(days=365)})
+
+    (said,) = wrongs(server.rows_ahead)
+    assert said.startswith(
+        f"The database's clock was ahead when {column} was written of {task.pk}: see to its NTP."
+    )

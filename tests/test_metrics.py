@@ -24,7 +24,7 @@ from tests.test_health import get, port_of
 
 
 def claim(processor="Nothing", waited=0.2):
-    return Claim(1, 1, "default", processor, "", 10, 0, 0, 0, False, 0, waited)
+    return Claim(1, 1, "default", processor, "", 10, 0, 0, 0, False, 0, 0, waited)
 
 
 def scrape(port):

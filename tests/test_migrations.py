@@ -66,3 +66,26 @@ def test_each_of_them_leaves_other_databases_alone():
 
     assert ours
     assert [each.name for each in ours if not isinstance(each, PostgresMigration)] == []
+
+
+def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_release_insert():
+    """The table may be large, and the last release's processes go on beside the new ones."""
+    insert = """
+    INSERT INTO partisan_async_task
+        (queue_name, processor_class, arguments, priority, execute_after)
+    VALUES ('default', 'Nothing', '{"args": [], "kwargs": {}}', 1, now())
+    """
+    call_command("migrate", "partisan_async", "0007", verbosity=0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(insert)
+            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
+            before = cursor.fetchone()
+            call_command("migrate", "partisan_async", verbosity=0)
+            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
+            assert cursor.fetchone() == before
+            cursor.execute(insert)
+            cursor.execute("SELECT interrupted FROM partisan_async_task")
+            assert cursor.fetchall() == [(0,), (0,)]
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)

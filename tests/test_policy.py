@@ -12,11 +12,13 @@ from partisan_async.config.processor_configs import ErrorsHandleConfig
 from partisan_async.policy import (
     MAX_LOST,
     MAX_UNRECOGNISED,
+    CutOff,
     Deferred,
     Died,
     Failed,
     Failure,
     Finished,
+    Interrupted,
     PostponeAsked,
     Postponed,
     Raised,
@@ -34,6 +36,7 @@ class Counters(NamedTuple):
     postpones: int = 0
     lost: int = 0
     unrecognised: int = 0
+    interrupted: int = 0
 
 
 BOOM = Failure("builtins.TimeoutError", "boom")
@@ -52,6 +55,9 @@ def rules(errors=None, max_postpones=15):
 
 def seconds(number):
     return timedelta(seconds=number)
+
+
+UNCOUNTED = Interrupted(seconds(60), BOOM, counted=False)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +79,14 @@ def seconds(number):
         (PostponeAsked(1), rules(None, None), Counters(postpones=999), Postponed(seconds(1))),
         (Died("x", alone=False), rules(), Counters(lost=2), Suspected(None)),
         (Unrecognised("X"), rules(), Counters(unrecognised=14), Deferred(seconds(60))),
+        (CutOff(BOOM, True), rules(), Counters(), Interrupted(seconds(1), BOOM)),
+        (CutOff(BOOM, True), rules(), Counters(interrupted=3), Interrupted(seconds(8), BOOM)),
+        (CutOff(BOOM, True), rules(), Counters(interrupted=14), Interrupted(seconds(60), BOOM)),
+        (CutOff(BOOM, True), rules(), Counters(interrupted=15), Failed(BOOM)),
+        (CutOff(BOOM, True), rules(), Counters(interrupted=-9), Interrupted(seconds(1), BOOM)),
+        (CutOff(BOOM, False), rules(), Counters(interrupted=5), Interrupted(seconds(32), BOOM)),
+        (CutOff(BOOM, False), rules(), Counters(interrupted=6), UNCOUNTED),
+        (CutOff(BOOM, False), rules(), Counters(interrupted=99), UNCOUNTED),
     ],
 )  # fmt: skip
 def test_an_outcome_has_one_decision(outcome, given_rules, counters, decision):
@@ -110,12 +124,14 @@ def test_an_unknown_processor_ends_in_error_at_last():
         postpones=st.integers(0, 99),
         lost=st.integers(0, 9),
         unrecognised=st.integers(0, 99),
+        interrupted=st.integers(0, 99),
     ),
     st.one_of(
         st.just(Raised(BOOM, True)),
         st.just(Died("x", alone=True)),
         st.just(PostponeAsked(None)),
         st.just(Unrecognised("X")),
+        st.just(CutOff(BOOM, True)),
     ),
 )
 def test_every_loop_ends(counters, outcome):
@@ -123,6 +139,7 @@ def test_every_loop_ends(counters, outcome):
     left = 0
     while not isinstance(decision := decide(outcome, rules(INCREMENTAL), counters), Failed):
         counter = {Retried: "tries", Postponed: "postpones", Suspected: "lost"}
+        counter |= {Interrupted: "interrupted"}
         name = counter.get(type(decision), "unrecognised")
         counters = counters._replace(**{name: getattr(counters, name) + 1})
         left += 1

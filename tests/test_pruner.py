@@ -1,10 +1,12 @@
 """Old finished rows are deleted by the supervisors of their queue, and no others."""
 
 import asyncio
+import io
 import uuid
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -88,7 +90,7 @@ class TestPruner:
             cursor.execute("INSERT INTO of_the_site VALUES (%s)", [referred.pk])
         try:
             with live_supervisor(WORKERS_COUNT=1, KEEP_FINISHED_SECONDS=3600):
-                wait_until(lambda: "old rows of queue 'default' were not deleted" in caplog.text)
+                wait_until(lambda: "old row(s) of queue 'default' were not deleted" in caplog.text)
                 task = Write().delay()
                 wait_until(lambda: Task.objects.get(pk=task.pk).status == "finished")
         finally:
@@ -96,6 +98,85 @@ class TestPruner:
                 cursor.execute("DROP TABLE of_the_site")
 
         assert Task.objects.filter(pk=referred.pk).exists()
+
+    @pytest.fixture
+    def referring(self):
+        """A table of the site's; what is in it refers to tasks."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE TABLE of_the_site (task bigint REFERENCES partisan_async_task (id))"
+            )
+        yield refer
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE of_the_site")
+
+    def test_one_row_that_is_kept_holds_up_none_of_twenty_thousand(
+        self, referring, monkeypatch, caplog
+    ):
+        """The oldest of all: each batch began with it, and came to nothing."""
+        monkeypatch.setattr(pruner, "LOOK_EVERY_SECONDS", 0.1)
+        with connection.cursor() as cursor:
+            cursor.execute(OLD_ROWS, [20_000])
+        oldest = Task.objects.earliest("id")
+        referring(oldest)
+
+        with live_supervisor(WORKERS_COUNT=1, KEEP_FINISHED_SECONDS=3600):
+            wait_until(lambda: Task.objects.count() == 1)
+            later = Write().delay()
+            wait_until(lambda: Task.objects.get(pk=later.pk).status == "finished")
+            finish(later)
+            wait_until(lambda: Task.objects.count() == 1)
+
+        assert Task.objects.get() == oldest
+        told = f"1 old row(s) of queue 'default' were not deleted, such as {oldest.pk}: update or"
+        assert caplog.text.count(told) == 1
+
+    def test_a_thousand_that_are_kept_hold_up_none_behind_them(self, referring, monkeypatch):
+        monkeypatch.setattr(pruner, "LOOK_EVERY_SECONDS", 0.1)
+        with connection.cursor() as cursor:
+            cursor.execute(OLD_ROWS, [2500])
+        first = list(Task.objects.order_by("id")[:1100])
+        referring(*first)
+
+        with live_supervisor(WORKERS_COUNT=1, KEEP_FINISHED_SECONDS=3600):
+            wait_until(lambda: Task.objects.count() == 1100, seconds=90)
+
+        assert set(Task.objects.all()) == set(first)
+
+    def test_the_command_deletes_the_others_and_names_one(self, referring):
+        with connection.cursor() as cursor:
+            cursor.execute(OLD_ROWS, [2500])
+        oldest = Task.objects.earliest("id")
+        referring(oldest)
+        said = io.StringIO()
+
+        with pytest.raises(CommandError, match=f"The database keeps 1 task, such as {oldest.pk}: "):
+            call_command("partisan", "prune", "--older-than", "1h", "--yes", stdout=said)
+
+        assert said.getvalue() == "2,499 tasks deleted.\n"
+        assert Task.objects.get() == oldest
+
+    def test_a_row_without_a_time_that_python_knows_is_deleted_too(self):
+        finish(Write().delay())
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE partisan_async_task SET finished_at = '0044-03-15 BC'")
+
+        with live_supervisor(WORKERS_COUNT=1, KEEP_FINISHED_SECONDS=3600):
+            wait_until(lambda: not Task.objects.exists())
+
+
+OLD_ROWS = """
+INSERT INTO partisan_async_task (queue_name, processor_class, arguments, status, priority,
+    execute_after, finished_at)
+SELECT 'default', 'Write', '{"args": [], "kwargs": {}}', 'finished', 10, now(),
+    now() - interval '1 day' + n * interval '1 ms'
+FROM generate_series(1, %s) AS n
+"""
+
+
+def refer(*tasks):
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO of_the_site VALUES (%s)", [[task.pk] for task in tasks])
 
 
 @pytest.mark.django_db

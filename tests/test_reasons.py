@@ -72,6 +72,30 @@ def another_session():
 
 
 @pytest.mark.django_db
+class TestInterrupted:
+    def test_a_task_that_all_its_supervisors_ended_under(self, alive):
+        """Nobody takes it over any more, and it says the way out, which works."""
+        task = Write().delay()
+        hold(alive)
+        silence(alive)
+        Task.objects.update(interrupted=20)
+
+        said = why(task)
+
+        assert "Supervisors ended under it 20 times" in said
+        steering.cancel([task.pk])
+        assert f"To run it again: manage.py partisan retry {task.pk}" in why(task)
+        assert steering.retry([task.pk]) == [task.pk]
+        assert Task.objects.get().interrupted == 0
+
+    def test_a_task_that_was_interrupted_and_waits(self, alive):
+        task = Write().delay(execute_after=soon(hours=2))
+        Task.objects.update(interrupted=2)
+
+        assert "- Its last 2 claims ended without an outcome: the supervisor died, or" in why(task)
+
+
+@pytest.mark.django_db
 class TestWaiting:
     def test_scheduled(self, alive):
         task = Write().delay(execute_after=soon(hours=2, minutes=1))

@@ -14,6 +14,7 @@ from partisan_async import steering, store
 from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
+from tests.site_rules import refusal
 from tests.testapp.partisan_tasks import (
     AsyncSleep,
     Die,
@@ -49,6 +50,17 @@ class TestByHand:
         assert (task.status, task.tries, task.finished_at) == ("new", 0, None)
         assert len(task.errors) == 1
         assert len(run_pending()) == 1
+
+    def test_a_row_that_is_refused_holds_up_none_that_is_steered_with_it(self):
+        """A trigger of the site's, or a foreign key, and thousands that are chosen together."""
+        tasks = [Write(number).delay() for number in range(9)]
+        with refusal(f"NEW.id = {tasks[3].pk}"):
+            with pytest.raises(CommandError, match=f"The database refuses it for {tasks[3].pk};"):
+                partisan("cancel", *(task.pk for task in tasks))
+            with pytest.raises(CommandError, match="The database refuses it: the site refuses"):
+                partisan("cancel", tasks[3].pk)
+        rows = Task.objects.filter(status="new")
+        assert [task.pk for task in rows] == [tasks[3].pk]
 
     def test_retry_beside_an_identical_call_that_waits(self):
         task = WriteUnique().delay()

@@ -12,16 +12,18 @@ from django.utils import timezone
 from partisan_async import store
 from partisan_async.models import Supervisor, Task
 from partisan_async.policy import (
+    MAX_INTERRUPTED,
     Deferred,
     Failed,
     Failure,
     Finished,
     GivenBack,
+    Interrupted,
     Postponed,
     Retried,
     Suspected,
 )
-from tests.testapp.partisan_tasks import Nothing, Write, WriteFirst, WriteUnique
+from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 TTL = timedelta(seconds=30)
 BOOM = Failure("builtins.ValueError", "boom", "Traceback …")
@@ -128,6 +130,8 @@ class TestSettle:
             (Suspected(BOOM), "new", {"suspect": True, "lost": 1}),
             (Deferred(timedelta(seconds=60)), "scheduled", {"unrecognised": 1}),
             (GivenBack(), "new", {}),
+            (Interrupted(timedelta(seconds=8), BOOM), "scheduled", {"interrupted": 1}),
+            (Interrupted(timedelta(seconds=60), BOOM, counted=False), "scheduled", {}),
         ],
     )
     def test_each_decision_writes_its_columns(self, me, decision, status, counts):
@@ -140,9 +144,11 @@ class TestSettle:
         assert task.status == status
         assert (task.claimed_by, task.claimed_at) == (None, None)
         none = {"tries": 0, "postpones": 0, "lost": 0, "unrecognised": 0, "suspect": False}
+        none |= {"interrupted": 0}
         assert {name: getattr(task, name) for name in none} == none | counts
         assert (task.finished_at is not None) == (status in ("finished", "error"))
-        assert bool(task.errors) == (getattr(decision, "failure", None) is not None)
+        failure = None if isinstance(decision, Interrupted) else getattr(decision, "failure", None)
+        assert bool(task.errors) == (failure is not None)
         if status == "scheduled":
             seconds = (task.execute_after - timezone.now()).total_seconds()
             assert decision.pause.total_seconds() - 2 < seconds <= decision.pause.total_seconds()
@@ -369,6 +375,40 @@ class TestRescue:
         assert self.rescue(other) == []
         assert settle(me, claimed, Finished()) == [(claimed.id,)]
 
+    def test_a_row_that_all_its_supervisors_died_of_is_left_alone(self, orphan):
+        """Whatever it is that ends them, the next one must not meet it for ever."""
+        me, _, other = orphan
+        Task.objects.update(interrupted=MAX_INTERRUPTED - 1)
+
+        (last,) = self.rescue(other)
+        die(other)
+        heir = uuid.uuid4()
+        beat(heir)
+
+        assert last.interrupted == MAX_INTERRUPTED
+        assert self.rescue(heir) == []
+        assert self.rescue(heir, dead=[other], by_clock=False) == []
+        assert beat(heir)[2] is False
+        execute(store.forget([me, other]))
+        assert list(Supervisor.objects.values_list("pk", flat=True)) == [heir]
+
+    def test_giving_back_and_an_outcome_say_nothing_against_a_row(self, orphan):
+        """Claims alone prove nothing: what waits in a buffer is claimed and given back each
+        second."""
+        _, _, other = orphan
+        self.rescue(other)
+        for _ in range(2 * MAX_INTERRUPTED):
+            (claimed,) = store.claims(execute(store.held(other)))
+            settle(other, claimed, GivenBack(), None)
+            claim(other)
+        task = Task.objects.get()
+        assert (task.claim_seq, task.interrupted) == (2 + 2 * MAX_INTERRUPTED, 1)
+
+        (claimed,) = store.claims(execute(store.held(other)))
+        settle(other, claimed, Retried(timedelta(0), BOOM))
+
+        assert Task.objects.get().interrupted == 0
+
     def test_supervisors_are_forgotten_when_no_claim_names_them(self, orphan):
         me, _, other = orphan
 
@@ -377,6 +417,52 @@ class TestRescue:
         self.rescue(other)
         execute(store.forget([me]))
         assert not Supervisor.objects.filter(pk=me).exists()
+
+
+class TestClock:
+    """The database's clock was a year ahead for a while, and is right again."""
+
+    YEAR = timedelta(days=365)
+
+    def ahead(self, me, **delta):
+        seen = timezone.now() + (timedelta(**delta) or self.YEAR)
+        Supervisor.objects.filter(pk=me).update(last_seen_at=seen)
+
+    def test_a_sign_of_life_from_far_ahead_is_silence(self, me):
+        Write().delay(), WriteElsewhere().delay()
+        claim(me)
+        self.ahead(me)
+        Supervisor.objects.create(
+            id=uuid.uuid4(),
+            process={},
+            queue_name="elsewhere",
+            last_seen_at=timezone.now() + self.YEAR,
+        )
+        other = uuid.uuid4()
+        _, _, orphans, others, *_ = beat(other, hostname="far away")
+
+        assert orphans
+        assert {row[0]: row[3] for row in json.loads(others)} == {str(me): True}
+        assert execute(store.unserved(["elsewhere"], TTL)) == [("elsewhere",)]
+        rescue = store.rescue(other, "default", 5, TTL, dead=[], by_clock=True)
+        assert len(execute(rescue)) == 1
+
+    def test_who_gave_it_claims_nothing_until_the_next_beat_which_sets_it_right(self, me):
+        Write().delay()
+        self.ahead(me)
+
+        assert claim(me) == []
+        beat(me)
+        assert abs(Supervisor.objects.get().last_seen_at - timezone.now()) < TTL
+        assert len(claim(me)) == 1
+
+    def test_a_beat_that_comes_late_takes_the_newest_one_not_back(self, me):
+        self.ahead(me, seconds=9)
+        before = Supervisor.objects.get().last_seen_at
+
+        beat(me)
+
+        assert Supervisor.objects.get().last_seen_at == before
 
 
 class TestPromote:
@@ -445,8 +531,6 @@ class TestBeat:
 
     def test_unserved_queues_are_those_with_waiting_rows_and_nobody_alive(self, me):
         Write().delay()
-        from tests.testapp.partisan_tasks import WriteElsewhere
-
         WriteElsewhere().delay()
 
         assert execute(store.unserved(["default", "elsewhere", "third"], TTL)) == [("elsewhere",)]

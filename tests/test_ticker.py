@@ -20,6 +20,7 @@ from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.ticker import AGAIN_SECONDS, LOOK_EVERY_SECONDS, Ticker
 from partisan_async.testing import live_supervisor, perform, run_pending
 from tests.conftest import ended, marks, wait_until
+from tests.site_rules import refusal
 from tests.testapp.partisan_tasks import Tick
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -143,6 +144,115 @@ class TestRegistered:
 
         assert host.turn() == AGAIN_SECONDS
         assert not Schedule.objects.exists()
+
+
+class TestClockThatWasAhead:
+    """A tick is neither years away then, nor does it come twice."""
+
+    def set(self, **columns):
+        now = timezone.now()
+        Schedule.objects.update(**{name: now + delta for name, delta in columns.items()})
+
+    def test_a_tick_that_was_put_too_far_is_moved_up(self, only, caplog):
+        only(Report=HOURLY)
+        host = Host()
+        host.turn()
+        self.set(last_tick=-timedelta(minutes=20), next_tick=timedelta(days=365))
+        grid = Schedule.objects.get().next_tick
+
+        host.turn()
+
+        moved = Schedule.objects.get().next_tick
+        assert timedelta(0) < moved - timezone.now() <= timedelta(hours=1)
+        assert (grid - moved) % timedelta(hours=1) == timedelta(0)
+        assert "moved up the tick of Report" in caplog.text
+
+    def test_one_that_came_too_early_does_not_come_again(self, only):
+        only(Report=HOURLY)
+        host = Host()
+        host.turn()
+        self.set(last_tick=timedelta(minutes=20), next_tick=timedelta(days=365, minutes=20))
+        last = Schedule.objects.get().last_tick
+
+        host.turn()
+
+        assert Schedule.objects.get().next_tick == last + timedelta(hours=1)
+
+    def test_a_clock_that_goes_back_by_seconds_changes_nothing(self, only):
+        """As when it is adjusted: what ticked within them would tick again."""
+        only(Report=Every(seconds=0.5))
+        host = Host()
+        host.turn()
+        self.set(last_tick=timedelta(seconds=5), next_tick=timedelta(seconds=5.5))
+        before = Schedule.objects.get().next_tick
+
+        host.turn()
+
+        assert Schedule.objects.get().next_tick == before
+        assert ticks() == []
+
+    @pytest.mark.parametrize(
+        "expression", ["*/5 * * * *", "30 2 * * *", "0 3 * * *", "7 */2 * * *"]
+    )
+    def test_where_clocks_are_changed_no_tick_seems_too_far(self, expression):
+        """Of any moment before a tick the next one is that one."""
+        cron = Cron(expression, time_zone="Europe/Berlin")
+        for day in (datetime(2026, 3, 28, 20, tzinfo=UTC), datetime(2026, 10, 24, 20, tzinfo=UTC)):
+            tick = day
+            while tick < day + timedelta(hours=30):
+                following = cron.following(tick, tick)
+                for minutes in range(0, int((following - tick).total_seconds() / 60), 7):
+                    assert cron.following(following, tick + timedelta(minutes=minutes)) == following
+                tick = following
+
+
+class TestRefused:
+    """What the database refuses of one tick is that one's."""
+
+    def test_a_sequence_behind_its_table_delays_a_tick_and_ends_nothing(self, only, caplog):
+        """As after a logical replication; each attempt takes a number."""
+        only(Report=HOURLY)
+        host = Host()
+        host.turn()
+        late(), host.turn()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT setval('partisan_async_task_id_seq', min(id), false)"
+                " FROM partisan_async_task"
+            )
+        due = late()
+        Task.objects.update(status="finished")
+
+        assert 0 < host.turn() < 1
+        assert "the tick of Report failed, and will until somebody mends it: duplicate key" in (
+            caplog.text
+        )
+        assert Schedule.objects.get().next_tick == due
+        while Schedule.objects.get().next_tick == due:
+            host.turn()
+        assert ticks()[1:] == [due]
+        assert "the tick of Report works again" in caplog.text
+
+    def test_one_processor_whose_ticks_are_refused_holds_up_no_other(self, only, caplog):
+        only(Bad=HOURLY, Good=HOURLY)
+        host = Host()
+        host.turn()
+        due = late("Bad"), late("Good")
+        with refusal("NEW.processor_class = 'Bad'", on="INSERT"):
+            host.turn()
+
+        assert [task.processor_class for task in Task.objects.all()] == ["Good"]
+        host.turn()
+        assert sorted(ticks()) == sorted(due)
+
+    def test_one_that_cannot_be_set_holds_up_no_other(self, only, caplog):
+        only(Bad=HOURLY, Good=HOURLY)
+        table = "partisan_async_schedule"
+        with refusal("NEW.processor_class = 'Bad'", on="INSERT", table=table):
+            assert Host().turn() == AGAIN_SECONDS
+
+        assert [each.pk for each in Schedule.objects.all()] == ["Good"]
+        assert "the tick of Bad failed" in caplog.text
 
 
 class TestTick:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from partisan_async.policy import (
     RETURNED,
+    CutOff,
     Failure,
     PostponeAsked,
     Raised,
@@ -33,6 +34,7 @@ OUTCOMES = st.one_of(
     st.builds(PostponeAsked, st.none() | st.floats(0, 1e9)),
     st.builds(Unrecognised, TEXT),
     st.builds(Raised, st.builds(Failure, TEXT, TEXT, TEXT), st.booleans()),
+    st.builds(CutOff, st.builds(Failure, TEXT, TEXT, TEXT), st.booleans()),
 )
 FRAMES = st.one_of(
     st.builds(Hello, NUMBER, st.none() | TEXT, st.none() | TEXT),

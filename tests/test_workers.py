@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def _claim(**changes):
-    return store.Claim(1, 1, "default", "Nothing", "{}", 10, 0, 0, 0, False, 0, 0.0)._replace(
+    return store.Claim(1, 1, "default", "Nothing", "{}", 10, 0, 0, 0, False, 0, 0, 0.0)._replace(
         **changes
     )
 

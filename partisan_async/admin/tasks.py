@@ -133,7 +133,7 @@ class TaskAdmin(RowAdmin):
                     ("created_at", "execute_after"),
                     ("started_at", "last_attempted_at", "finished_at"),
                     ("tries", "postpones"),
-                    ("lost", "is_suspect", "unrecognised"),
+                    ("lost", "is_suspect", "unrecognised", "interrupted"),
                     ("claim_seq", "claimed_by", "claimed_at"),
                     "workers",
                 )

@@ -21,11 +21,14 @@ LOOKS = (
     tasks.paused_queues,
     tasks.lost_tasks,
     tasks.unrecognised_tasks,
+    tasks.abandoned_tasks,
     table.dead_rows,
     table.claim_plan,
     table.indexes,
     table.bloat,
     table.numbers,
+    table.sequences,
+    table.kept_rows,
     server.snapshots,
     server.prepared_transactions,
     server.replication_slots,
@@ -33,6 +36,7 @@ LOOKS = (
     server.connections,
     server.transaction_ids,
     server.clock,
+    server.rows_ahead,
     reach.listen,
 )
 

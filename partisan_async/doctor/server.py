@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
-from partisan_async import budget, overview
+from partisan_async import budget, overview, steering
 from partisan_async.doctor.look import Said, ask, well, wrong
 from partisan_async.durations import in_words
+from partisan_async.models import ENDED
 from partisan_async.settings import queue_settings
 
 OLD_SECONDS = 300.0
@@ -22,6 +24,9 @@ OLD_IDS = 500_000_000
 """Autovacuum sees to it at 200 million; at 2,000 million the server stops writing."""
 
 SKEW_SECONDS = 2.0
+
+AHEAD = timedelta(seconds=30)
+"""What a row may be ahead of the clock that is asked later."""
 
 NAMED = 5
 
@@ -161,3 +166,50 @@ def clock() -> Iterator[Said]:
         )
     else:
         yield well(f"within {SKEW_SECONDS:g} seconds of the database's")
+
+
+def rows_ahead() -> Iterator[Said]:
+    """Tell of rows that were written when the database's clock was ahead."""
+    found = {
+        "created_at": ask(
+            """
+            SELECT id FROM (
+                SELECT id, created_at FROM partisan_async_task
+                WHERE status IN ('new', 'scheduled') LIMIT %(counted)s) AS t
+            WHERE created_at > statement_timestamp() + %(slack)s ORDER BY id LIMIT %(limit)s
+            """,
+            slack=AHEAD,
+            limit=NAMED,
+            counted=overview.COUNTED,
+        ),
+        "claimed_at": ask(
+            """
+            SELECT id FROM partisan_async_task WHERE status = 'in_process'
+                AND claimed_at > statement_timestamp() + %(slack)s ORDER BY id LIMIT %(limit)s
+            """,
+            slack=AHEAD,
+            limit=NAMED,
+        ),
+        "finished_at": [row for name in steering.ended_queues() for row in _ended_ahead(name)],
+    }
+    for column, rows in found.items():
+        if rows:
+            yield wrong(
+                f"The database's clock was ahead when {column} was written of"
+                f" {', '.join(str(pk) for (pk,) in rows[:NAMED])}: see to its NTP. They are told of"
+                " and pruned by that time; what was enqueued by it may be due late: manage.py"
+                " partisan run-now ID"
+            )
+    if not any(found.values()):
+        yield well("none was written by a clock that was ahead")
+
+
+def _ended_ahead(queue_name: str) -> list[tuple[int]]:
+    sql = """
+    SELECT id FROM partisan_async_task
+    WHERE status IN ('finished', 'error') AND status = %(status)s AND queue_name = %(queue_name)s
+        AND finished_at > statement_timestamp() + %(slack)s
+    ORDER BY finished_at LIMIT %(limit)s
+    """
+    about = {"queue_name": queue_name, "slack": AHEAD, "limit": NAMED}
+    return [row for status in ENDED for row in ask(sql, status=status, **about)]

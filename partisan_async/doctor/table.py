@@ -11,7 +11,7 @@ from uuid import uuid4
 from django.db import connections
 from django.db.models import UniqueConstraint
 
-from partisan_async import overview, store
+from partisan_async import overview, settings, store
 from partisan_async.doctor.look import Said, ask, well, wrong
 from partisan_async.durations import in_words
 from partisan_async.models import Task
@@ -31,6 +31,11 @@ BLOAT_BYTES = 64 * 2**20
 BLOAT_FACTOR = 4
 
 USED_UP = 0.9
+
+NAMED = 5
+
+PRUNED_LATE_SECONDS = 3600.0
+"""So long after they should have been, rows that are still there are told of."""
 
 
 def dead_rows() -> Iterator[Said]:
@@ -155,3 +160,62 @@ def numbers() -> Iterator[Said]:
         )
     else:
         yield well(f"the last is {last:,}")
+
+
+def sequences() -> Iterator[Said]:
+    """Tell whether the next numbers are free, of tasks and of tallies."""
+    behind = []
+    for name in ("partisan_async_task", "partisan_async_tally"):
+        ((sequence, last, most),) = ask(f"""
+            SELECT s.name, COALESCE(pg_sequence_last_value(s.name::regclass), 0),
+                COALESCE((SELECT max(id) FROM {name}), 0)
+            FROM pg_get_serial_sequence('{name}', 'id') AS s (name)
+        """)  # noqa: S608
+        if last < most:
+            behind.append(name)
+            mend = f"SELECT setval('{sequence}', (SELECT max(id) FROM {name}))"  # noqa: S608
+            yield wrong(
+                f"The sequence of {name} is at {last:,}, and its rows come to {most:,}, as after a"
+                f" logical replication, so that inserts meet numbers that are taken: {mend}"
+            )
+    if not behind:
+        yield well("none is behind its table")
+
+
+def kept_rows() -> Iterator[Said]:
+    """Tell of old rows that should have been deleted, and are kept by something of the site's."""
+    found = False
+    for name in settings.configured_queues():
+        seconds = settings.queue_settings(name).KEEP_FINISHED_SECONDS
+        if seconds is None:
+            continue
+        rows = ask(
+            """
+            SELECT id FROM partisan_async_task
+            WHERE status IN ('finished', 'error') AND status = 'finished'
+                AND queue_name = %(name)s AND finished_at < statement_timestamp() - %(age)s
+            ORDER BY finished_at LIMIT %(limit)s
+            """,
+            name=name,
+            age=timedelta(seconds=seconds + PRUNED_LATE_SECONDS),
+            limit=NAMED,
+        )
+        if rows:
+            found = True
+            yield wrong(
+                f"Rows of queue {name!r} should have been deleted, such as"
+                f" {', '.join(str(pk) for (pk,) in rows)}: either no supervisor of it runs, or the"
+                f" database keeps them{_referring()}; its log, or manage.py partisan prune, says"
+                " why."
+            )
+    if not found:
+        yield well("none that should have been deleted")
+
+
+def _referring() -> str:
+    rows = ask("""
+        SELECT DISTINCT conrelid::regclass::text FROM pg_constraint
+        WHERE contype = 'f' AND confrelid = 'partisan_async_task'::regclass ORDER BY 1
+    """)
+    names = ", ".join(name for (name,) in rows)
+    return f", since {names} refer(s) to them" if names else ""

@@ -13,7 +13,7 @@ from partisan_async import overview, schema, store
 from partisan_async.doctor.look import Said, ask, well, wrong
 from partisan_async.durations import in_words
 from partisan_async.models import ENDED, PausedQueue, Tally, Task
-from partisan_async.policy import MAX_UNRECOGNISED
+from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 
 NAMED = 5
@@ -37,6 +37,13 @@ def silent_supervisors() -> Iterator[Said]:
     found = overview.supervisors()
     silent = [each for each in found if not each.alive]
     for each in silent:
+        if each.silent < 0:
+            yield wrong(
+                f"The last sign of life of the supervisor {each.process} of queue"
+                f" {each.queue_name!r} is {in_words(-each.silent)} ahead of the database's clock,"
+                " which was wrong then: if it lives, it sets that right within seconds."
+            )
+            continue
         taken = f", and {each.running:,} task(s) wait to be taken over" if each.running else ""
         yield wrong(
             f"The supervisor {each.process} of queue {each.queue_name!r} has been silent for"
@@ -116,6 +123,22 @@ def unrecognised_tasks() -> Iterator[Said]:
         )
     else:
         yield well("none waits")
+
+
+def abandoned_tasks() -> Iterator[Said]:
+    """Tell of tasks that no supervisor takes over any more."""
+    rows = _open_tasks().filter(status=Task.STATUS_IN_PROCESS, interrupted__gte=MAX_INTERRUPTED)
+    found = list(rows.order_by("pk").values_list("pk", "processor_class")[:NAMED])
+    if found:
+        first = found[0][0]
+        yield wrong(
+            f"Supervisors ended under {_named(found)} {MAX_INTERRUPTED} times, or could not write"
+            " how it ended, and none takes it over any more: their logs say why. When that is"
+            f" mended: manage.py partisan cancel {first}, and to run it again, manage.py partisan"
+            f" retry {first}"
+        )
+    else:
+        yield well("none")
 
 
 def _open_tasks() -> QuerySet[Task]:

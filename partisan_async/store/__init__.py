@@ -12,17 +12,22 @@ a transaction lasts, and not ``clock_timestamp()``, which no index condition can
 """
 
 from partisan_async.store.claiming import (
+    ALL,
     HISTORY,
     PROMOTED_AT_ONCE,
+    Among,
     Claim,
     advance,
     claim,
     claim_only,
     claims,
+    due,
     held,
     look,
+    orphans,
     promote,
     put_off,
+    ready,
     rescue,
 )
 from partisan_async.store.enqueuing import (
@@ -34,6 +39,13 @@ from partisan_async.store.lease import (
     beat,
     forget,
     unserved,
+)
+from partisan_async.store.pruning import (
+    Batch,
+    Place,
+    Pruned,
+    prune,
+    pruning,
 )
 from partisan_async.store.settling import (
     ENDS_CHANNEL,
@@ -49,15 +61,13 @@ from partisan_async.store.statement import (
     database,
 )
 from partisan_async.store.steering import (
-    PRUNED_AT_ONCE,
     again,
     cancel,
     delete,
     drain,
     ended_queues,
-    matching,
+    locked,
     pause,
-    prune,
     resume,
     run_now,
 )
@@ -73,6 +83,7 @@ from partisan_async.store.tallying import (
 )
 from partisan_async.store.ticking import (
     Scheduled,
+    move_up,
     schedules,
     set_schedules,
     switch_schedules,
@@ -87,16 +98,20 @@ from partisan_async.store.waking import (
 )
 
 __all__ = [
+    "ALL",
     "ENDS_CHANNEL",
     "HELD_NO_MORE",
     "HISTORY",
     "KEPT_PER_ROW",
     "PROMOTED_AT_ONCE",
-    "PRUNED_AT_ONCE",
     "STEERED",
     "TALLY_COLUMNS",
+    "Among",
+    "Batch",
     "Call",
     "Claim",
+    "Place",
+    "Pruned",
     "Scheduled",
     "Settlement",
     "Statement",
@@ -116,18 +131,23 @@ __all__ = [
     "delete",
     "delete_finished",
     "drain",
+    "due",
     "ended_queues",
     "enqueue",
     "forget",
     "forget_tallies",
     "held",
+    "locked",
     "look",
-    "matching",
+    "move_up",
     "notify",
+    "orphans",
     "pause",
     "promote",
     "prune",
+    "pruning",
     "put_off",
+    "ready",
     "rescue",
     "resume",
     "run_now",

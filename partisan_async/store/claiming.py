@@ -9,7 +9,8 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from partisan_async.store.statement import DUE_SECONDS, Statement
+from partisan_async.policy import MAX_INTERRUPTED
+from partisan_async.store.statement import DUE_SECONDS, Statement, is_alive
 
 HISTORY = ("created_at", "started_at", "worker_ids", "errors")
 """What runs of Django's own tasks are told besides: it is in what they pass to users."""
@@ -37,6 +38,7 @@ class Claim(NamedTuple):
     lost: int
     suspect: bool
     unrecognised: int
+    interrupted: int
     waited_seconds: float
     history: str | None = None
     traceparent: str | None = None
@@ -55,23 +57,30 @@ extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST
 
 _COLUMNS = f"""
 t.id, t.claim_seq, t.queue_name, t.processor_class, t.arguments::text, t.priority, t.tries,
-    t.postpones, t.lost, t.suspect, t.unrecognised, {_WAITED_SECONDS},
+    t.postpones, t.lost, t.suspect, t.unrecognised, t.interrupted, {_WAITED_SECONDS},
     CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
         t.created_at, t.started_at, t.worker_ids, t.errors)::text END,
     t.traceparent
 """
 
 # Alive, and not told to start nothing.
-_ALIVE = """
+_ALIVE = f"""
 me AS (SELECT 1 FROM partisan_async_supervisor
-       WHERE id = %(me)s AND last_seen_at > statement_timestamp() - %(ttl)s
+       WHERE id = %(me)s AND {is_alive()}
            AND NOT EXISTS (SELECT 1 FROM partisan_async_pausedqueue
                            WHERE queue_name = %(queue_name)s))
-"""
+"""  # noqa: S608
 
 # After the largest number it begins again at 1: all that matters is that it is another one, and a
 # row whose number was set by hand must not keep the others from being claimed.
 _NEXT_SEQ = "claim_seq = mod(t.claim_seq, 2147483647) + 1"
+
+# {others} leaves rows out, or all but one: see ``Among``.
+_READY = """
+SELECT id FROM partisan_async_task
+WHERE status = 'new' AND queue_name = %(queue_name)s {others}
+ORDER BY priority, id LIMIT %(limit)s
+"""
 
 # MATERIALIZED: an inlined subquery may be run again for each row of the join, and LIMIT with it.
 # ANY (ARRAY[…]) and not a plain "=": that lets the planner join by hashes, and then each claim
@@ -79,7 +88,7 @@ _NEXT_SEQ = "claim_seq = mod(t.claim_seq, 2147483647) + 1"
 _CLAIM = f"""
 WITH {_ALIVE}, due AS MATERIALIZED (
     SELECT id FROM partisan_async_task
-    WHERE status = 'new' AND queue_name = %(queue_name)s AND EXISTS (SELECT 1 FROM me)
+    WHERE status = 'new' AND queue_name = %(queue_name)s AND EXISTS (SELECT 1 FROM me) {{others}}
     ORDER BY priority, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 UPDATE partisan_async_task t
 SET status = 'in_process', claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
@@ -87,19 +96,24 @@ FROM due WHERE t.id = ANY (ARRAY[due.id])
 RETURNING {_COLUMNS}
 """  # noqa: S608
 
-# The anti-join also finds the rows whose supervisor's row is gone.
+# The anti-join also finds the rows whose supervisor's row is gone. One that all its supervisors end
+# under, or whose outcome none of them can write, must not be run again for ever.
+_ORPHANED = f"""
+SELECT t.id FROM partisan_async_task t
+LEFT JOIN partisan_async_supervisor s ON s.id = t.claimed_by AND {is_alive("s")}
+WHERE t.status = 'in_process' AND t.queue_name = %(queue_name)s
+    AND t.claimed_by <> %(me)s AND t.interrupted < {MAX_INTERRUPTED}
+    AND (t.claimed_by = ANY(%(dead)s::uuid[]) OR (%(by_clock)s AND s.id IS NULL)) {{others}}
+"""  # noqa: S608
+
+_IN_THEIR_ORDER = "ORDER BY t.priority, t.id LIMIT %(limit)s"
+
 _RESCUE = f"""
 WITH {_ALIVE}, orphaned AS MATERIALIZED (
-    SELECT t.id FROM partisan_async_task t
-    LEFT JOIN partisan_async_supervisor s
-        ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
-    WHERE t.status = 'in_process' AND t.queue_name = %(queue_name)s
-        AND t.claimed_by <> %(me)s
-        AND (t.claimed_by = ANY(%(dead)s::uuid[]) OR (%(by_clock)s AND s.id IS NULL))
-        AND EXISTS (SELECT 1 FROM me)
-    ORDER BY t.priority, t.id LIMIT %(limit)s FOR UPDATE OF t SKIP LOCKED)
+    {_ORPHANED} AND EXISTS (SELECT 1 FROM me) {_IN_THEIR_ORDER} FOR UPDATE OF t SKIP LOCKED)
 UPDATE partisan_async_task t
-SET claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ}
+SET claimed_by = %(me)s, claimed_at = statement_timestamp(), {_NEXT_SEQ},
+    interrupted = t.interrupted + 1
 FROM orphaned WHERE t.id = ANY (ARRAY[orphaned.id])
 RETURNING {_COLUMNS}
 """  # noqa: S608
@@ -109,12 +123,16 @@ _HELD = f"""
 SELECT {_COLUMNS} FROM partisan_async_task t WHERE status = 'in_process' AND claimed_by = %(me)s
 """  # noqa: S608
 
+_DUE = """
+SELECT id FROM partisan_async_task
+WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+    AND execute_after <= statement_timestamp() {others}
+ORDER BY execute_after
+"""
+
 _PROMOTE = f"""
 WITH due AS MATERIALIZED (
-    SELECT id FROM partisan_async_task
-    WHERE status = 'scheduled' AND queue_name = %(queue_name)s
-        AND execute_after <= statement_timestamp()
-    ORDER BY execute_after LIMIT {PROMOTED_AT_ONCE} FOR UPDATE SKIP LOCKED),
+    {_DUE} LIMIT {PROMOTED_AT_ONCE} FOR UPDATE SKIP LOCKED),
 promoted AS (
     UPDATE partisan_async_task t SET status = 'new' FROM due WHERE t.id = ANY (ARRAY[due.id])
     RETURNING 1)
@@ -127,10 +145,41 @@ SELECT (SELECT count(*) FROM promoted),
 """  # noqa: S608
 
 
-def claim(me: UUID, queue_name: str, limit: int, ttl: timedelta) -> Statement:
+class Among(NamedTuple):
+    """Which of the rows that a statement would take it may take: what one refuses spoils all.
+
+    :param but: all but these.
+    :param only: this one, if it is among them.
+    """
+
+    but: Sequence[int] = ()
+    only: int | None = None
+
+    def narrow(self, statement: Statement, name: str = "id") -> Statement:
+        """Return the statement for these rows alone."""
+        # Without any the statement is the same as ever, and so is its plan.
+        others, params = "", statement.params
+        if self.but:
+            others = f"AND {name} <> ALL(%(but)s::bigint[])"
+            params = params | {"but": list(self.but)}
+        if self.only is not None:
+            others += f" AND {name} = %(only)s"
+            params = params | {"only": self.only}
+        return Statement(statement.sql.replace("{others}", others), params)
+
+
+ALL = Among()
+
+
+def claim(me: UUID, queue_name: str, limit: int, ttl: timedelta, among: Among = ALL) -> Statement:
     """Claim the next rows of a queue, if my last beat is younger than the TTL; see ``claims``."""
     params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
-    return Statement(_CLAIM, params)
+    return among.narrow(Statement(_CLAIM, params))
+
+
+def ready(queue_name: str, limit: int, among: Among = ALL) -> Statement:
+    """Read the ids of the rows that a claim would take."""
+    return among.narrow(Statement(_READY, {"queue_name": queue_name, "limit": limit}))
 
 
 def claim_only(me: UUID, task_id: int) -> Statement:
@@ -145,11 +194,25 @@ def claim_only(me: UUID, task_id: int) -> Statement:
 
 
 def rescue(
-    me: UUID, queue_name: str, limit: int, ttl: timedelta, *, dead: Sequence[UUID], by_clock: bool
+    me: UUID,
+    queue_name: str,
+    limit: int,
+    ttl: timedelta,
+    *,
+    dead: Sequence[UUID],
+    by_clock: bool,
+    among: Among = ALL,
 ) -> Statement:
     """Claim rows whose supervisor is proven dead or, by the clock, silent for a TTL."""
     params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
-    return Statement(_RESCUE, params | {"dead": list(dead), "by_clock": by_clock})
+    params |= {"dead": list(dead), "by_clock": by_clock}
+    return among.narrow(Statement(_RESCUE, params), "t.id")
+
+
+def orphans(rescue: Statement, among: Among = ALL) -> Statement:
+    """Read the ids of the rows that a rescue would take."""
+    sql = f"{_ORPHANED} {_IN_THEIR_ORDER}"
+    return among.narrow(Statement(sql, rescue.params), "t.id")
 
 
 def claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
@@ -168,9 +231,15 @@ def look(claims: Sequence[Claim]) -> Statement:
     return Statement(sql, {"ids": [claim.id for claim in claims]})
 
 
-def promote(queue_name: str) -> Statement:
+def promote(queue_name: str, among: Among = ALL) -> Statement:
     """Make due rows ready. One row: how many, and in how many seconds the next one is due."""
-    return Statement(_PROMOTE, {"queue_name": queue_name})
+    return among.narrow(Statement(_PROMOTE, {"queue_name": queue_name}))
+
+
+def due(queue_name: str, among: Among = ALL) -> Statement:
+    """Read the ids of the rows that would be made ready."""
+    sql = f"{_DUE} LIMIT {PROMOTED_AT_ONCE}"
+    return among.narrow(Statement(sql, {"queue_name": queue_name}))
 
 
 def advance(queue_name: str | None, until: datetime.datetime) -> Statement:

@@ -25,6 +25,7 @@ INSERTED_AT_ONCE = 1000
 DEADLOCK_ATTEMPTS = 5
 """So often many calls are inserted before a deadlock with others is the caller's to meet."""
 
+_COUNTS = ("claim_seq", "tries", "postpones", "lost", "unrecognised", "interrupted")
 _COLUMN_NAMES = [field.attname for field in Task._meta.concrete_fields]  # noqa: SLF001
 
 
@@ -298,7 +299,7 @@ class _Rows:
             "execute_after": execute_after or created_at,
             "traceparent": common.traceparent,
             "suspect": False,
-            **dict.fromkeys(("claim_seq", "tries", "postpones", "lost", "unrecognised"), 0),
+            **dict.fromkeys(_COUNTS, 0),
         }
         self._alias = alias
 

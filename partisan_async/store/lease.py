@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from partisan_async.store.statement import DUE_SECONDS, Statement
+from partisan_async.policy import MAX_INTERRUPTED
+from partisan_async.store.statement import DUE_SECONDS, Statement, is_alive
 
 
 def _is_any_ready(queue_name: str) -> str:
@@ -20,22 +21,25 @@ def _is_any_ready(queue_name: str) -> str:
 
 # One statement, so that an idle supervisor costs one round trip per beat: it beats, and sees what a
 # lost NOTIFY would have told, who of its host or of anywhere might be dead, and what is due when.
+# A beat that comes late must not take the newest back, unless that one's clock was wrong.
 _BEAT = f"""
 WITH beat AS (
-    INSERT INTO partisan_async_supervisor
+    INSERT INTO partisan_async_supervisor AS s
         (id, hostname, process, queue_name, last_seen_at, workers)
     VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp(),
         %(workers)s::jsonb)
-    ON CONFLICT (id) DO UPDATE SET workers = excluded.workers, last_seen_at = GREATEST(
-        partisan_async_supervisor.last_seen_at, excluded.last_seen_at)
+    ON CONFLICT (id) DO UPDATE SET workers = excluded.workers, last_seen_at =
+        CASE WHEN s.last_seen_at > excluded.last_seen_at + %(ttl)s THEN excluded.last_seen_at
+        ELSE GREATEST(s.last_seen_at, excluded.last_seen_at) END
     RETURNING draining),
 claimed AS (
     SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s) AS mine,
         COALESCE(bool_or(s.id IS NULL AND t.claimed_by <> %(me)s
-            AND t.queue_name = %(queue_name)s), false) AS orphans
+            AND t.queue_name = %(queue_name)s
+            AND t.interrupted < {MAX_INTERRUPTED}), false) AS orphans
     FROM partisan_async_task t
     LEFT JOIN partisan_async_supervisor s
-        ON s.id = t.claimed_by AND s.last_seen_at > statement_timestamp() - %(ttl)s
+        ON s.id = t.claimed_by AND {is_alive("s")}
     WHERE t.status = 'in_process')
 SELECT
     {_is_any_ready("%(queue_name)s")},
@@ -45,16 +49,17 @@ SELECT
      ORDER BY execute_after LIMIT 1),
     orphans,
     (SELECT jsonb_agg(jsonb_build_array(
-            id, hostname, process, last_seen_at < statement_timestamp() - %(ttl)s))::text
+            id, hostname, process, NOT {is_alive()}))::text
      FROM partisan_async_supervisor
      WHERE id <> %(me)s AND queue_name = %(queue_name)s
-         AND (hostname = %(hostname)s OR last_seen_at < statement_timestamp() - %(ttl)s)),
+         AND (hostname = %(hostname)s OR NOT {is_alive()})),
     CASE WHEN %(nonce)s::text IS NOT NULL
         THEN pg_notify(%(probe_channel)s, %(nonce)s) IS NOT NULL END,
     ARRAY(SELECT unnest(mine) EXCEPT SELECT unnest(%(known)s::bigint[])),
     ARRAY(SELECT unnest(%(known)s::bigint[]) EXCEPT SELECT unnest(mine)),
     EXISTS (SELECT 1 FROM partisan_async_pausedqueue WHERE queue_name = %(queue_name)s),
-    draining
+    draining,
+    extract(epoch FROM statement_timestamp())::float8
 FROM claimed, beat
 """  # noqa: S608
 
@@ -77,7 +82,7 @@ def beat(
     of silent supervisors are there; JSON of the other supervisors of this host or silent ones
     (``id, hostname, process, silent``); where a nonce is given, that it was sent; the ids of
     rows that I hold and that are not among the known ones, and of known ones that I do not hold;
-    whether the queue is paused; and whether I am to drain.
+    whether the queue is paused; whether I am to drain; and what time it is, in seconds.
 
     :param workers: JSON of what the workers run.
     """
@@ -96,12 +101,13 @@ def beat(
 
 
 def forget(supervisors: Sequence[UUID]) -> Statement:
-    """Remove supervisors' rows, of those that hold no claim."""
-    sql = """
+    """Remove supervisors' rows, of those that hold no claim that somebody is to rescue."""
+    sql = f"""
     DELETE FROM partisan_async_supervisor s WHERE s.id = ANY(%(ids)s::uuid[])
         AND NOT EXISTS (SELECT 1 FROM partisan_async_task t
-                        WHERE t.status = 'in_process' AND t.claimed_by = s.id)
-    """
+                        WHERE t.status = 'in_process' AND t.claimed_by = s.id
+                            AND t.interrupted < {MAX_INTERRUPTED})
+    """  # noqa: S608
     return Statement(sql, {"ids": list(supervisors)})
 
 
@@ -115,7 +121,7 @@ def unserved(
     sql = f"""
     SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)
     WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s WHERE s.queue_name = q.name
-                      AND s.last_seen_at > statement_timestamp() - %(ttl)s)
+                      AND {is_alive("s")})
         AND (q.name = ANY(%(scheduled)s::text[]) OR {_is_any_ready("q.name")}
              OR (SELECT execute_after FROM partisan_async_task
                  WHERE status = 'scheduled' AND queue_name = q.name

@@ -17,6 +17,7 @@ from partisan_async.policy import (
     Failure,
     Finished,
     GivenBack,
+    Interrupted,
     Postponed,
     Retried,
     Suspected,
@@ -84,10 +85,10 @@ _SETTLE = f"""
     SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
         %(id)s::bigint[], %(claim_seq)s::int[], %(status)s::text[], %(pause)s::float8[],
         %(tries)s::int[], %(postpones)s::int[], %(lost)s::int[], %(suspect)s::bool[],
-        %(unrecognised)s::int[], %(ran_seconds)s::float8[], %(worker)s::text[], %(failure)s::text[],
-        %(result)s::text[])
-    AS d (id, claim_seq, status, pause, tries, postpones, lost, suspect, unrecognised, ran_seconds,
-        worker, failure, result))
+        %(unrecognised)s::int[], %(interrupted)s::int[], %(ran_seconds)s::float8[],
+        %(worker)s::text[], %(failure)s::text[], %(result)s::text[])
+    AS d (id, claim_seq, status, pause, tries, postpones, lost, suspect, unrecognised,
+        interrupted, ran_seconds, worker, failure, result))
 UPDATE partisan_async_task t
 SET status = d.status,
     claimed_by = NULL,
@@ -99,6 +100,7 @@ SET status = d.status,
     lost = LEAST(t.lost::bigint + d.lost, 2147483647),
     suspect = d.suspect,
     unrecognised = LEAST(t.unrecognised::bigint + d.unrecognised, 2147483647),
+    interrupted = d.interrupted,
     started_at = CASE WHEN d.ran_seconds IS NULL THEN t.started_at
         ELSE COALESCE(t.started_at, {_STARTED_AT}) END,
     last_attempted_at = CASE WHEN d.ran_seconds IS NULL THEN t.last_attempted_at
@@ -232,6 +234,7 @@ def _columns(settlement: Settlement) -> dict[str, Any]:
         "lost": 0,
         "suspect": False,
         "unrecognised": 0,
+        "interrupted": 0,
         "ran_seconds": ran and ran[0],
         "worker": ran and ran[1],
         "failure": None,
@@ -248,15 +251,23 @@ def _columns(settlement: Settlement) -> dict[str, Any]:
         case Postponed(pause):
             row |= {"postpones": 1} | _waiting(pause)
         case Deferred(pause):
-            row |= {"unrecognised": 1, "suspect": claim.suspect} | _waiting(pause)
+            row |= _as_claimed(claim) | {"unrecognised": 1} | _waiting(pause)
         case Suspected(failure):
             row |= {"suspect": True}
             row |= {"lost": 1, "failure": encoded(failure)} if failure else {}
         case GivenBack():
-            row |= {"suspect": claim.suspect}
+            row |= _as_claimed(claim)
+        case Interrupted(pause, _, counted):
+            times = min(claim.interrupted + counted, 2**31 - 1)
+            row |= _as_claimed(claim) | {"interrupted": times} | _waiting(pause)
         case _:
             assert_never(decision)
     return row
+
+
+def _as_claimed(claim: Claim) -> dict[str, Any]:
+    """Return what stays as it was, since no run of it ended."""
+    return {"suspect": claim.suspect, "interrupted": claim.interrupted}
 
 
 def _waiting(pause: timedelta) -> dict[str, Any]:

@@ -39,6 +39,16 @@ extract(epoch FROM LEAST(GREATEST(execute_after, statement_timestamp() - interva
 """
 
 
+def is_alive(name: str = "") -> str:
+    """Return the condition that a supervisor's row is of a living one; it takes a ``ttl``.
+
+    A sign of life from far ahead was given by a clock that was wrong, and proves nothing.
+    """
+    seen = f"{name}.last_seen_at" if name else "last_seen_at"
+    now = "statement_timestamp()"
+    return f"({seen} > {now} - %(ttl)s AND {seen} < {now} + %(ttl)s)"
+
+
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", r"\\").replace('"', r"\"")
     return f'"{escaped}"'

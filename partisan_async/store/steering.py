@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,21 +14,22 @@ from partisan_async.store.taking import KEY
 
 # What another transaction has locked is left out: it may stay open for long. So may the caller's:
 # then the digests are taken, or whoever enqueues an identical call would wait for its end.
-_SELECTED = f"""
-WHERE id = ANY (ARRAY(
-    SELECT id FROM partisan_async_task
-    WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
-        AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({KEY}))
-    ORDER BY id FOR UPDATE SKIP LOCKED))
+_FREE = f"""
+SELECT id FROM partisan_async_task
+WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
+    AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({KEY}))
 """  # noqa: S608
+_SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
 
-def matching(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
-    """Read which of these rows are in one of these statuses. Rows: the ids."""
-    sql = (
-        "SELECT id FROM partisan_async_task WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)"
-    )
-    return Statement(sql, {"ids": list(ids), "statuses": list(statuses)})
+def locked(ids: Sequence[int], statuses: Sequence[str], *, takes: bool) -> Statement:
+    """Read which of these rows are passed over, being another transaction's. Rows: the ids."""
+    sql = f"""
+    WITH free AS MATERIALIZED ({_FREE} FOR UPDATE SKIP LOCKED)
+    SELECT id FROM partisan_async_task
+    WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s) AND id NOT IN (SELECT id FROM free)
+    """  # noqa: S608
+    return _on(sql, ids, statuses, takes=takes)
 
 
 def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
@@ -41,7 +41,8 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     sql = f"""
     UPDATE partisan_async_task
     SET status = 'new', execute_after = statement_timestamp(), finished_at = NULL, digest = NULL,
-        tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0
+        tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0,
+        interrupted = 0
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return _on(sql, ids, [Task.STATUS_ERROR], takes=takes)
@@ -80,28 +81,6 @@ def _on(
     sql: str, ids: Sequence[int], statuses: Sequence[str], *, takes: bool, **params: Any
 ) -> Statement:
     return Statement(sql, {"ids": list(ids), "statuses": list(statuses), "takes": takes, **params})
-
-
-PRUNED_AT_ONCE = 1000
-"""So many rows one statement deletes."""
-
-
-def prune(older_than: timedelta, status: str, queue_name: str) -> Statement:
-    """Delete the oldest rows of a queue that ended so long ago, or longer. Rows: the ids.
-
-    :param status: ``finished`` or ``error``.
-    """
-    sql = f"""
-    DELETE FROM partisan_async_task WHERE id = ANY (ARRAY(
-        SELECT id FROM partisan_async_task
-        WHERE status IN ('finished', 'error') AND status = %(status)s
-            AND queue_name = %(queue_name)s
-            AND finished_at < statement_timestamp() - %(older_than)s
-        ORDER BY finished_at LIMIT {PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED))
-    RETURNING id
-    """  # noqa: S608
-    params = {"older_than": older_than, "status": status, "queue_name": queue_name}
-    return Statement(sql, params)
 
 
 def ended_queues() -> Statement:

@@ -8,13 +8,16 @@ from typing import Any
 
 from partisan_async.store.statement import Statement
 
-_ADDED = (
-    "finished", "failed", "retried", "postponed", "lost", "run_seconds", "wait_seconds",
-)  # fmt: skip
+_COUNTED = ("finished", "failed", "retried", "postponed", "lost")
+_SUMMED = ("run_seconds", "wait_seconds")
 _GREATEST = ("longest_run_seconds", "longest_wait_seconds")
 
-TALLY_COLUMNS = ("processor_class", *_ADDED, *_GREATEST)
+TALLY_COLUMNS = ("processor_class", *_COUNTED, *_SUMMED, *_GREATEST)
 """What ``tally`` takes of each processor."""
+
+
+MOST = 2**31 - 1
+"""A count that has come so far stays there."""
 
 
 def tally(queue_name: str, rows: Sequence[tuple[Any, ...]]) -> Statement:
@@ -29,7 +32,8 @@ def tally(queue_name: str, rows: Sequence[tuple[Any, ...]]) -> Statement:
         f"%({name})s::{'text' if name == 'processor_class' else 'float8'}[]"
         for name in TALLY_COLUMNS
     )
-    changes = [f"{name} = t.{name} + excluded.{name}" for name in _ADDED]
+    changes = [f"{name} = LEAST(t.{name}::bigint + excluded.{name}, {MOST})" for name in _COUNTED]
+    changes += [f"{name} = t.{name} + excluded.{name}" for name in _SUMMED]
     changes += [f"{name} = GREATEST(t.{name}, excluded.{name})" for name in _GREATEST]
     names = ", ".join(TALLY_COLUMNS)
     sql = f"""

@@ -10,26 +10,26 @@ from uuid import UUID
 
 from partisan_async.store.enqueuing import Call
 from partisan_async.store.settling import LOCK_PATIENCE_MILLISECONDS, PATIENCE
-from partisan_async.store.statement import Statement
+from partisan_async.store.statement import Statement, is_alive
 
 # A schedule is set by the supervisor that started last among the living whose code has it: so an
 # older release does not take it back, and one that is rolled back to has its turn when the newer
 # ones are gone.
-_MAY_SET = """
+_MAY_SET = f"""
 NOT EXISTS (SELECT 1 FROM partisan_async_supervisor setter
-            WHERE setter.id = s.set_by AND setter.last_seen_at > statement_timestamp() - %(ttl)s
+            WHERE setter.id = s.set_by AND {is_alive("setter")}
                 AND (setter.started_at, setter.id) >= (me.started_at, me.id))
-"""
+"""  # noqa: S608
 
-_ME = """
+_ME = f"""
 me AS (SELECT id, started_at FROM partisan_async_supervisor
-       WHERE id = %(me)s AND last_seen_at > statement_timestamp() - %(ttl)s)
-"""
+       WHERE id = %(me)s AND {is_alive()})
+"""  # noqa: S608
 
 _SCHEDULES = f"""
 WITH {_ME}
 SELECT p.name, statement_timestamp(), s.queue_name, s.schedule, COALESCE(s.enabled, true),
-    s.next_tick, COALESCE((SELECT {_MAY_SET} FROM me), false)
+    s.next_tick, s.last_tick, COALESCE((SELECT {_MAY_SET} FROM me), false)
 FROM unnest(%(names)s::text[]) AS p (name)
     LEFT JOIN partisan_async_schedule s ON s.processor_class = p.name
 """  # noqa: S608
@@ -94,6 +94,7 @@ class Scheduled(NamedTuple):
     schedule: str | None
     enabled: bool
     next_tick: datetime.datetime | None
+    last_tick: datetime.datetime | None
     may_set: bool
 
 
@@ -145,6 +146,19 @@ def tick(
         "patience": str(LOCK_PATIENCE_MILLISECONDS),
     }
     return Statement(_TICK, params)
+
+
+def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:
+    """Have the next tick come earlier, if it is still as it was seen. Rows: one, or none."""
+    sql = f"""
+    {PATIENCE}
+    UPDATE partisan_async_schedule s SET next_tick = %(tick)s::timestamptz FROM patience
+    WHERE s.processor_class = %(processor_class)s AND s.queue_name = %(queue_name)s
+        AND s.schedule = %(schedule)s AND s.next_tick = %(next_tick)s::timestamptz
+    RETURNING s.processor_class
+    """  # noqa: S608
+    params = {"tick": tick, "patience": str(LOCK_PATIENCE_MILLISECONDS)}
+    return Statement(sql, seen._asdict() | params)
 
 
 def switch_schedules(names: Sequence[str], *, on: bool) -> Statement:

@@ -6,16 +6,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
+import psycopg
+
 from partisan_async import store
+from partisan_async.blame import Blame, explain, whose
 from partisan_async.models import Task
-from partisan_async.policy import Deferred, GivenBack, Postponed, Retried, Suspected
+from partisan_async.policy import Deferred, GivenBack, Interrupted, Postponed, Retried, Suspected
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
-from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
+from partisan_async.supervisor.around import Around
+from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease, Sight
+from partisan_async.supervisor.trouble import Trouble
 
 logger = logging.getLogger("partisan_async")
 
@@ -44,6 +50,10 @@ class Claimer:
         self._lease = lease
         self._dispatcher = dispatcher
         self._hears = hears
+        self._trouble = Trouble("claim", connection.role)
+        self._claiming = Around("claim", connection)
+        self._rescuing = Around("rescue", connection)
+        self._promoting = Around("make ready", connection)
         self._stopped = False
         self._wake = asyncio.Event()
         # What there may be to do. Each is cleared before the statement that looks is sent, so that
@@ -78,13 +88,14 @@ class Claimer:
             self._expect(sight.due_seconds)
         self._orphans = self._orphans or sight.orphans
         self._dead.update(sight.dead)
-        self._silent.update(sight.silent)
+        if self._lease.trusts_clock:
+            self._silent.update(sight.silent)
         # A claim that was given up may reach the server late, and take rows that nobody knows of.
         if sight.unknown and sight.unknown - {claim.id for claim in self._dispatcher.claims()}:
             self._doubtful = True
         # Cancelled by hand, and nobody told me, or could: without --async nothing is heard. What is
         # over by now may have been settled when the beat looked.
-        if sight.taken & {claim.id for claim in self._dispatcher.unended()}:
+        if sight.taken & self._dispatcher.held_for_long():
             self._doubtful = True
         self._dispatcher.on_beat()
         # Not at once, which in a flood would be each second.
@@ -98,7 +109,9 @@ class Claimer:
         """Gone back to waiting, rows may be ready, or due earlier than any that is known."""
         for settlement in batch:
             match settlement.decision:
-                case Retried(pause) | Postponed(pause) | Deferred(pause) if pause:
+                case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (
+                    pause
+                ):
                     self._expect(pause.total_seconds())
                 case Retried() | Postponed() | Suspected():
                     self._ready = True
@@ -133,19 +146,16 @@ class Claimer:
                 await asyncio.gather(self._renewing, return_exceptions=True)
 
     async def _keep(self) -> None:
-        pause = 0.1
         while not self._stopped:
             self._wake.clear()
             try:
                 again = self._lease.held and await self._take()
-                pause = 0.1
-            except TRANSIENT as error:
+                self._trouble.end()
+            except psycopg.Error as error:
                 # A claim whose answer was lost may have taken effect: then the rows are held by a
                 # supervisor that lives and does not know of them.
                 self._doubtful = self._ready = True
-                logger.warning("claim failed: %s", explain(error))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5)
+                await asyncio.sleep(self._trouble.meet(error))
                 continue
             if not again and not self._stopped:
                 await self._sleep()
@@ -153,8 +163,7 @@ class Claimer:
     async def _take(self) -> bool:
         """Take what there is to take; return whether to go on at once."""
         if self._renewing is not None and self._renewing.done():
-            renewing, self._renewing = self._renewing, None
-            renewing.result()
+            self._renewing = None
         if self._doubtful:
             await self._take_stock()
         if self._dead or self._silent or self._orphans:
@@ -176,7 +185,7 @@ class Claimer:
         try:
             before = self._known()
             held = store.claims(await self._connection.execute(store.held(self._me)))
-        except TRANSIENT:
+        except psycopg.Error:
             self._doubtful = True
             raise
         known = self._known()
@@ -194,7 +203,7 @@ class Claimer:
         claims = [claim for claim in self._dispatcher.claims() if _key(claim) in keys]
         try:
             rows = await self._connection.execute(store.look(claims))
-        except TRANSIENT:
+        except psycopg.Error:
             self._doubtful = True
             raise
         ended = {(pk, seq) for pk, seq, _, status in rows if status == Task.STATUS_FINISHED}
@@ -209,10 +218,15 @@ class Claimer:
             room = self._dispatcher.room_for_rescued()
             if room < 1:
                 return
-            statement = store.rescue(
-                self._me, self._queue_name, room, self._lease.ttl, dead=dead, by_clock=by_clock
+            rescue = partial(
+                store.rescue,
+                *(self._me, self._queue_name, room, self._lease.ttl),
+                dead=dead,
+                by_clock=by_clock,
             )
-            claims = store.claims(await self._connection.execute(statement))
+            orphans = partial(store.orphans, rescue())
+            rows = await self._rescuing.take(lambda among: rescue(among=among), orphans)
+            claims = store.claims(rows)
             if claims:
                 self._dispatcher.admit(claims, "rescued", first=True)
             if len(claims) == room:
@@ -221,22 +235,35 @@ class Claimer:
         gone = self._dead | self._silent
         self._dead, self._silent = set(), set()
         if gone:
+            await self._forget(gone)
+
+    async def _forget(self, gone: set[UUID]) -> None:
+        try:
             await self._connection.execute(store.forget(list(gone)))
+        except psycopg.Error as error:
+            if whose(error) is Blame.CONNECTION:
+                raise
+            logger.info("rows of supervisors that are gone were not removed: %s", explain(error))
 
     async def _promote(self) -> None:
         self._look_for_due = False
-        statement = store.promote(self._queue_name)
-        ((promoted, next_seconds),) = await self._connection.execute(statement)
+        rows = await self._promoting.take(
+            partial(store.promote, self._queue_name), partial(store.due, self._queue_name)
+        )
+        promoted = sum(count for count, _ in rows)
+        next_seconds = rows[-1][1] if rows else None
         if promoted:
             self._ready = True
-        if promoted == store.PROMOTED_AT_ONCE:
+        if promoted == store.PROMOTED_AT_ONCE or self._promoting.went_around:
             next_seconds = 0.0
         self._due_at = None if next_seconds is None else time.monotonic() + next_seconds
 
     async def _claim(self, room: int) -> None:
         self._ready = False
-        statement = store.claim(self._me, self._queue_name, room, self._lease.ttl)
-        claims = store.claims(await self._connection.execute(statement))
+        claim = partial(store.claim, self._me, self._queue_name, room, self._lease.ttl)
+        rows = await self._claiming.take(claim, partial(store.ready, self._queue_name, room))
+        claims = store.claims(rows)
+        self._ready = self._ready or self._claiming.went_around
         if claims:
             self._ready = self._ready or len(claims) == room
             self._dispatcher.admit(claims)
@@ -247,7 +274,7 @@ class Claimer:
         nothing = store.claim(self._me, self._queue_name, 0, self._lease.ttl)
         try:
             await self._connection.renew(nothing)
-        except TRANSIENT as error:
+        except psycopg.Error as error:
             logger.info("the connection of claims was not renewed: %s", explain(error))
 
     async def _sleep(self) -> None:

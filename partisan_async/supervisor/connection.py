@@ -16,24 +16,10 @@ from psycopg import sql, waiting
 from psycopg.abc import RV, PQGen
 
 from partisan_async import database
+from partisan_async.blame import Blame, NoAnswer, explain, whose
 from partisan_async.store import Statement
 
 logger = logging.getLogger("partisan_async")
-
-TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
-"""Errors that another attempt, or another connection, may not meet again.
-
-``InternalError`` is among them for its "read only transaction": the server was demoted.
-"""
-
-
-CONTENTION = (
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-)
-"""Errors that another transaction caused: the connection is as good as before."""
-
 
 CANCEL_SECONDS = 1
 """So long the server may take to answer that it cancels a statement that took too long."""
@@ -119,11 +105,6 @@ def hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
-def explain(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return " ".join(str(error).split()) or "no answer"
-
-
 async def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
     """End what is under way on a connection, in the server, too, if that answers."""
     # A session that waits for a lock would not notice that nobody is there any more.
@@ -150,20 +131,34 @@ class Connection:
         self._prepares = prepares
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._opening = asyncio.Lock()
+        self.encoding = ""
+        """The database's, since it was first connected to."""
+
+    @property
+    def role(self) -> str:
+        """Whose rights its statements have, as far as settings say."""
+        settings = connections[self._alias].settings_dict
+        return str(settings["OPTIONS"].get("assume_role") or settings["USER"] or "…")
 
     async def execute(self, statement: Statement) -> list[Any]:
         """Return the rows of the statement.
 
-        :raises psycopg.OperationalError: the server cannot be reached, or did not answer in time:
-            whether the statement took effect is then unknown. The next call connects anew.
+        :raises psycopg.Error: it failed; ``blame`` says whose that is. Where that is the
+            connection's, or there was no answer in time, whether the statement took effect is
+            unknown, and the next call connects anew.
         """
         connection: psycopg.AsyncConnection[Any] | None = None
         try:
             connection = self._at_hand() or await self._open()
             rows = await self._fetch(connection, statement)
-        except CONTENTION:
+        except psycopg.Error as error:
+            if whose(error) in (Blame.CONNECTION, Blame.SERVER) or isinstance(error, NoAnswer):
+                await self._drop(connection)
             raise
-        except (*TRANSIENT, asyncio.CancelledError):
+        except UnicodeError as error:
+            # A row of a database that knows no encoding: what it sends may be no text at all.
+            raise psycopg.DataError(explain(error)) from error
+        except asyncio.CancelledError:
             await self._drop(connection)
             raise
         return rows
@@ -173,7 +168,7 @@ class Connection:
 
         :param warm_up: what the new one runs before: the first statement of each kind takes the
             server several times as long, since it reads the catalogs for it.
-        :raises psycopg.OperationalError: as ``execute``.
+        :raises psycopg.Error: as ``execute``.
         """
         async with self._opening:
             fresh = await self._connect()
@@ -214,6 +209,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._patience):
                 connection = await connect(self._alias, self._purpose)
+                self.encoding = connection.info.parameter_status("server_encoding") or ""
                 if self._prepares:
                     try:
                         await _prepare_from_now_on(connection)
@@ -222,7 +218,12 @@ class Connection:
                         raise
                 return connection
         except TimeoutError:
-            raise self._no_answer() from None
+            raise psycopg.OperationalError(self._no_answer()) from None
+        except psycopg.Error as error:
+            if whose(error) is Blame.CONNECTION:
+                raise
+            # As where it may not take the role that it is to: there is no row to blame yet.
+            raise psycopg.OperationalError(explain(error)) from error
 
     async def _fetch(
         self, connection: psycopg.AsyncConnection[Any], statement: Statement
@@ -250,11 +251,11 @@ class Connection:
             limit.cancel()
         if cuts:
             await cuts[0]
-            raise self._no_answer()
+            raise NoAnswer(self._no_answer())
         return rows
 
-    def _no_answer(self) -> psycopg.OperationalError:
-        return psycopg.OperationalError(f"no answer from the database within {self._patience:g} s")
+    def _no_answer(self) -> str:
+        return f"no answer from the database within {self._patience:g} s"
 
     async def _drop(self, connection: psycopg.AsyncConnection[Any] | None) -> None:
         if connection is None:

@@ -13,6 +13,7 @@ from typing import assert_never
 from partisan_async import logs, registry
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
+    CutOff,
     Decision,
     Died,
     Failed,
@@ -93,6 +94,8 @@ class Dispatcher:
 
     def room(self) -> int:
         """Return how many more rows to claim: what can start now, and what soon will."""
+        if self._settler.is_full:
+            return 0
         # What is ready next will mostly be of the kinds that came last.
         names = self._last_names
         together = min(map(self._pace.batch_length, names), default=1)
@@ -108,6 +111,8 @@ class Dispatcher:
 
     def room_for_rescued(self) -> int:
         """Return how many orphaned tasks could start at once."""
+        if self._settler.is_full:
+            return 0
         return max(0, min(self.pool.sync_room(), self._settings.MAX_QUEUE_SIZE) - self.buffered)
 
     def admit(self, claims: Sequence[Claim], how: str = "claimed", *, first: bool = False) -> None:
@@ -145,8 +150,13 @@ class Dispatcher:
         """Return every claim that waits for a worker or is with one."""
         return [*chain(*self._waiting.values()), *self.pool.claims()]
 
+    def held_for_long(self) -> set[int]:
+        """Return the ids of rows that wait, run, or are left in process for good."""
+        return {claim.id for claim in self.unended()} | self._settler.left()
+
     def disown(self, foreign: set[tuple[int, int]]) -> None:
         """Drop claims, by ``(id, claim_seq)``, that are another's by now; kill those that run."""
+        self._settler.disown(foreign)
         for waiting in self._waiting.values():
             waiting[:] = [c for c in waiting if (c.id, c.claim_seq) not in foreign]
         if running := [c for c in self.pool.claims() if (c.id, c.claim_seq) in foreign]:
@@ -239,6 +249,9 @@ class Dispatcher:
     # From the workers
 
     def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
+        if isinstance(outcome, CutOff) and not outcome.begun:
+            self._decide(claim, outcome, None)
+            return
         self._pace.measure(claim.processor_class, seconds)
         self._decide(claim, outcome, (seconds, worker_id))
 

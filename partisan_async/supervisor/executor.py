@@ -9,6 +9,7 @@ import os
 import re
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime
 from functools import cache, partial
@@ -22,10 +23,16 @@ from django.db import connections, transaction
 from partisan_async import logs, registry, store, trace
 from partisan_async.arguments import encode_result
 from partisan_async.context import CurrentTask, current_task
-from partisan_async.exceptions import ClaimLost, PostponeTask, ProcessorClassNotFound
+from partisan_async.exceptions import (
+    ClaimLost,
+    PostponeTask,
+    ProcessorClassNotFound,
+    ResultTooLarge,
+)
 from partisan_async.models import Task
 from partisan_async.policy import (
     RETURNED,
+    CutOff,
     Decision,
     Failure,
     Finished,
@@ -42,6 +49,7 @@ from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import limits
 from partisan_async.supervisor.limits import Alarm, run_within
+from partisan_async.supervisor.session import SessionLost, transaction_of
 
 
 def _in_order(names: set[str]) -> list[str]:
@@ -108,7 +116,8 @@ class Executor:
                     if processor._is_heard():  # noqa: SLF001  its other half
                         processor._tell_start()  # noqa: SLF001
                     if not processor.ATOMIC:
-                        outcome: Outcome = _returned(_result(processor, self._run(processor)))
+                        result = self._result(processor, self._run(processor))
+                        outcome: Outcome = _returned(result)
                 if processor.ATOMIC:
                     outcome = self._run_atomic(claim, processor, alarm)
             except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
@@ -123,7 +132,7 @@ class Executor:
     async def aexecute(self, claim: store.Claim, limit: float | None = None) -> Outcome:
         """Run a task with an ``async def run()``, for so many seconds at most."""
         self._enter(claim)
-        run = _AsyncRun(claim)
+        run = _AsyncRun(claim, self._result)
         with trace.running(claim) as span:
             error = await run_within(limit, run())
             outcome = _outcome(claim, error) if error else _returned(run.result)
@@ -155,6 +164,16 @@ class Executor:
         finally:
             self.end_forks()  # in ATOMIC a child would end its parent's transaction
 
+    def _result(self, processor: BaseTaskProcessor, result: Any) -> str | None:
+        """Return what is kept of what ``run()`` returned."""
+        _refuse_unstarted(result)
+        if result is None or not processor.STORE_RESULT:
+            return None
+        encoded = encode_result(result)  # in ASCII
+        if len(encoded) > (most := self.settings.MAX_RESULT_BYTES):
+            raise ResultTooLarge(type(processor).__name__, len(encoded), most)
+        return encoded
+
     def _run_atomic(
         self, claim: store.Claim, processor: BaseTaskProcessor, alarm: Alarm | None
     ) -> Returned:
@@ -164,10 +183,10 @@ class Executor:
         committed: list[bool] = []
         began = time.monotonic()
         try:
-            with transaction.atomic(using=alias):
+            with transaction_of(alias):
                 transaction.on_commit(partial(committed.append, True), using=alias)
                 with alarm or nullcontext():
-                    result = _result(processor, self._run(processor))
+                    result = self._result(processor, self._run(processor))
                 ran = (time.monotonic() - began, self._worker_id)
                 settlement = Settlement(claim, Finished(result), ran, processor.STORE_RESULT)
                 delete = self.settings.DELETE_TASKS_ON_COMPLETE and not processor.STORE_RESULT
@@ -196,10 +215,13 @@ class Executor:
 
 
 class _AsyncRun:
-    def __init__(self, claim: store.Claim) -> None:
+    def __init__(
+        self, claim: store.Claim, result: Callable[[BaseTaskProcessor, Any], str | None]
+    ) -> None:
         self.processor: BaseTaskProcessor | None = None
         self.result: str | None = None
         self._claim = claim
+        self._result = result
 
     async def __call__(self) -> None:
         self.processor = processor = _processor(self._claim)
@@ -209,7 +231,7 @@ class _AsyncRun:
             )
         if processor._is_heard():  # noqa: SLF001
             await sync_to_async(processor._tell_start)()  # noqa: SLF001
-        self.result = _result(processor, await processor.run())
+        self.result = self._result(processor, await processor.run())
 
 
 def tell_of_loss(
@@ -254,14 +276,6 @@ def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
     return Task.from_db(store.database(), columns, [fields[name] for name in columns])
 
 
-def _result(processor: BaseTaskProcessor, result: Any) -> str | None:
-    """Return what is kept of what ``run()`` returned."""
-    _refuse_unstarted(result)
-    if result is None or not processor.STORE_RESULT:
-        return None
-    return encode_result(result)
-
-
 def _returned(result: str | None) -> Returned:
     return RETURNED if result is None else Returned(result)
 
@@ -282,6 +296,8 @@ def _outcome(claim: store.Claim, error: BaseException) -> Outcome:
             return PostponeAsked(error.postpone_for_seconds)
         case ProcessorClassNotFound(processor_name=claim.processor_class):
             return Unrecognised(claim.processor_class)
+        case SessionLost():
+            return CutOff(_describe(error.__cause__ or error), error.begun)
     config = registry.get(claim.processor_class).RETRY_ON_ERROR_CONFIG
     return Raised(_describe(error), config is not None and config.retries(error))
 

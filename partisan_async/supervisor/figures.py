@@ -16,6 +16,7 @@ from partisan_async.policy import (
     Deferred,
     Failed,
     Finished,
+    Interrupted,
     Postponed,
     Retried,
     Suspected,
@@ -32,6 +33,7 @@ OUTCOMES: dict[type, str] = {
     Postponed: "postponed",
     Suspected: "lost",
     Deferred: "deferred",
+    Interrupted: "interrupted",
 }
 
 UNKNOWN = "(unknown)"

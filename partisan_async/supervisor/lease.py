@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -21,8 +22,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from partisan_async import store
-from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
+from partisan_async.blame import is_nobodys
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.trouble import Trouble
 
 logger = logging.getLogger("partisan_async")
 
@@ -96,8 +101,11 @@ class Lease:
         self._ended = False
         self._sent: float | None = None
         self._steady_since = 0.0
+        self._ahead: tuple[float, float] | None = None
+        self._jumped_at = -math.inf
         self._lapsed = False
         self._turned = time.monotonic()
+        self._trouble = Trouble("beat", connection.role)
 
     @property
     def turns(self) -> bool:
@@ -119,6 +127,11 @@ class Lease:
         Without it, everybody would rescue everybody after an outage of the database.
         """
         return self.held and time.monotonic() - self._steady_since >= self.ttl.total_seconds()
+
+    @property
+    def trusts_clock(self) -> bool:
+        """Whether the database's clock has not been set for a TTL."""
+        return time.monotonic() - self._jumped_at >= self.ttl.total_seconds()
 
     def hurry(self) -> None:
         """Beat now."""
@@ -143,7 +156,8 @@ class Lease:
             workers=json.dumps(self._workers()),
         )
         sent = time.monotonic()
-        (row,) = await self._connection.execute(statement)
+        ((*seen, now),) = await self._connection.execute(statement)
+        self._compare_clocks(now - time.monotonic(), now - sent)
         regained = self._sent is not None and not self.held
         if self._sent is None or regained:
             self._steady_since = sent
@@ -152,7 +166,26 @@ class Lease:
         if regained:
             logger.warning("lease regained: asking which claims are still ours")
             self._on_regained()
-        self._on_sight(self._see(*row))
+        self._on_sight(self._see(*seen))
+
+    def _compare_clocks(self, least: float, most: float) -> None:
+        """See whether the database's clock was set: all seem silent then who have not beaten since.
+
+        Whoever judged them by that clock would take over what they run.
+
+        :param least, most: by how much it is ahead of mine.
+        """
+        before, self._ahead = self._ahead, (least, most)
+        jump = 0.0 if before is None else max(0.0, least - before[1]) + min(0.0, most - before[0])
+        if abs(jump) < self.ttl.total_seconds() / 2:
+            return
+        self._steady_since = self._jumped_at = time.monotonic()
+        logger.warning(
+            "the database's clock jumped by %+.0f s: nobody is judged by it for %g s",
+            jump,
+            self.ttl.total_seconds(),
+            extra={"event": "clock jumped"},
+        )
 
     async def keep(self) -> None:
         """Beat until ``end()``; a database that is away is waited for."""
@@ -163,10 +196,11 @@ class Lease:
             try:
                 await self.beat()
                 failures = 0
-            except TRANSIENT as error:
+                self._trouble.end()
+            except psycopg.Error as error:
                 failures += 1
-                if failures == 1:
-                    logger.warning("beat failed, trying again: %s", explain(error))
+                if failures == 1 or is_nobodys(error):
+                    self._trouble.meet(error)
             if not self.held and not self._lapsed:
                 self._lapsed = True
                 logger.warning(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import accumulate
 
+import psycopg
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -24,8 +25,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from partisan_async.blame import explain
 from partisan_async.store import Statement
-from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
+from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.figures import BOUNDS, OUTCOMES, Figures, Spread
 from partisan_async.supervisor.lease import Lease
@@ -124,7 +126,7 @@ class Metrics:
             statement = Statement(_QUEUE, {"queue_name": self._queue_name})
             try:
                 (self._depth,) = await self._connection.execute(statement)
-            except TRANSIENT as error:
+            except psycopg.Error as error:
                 # Rather nothing than what was true before.
                 self._depth = None
                 logger.info("the queue was not counted: %s", explain(error))

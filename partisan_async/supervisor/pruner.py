@@ -9,16 +9,24 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 
 from partisan_async import store
+from partisan_async.blame import Blame, explain, is_nobodys, whose
 from partisan_async.models import Task
-from partisan_async.supervisor.connection import Connection, explain
+from partisan_async.supervisor.connection import Connection
 
 logger = logging.getLogger("partisan_async")
 
 LOOK_EVERY_SECONDS = 60.0
+
+FROM_THE_OLDEST_EVERY_SECONDS = 3600.0
+"""Where the database keeps some, each look goes on behind them, and so often begins anew."""
+
+NAMED = 1000
+"""So many rows that are kept are remembered, each to be named once."""
 
 
 class Pruner:
@@ -32,17 +40,17 @@ class Pruner:
         self._queue_name = queue_name
         self._keep_seconds = keep_seconds
         self._connection = connection
+        self._behind: store.Place | None = None
+        self._began = -FROM_THE_OLDEST_EVERY_SECONDS
+        self._named: set[int] = set()
 
     async def keep(self) -> None:
         """Prune for ever, if there is anything to prune."""
         if self._keep_seconds is None:
             return
-        statement = store.prune(
-            timedelta(seconds=self._keep_seconds), Task.STATUS_FINISHED, self._queue_name
-        )
         while True:
             try:
-                await self._prune(statement)
+                await self._prune(timedelta(seconds=self._keep_seconds))
             except psycopg.Error as error:
                 logger.warning(
                     "old rows of queue %r were not deleted: %s", self._queue_name, explain(error)
@@ -50,13 +58,51 @@ class Pruner:
             await self._connection.close()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
-    async def _prune(self, statement: store.Statement) -> None:
-        total, deleted = 0, store.PRUNED_AT_ONCE
-        while deleted == store.PRUNED_AT_ONCE:
+    async def _prune(self, older_than: timedelta) -> None:
+        if time.monotonic() - self._began > FROM_THE_OLDEST_EVERY_SECONDS:
+            self._behind, self._began = None, time.monotonic()
+        behind, total, more = self._behind, 0, True
+        while more:
             began = time.monotonic()
-            deleted = len(await self._connection.execute(statement))
-            total += deleted
+            pruned = await self._run(
+                store.pruning(older_than, Task.STATUS_FINISHED, self._queue_name, behind=behind)
+            )
+            behind, more = pruned.last, pruned.more
+            total += pruned.deleted
+            if pruned.kept:
+                self._behind = behind
+                self._tell_of(pruned.kept)
             # Half of the time is left to those who have something to do.
             await asyncio.sleep(time.monotonic() - began)
         if total:
             logger.info("deleted %d old rows of queue %r", total, self._queue_name)
+
+    async def _run(self, batch: store.Batch) -> store.Pruned:
+        answer: list[Any] | Exception
+        try:
+            statement = next(batch)
+            while True:
+                try:
+                    answer = await self._connection.execute(statement)
+                except psycopg.Error as error:
+                    if whose(error) is Blame.CONNECTION or is_nobodys(error):
+                        raise
+                    answer = error
+                statement = batch.send(answer)
+        except StopIteration as done:
+            pruned: store.Pruned = done.value
+            return pruned
+
+    def _tell_of(self, kept: dict[int, Exception]) -> None:
+        news = sorted(kept.keys() - self._named)
+        if not news or len(self._named) >= NAMED:
+            return
+        self._named.update(news[: NAMED - len(self._named)])
+        logger.warning(
+            "%d old row(s) of queue %r were not deleted, such as %d: %s",
+            len(news),
+            self._queue_name,
+            news[0],
+            explain(kept[news[0]]),
+            extra={"event": "kept", "queue_name": self._queue_name, "task_ids": news},
+        )

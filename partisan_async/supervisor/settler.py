@@ -1,6 +1,7 @@
 """Writes what became of claims: in batches, and until the database has answered.
 
-Nobody else's transaction holds a batch up: rows that one has locked are left out, and tried again.
+Nothing holds a batch up: rows that another transaction has locked are left out, and tried again; an
+outcome that the database refuses is tried again, or given up, by itself.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.policy import Failed, Failure, Finished
-from partisan_async.store import Claim, Settlement, Statement
-from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
+from partisan_async.blame import Blame, explain, whose
+from partisan_async.policy import Finished, Interrupted
+from partisan_async.store import Claim, Settlement
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.refused import MOST, Refused, key_of
+from partisan_async.supervisor.trouble import Trouble
+from partisan_async.supervisor.writer import Writer
 
 logger = logging.getLogger("partisan_async")
 
 LOCKED_EVERY_SECONDS = 1.0
 """How often a row is tried again that another transaction has locked."""
 
-CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
-"""Another row or another transaction is in the way, and a gentle attempt goes around it."""
+
+WHOLE_ATTEMPTS = 3
+"""After so many, one that takes the server too long is written without its text."""
 
 
 class Settler:
@@ -46,12 +51,13 @@ class Settler:
     ) -> None:
         self.all_settled = asyncio.Event()
         self.all_settled.set()
-        self.retries = 0
-        """How often a statement had to be sent again."""
         self.fenced = 0
         """How many outcomes were not written, since the claims were not ours any more."""
         self._me = me
         self._connection = connection
+        self._writer = Writer(me, connection)
+        self._refused = Refused()
+        self._trouble = Trouble("settle", connection.role)
         self._delete_finished = delete_finished
         self._on_settled = on_settled
         # Each with the moment when its task was over.
@@ -70,14 +76,34 @@ class Settler:
     def claims(self) -> list[Claim]:
         """Return the claims that are not written yet."""
         unwritten = (*self._writing, *self._waiting, *self._locked)
-        return [settlement.claim for settlement, _ in unwritten]
+        return [*(settlement.claim for settlement, _ in unwritten), *self._refused.claims()]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether outcomes are refused and so many wait that no more tasks are to be run."""
+        if not (self._writer.failed or self._refused.waits):
+            return False
+        waiting = len(self._waiting) + len(self._writing) + len(self._refused.claims())
+        return waiting - len(self._refused.left()) >= MOST
+
+    @property
+    def retries(self) -> int:
+        """How often a statement had to be sent again."""
+        return self._writer.retries
+
+    def left(self) -> set[int]:
+        """Return the ids of rows whose outcomes were refused for good: they stay in process."""
+        return self._refused.left()
+
+    def disown(self, foreign: set[tuple[int, int]]) -> None:
+        """Forget what is left of claims that are another's by now."""
+        self._refused.drop(foreign)
 
     async def keep(self) -> None:
         """Write for ever."""
         while True:
             with suppress(TimeoutError):
-                patience = LOCKED_EVERY_SECONDS if self._locked else None
-                await asyncio.wait_for(self._more.wait(), patience)
+                await asyncio.wait_for(self._more.wait(), self._patience())
             # What comes while one statement is under way makes the next batch; a lone one waits
             # for nothing.
             self._more.clear()
@@ -88,8 +114,18 @@ class Settler:
                 self._writing, self._locked = self._locked, []
                 await self._settle(gently=True)
                 self._locked_due = time.monotonic() + LOCKED_EVERY_SECONDS
-            if not self._waiting and not self._locked:
+            if self._refused.waits and (due := self._refused.take_due()):
+                self._writing = due
+                await self._settle(gently=True)
+            if not (self._waiting or self._locked or self._refused.waits):
                 self.all_settled.set()
+
+    def _patience(self) -> float | None:
+        """Return in how many seconds to look without being asked; ``None``: never."""
+        limits = [LOCKED_EVERY_SECONDS] if self._locked else []
+        if self._refused.waits:
+            limits.append(self._refused.due_seconds)
+        return min(limits, default=None)
 
     async def _settle(self, *, gently: bool = False) -> None:
         now = time.monotonic()
@@ -104,69 +140,38 @@ class Settler:
                 deleted.append(each)
             else:
                 kept.append(each)
-        written |= await self._write(store.settle, kept, gently=gently)
-        written |= await self._write(store.delete_finished, deleted, gently=gently)
-        if len(written) < len(self._writing):
-            left = [each for each in self._writing if each[0].claim.id not in written]
-            written |= await self._find_out_about(left, warn=not gently)
+        written |= await self._writer.write(store.settle, kept, gently=gently)
+        written |= await self._writer.write(store.delete_finished, deleted, gently=gently)
+        refused = self._put_refused() if self._writer.failed else set()
+        if len(written) + len(refused) < len(self._writing):
+            others = [each for each in self._writing if each[0].claim.id not in written | refused]
+            written |= await self._find_out_about(others, warn=not gently)
         settled = [each for each, _ in self._writing if each.claim.id in written]
         self._writing = []
+        self._refused.note_written([each.claim for each in settled])
+        if settled:
+            self._trouble.end()
         self._on_settled(settled)
         await self._announce([each.claim.id for each in settled if each.stores_result])
 
-    async def _write(
-        self,
-        statement: Callable[..., Statement],
-        batch: Sequence[Settlement],
-        *,
-        gently: bool,
-    ) -> set[int]:
-        """Return the ids of those that were written."""
-        if not batch:
-            return set()
-        try:
-            try:
-                rows = await self._persist(statement(self._me, batch, gently=gently))
-            except CONFLICTS:
-                rows = await self._persist(statement(self._me, batch, gently=True))
-        except psycopg.errors.LockNotAvailable:
-            # It is not these rows: the table is locked, or a row that refers to one of them.
-            if statement is store.settle or len(batch) == 1:
-                return set()
-            return await self._write_one_by_one(statement, batch, gently=True)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            if len(batch) > 1:
-                return await self._write_one_by_one(statement, batch, gently=gently)
-            (settlement,) = batch
-            if statement is store.delete_finished:
-                # Something of the site's refers to the row: it stays.
-                return await self._write(store.settle, batch, gently=gently)
-            # No outcome may keep the others from being written, whatever is in it.
-            logs.unstorable(settlement.claim, error)
-            failure = Failure(type(error).__name__, "The task's outcome could not be stored.")
-            failed = settlement._replace(decision=Failed(failure))
-            rows = await self._persist(store.settle(self._me, [failed], gently=True))
-        return {row[0] for row in rows}
-
-    async def _write_one_by_one(
-        self, statement: Callable[..., Statement], batch: Sequence[Settlement], *, gently: bool
-    ) -> set[int]:
-        parts = [await self._write(statement, [each], gently=gently) for each in batch]
-        return set().union(*parts)
-
-    async def _persist(self, statement: Statement) -> list[Any]:
-        """Execute a settle until the database has answered: the fence makes a repeat harmless."""
-        pause = 0.1
-        while True:
-            try:
-                return await self._connection.execute(statement)
-            except psycopg.errors.LockNotAvailable:
-                raise
-            except TRANSIENT as error:
-                self.retries += 1
-                logger.warning("settle failed, trying again: %s", explain(error))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5)
+    def _put_refused(self) -> set[int]:
+        """Put what failed aside, to be tried again or not; return the ids of those."""
+        originals = {key_of(each.claim): (each, since) for each, since in self._writing}
+        refused: set[int] = set()
+        told: set[str] = set()
+        while self._writer.failed:
+            failed, error = self._writer.failed.pop()
+            settlement, since = originals[key_of(failed.claim)]
+            blame = whose(error)
+            if blame is Blame.AMOUNT and self._refused.attempts(failed.claim) == WHOLE_ATTEMPTS - 1:
+                settlement = self._writer.bare(settlement)
+                logs.unstorable(failed.claim, error)
+            is_left = self._refused.put(settlement, since, error)
+            if not is_left and explain(error) not in told:
+                told.add(explain(error))
+                self._trouble.meet(error)
+            refused.add(failed.claim.id)
+        return refused
 
     async def _announce(self, ids: Sequence[int]) -> None:
         # Also of those that wait again: who waits for the end looks, and goes on waiting.
@@ -176,6 +181,10 @@ class Settler:
             except psycopg.Error as error:
                 # Those who wait look again by themselves.
                 logger.warning("the end of %d task(s) was not told: %s", len(ids), explain(error))
+
+    def _may_have_committed(self, settlement: Settlement) -> bool:
+        """Tell whether it is of an atomic run that may have deleted its row, and never heard so."""
+        return self._delete_finished and isinstance(settlement.decision, Interrupted)
 
     def _is_deleted(self, settlement: Settlement) -> bool:
         if not self._delete_finished or settlement.stores_result:
@@ -189,7 +198,13 @@ class Settler:
 
         Those that are ours still, and so only locked, are kept for later.
         """
-        rows = await self._persist(store.look([settlement.claim for settlement, _ in left]))
+        try:
+            rows = await self._writer.persist(store.look([each.claim for each, _ in left]))
+        except psycopg.Error as error:
+            for settlement, since in left:
+                self._refused.put(settlement, since, error)
+            self._trouble.meet(error)
+            return set()
         found = {row[0]: (row[1], row[2]) for row in rows}
         written = set()
         for settlement, since in left:
@@ -204,7 +219,7 @@ class Settler:
                 case (seq, self._me) if seq == claim.claim_seq + 1:
                     # I have it again, and nobody had it in between: I gave it back.
                     written.add(claim.id)
-                case None if self._is_deleted(settlement):
+                case None if self._is_deleted(settlement) or self._may_have_committed(settlement):
                     written.add(claim.id)
                 case _:
                     self.fenced += 1

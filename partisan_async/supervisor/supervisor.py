@@ -12,20 +12,22 @@ import asyncio
 import logging
 import socket
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from django.db import connections
 
 from partisan_async import logs, registry, store
+from partisan_async.blame import Blame, explain, whose
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import worker
 from partisan_async.supervisor.claimer import Claimer
-from partisan_async.supervisor.connection import TRANSIENT, Connection
+from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.figures import Figures
 from partisan_async.supervisor.health import Health
@@ -49,6 +51,9 @@ PROOF_SECONDS = 2.0
 """So long the start waits for the proof that NOTIFY works."""
 
 UNSERVED_EVERY_SECONDS = 60.0
+
+BESIDE_AGAIN_SECONDS = 30.0
+"""After so long what is done beside the tasks, and failed, is begun anew."""
 
 CLOSING_SECONDS = 5.0
 """After the last task's end, a database that is away is waited for so long."""
@@ -207,10 +212,13 @@ class Supervisor:
         await starting
         self._claiming = self._loop(self._claimer.keep())
         self._loop(pool.keep())
-        self._loop(self._tally.keep())
-        self._loop(self._ticker.keep())
-        self._loop(self._pruner.keep())
-        self._loop(self._watch_for_unserved_queues())
+        for what, keep in (
+            ("tallies are", self._tally.keep),
+            ("schedules are", self._ticker.keep),
+            ("old rows are", self._pruner.keep),
+            ("unserved queues are", self._watch_for_unserved_queues),
+        ):
+            self._loop(_beside(what, keep))
         await self._say_started()
         self.started.set()
         self._service.tell("READY=1", self._status())
@@ -296,7 +304,10 @@ class Supervisor:
                 await self._beats.execute(store.forget([self.id]))
                 # Others may take what was given back.
                 await self._beats.execute(store.notify(self._queue_name))
-            except TRANSIENT:
+            except psycopg.Error as error:
+                if whose(error) not in (Blame.CONNECTION, Blame.CONTENTION):
+                    logger.warning("its row in the table stays: %s", explain(error))
+                    return
                 await asyncio.sleep(0.1)  # a connection may have ended since it was last used
             else:
                 return
@@ -412,7 +423,8 @@ class Supervisor:
             statement = store.unserved(sorted(names), self._lease.ttl, sorted(scheduled))
             try:
                 rows = await self._beats.execute(statement)
-            except TRANSIENT:
+            except psycopg.Error as error:
+                logger.info("queues that nobody serves were not looked for: %s", explain(error))
                 continue
             for (name,) in rows:
                 served.add(name)
@@ -422,6 +434,18 @@ class Supervisor:
                     name,
                     name,
                 )
+
+
+async def _beside(what: str, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Keep what no task waits for; whatever befalls it ends nothing else."""
+    while True:
+        try:
+            await keep()
+        except Exception:
+            logger.exception("%s not seen to for %g s: a fault", what, BESIDE_AGAIN_SECONDS)
+            await asyncio.sleep(BESIDE_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _resolved_databases() -> dict[str, dict[str, Any]]:

@@ -11,10 +11,13 @@ import logging
 import time
 from datetime import timedelta
 
+import psycopg
+
 from partisan_async import store
+from partisan_async.blame import Blame, explain, whose
 from partisan_async.policy import Decision, Failed, Finished, Postponed, Retried, Suspected
 from partisan_async.store import Claim
-from partisan_async.supervisor.connection import TRANSIENT, Connection, explain
+from partisan_async.supervisor.connection import Connection
 
 logger = logging.getLogger("partisan_async")
 
@@ -37,6 +40,7 @@ class Tally:
         # Per processor, in the order of store.TALLY_COLUMNS.
         self._rows: dict[str, list[float]] = {}
         self._forgot_at: float | None = None
+        self._told: str | None = None
 
     def add(self, claim: Claim, decision: Decision, seconds: float) -> None:
         """Count a run.
@@ -69,9 +73,17 @@ class Tally:
         if self._rows:
             try:
                 await self._write()
-            except TRANSIENT as error:
+            except psycopg.Error as error:
                 # Nobody's task depends on it, and so nobody waits: it is lost.
-                logger.info("what tasks did was not written down: %s", explain(error))
+                self._tell_of_loss(error)
+
+    def _tell_of_loss(self, error: psycopg.Error) -> None:
+        told = explain(error)
+        passes = whose(error) in (Blame.CONNECTION, Blame.CONTENTION)
+        # What does not pass is said once, and then by `doctor`: it would come every few seconds.
+        level = logging.INFO if passes or told == self._told else logging.WARNING
+        self._told = None if passes else told
+        logger.log(level, "what tasks did was not written down: %s", told)
 
     async def _write(self) -> None:
         rows, self._rows = self._rows, {}

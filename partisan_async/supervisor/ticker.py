@@ -15,10 +15,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+import psycopg
+
 from partisan_async import logs, registry, schedule, store
+from partisan_async.blame import Blame, explain, whose
 from partisan_async.processor import tick_of
 from partisan_async.store import Call, Scheduled
-from partisan_async.supervisor.connection import CONTENTION, TRANSIENT, Connection, explain
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.trouble import Trouble
 
 logger = logging.getLogger("partisan_async")
 
@@ -52,6 +56,7 @@ class Ticker:
             for processor in registry.processors()
             if processor.SCHEDULE is not None and queue_name == processor.QUEUE_NAME
         }
+        self._troubles: dict[str, Trouble] = {}
         self._hurry = asyncio.Event()
 
     def hurry(self) -> None:
@@ -72,7 +77,7 @@ class Ticker:
             if each.next_tick is None or not self._is_ours(each):
                 continue
             if each.next_tick > each.now:
-                left = (each.next_tick - each.now).total_seconds()
+                left = await self._seconds_to(each, each.next_tick)
             else:
                 left = await self._tick(each, each.next_tick)
             seconds = min(seconds, left)
@@ -86,7 +91,7 @@ class Ticker:
             try:
                 seconds = await self.turn()
                 pause = 0.1
-            except TRANSIENT as error:
+            except psycopg.Error as error:
                 logger.warning("ticks not looked for, trying again: %s", explain(error))
                 seconds = pause
                 pause = min(2 * pause, 5)
@@ -102,6 +107,24 @@ class Ticker:
         uncounted = seen.enabled and seen.next_tick is None and self._is_ours(seen)
         return seen.may_set or uncounted or seen.schedule is None
 
+    async def _seconds_to(self, seen: Scheduled, next_tick: datetime) -> float:
+        """Return the seconds to the next tick; move it up where a wrong clock has put it too far.
+
+        A tick that came early does not come again, unless all that the wrong clock made of time is
+        to be.
+        """
+        known = self._known[seen.processor_class].schedule
+        own = known.following(next_tick, seen.now)
+        last = seen.last_tick
+        if last is not None and (last == own or seen.now < last <= seen.now + self._ttl):
+            own = known.following(last, last)
+        if own < next_tick:
+            statement = store.move_up(seen, own)
+            if await self._connection.execute(statement):
+                logs.moved_up(seen.processor_class, next_tick, own)
+            next_tick = own
+        return (next_tick - seen.now).total_seconds()
+
     async def _set(self, unset: Sequence[Scheduled]) -> bool:
         schedules = []
         for seen in unset:
@@ -112,8 +135,23 @@ class Ticker:
         statement = store.set_schedules(self._me, self._queue_name, schedules, self._ttl)
         try:
             return bool(await self._connection.execute(statement))
-        except CONTENTION:  # somebody ticks one of them, or switches it off
+        except psycopg.Error as error:
+            match whose(error):
+                case Blame.CONNECTION:
+                    raise
+                case Blame.CONTENTION:  # somebody ticks one of them, or switches it off
+                    return False
+            if len(unset) > 1:
+                return any([await self._set([each]) for each in unset])
+            self._trouble_of(unset[0].processor_class).meet(error)
             return False
+
+    def _trouble_of(self, name: str) -> Trouble:
+        trouble = self._troubles.get(name)
+        if trouble is None:
+            what = f"the tick of {logs.plain(name)}"
+            trouble = self._troubles[name] = Trouble(what, self._connection.role)
+        return trouble
 
     async def _tick(self, seen: Scheduled, due: datetime) -> float:
         call, known = self._known[seen.processor_class]
@@ -130,9 +168,16 @@ class Ticker:
         statement = store.tick(call, str(known), ticks, following)
         try:
             ((ticked, ids),) = await self._connection.execute(statement)
-        except CONTENTION:
-            # The row is being switched off, or an identical call enqueued, and not yet committed.
-            return AGAIN_SECONDS
+        except psycopg.Error as error:
+            match whose(error):
+                case Blame.CONNECTION:
+                    raise
+                case Blame.CONTENTION:
+                    # The row is being switched off, or an identical call enqueued, and not yet
+                    # committed.
+                    return AGAIN_SECONDS
+            return self._trouble_of(seen.processor_class).meet(error)
+        self._trouble_of(seen.processor_class).end()
         if ticked:
             logs.ticked(seen.processor_class, ticks, ids or [])
             if missed and not known.catch_up:

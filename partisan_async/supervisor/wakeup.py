@@ -20,7 +20,8 @@ import psycopg
 from psycopg import sql
 
 from partisan_async import store
-from partisan_async.supervisor.connection import TRANSIENT, connect, explain, hang_up
+from partisan_async.blame import explain
+from partisan_async.supervisor.connection import connect, hang_up
 
 logger = logging.getLogger("partisan_async")
 
@@ -83,7 +84,7 @@ class Wakeup:
         while True:
             try:
                 await self._listen()
-            except TRANSIENT as error:
+            except psycopg.Error as error:
                 self._distrust(explain(error))
             self.proven.clear()
             self._failures += 1

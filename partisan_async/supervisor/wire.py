@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from partisan_async.policy import (
     RETURNED,
+    CutOff,
     Failure,
     Outcome,
     PostponeAsked,
@@ -134,6 +135,8 @@ def _fields(outcome: Outcome) -> list[Any]:
             return [name, values, retryable]
         case Unrecognised(processor_name):
             return [name, processor_name]
+        case CutOff(failure, begun):
+            return [name, [failure.exception_class, failure.message, failure.traceback], begun]
         case _:
             return [name]
 
@@ -160,6 +163,8 @@ def _outcome(name: str, values: list[Any]) -> Outcome:
             return PostponeAsked(seconds)
         case "Raised", [failure, retryable]:
             return Raised(Failure(*failure), retryable)
+        case "CutOff", [failure, begun]:
+            return CutOff(Failure(*failure), begun)
         case "Unrecognised", [processor_name]:
             return Unrecognised(processor_name)
         case _:

@@ -20,7 +20,15 @@ from psycopg.pq import TransactionStatus
 from partisan_async import registry, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
-from partisan_async.policy import Decision, Finished, Outcome, Postponed, Retried, decide
+from partisan_async.policy import (
+    Decision,
+    Finished,
+    Interrupted,
+    Outcome,
+    Postponed,
+    Retried,
+    decide,
+)
 from partisan_async.processor import checked_time, rules_of
 from partisan_async.settings import queue_settings
 from partisan_async.supervisor.executor import Executor, is_async
@@ -158,7 +166,7 @@ class _Bench:
         if not (isinstance(decision, Finished) and decision.settled):
             self._settle(store.Settlement(claim, decision, (0.0, WORKER_ID)))
         match decision:
-            case Retried(pause) | Postponed(pause) if pause and moment:
+            case Retried(pause) | Postponed(pause) | Interrupted(pause) if pause and moment:
                 self._execute(store.put_off(claim.id, moment + pause))
             case Finished(result):
                 decision = Finished(result)

@@ -27,6 +27,7 @@ RETURN jsonb_build_object(
     'lost', t.lost,
     'suspect', t.suspect,
     'unrecognised', t.unrecognised,
+    'interrupted', t.interrupted,
     'errors', CASE jsonb_typeof(t.errors) WHEN 'array' THEN jsonb_array_length(t.errors) END,
     'error', t.errors -> -1 ->> 'exception_class',
     'worker', t.worker_ids ->> -1,

@@ -20,7 +20,7 @@ FINAL = ("finished", "error")
 
 WORKER_LOST = "partisan_async.exceptions.WorkerLost"
 
-LOST = ("rescued", "given back", "worker died alone", "worker died in company")
+LOST = ("rescued", "given back", "cut off", "worker died alone", "worker died in company")
 """The fates without an outcome."""
 
 
@@ -42,6 +42,7 @@ class State:
     lost: int = 0
     suspect: bool = False
     unrecognised: int = 0
+    interrupted: int = 0
     errors: int | None = 0
     error: str | None = None
     worker: str | None = None
@@ -239,4 +240,6 @@ def _what_became_of_a_claim(
             return "worker died in company"  # a suspect has none
         case "new", (0, 0, 0, 0), _ if new.suspect == old.suspect:
             return "given back"
+        case "scheduled", (0, 0, 0, 0), _ if new.interrupted - old.interrupted in (0, 1):
+            return "cut off"
     return None

@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 
 import psutil
+import pytest
+from django.db import connections
 
 from tests.faults.partisan_tasks import Increment
 
@@ -52,3 +54,50 @@ def test_a_thousand_increments_under_fire_are_a_thousand(site):
         [task.pk for task in untold],
     )
     assert once > WAVES / 2  # killed after the commit; the others were hit before it, by chance
+
+
+@pytest.mark.parametrize("delete", [False, True], ids=["kept", "deleted"])
+def test_a_commit_whose_answer_is_lost_is_not_done_again(site, delete):
+    """The worker cannot know that it took effect, and gives the run back; the row knows."""
+    relay = site.relay()
+    url = site.relayed(relay)
+    supervisor = site.start(url=url, WORKERS_COUNT=1, DELETE_TASKS_ON_COMPLETE=delete)
+    tasks = []
+    for wave in range(5):
+        before = relay.lost_answers
+        relay.lose_answers(1, matching=b"COMMIT")
+        tasks.append(Increment(wave).delay())
+        site.wait_until(lambda n=before: relay.lost_answers > n, "a COMMIT was not answered")
+        supervisor.wait_for(f"cut off {tasks[-1].pk} Increment", seconds=60)
+    site.wait_until_ended()
+    site.wait_until_ended(Increment(5).delay())
+
+    relay.close()
+    counts = site.execute("SELECT count(*), count(DISTINCT task_id) FROM faults_deposit")
+    assert counts == [(6, 6)]
+    rows = site.execute("SELECT status, claim_seq, interrupted FROM partisan_async_task")
+    assert rows == ([] if delete else [("finished", 1, 0)] * 6)
+    assert "fenced" not in supervisor.output
+
+
+def test_runs_whose_sessions_are_ended_run_again_and_count_once(site):
+    """By an administrator, and by a crash of the server: none of them ends in error."""
+    site.start(WORKERS_COUNT=2)
+    for wave in range(6):
+        Increment.bulk_delay([Increment(wave, number) for number in range(200)])
+        time.sleep(0.1)
+        if wave % 3 == 2:
+            site.restart()
+        else:
+            connections["default"].close()
+            site.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+                " application_name = '' AND backend_type = 'client backend'"
+            )
+    site.wait_until_ended()
+
+    assert site.execute("SELECT status, count(*) FROM partisan_async_task GROUP BY 1") == [
+        ("finished", 1200)
+    ]
+    counts = site.execute("SELECT count(*), count(DISTINCT task_id) FROM faults_deposit")
+    assert counts == [(1200, 1200)]

@@ -583,6 +583,37 @@ class Add(Marking):
 
 
 @registry.register
+class Keep(Marking):
+    """Returns its text, which may be spelt by the numbers of its characters."""
+
+    STORE_RESULT = True
+
+    def run(self):
+        return "".join(map(chr, self.kwargs["codes"])) if self.kwargs else self.args[0]
+
+
+@registry.register
+class Cry(Keep):
+    """Raises its text."""
+
+    def run(self):
+        raise ValueError(super().run())
+
+
+@registry.register
+class CryOnce(Keep):
+    """Raises its text the first time."""
+
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=3, retry_pause=0
+    )
+
+    def run(self):
+        if not self.task_obj.tries:
+            raise TimeoutError(super().run())
+
+
+@registry.register
 class AsyncAdd(Marking):
     STORE_RESULT = True
 
@@ -613,6 +644,41 @@ class AtomicWrite(Write):
     def run(self):
         super().run()
         return "written"
+
+
+@registry.register
+class AtomicCutOff(Marking):
+    """Writes, and meets the end of its session; the first so many times."""
+
+    ATOMIC = True
+
+    def run(self):
+        how, times = self.args
+        self.mark(how)
+        if self.task_obj.interrupted < times:
+            self.end_session(how)
+            if how == "swallowed, and another error":
+                raise ValueError(how)
+            if how == "swallowed, and postponed":
+                raise PostponeTask(0)
+
+    def end_session(self, how):
+        with connection.cursor() as cursor:
+            match how:
+                case "idle for too long":
+                    cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+                    time.sleep(0.3)
+                    cursor.execute("SELECT 1")
+                case "a statement that takes too long":
+                    cursor.execute("SET LOCAL statement_timeout = '50ms'")
+                    cursor.execute("SELECT pg_sleep(5)")
+                case "closed by itself":
+                    connection.close()
+                case "ended":
+                    cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+                case _:
+                    with contextlib.suppress(OperationalError):
+                        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 @registry.register

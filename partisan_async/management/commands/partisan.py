@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db import Error, connections
 
 from partisan_async import store
+from partisan_async.blame import Blame, explain, way_out, whose
 from partisan_async.logs import plain
 from partisan_async.management.partisan import doctor, hold, status, steer, why
 
@@ -28,9 +29,19 @@ class Command(BaseCommand):
         """Do what is asked for."""
         try:
             options["run"](self, options)
-        except (OperationalError, InterfaceError) as error:
-            said = plain(" ".join(str(error).split()))
-            raise CommandError(f"Database {store.database()!r} does not answer: {said}") from error
-        except ProgrammingError as error:
-            said = plain(" ".join(str(error).split()))
-            raise CommandError(f"{said}. Are all migrations applied? manage.py migrate") from error
+        except Error as error:
+            raise CommandError(_explained(error)) from error
+
+
+def _explained(error: Error) -> str:
+    cause = error.__cause__ or error
+    said = plain(explain(error))
+    match whose(cause):
+        case Blame.CONNECTION:
+            return f"Database {store.database()!r} does not answer: {said}"
+        case Blame.RIGHT:
+            role = str(connections[store.database()].settings_dict["USER"])
+            return f"{said}; {way_out(cause, role)}"
+        case Blame.STATEMENT:
+            return f"{said}. Are all migrations applied? manage.py migrate"
+    return f"The database refuses it: {said}"

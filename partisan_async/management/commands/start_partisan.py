@@ -18,6 +18,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
 from partisan_async import budget, logs, registry, schema, store
+from partisan_async.blame import explain
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
     QueueSettings,
@@ -28,7 +29,6 @@ from partisan_async.settings import (
     seconds,
 )
 from partisan_async.supervisor import STOP_SIGNALS
-from partisan_async.supervisor.connection import explain
 from partisan_async.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger("partisan_async")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from partisan_async import settings, steering, store
+from partisan_async.blame import explain
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
 
@@ -68,7 +69,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         tasks = tasks.filter(pk__in=ids)
         done = [pk for batch in steering.in_batches(do, tasks) for pk in batch]
         command.stdout.write(f"{name}: {number(len(done))}.")
-        _complain(statuses, ids, done, filtered=bool(given))
+        _complain(name, ids, done, filtered=bool(given))
         return
     total = tasks.count()
     progress = Progress(command.stderr, total, name)
@@ -88,8 +89,19 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     if total:
         _confirm(f"Delete {number(total)} that ended so long ago", options)
     progress = Progress(command.stderr, total, "deleted")
-    counts = steering.prune(options["older_than"], statuses=statuses, queue_name=queue)
-    command.stdout.write(f"{number(_add_up(progress, counts))} deleted.")
+    kept: dict[int, Exception] = {}
+
+    def counts() -> Iterator[int]:
+        for pruned in steering.prune(options["older_than"], statuses=statuses, queue_name=queue):
+            kept.update(pruned.kept)
+            yield pruned.deleted
+
+    command.stdout.write(f"{number(_add_up(progress, counts()))} deleted.")
+    if kept:
+        first = min(kept)
+        raise CommandError(
+            f"The database keeps {number(len(kept))}, such as {first}: {explain(kept[first])}"
+        )
 
 
 def task_id(text: str) -> int:
@@ -111,19 +123,27 @@ def _filters(name: str, options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _complain(
-    statuses: Sequence[str], ids: Sequence[int], done: Sequence[int], *, filtered: bool
-) -> None:
+def _complain(name: str, ids: Sequence[int], done: Sequence[int], *, filtered: bool) -> None:
+    _, statuses = steering.ACTIONS[name]
     if missed := sorted(set(ids) - set(done)):
         found = dict(_tasks().filter(pk__in=missed).values_list("pk", "status"))
-        if not filtered and (locked := [pk for pk in missed if found.get(pk) in statuses]):
-            named = ", ".join(map(str, locked))
+        if locked := [] if filtered else steering.locked(name, missed):
             raise CommandError(
-                f"Locked by another transaction, try again when it has ended: {named}."
+                f"Locked by another transaction, and left as they are: {_listed(locked)}. Try again"
+                " later."
+            )
+        if refused := [pk for pk in missed if found.get(pk) in statuses and not filtered]:
+            raise CommandError(
+                f"The database refuses it for {_listed(refused)}; alone, it says why:"
+                f" pass {refused[0]}, and no other."
             )
         told = ", ".join(f"{pk} is {found.get(pk, 'not there')}" for pk in missed)
         others = ", and match what else was asked for" if filtered else ""
         raise CommandError(f"Only tasks that are {' or '.join(statuses)}{others}: {told}.")
+
+
+def _listed(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids))
 
 
 def _add_up(progress: Progress, counts: Iterable[int]) -> int:

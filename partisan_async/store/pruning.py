@@ -1,0 +1,131 @@
+"""Deletes the rows of tasks that ended long ago, around those that the database keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from partisan_async.models import ENDED
+from partisan_async.store.statement import Statement
+
+PRUNED_AT_ONCE = 1000
+"""So many rows one statement deletes."""
+
+
+class Place(NamedTuple):
+    """Where a batch ends, and the next one begins.
+
+    :param ended: when its last row ended, as PostgreSQL says it.
+    :param kept: the ids of the rows that ended then and cannot be deleted.
+    """
+
+    ended: str
+    kept: frozenset[int]
+
+
+# A batch that began anew at the oldest row each time would be held up for ever by what is kept
+# there: so each begins behind the one before.
+_OLD = """
+SELECT {columns} FROM partisan_async_task t
+WHERE status IN ('finished', 'error') AND status = %(status)s AND queue_name = %(queue_name)s
+    AND finished_at < statement_timestamp() - %(older_than)s {behind}
+ORDER BY t.finished_at LIMIT %(at_once)s
+"""
+
+_BEHIND = "AND t.finished_at >= %(ended)s::timestamptz AND t.id <> ALL(%(kept)s::bigint[])"
+
+_DELETE = "DELETE FROM partisan_async_task WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What became of a batch.
+
+    :param deleted: how many rows are gone.
+    :param kept: ids of those that the database did not let go, and why.
+    :param last: where it ended; ``None``: nothing was ever old.
+    :param more: there may be more behind it.
+    """
+
+    deleted: int
+    kept: dict[int, Exception]
+    last: Place | None
+    more: bool
+
+
+Batch = Generator[Statement, "list[Any] | Exception", Pruned]
+"""Yields statements; is sent their rows, or the error of the row's that each of them met."""
+
+
+def prune(
+    older_than: timedelta, status: str, queue_name: str, *, behind: Place | None = None
+) -> Statement:
+    """Delete the next old rows of a queue. Rows: when each ended, and its id.
+
+    :param status: ``finished`` or ``error``.
+    :param behind: where the batch before ended.
+    """
+    old = _old("id", older_than, status, queue_name, behind)
+    sql = f"""
+    WITH gone AS (
+        DELETE FROM partisan_async_task
+        WHERE id = ANY (ARRAY({old.sql} FOR UPDATE SKIP LOCKED)) RETURNING finished_at, id)
+    SELECT finished_at::text, id FROM gone ORDER BY gone.finished_at
+    """  # noqa: S608
+    return Statement(sql, old.params)
+
+
+def pruning(older_than: timedelta, status: str, queue_name: str, *, behind: Place | None) -> Batch:
+    """Delete the next old rows of a queue, one by one where they are kept together."""
+    answer = yield prune(older_than, status, queue_name, behind=behind)
+    if not isinstance(answer, Exception):
+        return _pruned(len(answer), {}, answer, behind)
+    old = yield _old("finished_at::text, id", older_than, status, queue_name, behind)
+    if isinstance(old, Exception):
+        raise old
+    kept: dict[int, Exception] = {}
+    deleted = yield from _deleting([pk for _, pk in old], kept)
+    return _pruned(deleted, kept, old, behind)
+
+
+def _pruned(
+    deleted: int, kept: dict[int, Exception], rows: Sequence[Any], behind: Place | None
+) -> Pruned:
+    last = behind
+    if rows:
+        ended = rows[-1][0]
+        before = behind.kept if behind is not None and behind.ended == ended else frozenset()
+        last = Place(ended, before | {pk for at, pk in rows if at == ended and pk in kept})
+    return Pruned(deleted, kept, last, more=len(rows) == PRUNED_AT_ONCE)
+
+
+def _deleting(
+    ids: Sequence[int], kept: dict[int, Exception]
+) -> Generator[Statement, list[Any] | Exception, int]:
+    """Delete in halves, and those in halves, what cannot be deleted together; return how many."""
+    if not ids:
+        return 0
+    params = {"ids": list(ids), "statuses": list(ENDED)}
+    answer = yield Statement(f"{_DELETE} RETURNING id", params)
+    if not isinstance(answer, Exception):
+        return len(answer)
+    if len(ids) == 1:
+        kept[ids[0]] = answer
+        return 0
+    middle = len(ids) // 2
+    first = yield from _deleting(ids[:middle], kept)
+    return first + (yield from _deleting(ids[middle:], kept))
+
+
+def _old(
+    columns: str, older_than: timedelta, status: str, queue_name: str, behind: Place | None
+) -> Statement:
+    params: dict[str, Any] = {"older_than": older_than, "status": status}
+    params |= {"queue_name": queue_name, "at_once": PRUNED_AT_ONCE}
+    if behind is not None:
+        params |= {"ended": behind.ended, "kept": list(behind.kept)}
+    place = "" if behind is None else _BEHIND
+    sql = _OLD.replace("{columns}", columns).replace("{behind}", place)
+    return Statement(sql, params)

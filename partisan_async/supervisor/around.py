@@ -1,0 +1,97 @@
+"""Goes around a row that the database does not let be claimed: it holds up none behind it.
+
+A statement takes the first rows of many, and always from the same end. What one of them spoils
+would come to nothing for ever. So they are taken one by one then, and what fails is *passed over*
+for a while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from partisan_async import logs
+from partisan_async.blame import Blame, NoAnswer, is_nobodys, whose
+from partisan_async.store import Among, Statement
+from partisan_async.supervisor.connection import Connection
+
+PASSED_OVER_SECONDS = 60.0
+
+NO_ROWS = (Blame.CONNECTION, Blame.CONTENTION)
+
+LOOKED_AT = 100
+"""So many rows are taken one by one, before the next ones are tried together."""
+
+
+class Around:
+    """Takes rows of one kind.
+
+    :param what: what is done to them, as log lines say it.
+    """
+
+    def __init__(self, what: str, connection: Connection) -> None:
+        self._what = what
+        self._connection = connection
+        self.went_around = False
+        """The last time one was in the way, and there may be more than was taken."""
+        self._unanswered = False
+        self._until: dict[int, float] = {}
+        self._told: set[int] = set()
+
+    async def take(
+        self, statement: Callable[[Among], Statement], rows: Callable[[Among], Statement]
+    ) -> list[Any]:
+        """Return what a statement returns, of all the rows that it can be done to.
+
+        :param statement: takes the rows, those that it may.
+        :param rows: reads their ids.
+        :raises psycopg.Error: no row is to blame.
+        """
+        among = self._others()
+        unanswered, self._unanswered, self.went_around = self._unanswered, False, False
+        try:
+            return await self._connection.execute(statement(among))
+        except psycopg.Error as error:
+            self._unanswered = isinstance(error, NoAnswer)
+            if whose(error) in NO_ROWS or (self._unanswered and not unanswered):
+                raise
+            return await self._take_each(statement, rows, among, error)
+
+    async def _take_each(
+        self,
+        statement: Callable[[Among], Statement],
+        rows: Callable[[Among], Statement],
+        among: Among,
+        error: psycopg.Error,
+    ) -> list[Any]:
+        taken: list[Any] = []
+        failed: dict[int, psycopg.Error] = {}
+        worked = False
+        for (pk,) in (await self._connection.execute(rows(among)))[:LOOKED_AT]:
+            try:
+                taken += await self._connection.execute(statement(Among(only=pk)))
+                worked = True
+            except psycopg.Error as its_own:
+                if whose(its_own) in NO_ROWS:
+                    raise
+                failed[pk] = its_own
+        if not worked and is_nobodys(error):
+            raise error  # it is not these rows
+        for pk, own in failed.items():
+            self._pass_over(pk, own)
+        self.went_around = True
+        return taken
+
+    def _others(self) -> Among:
+        now = time.monotonic()
+        self._until = {pk: until for pk, until in self._until.items() if until > now}
+        return Among(but=list(self._until))
+
+    def _pass_over(self, pk: int, error: psycopg.Error) -> None:
+        self._until[pk] = time.monotonic() + PASSED_OVER_SECONDS
+        if pk not in self._told:
+            self._told.add(pk)
+            logs.passed_over(pk, self._what, PASSED_OVER_SECONDS, error)

@@ -1,0 +1,70 @@
+"""Makes of an outcome that the database refuses one that it takes: the same, in other words."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from partisan_async.policy import Decision, Failed, Failure, Finished, Retried, Suspected
+from partisan_async.store import Settlement
+
+LOST_TEXT = "The text of this error could not be stored."
+
+
+def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
+    """Yield what to write instead, first with all of its text that can be stored, then without.
+
+    What becomes of the task stays as it was decided.
+
+    :param encoding: the database's, as PostgreSQL names it.
+    """
+    codec = _codec(encoding)
+    ran = settlement.ran and (settlement.ran[0], _storable(settlement.ran[1], codec))
+    decision = _with_texts(settlement.decision, codec)
+    storable = settlement._replace(decision=decision, ran=ran)
+    if storable != settlement:
+        yield storable
+    bare = storable._replace(decision=_bare(decision))
+    if bare != storable:
+        yield bare
+
+
+def _with_texts(decision: Decision, codec: str) -> Decision:
+    match decision:
+        case Finished(str(result)):
+            plain = json.dumps(json.loads(result), ensure_ascii=False, separators=(",", ":"))
+            # As it was, where nothing is replaced: the database reads escapes, too.
+            stored = _storable(plain, codec)
+            return decision if stored == plain else replace(decision, result=stored)
+        case Failed(failure) | Retried(_, failure) | Suspected(Failure() as failure):
+            texts = (failure.exception_class, failure.message, failure.traceback)
+            return replace(decision, failure=Failure(*(_storable(text, codec) for text in texts)))
+        case _:
+            return decision
+
+
+def _bare(decision: Decision) -> Decision:
+    match decision:
+        case Finished(str()):
+            return replace(decision, result=None)
+        case Failed(failure) | Retried(_, failure) | Suspected(Failure() as failure):
+            name = re.sub(r"[^\w.]", "?", failure.exception_class, flags=re.ASCII)
+            return replace(decision, failure=Failure(name[:255], LOST_TEXT))
+        case _:
+            return decision
+
+
+def _storable(text: str, codec: str) -> str:
+    return text.encode(codec, "replace").decode(codec)
+
+
+def _codec(encoding: str) -> str:
+    """Return Python's name of an encoding of PostgreSQL's; where it has none, ASCII's."""
+    name = encoding.upper().replace("WIN", "CP").replace("KOI8", "KOI8-")
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return "ascii"

@@ -1,0 +1,55 @@
+"""What keeps one part of a supervisor from its work: who is told, and how long it waits."""
+
+from __future__ import annotations
+
+import logging
+
+from partisan_async.blame import Blame, explain, is_nobodys, way_out, whose
+
+logger = logging.getLogger("partisan_async")
+
+SHORTEST_SECONDS = 0.1
+LONGEST_SECONDS = 5.0
+
+
+class Trouble:
+    """The trouble of one part: it grows with each failure in a row, and is over with the first
+    success.
+
+    :param what: what does not work, as log lines name it.
+    :param role: whose rights are asked for.
+    """
+
+    def __init__(self, what: str, role: str) -> None:
+        self._what = what
+        self._role = role
+        self._seconds = SHORTEST_SECONDS
+        self._said: str | None = None
+
+    def meet(self, error: BaseException) -> float:
+        """Say what is wrong; return in how many seconds to try again.
+
+        What a restart would not heal is said once, with the way out: to end what runs, for an end
+        that could not be written either, helps nobody.
+        """
+        told = explain(error)
+        about = {"event": "hindered"}
+        if not is_nobodys(error) and whose(error) is not Blame.ROW:
+            logger.warning("%s failed, trying again: %s", self._what, told)
+        elif told != self._said:
+            self._said = told
+            way = way_out(error, self._role)
+            logger.critical(
+                "%s failed, and will until somebody mends it: %s; %s",
+                *(self._what, told, way),
+                extra=about,
+            )
+        seconds, self._seconds = self._seconds, min(2 * self._seconds, LONGEST_SECONDS)
+        return seconds
+
+    def end(self) -> None:
+        """It works again."""
+        self._seconds = SHORTEST_SECONDS
+        if self._said is not None:
+            self._said = None
+            logger.warning("%s works again", self._what, extra={"event": "unhindered"})

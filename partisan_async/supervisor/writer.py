@@ -1,0 +1,119 @@
+"""Writes outcomes, however many of them the database refuses: one spoils no other.
+
+What fails together is written in halves, and those in halves, down to the one that it is for. That
+one is written in other words, if its text is what is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from partisan_async import logs, store
+from partisan_async.blame import Blame, NoAnswer, explain, whose
+from partisan_async.store import Settlement, Statement
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.storable import reduced
+
+logger = logging.getLogger("partisan_async")
+
+CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
+"""Another row or another transaction is in the way, and a gentle attempt goes around it."""
+
+Way = Callable[..., Statement]
+"""``store.settle`` or ``store.delete_finished``."""
+
+
+class Writer:
+    """Writes for one supervisor; what is the connection's trouble is waited out.
+
+    :param failed: what could not be written, and why; whoever writes empties it.
+    """
+
+    def __init__(self, me: UUID, connection: Connection) -> None:
+        self.failed: list[tuple[Settlement, psycopg.Error]] = []
+        self.retries = 0
+        """How often a statement had to be sent again."""
+        self._me = me
+        self._connection = connection
+
+    async def write(self, way: Way, batch: Sequence[Settlement], *, gently: bool) -> set[int]:
+        """Write a batch; return the ids of those that were.
+
+        Those that were not are among the ``failed``, or another transaction has locked them.
+        """
+        if not batch:
+            return set()
+        try:
+            return await self._try(way, batch, gently=gently)
+        except psycopg.errors.LockNotAvailable:
+            # It is not these rows: the table is locked, or a row that refers to one of them.
+            if way is store.settle or len(batch) == 1:
+                return set()
+            return await self._write_halves(way, batch, gently=True)
+        except psycopg.Error as error:
+            if len(batch) > 1:
+                return await self._write_halves(way, batch, gently=gently)
+            if way is store.delete_finished:
+                # Something of the site's refers to the row, for one: it stays.
+                return await self.write(store.settle, batch, gently=gently)
+            return await self._write_in_other_words(batch[0], error)
+
+    def bare(self, settlement: Settlement) -> Settlement:
+        """Return it without what may be too much in it."""
+        *_, bare = (settlement, *reduced(settlement, self._connection.encoding))
+        return bare
+
+    async def persist(self, statement: Statement) -> list[Any]:
+        """Execute a statement until the database has answered: the fence makes a repeat harmless.
+
+        :raises psycopg.Error: it has answered, and what is asked for is to blame.
+        """
+        pause, unanswered = 0.1, False
+        while True:
+            try:
+                return await self._connection.execute(statement)
+            except psycopg.errors.LockNotAvailable:
+                raise
+            except psycopg.Error as error:
+                is_ours = whose(error) in (Blame.CONNECTION, Blame.CONTENTION)
+                if not is_ours and (unanswered or not isinstance(error, NoAnswer)):
+                    raise
+                unanswered = isinstance(error, NoAnswer)
+                self.retries += 1
+                logger.warning("settle failed, trying again: %s", explain(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 5)
+
+    async def _try(self, way: Way, batch: Sequence[Settlement], *, gently: bool) -> set[int]:
+        try:
+            rows = await self.persist(way(self._me, batch, gently=gently))
+        except CONFLICTS:
+            rows = await self.persist(way(self._me, batch, gently=True))
+        return {row[0] for row in rows}
+
+    async def _write_halves(
+        self, way: Way, batch: Sequence[Settlement], *, gently: bool
+    ) -> set[int]:
+        middle = len(batch) // 2
+        written = await self.write(way, batch[:middle], gently=gently)
+        return written | await self.write(way, batch[middle:], gently=gently)
+
+    async def _write_in_other_words(self, settlement: Settlement, error: psycopg.Error) -> set[int]:
+        if whose(error) is Blame.ROW:
+            for other in reduced(settlement, self._connection.encoding):
+                try:
+                    written = await self._try(store.settle, [other], gently=True)
+                except psycopg.errors.LockNotAvailable:
+                    return set()
+                except psycopg.Error:
+                    continue
+                logs.unstorable(settlement.claim, error)
+                return written
+        self.failed.append((settlement, error))
+        return set()

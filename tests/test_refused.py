@@ -1,0 +1,431 @@
+"""What the database refuses is the row's: it ends as it can, and nobody else notices."""
+
+import json
+import subprocess
+import sys
+import threading
+
+import psycopg
+import pytest
+from django.db import connection, connections
+from psycopg.conninfo import make_conninfo
+
+from partisan_async import steering
+from partisan_async.models import Supervisor, Tally, Task
+from partisan_async.supervisor import around, refused, tally
+from partisan_async.testing import live_supervisor
+from tests.conftest import ended, marks, wait_until
+from tests.process import environment, partisan
+from tests.site_rules import constraint, execute, refusal, role, trigger
+from tests.testapp.models import Mark
+from tests.testapp.partisan_tasks import Fail, Keep, Retry, Sleep, Write
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def status(task):
+    return Task.objects.values_list("status", flat=True).get(pk=task.pk)
+
+
+@pytest.fixture
+def as_owner():
+    """A session of its own that may change rights while the test's is another role's."""
+    params = connection.get_connection_params()
+    params.pop("cursor_factory"), params.pop("context")
+    with psycopg.connect(**params, autocommit=True) as session:
+        yield session.execute
+
+
+class TestOutcomes:
+    def test_a_row_that_is_always_refused_is_left_and_its_neighbours_are_written(self, caplog):
+        """It is said once, and the task is not run again, neither by this one nor by a beat."""
+        bad = Write("bad").delay()
+        with (
+            refusal(f"NEW.id = {bad.pk} AND NEW.claimed_by IS NULL"),
+            live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor,
+        ):
+            others = [Write(number).delay() for number in range(100)]
+            wait_until(lambda: ended(*others))
+            wait_until(lambda: f"left {bad.pk} Write" in caplog.text)
+            seen = Supervisor.objects.get().last_seen_at
+            wait_until(lambda: (Supervisor.objects.get().last_seen_at - seen).seconds >= 1)
+
+            assert status(bad) == "in_process"
+            assert supervisor._settler.left() == {bad.pk}
+
+        assert caplog.text.count(f"left {bad.pk} Write") == 1
+        assert "the site refuses it" in caplog.text
+        assert marks().count("bad") == 1
+
+    def test_what_is_left_can_be_cancelled_and_run_again_when_it_is_mended(self):
+        bad = Write("bad").delay()
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor:
+            with refusal(f"NEW.id = {bad.pk} AND NEW.claimed_by IS NULL"):
+                wait_until(lambda: supervisor._settler.left() == {bad.pk})
+            assert steering.cancel([bad.pk]) == [bad.pk]
+            wait_until(lambda: not supervisor._settler.left())
+            assert steering.retry([bad.pk]) == [bad.pk]
+            wait_until(ended)
+
+        assert status(bad) == "finished"
+        assert marks() == ["bad", "bad"]
+
+    def test_a_successor_runs_what_is_left_so_often_and_no_more(self):
+        """Each successor may be one under which it passes; twenty are enough."""
+        bad = Write("bad").delay()
+        Task.objects.update(interrupted=19)
+        with refusal(f"NEW.id = {bad.pk} AND NEW.claimed_by IS NULL"):
+            for runs in (1, 2, 2):
+                with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1, ttl_seconds=0.5) as one:
+                    wait_until(lambda n=runs: marks().count("bad") == n)
+                    wait_until(lambda one=one: one._lease.steady)
+                    good = Write("good").delay()
+                    wait_until(lambda task=good: ended(task))
+
+        assert (status(bad), marks().count("bad")) == ("in_process", 2)
+
+    def test_a_retry_whose_error_is_refused_is_a_retry_without_its_text(self, caplog):
+        with (
+            constraint("errors::text NOT LIKE '%timed out%'"),
+            live_supervisor(WORKERS_COUNT=1),
+        ):
+            task = Retry("secret", 1).delay()
+            neighbours = [Fail("ValueError", "kept").delay() for _ in range(5)]
+            wait_until(ended)
+
+        task.refresh_from_db()
+        assert (task.status, task.tries) == ("finished", 2)
+        (error,) = task.errors
+        assert error["exception_class"] == "builtins.TimeoutError"
+        assert "could not be stored" in error["message"]
+        assert "the text of its outcome cannot be stored" in caplog.text
+        assert [Task.objects.get(pk=n.pk).errors[0]["message"] for n in neighbours] == ["kept"] * 5
+
+    def test_a_result_that_is_refused_is_left_out_and_the_task_has_finished(self):
+        with (
+            constraint("result IS NULL OR result::text NOT LIKE '%bad%'"),
+            live_supervisor(WORKERS_COUNT=1),
+        ):
+            bad, good = Keep("bad").delay(), Keep("good").delay()
+            wait_until(ended)
+
+        bad.refresh_from_db(), good.refresh_from_db()
+        assert (bad.status, bad.result) == ("finished", None)
+        assert (good.status, good.result) == ("finished", "good")
+
+    @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+    def test_what_the_databases_encoding_cannot_hold_is_replaced(self, encoding):
+        """In a database that is as old as some are."""
+        with database(encoding) as url:
+            run(url, "enqueue")
+            with partisan(DATABASE_URL=url) as running:
+                run(url, "wait")
+                assert "is replaced or left out" in running.output
+            rows = json.loads(run(url, "show"))
+        kept = "caf?" if encoding == "SQL_ASCII" else "café"
+        assert [(row["status"], row["tries"]) for row in rows] == [
+            ("finished", 1),
+            ("error", 1),
+            ("finished", 2),
+        ]
+        assert rows[0]["result"] == f"{kept} ?"
+        assert rows[1]["errors"][0]["message"] == f"{kept} ?"
+        assert rows[1]["errors"][0]["traceback"]
+        assert rows[2]["errors"][0]["message"] == f"{kept} ?"
+
+
+class database:
+    """A database of this encoding beside the test's, with the package's tables."""
+
+    def __init__(self, encoding):
+        self._encoding = encoding
+
+    def __enter__(self):
+        execute("DROP DATABASE IF EXISTS odd")
+        execute(
+            f"CREATE DATABASE odd ENCODING '{self._encoding}' TEMPLATE template0"
+            " LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+        url = make_conninfo(environment()["DATABASE_URL"], dbname="odd")
+        command = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
+        subprocess.run(command, env=environment(DATABASE_URL=url), check=True)
+        return url
+
+    def __exit__(self, *_):
+        execute("DROP DATABASE odd WITH (FORCE)")
+
+
+SCRIPT = """
+import json, sys, time
+import django
+django.setup()
+from partisan_async import registry
+registry.autodiscover()
+from partisan_async.models import Task
+from tests.testapp.partisan_tasks import Cry, CryOnce, Keep
+match sys.argv[1]:
+    case "enqueue":
+        Keep(codes=[99, 97, 102, 233, 32, 8594]).delay()
+        Cry(codes=[99, 97, 102, 233, 32, 8594]).delay()
+        CryOnce(codes=[99, 97, 102, 233, 32, 8594]).delay()
+    case "wait":
+        deadline = time.monotonic() + 30
+        while Task.objects.exclude(status__in=("finished", "error")):
+            assert time.monotonic() < deadline, list(Task.objects.values())
+            time.sleep(0.05)
+    case "show":
+        names = ("status", "tries", "result", "errors")
+        print(json.dumps(list(Task.objects.order_by("id").values(*names))))
+"""
+
+
+def run(url, what):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, what],
+        env=environment(DATABASE_URL=url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class TestTimeouts:
+    def test_one_that_always_times_out_holds_no_other_up(self, caplog, monkeypatch):
+        """A batch that fails while the connection works is written in parts."""
+        monkeypatch.setattr(refused, "LONGEST_PAUSE_SECONDS", 0.2)
+        slow = Write("slow").delay()
+        ((name,),) = [[connection.settings_dict["NAME"]]]
+        execute(f"ALTER DATABASE {name} SET statement_timeout = '300ms'")
+        try:
+            with (
+                trigger("PERFORM pg_sleep(5)", f"NEW.id = {slow.pk} AND NEW.claimed_by IS NULL"),
+                live_supervisor(WORKERS_COUNT=1),
+            ):
+                others = [Write(number).delay() for number in range(60)]
+                wait_until(lambda: ended(*others))
+                assert status(slow) == "in_process"
+                execute("ALTER TABLE partisan_async_task DISABLE TRIGGER site_rule")
+                wait_until(ended)
+        finally:
+            execute(f"ALTER DATABASE {name} RESET statement_timeout")
+            connections["default"].close()
+
+        assert "settle failed, trying again: canceling statement" in caplog.text
+        assert marks().count("slow") == 1
+
+
+class TestClaims:
+    """A batch begins at the same end each time: one row there must not be in all others' way."""
+
+    def test_a_row_that_cannot_be_claimed_is_passed_over(self, caplog):
+        bad = [Write("bad").delay(priority=1) for _ in range(3)]
+        ids = ", ".join(str(task.pk) for task in bad)
+        with (
+            refusal(f"NEW.id IN ({ids}) AND NEW.status = 'in_process'"),
+            live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2),
+        ):
+            good = [Write("good").delay() for _ in range(20)]
+            wait_until(lambda: ended(*good))
+
+        assert {status(task) for task in bad} == {"new"}
+        for task in bad:
+            assert caplog.text.count(f"passed over {task.pk}:") == 1
+
+    def test_it_is_claimed_when_that_is_mended(self, monkeypatch):
+        monkeypatch.setattr(around, "PASSED_OVER_SECONDS", 0.3)
+        bad = Write("bad").delay()
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
+            with refusal(f"NEW.id = {bad.pk} AND NEW.status = 'in_process'"):
+                good = Write("good").delay()
+                wait_until(lambda: ended(good))
+            wait_until(ended)
+
+        assert marks() == ["good", "bad"]
+
+    def test_a_due_row_that_cannot_be_made_ready_is_passed_over(self, caplog):
+        bad, good = Write("bad").delay(), Write("good").delay()
+        Task.objects.update(status="scheduled")
+        with (
+            refusal(f"NEW.id = {bad.pk} AND NEW.status = 'new'"),
+            live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2),
+        ):
+            wait_until(lambda: ended(good))
+
+        assert status(bad) == "scheduled"
+        assert f"passed over {bad.pk}: the database refuses to make ready it" in caplog.text
+
+    def test_an_orphan_that_cannot_be_rescued_is_passed_over(self, caplog):
+        bad, good = Write("bad").delay(), Write("good").delay()
+        Task.objects.update(status="in_process", claimed_by="00000000-0000-0000-0000-000000000007")
+        with (
+            refusal(f"NEW.id = {bad.pk}"),
+            live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1, ttl_seconds=0.5),
+        ):
+            wait_until(lambda: ended(good))
+
+        assert status(bad) == "in_process"
+        assert f"passed over {bad.pk}:" in caplog.text
+
+
+class TestRights:
+    """A restart would heal nothing, and would end what runs: it goes on, and says what to grant."""
+
+    @pytest.fixture
+    def supervise(self, transactional_db):
+        with role() as name:
+            yield name
+
+    def test_without_the_right_to_claim_it_waits_and_says_what_to_grant(
+        self, supervise, as_owner, caplog
+    ):
+        as_owner(f"REVOKE UPDATE ON partisan_async_task FROM {supervise}")
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
+            task = Write().delay()
+            grant = 'ON partisan_async_task TO "site_supervisor"'
+            wait_until(lambda: grant in caplog.text)
+            seen = Supervisor.objects.get().last_seen_at
+            wait_until(lambda: Supervisor.objects.get().last_seen_at > seen)
+            assert status(task) == "new"
+            as_owner(f"GRANT UPDATE ON partisan_async_task TO {supervise}")
+            wait_until(ended)
+
+        told = [r for r in caplog.records if r.levelname == "CRITICAL"]
+        assert [r.message.split(" failed")[0] for r in told] == ["claim"]
+        assert "claim works again" in caplog.text
+
+    def test_what_ran_without_the_right_to_settle_is_written_when_it_is_there(
+        self, supervise, as_owner, caplog
+    ):
+        with live_supervisor(WORKERS_COUNT=1):
+            tasks = [Sleep(0.2, "it").delay(), *(Write(number).delay() for number in range(5))]
+            wait_until(lambda: Mark.objects.exists())
+            as_owner(f"REVOKE UPDATE ON partisan_async_task FROM {supervise}")
+            wait_until(lambda: "settle failed, and will until somebody mends it" in caplog.text)
+            as_owner(f"GRANT UPDATE ON partisan_async_task TO {supervise}")
+            wait_until(ended)
+
+        assert {row.claim_seq for row in Task.objects.filter(pk=tasks[0].pk)} == {1}
+        assert marks().count("start it") == 1
+
+    @pytest.mark.parametrize("right", ["INSERT", "UPDATE", "DELETE"])
+    def test_without_a_right_to_tallies_tasks_run(
+        self, supervise, as_owner, caplog, monkeypatch, right
+    ):
+        monkeypatch.setattr(tally, "WRITE_EVERY_SECONDS", 0.1)
+        as_owner(f"REVOKE {right} ON partisan_async_tally FROM {supervise}")
+        with live_supervisor(WORKERS_COUNT=1):
+            Write().delay()
+            lost = "what tasks did was not written down: permission denied"
+            wait_until(lambda: lost in caplog.text)
+            Write().delay()
+            wait_until(ended)
+
+        assert caplog.text.count("WARNING  partisan_async:tally.py") == 1
+
+    @pytest.mark.parametrize("right", ["INSERT", "UPDATE", "SELECT"])
+    def test_without_a_right_to_its_own_row_it_says_so_and_begins_when_it_has_it(
+        self, supervise, as_owner, caplog, right
+    ):
+        as_owner(f"REVOKE {right} ON partisan_async_supervisor FROM {supervise}")
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
+            task = Write().delay()
+            wait_until(lambda: "beat failed, and will until somebody mends it" in caplog.text)
+            assert status(task) == "new"
+            as_owner(f"GRANT {right} ON partisan_async_supervisor TO {supervise}")
+            wait_until(ended)
+
+    def test_without_the_right_to_remove_its_row_it_ends_in_order(
+        self, supervise, as_owner, caplog
+    ):
+        as_owner(f"REVOKE DELETE ON partisan_async_supervisor FROM {supervise}")
+        with live_supervisor(WORKERS_COUNT=1):
+            Write().delay()
+            wait_until(ended)
+
+        assert "its row in the table stays: permission denied" in caplog.text
+
+
+class TestTables:
+    def test_a_column_that_is_missing_for_a_while_ends_nothing(self, caplog):
+        """What runs goes on, and is written when the column is back."""
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
+            task = Sleep(0.2, "it").delay()
+            wait_until(lambda: Mark.objects.exists())
+            execute("ALTER TABLE partisan_async_task RENAME worker_ids TO gone")
+            try:
+                wait_until(lambda: "settle failed, and will until" in caplog.text)
+                assert "manage.py migrate" in caplog.text
+            finally:
+                execute("ALTER TABLE partisan_async_task RENAME gone TO worker_ids")
+            wait_until(ended)
+
+        task.refresh_from_db()
+        assert (task.status, task.claim_seq) == ("finished", 1)
+
+    def test_where_nothing_can_be_written_no_more_is_run(self, caplog, monkeypatch):
+        """Else the whole queue would run, and nothing of it would ever be known."""
+        monkeypatch.setattr(refused, "LONGEST_PAUSE_SECONDS", 0.2)
+        tasks = [Write(number).delay() for number in range(1000)]
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor:
+            with refusal("NEW.status = 'finished'"):
+                wait_until(lambda: "settle failed" in caplog.text)
+                for _ in range(5):
+                    seen = Supervisor.objects.get().last_seen_at
+                    wait_until(lambda s=seen: Supervisor.objects.get().last_seen_at > s)
+                ran = Mark.objects.count()
+                assert ran < 500
+            left = supervisor._settler.left()
+            assert len(left) == refused.MOST
+            wait_until(lambda: ended(*(task for task in tasks if task.pk not in left)))
+
+        assert len(set(marks())) == 1000
+
+
+class TestTally:
+    def test_a_sequence_behind_its_table_costs_the_figures_and_nothing_else(
+        self, monkeypatch, caplog
+    ):
+        """As after a logical replication, which copies no sequences."""
+        monkeypatch.setattr(tally, "WRITE_EVERY_SECONDS", 0.1)
+        with live_supervisor(WORKERS_COUNT=1):
+            Write().delay()
+            wait_until(lambda: Tally.objects.exists())
+            execute(
+                "UPDATE partisan_async_tally SET id = 1, minute = minute - interval '1 h'",
+                "SELECT setval('partisan_async_tally_id_seq', 1, false)",
+            )
+            Write().delay()
+            wait_until(lambda: "was not written down: duplicate key" in caplog.text)
+            Write().delay()
+            wait_until(ended)
+            wait_until(lambda: Tally.objects.count() == 2)
+
+    def test_a_count_that_has_come_to_its_end_stays_there(self, monkeypatch):
+        monkeypatch.setattr(tally, "WRITE_EVERY_SECONDS", 0.1)
+        with live_supervisor(WORKERS_COUNT=1):
+            Write().delay()
+            wait_until(lambda: Tally.objects.exists())
+            Tally.objects.update(finished=2**31 - 1, run_seconds=0)
+            Write().delay()
+            wait_until(lambda: Tally.objects.filter(run_seconds__gt=0).exists())
+
+        assert max(Tally.objects.values_list("finished", flat=True)) == 2**31 - 1
+
+
+def test_what_is_done_beside_the_tasks_ends_nothing(monkeypatch, caplog):
+    """Whatever befalls it: a fault in it is a line in the log."""
+    failed = threading.Event()
+
+    async def fail(self):
+        failed.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tally.Tally, "keep", fail)
+    with live_supervisor(WORKERS_COUNT=1):
+        Write().delay()
+        wait_until(ended)
+        assert failed.is_set()
+
+    assert "tallies are not seen to for 30 s: a fault" in caplog.text
