@@ -475,7 +475,7 @@ def test_a_signal_during_the_start_ends_it(place: Path, signum: signal.Signals) 
 
         os.killpg(wrapper.pid, signum)
 
-        assert wrapper.communicate(timeout=10) == ("", "")
+        assert wrapper.communicate(timeout=60) == ("", "")
     assert wrapper.returncode == 128 + signum
     assert list(place.iterdir()) == []
 

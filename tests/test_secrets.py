@@ -29,7 +29,7 @@ MISTYPED = [
 ]
 """As people write them: what should be coded is not, and libpq takes it for something else."""
 
-ENQUEUE = "from tests.testapp.partisan_tasks import Sleep; Sleep(1, 'outcome').delay()"
+ENQUEUE = "from tests.testapp.partisan_tasks import Sleep; Sleep(6, 'outcome').delay()"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What an application hears about its tasks, and what its log lines know of them."""
 
+import dataclasses
 import logging
 import sys
 
@@ -86,13 +87,15 @@ class TestHere:
         assert more["failure"].exception_class in ("builtins.ValueError", "builtins.LookupError")
         assert error in (ValueError, LookupError)
 
-    def test_a_retry_is_no_failure(self, heard):
+    def test_a_retry_is_no_failure(self, heard, monkeypatch):
+        later = dataclasses.replace(Retry.RETRY_ON_ERROR_CONFIG, retry_pause=600)
+        monkeypatch.setattr(Retry, "RETRY_ON_ERROR_CONFIG", later)
         Retry("one", 1).delay()
         run_pending()
 
         *_, (name, _, _, more, error) = heard
         assert names(heard) == ["enqueued", "started", "retried"]
-        assert (name, more["pause_seconds"], error) == ("retried", 0.05, TimeoutError)
+        assert (name, more["pause_seconds"], error) == ("retried", 600, TimeoutError)
 
     def test_a_postpone(self, heard):
         Postpone("one", 1, 7).delay()

@@ -345,7 +345,7 @@ class TestLive:
         assert len(workers) == 1
 
     @pytest.mark.parametrize("listen", [True, False])
-    def test_a_task_due_in_a_moment_starts_to_the_tenth_of_a_second(self, listen):
+    def test_a_task_due_in_a_moment_starts_then_and_not_at_the_next_beat(self, listen):
         """Also the first of its kind, with the supervisor idle, and for one that only polls."""
         with live_supervisor(listen=listen, beat_seconds=5, SLEEP_DELAY_SECONDS=0.05):
             Write("warm").delay()
@@ -357,19 +357,20 @@ class TestLive:
 
         late = [Task.objects.get(pk=t.pk).started_at - t.execute_after for t in tasks]
         assert min(late) >= timedelta(0)
-        # The machine may be busy now and then; a supervisor that polled or slept is always late.
-        assert sorted(late)[1] < timedelta(seconds=0.1)
+        # The machine may be busy now and then; the next beat would come seconds later.
+        assert sorted(late)[1] < timedelta(seconds=1)
 
     def test_an_earlier_time_that_comes_later_is_learnt(self):
-        with live_supervisor(beat_seconds=5):
+        """Else it would start with the minute's, or at the next beat."""
+        with live_supervisor(beat_seconds=60, ttl_seconds=300):
             Write("hour").delay(execute_after=timezone.now() + timedelta(hours=1))
-            Write("two").delay(execute_after=timezone.now() + timedelta(seconds=2))
+            Write("minute").delay(execute_after=timezone.now() + timedelta(minutes=1))
             due = timezone.now() + timedelta(seconds=0.5)
             task = Write("soon").delay(execute_after=due)
             wait_until(lambda: ended(task))
 
         task.refresh_from_db()
-        assert 0 <= (task.started_at - due).total_seconds() < 0.1
+        assert task.started_at >= due
 
     def test_lower_priority_numbers_start_first(self):
         [Write(f"later {n}").delay() for n in range(5)]
