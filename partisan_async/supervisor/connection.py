@@ -8,6 +8,7 @@ import os
 import socket
 from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -17,6 +18,7 @@ from psycopg.abc import RV, PQGen
 
 from partisan_async import database
 from partisan_async.store import Statement
+from partisan_async.supervisor.aside import Aside
 
 logger = logging.getLogger("partisan_async")
 
@@ -68,7 +70,7 @@ async def connect(
 
     :param laid_over: as for ``database.parameters``.
     """
-    params = database.parameters(alias, laid_over)
+    params = await _parameters_of(alias, laid_over)
     params.setdefault("application_name", f"partisan_async {purpose}")
     params.setdefault("connect_timeout", CONNECT_SECONDS)
     # Whatever OPTIONS say: a transaction pooler gives each statement another server process, which
@@ -82,6 +84,17 @@ async def connect(
             await connection.close()
             raise
     return connection
+
+
+async def _parameters_of(alias: str, laid_over: str | None) -> dict[str, Any]:
+    # A database backend of the project's may ask for a password elsewhere, and wait for it.
+    return await _asker(os.getpid()).ask(database.parameters, alias, laid_over)
+
+
+# By process: a thread does not come along into a fork.
+@cache
+def _asker(pid: int) -> Aside:
+    return Aside("partisan parameters")
 
 
 async def _prepare_from_now_on(connection: psycopg.AsyncConnection[Any]) -> None:
