@@ -20,7 +20,8 @@ import psycopg
 from psycopg import sql
 
 from partisan_async import store
-from partisan_async.supervisor.connection import TRANSIENT, connect, explain, hang_up
+from partisan_async.cancelling import hang_up
+from partisan_async.supervisor.connection import TRANSIENT, connect, explain
 
 logger = logging.getLogger("partisan_async")
 
