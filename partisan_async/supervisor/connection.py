@@ -122,7 +122,8 @@ async def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
 async def _terminate(connection: psycopg.AsyncConnection[Any]) -> None:
     """End a connection's session in the server, by another connection."""
     info = connection.info
-    params = info.get_parameters() | {"password": info.password, "connect_timeout": CANCEL_SECONDS}
+    params: dict[str, Any] = {**info.get_parameters(), "password": info.password}
+    params["connect_timeout"] = CANCEL_SECONDS
     async with await Session.connect(**params, autocommit=True) as other:
         # A pooler tells a number of its own, which may be another session's.
         await other.execute(
