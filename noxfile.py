@@ -58,6 +58,34 @@ def matrix(session: nox.Session, django: str, psycopg: str) -> None:
     session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
 
 
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run tests on the lowest version of each package that pyproject.toml allows."""
+    session.install("uv")
+    pinned = str(Path(session.create_tmp()) / "lowest.txt")
+    # No wheel, no floor: who has that version has it as a wheel, too.
+    rules = ("--resolution", "lowest-direct", "--all-extras", "--only-binary", ":all:")
+    session.run("uv", "pip", "compile", "-q", *rules, "-o", pinned, str(ROOT / "pyproject.toml"))
+    session.install("-e", ".", "-r", pinned)
+    session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
+
+
+@nox.session
+def postgres15(session: nox.Session) -> None:
+    """Run what is about the database on PostgreSQL 15, of Debian the package postgresql-15."""
+    session.install("-e", ".[dev,embedded]")
+    names = ("store", "connection", "settler", "wakeup", "races", "ticker", "bulk", "atomic",
+             "cancelling", "pruner", "steering", "doctor", "metrics", "migrations")  # fmt: skip
+    faults = ("database", "rows", "atomic", "ticks")
+    files = [f"tests/test_{name}.py" for name in names]
+    files += [f"tests/faults/test_{name}.py" for name in faults]
+    session.run(
+        *("python", "-m", "pytest", "-n", FAULT_PROCESSES, *(session.posargs or files)),
+        env={"PARTISAN_PG_BIN": "/usr/lib/postgresql/15/bin"},
+        interrupt_timeout=20,
+    )
+
+
 @nox.session(python=_newest_python())
 def conformance(session: nox.Session) -> None:
     """Put the backend for Django's task API to its suite on Django 6.0; others are in "matrix"."""

@@ -35,7 +35,7 @@ WHERE status IN ('new', 'scheduled') AND execute_after > now() + interval '10 mi
 _REFUSAL = """
 CREATE FUNCTION faults_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'the result of task % is refused', NEW.id USING ERRCODE = 'check_violation';
+    RAISE EXCEPTION 'the result of task % is refused', NEW.id;
 END $$;
 CREATE TRIGGER faults_refuse BEFORE UPDATE ON partisan_async_task
 FOR EACH ROW WHEN (NEW.result IS NOT NULL AND NEW.id % 2 = 0) EXECUTE FUNCTION faults_refuse();
