@@ -90,8 +90,9 @@ class TestHere:
         Retry("one", 1).delay()
         run_pending()
 
-        *_, (name, _, _, more, error) = heard
-        assert names(heard) == ["enqueued", "started", "retried"]
+        # On a busy machine its pause is over by then, and it has run again.
+        name, _, _, more, error = heard[2]
+        assert names(heard)[:3] == ["enqueued", "started", "retried"]
         assert (name, more["pause_seconds"], error) == ("retried", 0.05, TimeoutError)
 
     def test_a_postpone(self, heard):
