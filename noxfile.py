@@ -22,6 +22,8 @@ TEST_PROCESSES = "4"
 FAULT_PROCESSES = "3"
 """Fewer: each has a server and supervisors of its own."""
 
+POSTGRES_15 = "/usr/lib/postgresql/15/bin"
+
 
 def _newest_python() -> str:
     """Return the newest Python that can be found here."""
@@ -56,6 +58,34 @@ def matrix(session: nox.Session, django: str, psycopg: str) -> None:
     """Run all tests on the oldest and on the newest Python, Django and psycopg."""
     session.install("-e", ".[dev,embedded]", django, psycopg)
     session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run tests on the lowest version of each package that pyproject.toml allows."""
+    session.install("uv")
+    pinned = str(Path(session.create_tmp()) / "lowest.txt")
+    # No wheel, no floor: who has that version has it as a wheel, too.
+    rules = ("--resolution", "lowest-direct", "--all-extras", "--only-binary", ":all:")
+    session.run("uv", "pip", "compile", "-q", *rules, "-o", pinned, str(ROOT / "pyproject.toml"))
+    session.install("-e", ".", "-r", pinned)
+    session.run("python", "-m", "pytest", "-n", TEST_PROCESSES, *session.posargs)
+
+
+@nox.session
+def postgres15(session: nox.Session) -> None:
+    """Run what is about the database on PostgreSQL 15, of Debian the package postgresql-15."""
+    session.install("-e", ".[dev,embedded]")
+    names = ("store", "connection", "settler", "wakeup", "races", "bulk", "atomic", "cancelling",
+             "pruner", "doctor", "migrations")  # fmt: skip
+    faults = ("afflictions", "atomic", "database", "rows")
+    files = [f"tests/test_{name}.py" for name in names]
+    files += [f"tests/faults/test_{name}.py" for name in faults]
+    session.run(
+        *("python", "-m", "pytest", "-n", FAULT_PROCESSES, *(session.posargs or files)),
+        env={"PARTISAN_PG_BIN": POSTGRES_15},
+        interrupt_timeout=20,
+    )
 
 
 @nox.session(python=_newest_python())
@@ -96,6 +126,13 @@ def bench(session: nox.Session) -> None:
     """Measure speed, memory and idleness beside other task runners; ``-- --help`` says more."""
     session.install("-e", ".[embedded]", "psutil>=6", "tqdm>=4.66", "matplotlib>=3.9")
     session.run("python", "-m", "tests.benchmarks", *session.posargs, interrupt_timeout=20)
+
+
+@nox.session
+def no_worse(session: nox.Session) -> None:
+    """Say whether this checkout is no worse than another: ``-- --base REV``."""
+    session.install("-e", ".[embedded]", "psutil>=6", "tqdm>=4.66", "matplotlib>=3.9")
+    session.run("python", "-m", "tests.benchmarks.no_worse", *session.posargs, interrupt_timeout=20)
 
 
 @nox.session

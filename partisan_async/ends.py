@@ -15,6 +15,7 @@ from django.db import connections
 from django.db.transaction import TransactionManagementError
 
 from partisan_async import database, logs, registry, store
+from partisan_async.cancelling import Session
 from partisan_async.models import ENDED, Task
 from partisan_async.settings import queue_settings
 
@@ -66,7 +67,7 @@ async def await_end(task: Task, timeout_seconds: float | None) -> None:
 
 
 async def _alisten(task: Task, parameters: dict[str, Any], deadline: float | None) -> None:
-    async with await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as connection:
+    async with await Session.connect(**parameters, autocommit=True) as connection:
         await connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
         while not await sync_to_async(_has_ended)(task):
             told = connection.notifies(timeout=_patience(deadline))

@@ -20,7 +20,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
-from partisan_async import direct
+from partisan_async import cancelling, direct
 
 CANCEL_SECONDS = 2.0
 """So long a server may take to answer that it cancels a query."""
@@ -111,7 +111,7 @@ def end_query(wrapper: BaseDatabaseWrapper) -> None:
                 raise psycopg.OperationalError("the server does not read what it is sent")
         is_answered = False
         while not is_answered:
-            connection.cancel_safe(timeout=CANCEL_SECONDS)
+            cancelling.cancel(connection, CANCEL_SECONDS)
             is_answered = _is_ready(pgconn, selectors.EVENT_READ, CANCEL_AGAIN_SECONDS)
         while result := pgconn.get_result():
             if result.status in _COPYING:

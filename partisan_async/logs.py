@@ -245,6 +245,15 @@ def failed_after_commit(claim: Claim, error: BaseException) -> None:
     )
 
 
+def not_told(claim: Claim) -> None:
+    logger.error(
+        "not told %s %s: a receiver of task_lost blocks, and too many losses wait for it",
+        claim.id,
+        plain(claim.processor_class),
+        extra=_about(claim, "not told"),
+    )
+
+
 def undecided(claim: Claim, error: BaseException) -> None:
     logger.error(
         "task %s %s: no decision",

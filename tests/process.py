@@ -15,6 +15,8 @@ import psutil
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from tests.pipe import StallingPipe
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -38,6 +40,7 @@ class Partisan:
 
     :param log: the file to write its lines to; else they are gone with it.
     :param launcher: words before its command, that become the same process.
+    :param piped: its lines go through ``pipe``, which can stall.
     """
 
     program = ("-m", "django", "start_partisan")
@@ -48,12 +51,14 @@ class Partisan:
         cwd: Path = ROOT,
         log: Path | None = None,
         launcher: tuple[str, ...] = (),
+        piped: bool = False,
         **env: str,
     ) -> None:
         self._output = log.open("w+b") if log else tempfile.TemporaryFile()  # noqa: SIM115  end() closes it
+        self.pipe = StallingPipe(self._output.fileno()) if piped else None
         self.process = subprocess.Popen(
             [*launcher, sys.executable, *self.program, *options],
-            stdout=self._output,
+            stdout=self.pipe.entrance if self.pipe else self._output,
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=environment(**env),
@@ -116,6 +121,8 @@ class Partisan:
             except psutil.NoSuchProcess:
                 pass
         self.process.wait()
+        if self.pipe is not None:
+            self.pipe.close()
         self._output.close()
 
 

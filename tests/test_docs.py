@@ -54,7 +54,15 @@ from partisan_async.models import Schedule, Supervisor, Tally, Task
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.settings import SETTING_NAMES, QueueSettings
-from partisan_async.supervisor import executor, metrics, supervisor, ticker, wakeup
+from partisan_async.supervisor import (
+    dispatcher,
+    executor,
+    log_queue,
+    metrics,
+    supervisor,
+    ticker,
+    wakeup,
+)
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import wait_until
 
@@ -582,6 +590,8 @@ FACTS = [
     ("docs/howto/operate.md", f"next heartbeat, within {supervisor.BEAT_SECONDS:g} seconds"),
     ("docs/howto/operate.md", f"no further than to {status.COUNTED:,}"),
     ("docs/howto/operate.md", f"as far as to {reasons.COUNTED:,}"),
+    ("docs/howto/signals-and-logs.md", f"one queue of {log_queue.MOST_LINES:,} lines"),
+    ("docs/howto/signals-and-logs.md", f"up to {dispatcher.MOST_UNTOLD:,} of them"),
     ("docs/reference/states.md", f"after {supervisor.TTL_SECONDS:g} seconds without one"),
     ("docs/reference/states.md", f"the first {executor.MESSAGE_LENGTH:,} characters"),
     ("docs/reference/states.md", f"the last {executor.TRACEBACK_LENGTH:,} characters"),

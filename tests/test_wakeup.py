@@ -1,6 +1,7 @@
 """LISTEN by a way of its own, and what is said and done when it does not lead anywhere."""
 
 import asyncio
+import re
 
 import pytest
 from django.db import connection, connections
@@ -85,7 +86,7 @@ def test_who_slept_until_notify_polls_when_the_listener_is_gone(relay):
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ("host=nowhere.invalid", "failed to resolve host 'nowhere.invalid'"),
+        ("host=nowhere.invalid", "failed to resolve host 'nowhere.invalid'|not known"),
         ("host=127.0.0.1 port=1", "Connection refused"),
         ("dbname=postgres", "as if LISTEN_DSN led to another database"),
     ],
@@ -108,7 +109,7 @@ def test_a_listen_dsn_that_leads_elsewhere_is_told_of_once(wrong, why, complaint
         assert not supervisor._wakeup.proven.is_set()
         (complaint,) = complaints()
 
-    assert why in complaint
+    assert re.search(why, complaint)
 
 
 def test_a_host_that_never_answers_is_given_up_within_seconds(relay, complaints):

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import psycopg
 from django.db import connections
-from psycopg import sql, waiting
-from psycopg.abc import RV, PQGen
+from psycopg import sql
 
-from partisan_async import database
+from partisan_async import cancelling, database
 from partisan_async.blame import Blame, NoAnswer, explain, whose
+from partisan_async.cancelling import Session, hang_up
 from partisan_async.store import Statement
+from partisan_async.supervisor.aside import Aside
 
 logger = logging.getLogger("partisan_async")
 
@@ -43,9 +44,6 @@ It has then done nothing.
 # settled in 9 seconds. Without that way, the planner goes by the same indexes for every size.
 _KEEP_PLANS = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
 
-LOOK_EVERY_SECONDS = 60
-"""psycopg wants to look at a connection without a word from it, too: rarely will do."""
-
 
 async def connect(
     alias: str, purpose: str, laid_over: str | None = None
@@ -54,13 +52,13 @@ async def connect(
 
     :param laid_over: as for ``database.parameters``.
     """
-    params = database.parameters(alias, laid_over)
+    params = await _parameters_of(alias, laid_over)
     params.setdefault("application_name", f"partisan_async {purpose}")
     params.setdefault("connect_timeout", CONNECT_SECONDS)
     # Whatever OPTIONS say: a transaction pooler gives each statement another server process, which
     # knows nothing of what was prepared.
     params["prepare_threshold"] = None
-    connection = await _Session.connect(**params, autocommit=True)
+    connection = await Session.connect(**params, autocommit=True)
     if role := connections[alias].settings_dict["OPTIONS"].get("assume_role"):
         try:
             await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
@@ -68,6 +66,17 @@ async def connect(
             await connection.close()
             raise
     return connection
+
+
+async def _parameters_of(alias: str, laid_over: str | None) -> dict[str, Any]:
+    # A database backend of the project's may ask for a password elsewhere, and wait for it.
+    return await _asker(os.getpid()).ask(database.parameters, alias, laid_over)
+
+
+# By process: a thread does not come along into a fork.
+@cache
+def _asker(pid: int) -> Aside:
+    return Aside("partisan parameters")
 
 
 async def _prepare_from_now_on(connection: psycopg.AsyncConnection[Any]) -> None:
@@ -79,39 +88,30 @@ async def _prepare_from_now_on(connection: psycopg.AsyncConnection[Any]) -> None
         connection.prepare_threshold = 0
 
 
-class _Session(psycopg.AsyncConnection[Any]):
-    async def wait(
-        self,
-        gen: PQGen[RV],
-        interval: float = LOOK_EVERY_SECONDS,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> RV:
-        """As psycopg's, without what that does for Ctrl-C, which ends no wait in an event loop.
-
-        It looks ten times a second; and cancelled, it has the server cancel the query before it
-        ends: in a black hole that takes ten seconds.
-        """
-        limit = {} if timeout is None else {"timeout": timeout}  # psycopg 3.2 knows none
-        return await waiting.wait_async(gen, self.pgconn.socket, interval, **limit)
-
-
-def hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
-    """End what waits on a connection, as if the server had closed it.
-
-    Not by closing it here: the number of its socket would be free, and soon another's, while the
-    event loop still watches it for the one that waits.
-    """
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
-        end.shutdown(socket.SHUT_RDWR)
-
-
 async def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
     """End what is under way on a connection, in the server, too, if that answers."""
     # A session that waits for a lock would not notice that nobody is there any more.
     with suppress(OSError, psycopg.Error):
         async with asyncio.timeout(2 * CANCEL_SECONDS):
-            await connection.cancel_safe(timeout=CANCEL_SECONDS)
+            if cancelling.is_safe():
+                await connection.cancel_safe(timeout=CANCEL_SECONDS)
+            else:
+                await _terminate(connection)
     hang_up(connection)
+
+
+async def _terminate(connection: psycopg.AsyncConnection[Any]) -> None:
+    """End a connection's session in the server, by another connection."""
+    info = connection.info
+    params: dict[str, Any] = {**info.get_parameters(), "password": info.password}
+    params["connect_timeout"] = CANCEL_SECONDS
+    async with await Session.connect(**params, autocommit=True) as other:
+        # A pooler tells a number of its own, which may be another session's.
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid = %s AND application_name = %s",
+            [info.backend_pid, info.parameter_status("application_name")],
+        )
 
 
 class Connection:

@@ -29,12 +29,19 @@ from partisan_async.processor import rules_of
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Claim, Settlement
 from partisan_async.supervisor import worker
+from partisan_async.supervisor.aside import Aside
 from partisan_async.supervisor.executor import is_async, tell_of_loss
 from partisan_async.supervisor.figures import Figures
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.pool import Pool
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.tally import Tally
+
+MOST_UNTOLD = 1000
+"""So many losses may wait for receivers that block."""
+
+TELLING_SECONDS = 5.0
+"""At the end receivers are waited for so long."""
 
 _UNSEEN = (Died, Overran, Unrecognised)
 """The outcomes that no worker tells."""
@@ -83,7 +90,7 @@ class Dispatcher:
         self._last_names: set[str] = set()
         self._closed = False
         self._paused = False
-        self._telling: set[asyncio.Task[None]] = set()
+        self._receivers: Aside | None = None
 
     # For the claimer
 
@@ -301,9 +308,18 @@ class Dispatcher:
         with suppress(ProcessorClassNotFound):
             processor_class = registry.get(claim.processor_class)
             if processor_class._is_heard():  # noqa: SLF001
-                telling = asyncio.to_thread(tell_of_loss, processor_class, claim, decision)
-                self._telling.add(task := asyncio.ensure_future(telling))
-                task.add_done_callback(self._telling.discard)
+                self._receivers = self._receivers or Aside("partisan receivers")
+                if len(self._receivers) < MOST_UNTOLD:
+                    self._receivers.call(tell_of_loss, processor_class, claim, decision)
+                else:
+                    logs.not_told(claim)
+
+    async def tell_the_rest(self) -> None:
+        """Return when receivers have heard of every loss, or have taken too long."""
+        if self._receivers is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TELLING_SECONDS):
+                    await self._receivers.ask(lambda: None)
 
     def _give_back(self, claims: Sequence[Claim], ran: tuple[float, str] | None = None) -> None:
         for claim in claims:

@@ -20,7 +20,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from partisan_async import in_flight
+from partisan_async import cancelling, in_flight
 from partisan_async.exceptions import TaskTimeout
 
 AGAIN_EVERY_SECONDS = 1.0
@@ -160,12 +160,11 @@ _canceller = ThreadPoolExecutor(1, "partisan cancel")
 
 def _cancel_query(connection: psycopg.Connection[Any]) -> None:
     with suppress(psycopg.Error):
-        connection.cancel_safe(timeout=in_flight.CANCEL_SECONDS)
+        cancelling.cancel(connection, in_flight.CANCEL_SECONDS)
 
 
 def _is_canceled_query(error: BaseException | None) -> bool:
-    cause = error and error.__cause__
-    return isinstance(cause, psycopg.errors.QueryCanceled)
+    return error is not None and cancelling.comes_from_cancel(error.__cause__)
 
 
 def _comes_from_timeout(error: BaseException | None) -> bool:

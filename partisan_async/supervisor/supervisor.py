@@ -274,6 +274,7 @@ class Supervisor:
                     f"{left} outcome(s) could not be written: the database is away, or their rows"
                     " are locked. These tasks will run again."
                 )
+        await self._dispatcher.tell_the_rest()
         # More than once: before 3.3.9, and on Python 3.11, psycopg loses a cancel that comes with a
         # notification, as the one of this leave does.
         ending = set(self._loops)

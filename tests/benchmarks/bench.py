@@ -35,10 +35,14 @@ class Bench:
     """A contender, set up on a database of its own.
 
     :param server: ends with the database; durable, as a server in production is.
+    :param checkout: of this project, where that is measured.
     """
 
-    def __init__(self, server: EmbeddedPostgres, contender: Contender) -> None:
+    def __init__(
+        self, server: EmbeddedPostgres, contender: Contender, checkout: Path = ROOT
+    ) -> None:
         self.contender = contender
+        self._checkout = checkout
         self._server = server
         self._folder = Path(tempfile.mkdtemp(prefix="partisan-bench-"))
         self._name = f"bench_{time.monotonic_ns()}"
@@ -59,6 +63,7 @@ class Bench:
         done = subprocess.run(
             self._command(verb, *arguments),
             env=self._environment(),
+            cwd=self._folder,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
@@ -76,6 +81,7 @@ class Bench:
                 subprocess.Popen(
                     self._command("work"),
                     env=self._environment(),
+                    cwd=self._folder,
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
@@ -166,7 +172,7 @@ class Bench:
             | self.contender.environment
             | {
                 "DATABASE_URL": self.url,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), str(CONTENDERS)]),
+                "PYTHONPATH": os.pathsep.join([str(self._checkout), str(CONTENDERS)]),
                 "FIRST_LINES": str(self._folder / "FIRST_LINES"),
                 "PICK_UPS": str(self._folder / "PICK_UPS"),
             }

@@ -15,6 +15,19 @@ def drain(bench: Bench, *, share: float) -> dict[str, float]:
     :param share: of the contender's jobs.
     """
     jobs = max(1, round(bench.contender.jobs * share))
+    figures = drain_once(bench, jobs)
+    counted = max(1, jobs // 10)
+    bench.call("fill", counted)
+    bench.log_statements()
+    before = bench.statements()
+    with bench.workers():
+        bench.wait_until_done()
+        statements = bench.statements() - before
+    return figures | {"statements": statements / counted}
+
+
+def drain_once(bench: Bench, jobs: int) -> dict[str, float]:
+    """Return the same of so many jobs, but for the statements."""
     bench.call("fill", jobs)
     with bench.connect() as connection:
         connection.execute("VACUUM ANALYZE")
@@ -27,16 +40,8 @@ def drain(bench: Bench, *, share: float) -> dict[str, float]:
         workers = tree.cpu_seconds(*pids) - workers
         server = bench.server_cpu_seconds() - server
         began = min(bench.times("FIRST_LINES"))
-    counted = max(1, jobs // 10)
-    bench.call("fill", counted)
-    bench.log_statements()
-    before = bench.statements()
-    with bench.workers():
-        bench.wait_until_done()
-        statements = bench.statements() - before
     return {
         "jobs_per_second": jobs / (end - began),
         "worker_microseconds": workers / jobs * 1e6,
         "server_microseconds": server / jobs * 1e6,
-        "statements": statements / counted,
     }

@@ -96,11 +96,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is known of a processor: how its tasks must end, and where they run."""
+    """What is known of a processor: how its tasks must end, and where they run.
+
+    :param tells: it keeps a result, which the database may refuse.
+    """
 
     ends: str = "either"
     poison: bool = False
     is_async: bool = False
+    tells: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

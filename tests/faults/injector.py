@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 import psutil
 
+from tests.faults import afflictions
 from tests.faults.schedule import Fault
 from tests.faults.site import FaultyPartisan, Site
 from tests.relay import Relay
@@ -66,6 +68,7 @@ class Injector:
 
     def start(self) -> None:
         """Start the supervisors; returns when they are up."""
+        afflictions.prepare(self._site)
         for _ in range(self._count):
             self._start_one()
         while not all(member.up for member in self._members):
@@ -89,7 +92,7 @@ class Injector:
 
     def inject(self, fault: Fault) -> str:
         """Do it; return to whom."""
-        what = getattr(self, "_" + fault.kind.replace(" ", "_").replace("-", "_").lower())
+        what = getattr(self, "_" + re.sub(r"\W", "_", fault.kind.replace("'", "")).lower())
         hit: str | None = what(fault)
         if hit is None:
             return "nobody: there is no candidate now"
@@ -124,7 +127,9 @@ class Injector:
     def _start_one(self) -> None:
         relay = self._site.relay()
         url = self._site.relayed(relay)
-        supervisor = self._site.start(url=url, beat=BEAT_SECONDS, ttl=TTL_SECONDS, wait=False)
+        supervisor = self._site.start(
+            url=url, beat=BEAT_SECONDS, ttl=TTL_SECONDS, wait=False, piped=True
+        )
         self._members.append(Member(supervisor, relay, time.monotonic()))
 
     def _look_after(self, member: Member) -> None:
@@ -247,6 +252,29 @@ class Injector:
         member.relay.cut()
         return member.name
 
+    def _make_the_database_read_only(self, fault: Fault) -> str | None:
+        return self._befall(afflictions.ReadOnly, fault)
+
+    def _have_the_databases_clock_jump(self, fault: Fault) -> str | None:
+        return self._befall(afflictions.ClockJump, fault)
+
+    def _use_up_all_connections(self, fault: Fault) -> str | None:
+        return self._befall(afflictions.ConnectionsUsedUp, fault)
+
+    def _refuse_results(self, fault: Fault) -> str | None:
+        return self._befall(afflictions.RefusedResults, fault)
+
+    def _stall_the_log_of_a_supervisor(self, fault: Fault) -> str | None:
+        # It stays a candidate: a stalled log should keep nobody from being well.
+        member = self._healthy(fault)
+        if member is None:
+            return None
+        pipe = member.supervisor.pipe
+        assert pipe is not None
+        pipe.stall()
+        self._undo.append((time.monotonic() + fault.lasts, pipe.flow))
+        return member.name
+
     def _candidates(self) -> list[Member]:
         return [member for member in self._members if member.up and not member.afflicted]
 
@@ -258,6 +286,11 @@ class Injector:
         member.afflicted = True
         until = time.monotonic() + fault.lasts
         self._undo.append((until, partial(self._recover, member, undo)))
+
+    def _befall(self, begin: afflictions.Begin, fault: Fault) -> str:
+        until = time.monotonic() + fault.lasts
+        self._undo.append((until, begin(self._site, fault.victim, fault.lasts).end))
+        return "the database"
 
     def _recover(self, member: Member, undo: Callable[[], None]) -> None:
         undo()

@@ -27,6 +27,9 @@ URL_VARIABLE = "FAULTS_LEDGER_URL"
 PATIENCE_SECONDS = 120
 """So long a restarting server is waited for."""
 
+OPTIONS = "-c default_transaction_read_only=off"
+"""Of the recorders' connections: what befalls the database does not keep them from recording."""
+
 TABLE = """
 CREATE SEQUENCE faults_n;
 CREATE TABLE faults_event (
@@ -122,6 +125,7 @@ def _connection() -> psycopg.Connection[Any]:
             autocommit=True,
             application_name="faults ledger",
             connect_timeout=5,
+            options=OPTIONS,
         )
     return _local.connection
 

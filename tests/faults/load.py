@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connections, transaction
 from django.utils import timezone
 
 from partisan_async.models import Task
@@ -35,6 +35,13 @@ MIX: list[tuple[float, Make]] = [
     (4, lambda rng: tasks.OnceAgain(rng.randint(1, 5))),
 ]
 """What the load is made of, by weight. None of it harms its worker or takes long."""
+
+ENDINGS: list[tuple[float, Make]] = [
+    (5, lambda rng: tasks.AtomicDeposit()),
+    (5, lambda rng: tasks.Tell(rng.randint(1, 2000))),
+    (0.2, lambda rng: tasks.Tell(2**21)),
+]
+"""What ends in other ways: in a transaction, or with a result, which the database may refuse."""
 
 LONG: list[tuple[float, Make]] = [(0.5, lambda rng: tasks.Nap(round(rng.uniform(2, 4), 1)))]
 
@@ -109,7 +116,7 @@ class Load:
             way, calls = self._together, self._burst()
         try:
             way(calls)
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, InternalError):  # the last: it may not write
             # Whether it was committed is unknown, and nobody was told that it was.
             connections.close_all()
             time.sleep(0.05)

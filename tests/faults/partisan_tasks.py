@@ -19,7 +19,7 @@ from pathlib import Path
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 
 from partisan_async import registry
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
@@ -29,9 +29,11 @@ from partisan_async.schedule import Cron, Every
 from tests.faults.recorded import AsyncRecorded, Recorded
 
 AGAIN_AFTER_FAULTS = ErrorsHandleConfig(
-    retry_on_errors=[OperationalError, InterfaceError], retries_count=1000, retry_pause=0.2
+    retry_on_errors=[OperationalError, InterfaceError, InternalError],
+    retries_count=1000,
+    retry_pause=0.2,
 )
-"""For tasks that use the database, which may be away."""
+"""For tasks that use the database, which may be away, or may not be written to."""
 
 
 @registry.register
@@ -188,6 +190,24 @@ class Deposit(Recorded):
         with transaction.atomic(), connection.cursor() as cursor:
             claim = [self.task_obj.id, self.task_obj.claim_seq]
             cursor.execute("INSERT INTO faults_deposit (task_id, claim_seq) VALUES (%s, %s)", claim)
+
+
+@registry.register
+class AtomicDeposit(Deposit):
+    """Writes it in the transaction that ends the task."""
+
+    ATOMIC = True
+
+
+@registry.register
+class Tell(Recorded):
+    """Returns a text of so many letters, which is kept, if the database takes it."""
+
+    STORE_RESULT = True
+    ENDS = "either"
+
+    def work(self):
+        return "x" * self.args[0]
 
 
 @registry.register

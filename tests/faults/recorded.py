@@ -48,7 +48,9 @@ class AsyncRecorded(Recorded):
 def kinds() -> dict[str, Kind]:
     """Return what the checker must know of each registered processor, by name."""
     return {
-        processor.__name__: Kind(processor.ENDS, processor.POISON, is_async(processor))
+        processor.__name__: Kind(
+            processor.ENDS, processor.POISON, is_async(processor), processor.STORE_RESULT
+        )
         for processor in registry.processors()
         if issubclass(processor, Recorded)
     }

@@ -30,6 +30,11 @@ KINDS = {
     "lose the acknowledgement of a statement": 1,
     "lose the acknowledgement of a settle": 1,
     "cut all connections of a supervisor": 1,
+    "make the database read-only": 1,
+    "have the database's clock jump": 1,
+    "use up all connections": 1,
+    "refuse results": 1,
+    "stall the log of a supervisor": 1,
 }
 """How often each comes in a round; a round has all of them, in an order that is drawn."""
 
@@ -37,6 +42,11 @@ PLACES = {
     "stop a supervisor past its lease": "stopped",
     "stop a supervisor and its workers past its lease": "stopped",
     "black-hole a supervisor past its lease": "black hole",
+    "make the database read-only": "database",
+    "have the database's clock jump": "database",
+    "use up all connections": "database",
+    "refuse results": "database",
+    "stall the log of a supervisor": "log",
 }
 """Those that last. Of two with one place the second waits for the end of the first."""
 

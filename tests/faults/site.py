@@ -99,10 +99,15 @@ class FaultyPartisan(Partisan):
     program = ("-m", "tests.faults.supervise")
 
     def __init__(
-        self, *options: str, log: Path, launcher: tuple[str, ...] = (), **env: str
+        self,
+        *options: str,
+        log: Path,
+        launcher: tuple[str, ...] = (),
+        piped: bool = False,
+        **env: str,
     ) -> None:
         self.log = log
-        super().__init__(*options, log=log, launcher=launcher, **env)
+        super().__init__(*options, log=log, launcher=launcher, piped=piped, **env)
 
     @property
     def running(self) -> bool:
@@ -211,6 +216,7 @@ class Site:
         launcher: tuple[str, ...] = (),
         listen: bool = True,
         wait: bool = True,
+        piped: bool = False,
         **settings: Any,
     ) -> FaultyPartisan:
         """Start ``start_partisan``, and return it when it is up.
@@ -221,6 +227,7 @@ class Site:
         :param launcher: words before its command, such as a ``Host``'s.
         :param listen: give it ``--async``.
         :param wait: return only when it is up.
+        :param piped: its lines go through ``pipe``, which can stall.
         :param settings: Django settings for it and its workers.
         """
         self._started += 1
@@ -230,6 +237,7 @@ class Site:
             *options,
             log=self.logs / f"supervisor-{self._started}.log",
             launcher=launcher,
+            piped=piped,
             **self._environment(url, **settings),
         )
         self.supervisors.append(supervisor)
@@ -285,7 +293,10 @@ class Site:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = psycopg.connect(
-                        self.url, autocommit=True, application_name="faults site"
+                        self.url,
+                        autocommit=True,
+                        application_name="faults site",
+                        options=ledger.OPTIONS,
                     )
                 cursor = self._connection.execute(sql, params or None)
                 return cursor.fetchall() if cursor.description else []

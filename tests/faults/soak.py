@@ -77,13 +77,13 @@ class _Soak:
 
     def run(self, schedule: Iterable[Fault]) -> bool:
         """Return whether the promise was kept, and everything ended in order."""
-        from tests.faults.load import LONG, MIX, POISON
+        from tests.faults.load import ENDINGS, LONG, MIX, POISON
 
         self._injector.start()
         self._began = self._told = time.monotonic()
         options = {"rate": self._given.rate, "seed": self._given.seed, "bursts": BURSTS}
         try:
-            with self._site.load(mix=[*MIX, *LONG, *POISON], **options) as load:
+            with self._site.load(mix=[*MIX, *LONG, *POISON, *ENDINGS], **options) as load:
                 for fault in schedule:
                     self._go_on_until(fault.at, load)
                     say(f"{self._now():7.1f} s  {fault.kind}: {self._injector.inject(fault)}")

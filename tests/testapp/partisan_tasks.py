@@ -208,6 +208,23 @@ class Die(Marking):
                 raise StopIteration
 
 
+if os.environ.get("DEAF_RECEIVER"):
+    # For a supervisor: who hears of a loss does not come back from it.
+    signals.task_lost.connect(lambda **_: threading.Event().wait(), weak=False)
+
+
+@registry.register
+class Print(Marking):
+    """Prints more than a pipe holds."""
+
+    TIMEOUT_SECONDS = 1
+
+    def run(self):
+        self.mark("printing")
+        for _ in range(10_000):
+            print("word " * 20)
+
+
 @registry.register
 class Misbehave(Marking):
     """Does to its worker what no task should."""

@@ -29,6 +29,7 @@ from partisan_async.settings import (
     seconds,
 )
 from partisan_async.supervisor import STOP_SIGNALS
+from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger("partisan_async")
@@ -91,6 +92,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with handlers_behind_a_queue():
+            self._supervise(options)
+
+    def _supervise(self, options: dict[str, Any]) -> None:
         queue = options["queue_name"]
         settings = _settings(queue, options)
         logs.attach_handler()

@@ -1,0 +1,73 @@
+"""Ends statements that are under way, and never blocks in libpq for it.
+
+Before libpq 17 a cancel waits for the server's answer, with the interpreter's lock held: where the
+network is silent, no thread of the process goes on. There nothing is cancelled: the connection is
+hung up, as if the server had closed it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg import waiting
+from psycopg.abc import RV, PQGen
+
+Connection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+
+LOOK_EVERY_SECONDS = 60
+"""psycopg wants to look at a connection without a word from it, too: rarely will do."""
+
+
+def is_safe() -> bool:
+    """Tell whether a statement can be cancelled without a call that blocks."""
+    return psycopg.capabilities.has_cancel_safe()
+
+
+def cancel(connection: psycopg.Connection[Any], seconds: float) -> None:
+    """Have the server end a statement, or hang up; for a thread that may wait.
+
+    :param seconds: so long the server may take to answer.
+    :raises psycopg.OperationalError: it did not.
+    """
+    if is_safe():
+        connection.cancel_safe(timeout=seconds)
+    else:
+        hang_up(connection)
+
+
+def comes_from_cancel(error: BaseException | None) -> bool:
+    """Tell whether an error may be what ``cancel`` did to a statement."""
+    kind = psycopg.errors.QueryCanceled if is_safe() else psycopg.OperationalError
+    return isinstance(error, kind)
+
+
+def hang_up(connection: Connection) -> None:
+    """End what waits on a connection, as if the server had closed it.
+
+    Not by closing it here: the number of its socket would be free, and soon another's, while the
+    event loop still watches it for the one that waits.
+    """
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+class Session(psycopg.AsyncConnection[Any]):
+    """A connection whose waits end at once when they are cancelled."""
+
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = LOOK_EVERY_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> RV:
+        """As psycopg's, without what that does for Ctrl-C, which ends no wait in an event loop.
+
+        It looks ten times a second; and cancelled, it has the server cancel the query before it
+        ends: in a black hole that takes ten seconds.
+        """
+        limit = {} if timeout is None else {"timeout": timeout}  # psycopg 3.2 knows none
+        return await waiting.wait_async(gen, self.pgconn.socket, interval, **limit)
