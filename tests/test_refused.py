@@ -55,6 +55,7 @@ class TestOutcomes:
 
         assert caplog.text.count(f"left {bad.pk} Write") == 1
         assert "the site refuses it" in caplog.text
+        assert "locked" not in caplog.text
         assert marks().count("bad") == 1
 
     @pytest.mark.parametrize("state", ["42501", "42P01", "08006", "XX000", "57014", "U0001"])
