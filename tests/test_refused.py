@@ -419,7 +419,7 @@ class TestTables:
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor:
             with refusal("NEW.status = 'finished'"):
                 wait_until(lambda: "settle failed" in caplog.text)
-                for _ in range(5):
+                for _ in range(40):
                     seen = Supervisor.objects.get().last_seen_at
                     wait_until(lambda s=seen: Supervisor.objects.get().last_seen_at > s)
                 ran = Mark.objects.count()
