@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from partisan_async import steering
 from partisan_async.models import Supervisor, Tally, Task
-from partisan_async.supervisor import around, refused, tally
+from partisan_async.supervisor import around, claimer, refused, tally
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import environment, partisan
@@ -461,6 +461,20 @@ class TestTally:
             wait_until(lambda: Tally.objects.filter(run_seconds__gt=0).exists())
 
         assert max(Tally.objects.values_list("finished", flat=True)) == 2**31 - 1
+
+
+def test_a_fault_in_what_it_cannot_do_without_stops_it_in_order(monkeypatch, caplog):
+    """Never half dead: whoever started it starts a whole one."""
+
+    async def fail(self):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(claimer.Claimer, "_take", fail)
+    with pytest.raises(ZeroDivisionError), live_supervisor(WORKERS_COUNT=1) as supervisor:
+        wait_until(lambda: "stopping: an unexpected error" in caplog.text)
+        assert supervisor._stopping.is_set()
+
+    assert not Supervisor.objects.exists()
 
 
 def test_what_is_done_beside_the_tasks_ends_nothing(monkeypatch, caplog):
