@@ -22,8 +22,16 @@ PASSED_OVER_SECONDS = 60.0
 
 NO_ROWS = (Blame.CONNECTION, Blame.CONTENTION)
 
+MORE = 10
+"""So many rows tell whether it is one of them or all."""
+
 LOOKED_AT = 100
 """So many rows are taken one by one, before the next ones are tried together."""
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    """Tell whether it may be for all rows, and for a while."""
+    return is_nobodys(error) or whose(error) is Blame.SERVER
 
 
 class Around:
@@ -42,12 +50,16 @@ class Around:
         self._told: set[int] = set()
 
     async def take(
-        self, statement: Callable[[Among], Statement], rows: Callable[[Among], Statement]
+        self,
+        statement: Callable[[Among], Statement],
+        rows: Callable[[Among], Statement],
+        most: int = LOOKED_AT,
     ) -> list[Any]:
         """Return what a statement returns, of all the rows that it can be done to.
 
         :param statement: takes the rows, those that it may.
-        :param rows: reads their ids.
+        :param rows: reads their ids; better of a few more, to see whether all are refused.
+        :param most: so many rows are taken at most.
         :raises psycopg.Error: no row is to blame.
         """
         among = self._others()
@@ -58,32 +70,49 @@ class Around:
             self._unanswered = isinstance(error, NoAnswer)
             if whose(error) in NO_ROWS or (self._unanswered and not unanswered):
                 raise
-            return await self._take_each(statement, rows, among, error)
+            return await self._take_each(statement, rows(among), most, error)
 
     async def _take_each(
         self,
         statement: Callable[[Among], Statement],
-        rows: Callable[[Among], Statement],
-        among: Among,
+        rows: Statement,
+        most: int,
         error: psycopg.Error,
     ) -> list[Any]:
         taken: list[Any] = []
         failed: dict[int, psycopg.Error] = {}
-        worked = False
-        for (pk,) in (await self._connection.execute(rows(among)))[:LOOKED_AT]:
-            try:
-                taken += await self._connection.execute(statement(Among(only=pk)))
-                worked = True
-            except psycopg.Error as its_own:
-                if whose(its_own) in NO_ROWS:
-                    raise
-                failed[pk] = its_own
-        if not worked and is_nobodys(error):
+        ids = [pk for (pk,) in await self._connection.execute(rows)]
+        worked = 0
+        for pk in ids[:LOOKED_AT]:
+            if worked == most:
+                break
+            worked += await self._take_one(statement, pk, taken, failed)
+        if not worked and _may_pass(error):
             raise error  # it is not these rows
+        for pk in [pk for pk, own in failed.items() if _may_pass(own)]:
+            # It may have been for all, and have passed between the two.
+            await self._take_one(statement, pk, taken, failed)
         for pk, own in failed.items():
             self._pass_over(pk, own)
         self.went_around = True
         return taken
+
+    async def _take_one(
+        self,
+        statement: Callable[[Among], Statement],
+        pk: int,
+        taken: list[Any],
+        failed: dict[int, psycopg.Error],
+    ) -> bool:
+        try:
+            taken += await self._connection.execute(statement(Among(only=pk)))
+        except psycopg.Error as error:
+            if whose(error) in NO_ROWS:
+                raise
+            failed[pk] = error
+            return False
+        failed.pop(pk, None)
+        return True
 
     def _others(self) -> Among:
         now = time.monotonic()

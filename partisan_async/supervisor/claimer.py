@@ -17,7 +17,7 @@ from partisan_async.models import Task
 from partisan_async.policy import Deferred, GivenBack, Interrupted, Postponed, Retried, Suspected
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
-from partisan_async.supervisor.around import Around
+from partisan_async.supervisor.around import MORE, Around
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease, Sight
@@ -225,7 +225,7 @@ class Claimer:
                 by_clock=by_clock,
             )
             orphans = partial(store.orphans, rescue())
-            rows = await self._rescuing.take(lambda among: rescue(among=among), orphans)
+            rows = await self._rescuing.take(lambda among: rescue(among=among), orphans, room)
             claims = store.claims(rows)
             if claims:
                 self._dispatcher.admit(claims, "rescued", first=True)
@@ -261,7 +261,8 @@ class Claimer:
     async def _claim(self, room: int) -> None:
         self._ready = False
         claim = partial(store.claim, self._me, self._queue_name, room, self._lease.ttl)
-        rows = await self._claiming.take(claim, partial(store.ready, self._queue_name, room))
+        ready = partial(store.ready, self._queue_name, room + MORE)
+        rows = await self._claiming.take(claim, ready, room)
         claims = store.claims(rows)
         self._ready = self._ready or self._claiming.went_around
         if claims:

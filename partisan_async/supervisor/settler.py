@@ -149,7 +149,7 @@ class Settler:
         settled = [each for each, _ in self._writing if each.claim.id in written]
         self._writing = []
         self._refused.note_written([each.claim for each in settled])
-        if settled:
+        if settled and not self._refused.waits:
             self._trouble.end()
         self._on_settled(settled)
         await self._announce([each.claim.id for each in settled if each.stores_result])

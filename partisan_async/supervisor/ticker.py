@@ -119,8 +119,13 @@ class Ticker:
         if last is not None and (last == own or seen.now < last <= seen.now + self._ttl):
             own = known.following(last, last)
         if own < next_tick:
-            statement = store.move_up(seen, own)
-            if await self._connection.execute(statement):
+            try:
+                moved = await self._connection.execute(store.move_up(seen, own))
+            except psycopg.Error as error:
+                if whose(error) is Blame.CONNECTION:
+                    raise
+                return self._trouble_of(seen.processor_class).meet(error)
+            if moved:
                 logs.moved_up(seen.processor_class, next_tick, own)
             next_tick = own
         return (next_tick - seen.now).total_seconds()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connections
 
@@ -19,11 +19,14 @@ from tests.faults.site import Site
 _SET_UP = """
 CREATE SCHEMA faults_clock;
 
-CREATE TABLE faults_clock.face (at timestamptz NOT NULL, slow_seconds float NOT NULL DEFAULT 0);
+CREATE TABLE faults_clock.face (
+    at timestamptz,
+    ahead interval NOT NULL DEFAULT '0',
+    slow_seconds float NOT NULL DEFAULT 0);
 INSERT INTO faults_clock.face VALUES (now());
 
 CREATE FUNCTION faults_clock.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
-AS 'SELECT at FROM faults_clock.face';
+AS 'SELECT COALESCE(at, pg_catalog.statement_timestamp() + ahead) FROM faults_clock.face';
 
 CREATE FUNCTION faults_clock.slow_down() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -50,6 +53,10 @@ class Clock:
     def set(self, moment: datetime) -> None:
         """Have it show this, until it is set again."""
         self._site.execute("UPDATE faults_clock.face SET at = %s", moment)
+
+    def jump(self, ahead: timedelta) -> None:
+        """Have it go, so far ahead of the real one."""
+        self._site.execute("UPDATE faults_clock.face SET at = NULL, ahead = %s", ahead)
 
     def ring(self, queue_name: str) -> None:
         """Have the supervisors of a queue look at it."""
