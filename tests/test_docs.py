@@ -28,7 +28,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
-from multiprocessing import forkserver
 from pathlib import Path
 
 import django
@@ -54,7 +53,7 @@ from partisan_async.models import Schedule, Supervisor, Tally, Task
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.settings import SETTING_NAMES, QueueSettings
-from partisan_async.supervisor import executor, metrics, supervisor, ticker, wakeup
+from partisan_async.supervisor import executor, forkserver, metrics, supervisor, ticker, wakeup
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import wait_until
 
@@ -234,12 +233,12 @@ def project(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "docs_settings")
-    forkserver._forkserver._stop()  # one that was set up for other settings
+    forkserver.stop()  # one that was set up for other settings
     try:
         with ExitStack() as stack:
             yield Project(page, folder, stack)
     finally:
-        forkserver._forkserver._stop()
+        forkserver.stop()
         registry._processors.clear()
         registry._processors.update(registered)
         for name in set(sys.modules) - modules:

@@ -27,7 +27,7 @@ from partisan_async.settings import (
     queue_settings,
     seconds,
 )
-from partisan_async.supervisor import STOP_SIGNALS
+from partisan_async.supervisor import STOP_SIGNALS, origin
 from partisan_async.supervisor.connection import explain
 from partisan_async.supervisor.supervisor import Supervisor
 
@@ -91,6 +91,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        origin.refuse_within_main()
         queue = options["queue_name"]
         settings = _settings(queue, options)
         logs.attach_handler()
