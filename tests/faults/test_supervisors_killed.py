@@ -210,6 +210,7 @@ class TestForkserver:
         """Its workers live on; those that are killed later have successors of the next one's."""
         supervisor = site.start()
         for _ in range(3):
+            site.wait_until(lambda: len(supervisor.workers()) == 2, "both workers are there")
             with site.load(rate=20):
                 naps = [Nap(2).delay(), AsyncNap(2).delay()]
                 for nap in naps:
