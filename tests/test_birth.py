@@ -226,8 +226,8 @@ class TestAsTheCommandWas:
             output = supervisor.output
 
         assert answer is False
-        assert output.count("manage.py could not be run again for workers") == 1
-        assert ": is running): they lack what it sets up" in output
+        assert output.count("the main script could not be run again for workers") == 1
+        assert f": is running): they lack what {tmp_path}/manage.py sets up" in output
 
     def test_what_it_does_to_its_arguments_is_done_once(self, tmp_path):
         """Run again, it is to find them as they were."""
@@ -477,6 +477,39 @@ class TestBeforeTheFork:
             assert told(code) == 0
             assert "all workers share" not in supervisor.output
             assert "do not run" not in supervisor.output
+
+    def test_what_was_printed_and_logged_before_is_written_once(self, tmp_path):
+        """Each worker has a copy of the buffer, and writes it at its end."""
+        ready = """
+            import logging, logging.handlers
+            print("printed in ready()")
+            target = logging.FileHandler("log")
+            handler = logging.handlers.MemoryHandler(1000, target=target)
+            logging.getLogger("home").addHandler(handler)
+            logging.getLogger("home").error("logged in ready()")
+        """
+        site = Site(tmp_path, ready=ready)
+        with site.start("--workers_count", "3", PYTHONUNBUFFERED="") as supervisor:
+            wait_until(lambda: len(supervisor.workers()) == 3)
+            supervisor.signal(signal.SIGTERM)
+            assert supervisor.wait() == 0
+            supervisor.wait_until_nothing_is_left()
+
+            assert supervisor.output.count("printed in ready()") == 2  # here and in the forkserver
+        assert (tmp_path / "log").read_text().count("logged in ready()") == 2
+
+    def test_what_libraries_do_after_a_fork_is_done(self, tmp_path):
+        """Some ask multiprocessing to be called, and some the system."""
+        ready = """
+            import multiprocessing.util, os
+            global kept, called
+            called = []
+            kept = type("Kept", (), {})()
+            multiprocessing.util.register_after_fork(kept, lambda _: called.append("one"))
+            os.register_at_fork(after_in_child=lambda: called.append("other"))
+        """
+        with Site(tmp_path, ready=ready).start():
+            assert sorted(told("import home.apps; answer = home.apps.called")) == ["one", "other"]
 
     def test_no_two_workers_draw_the_same_numbers(self, tmp_path):
         """Python sees to its own; numpy's are seeded here."""

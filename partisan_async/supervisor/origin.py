@@ -174,8 +174,9 @@ def _run_as_main(origin: Origin, settle: Callable[[], NoReturn]) -> str:
         management.ManagementUtility.execute = execute  # type: ignore[method-assign]
         _runs_main = False
     return (
-        f"{origin.main_path or origin.main_name} could not be run again for workers ({why}): they"
-        " lack what it sets up before it calls execute_from_command_line()"
+        f"the main script could not be run again for workers ({why}): they lack what"
+        f" {origin.main_path or origin.main_name} sets up before it calls"
+        " execute_from_command_line()"
     )
 
 

@@ -7,6 +7,7 @@ closed or made anew is; of the rest the supervisor is told, in sentences.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import socket
 import stat
@@ -37,19 +38,19 @@ def warm_up() -> None:
 
 
 def close_what_is_open() -> None:
-    """Close what may not cross a fork: connections to databases and caches."""
-    from asgiref.sync import SyncToAsync
+    """Close and flush what may not cross a fork: connections to databases and caches, buffers."""
     from django.core.cache import caches
 
     _close_databases()
     with suppress(Exception):  # it may be away
         caches.close_all()
-    # An async query in ready() leaves a thread that would be dead in workers, and be waited for.
-    executor = SyncToAsync.single_thread_executor
-    with suppress(Exception):
-        executor.submit(_close_databases).result(_CLOSE_SECONDS)
-    executor.shutdown(wait=False)
-    SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
+    _end_thread_of_async_queries()
+    # Each worker would write it, too, at its end.
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # noqa: SLF001
+        with suppress(Exception):
+            reference().flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def keep_shared() -> None:
@@ -95,6 +96,20 @@ def make_anew() -> None:
         numpy_random.seed()
     if (multiprocessing := sys.modules.get("multiprocessing.process")) is not None:
         multiprocessing.current_process().authkey = os.urandom(32)
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util._run_after_forkers()  # noqa: SLF001  libraries count on it as on os.register_at_fork()
+
+
+def _end_thread_of_async_queries() -> None:
+    # It would be dead in workers, and their queries would wait for it.
+    from asgiref.sync import SyncToAsync
+
+    executor = SyncToAsync.single_thread_executor
+    if executor._threads:  # noqa: SLF001  it has run something
+        with suppress(Exception):
+            executor.submit(_close_databases).result(_CLOSE_SECONDS)
+            executor.shutdown()
+        SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
 
 
 def _close_databases() -> None:
