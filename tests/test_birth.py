@@ -178,13 +178,16 @@ class TestAsTheCommandWas:
             os.environ.setdefault("DJANGO_SETTINGS_MODULE", "home_settings")
             django.setup()
 
-            TOP = __name__
+            TOP = [__name__, *sys.argv[1:]]
             if __name__ == "__main__":
                 TOP = "guarded"
                 call_command("start_partisan")
         """
-        with Site(tmp_path, manage=manage).start():
-            assert told("import __main__; answer = __main__.TOP") == "__mp_main__"
+        site = Site(tmp_path, manage=manage)
+        with site.start(program=("manage.py", "some", "--thing")):
+            top = told("import __main__; answer = __main__.TOP")
+
+        assert top == ["__mp_main__", "some", "--thing"]
 
     def test_a_child_of_a_task_that_imports_such_a_script_is_told_too(self, tmp_path):
         """A pool that spawns runs the main script in each child."""
@@ -234,6 +237,8 @@ class TestAsTheCommandWas:
         manage = """
             import os, sys
 
+            FIRST = list(sys.argv)
+
             if __name__ == "__main__":
                 sys.argv.insert(1, sys.argv.pop(1).removeprefix("my_"))
                 sys.argv += ["--workers_count", "1"]
@@ -243,9 +248,10 @@ class TestAsTheCommandWas:
         """
         site = Site(tmp_path, manage=manage)
         with site.start(program=("manage.py", "my_start_partisan")) as supervisor:
-            argv = told("import sys; answer = sys.argv")
+            first, argv = told("import sys, __main__; answer = [__main__.FIRST, sys.argv]")
             assert "could not be run again" not in supervisor.output
 
+        assert first == ["manage.py", "my_start_partisan"]
         assert argv == ["manage.py", "start_partisan", "--workers_count", "1"]
 
     def test_an_option_outdoes_what_the_script_says(self, tmp_path):

@@ -171,7 +171,6 @@ def _tell(told: socket.socket, what: Any) -> None:
 
 
 def _work(feed: int, link: int, setup: bytes, taken: TakenOn) -> NoReturn:
-    code = 1
     try:
         from partisan_async.supervisor import worker
 
@@ -180,20 +179,23 @@ def _work(feed: int, link: int, setup: bytes, taken: TakenOn) -> NoReturn:
         # Once more: receivers of worker_started are the project's code, too.
         arrangements.outlive_stop_signals()
         worker.serve()
-        code = 0
     except BaseException:  # noqa: BLE001  nobody else would print it
         traceback.print_exc()
-    _end(code)
+        # At once: a thread that is waited for would keep the link open, and tasks would come.
+        os._exit(1)
+    _end()
 
 
-def _end(code: int) -> NoReturn:
+def _end() -> NoReturn:
     """End as Python does, and not by a return: the main script's frames are still there."""
+    code = 0
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
         atexit._run_exitfuncs()  # noqa: SLF001
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001  what atexit calls may raise anything
+        code = 1
         traceback.print_exc()
     finally:
         os._exit(code)

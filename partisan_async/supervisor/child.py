@@ -113,10 +113,13 @@ def spawn(what: str, *passed: socket.socket) -> tuple[subprocess.Popen[bytes], s
             f" from partisan_async.supervisor import birth; birth.{what}(*{fds})"
         )
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
-        with _signals_kept_off():
-            process = subprocess.Popen(  # noqa: S603  this interpreter
-                [sys.executable, *flags, "-c", code], stdin=subprocess.DEVNULL, pass_fds=fds
-            )
+        command = [sys.executable, *flags, "-c", code]
+        try:
+            with _signals_kept_off():
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=fds)  # noqa: S603  this interpreter
+        except OSError:
+            ours.close()
+            raise
     with suppress(OSError):  # it has ended already, and is found to have
         birth.send(ours, json.dumps(started).encode(), [])
     return process, ours
