@@ -573,6 +573,22 @@ class TestPreloadFalse:
             supervisor.wait_until_nothing_is_left()
         assert ended(task)
 
+    def test_what_its_tasks_start_can_be_terminated(self, tmp_path):
+        """Signals are kept off while it starts; who inherits that is deaf."""
+        code = """
+            import multiprocessing, signal, subprocess, time
+            command = subprocess.Popen(["sleep", "60"])
+            command.terminate()
+            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            child.start()
+            child.terminate()
+            child.join(10)
+            answer = [command.wait(10), child.exitcode]
+            child.kill()
+        """
+        with self.site(tmp_path).start():
+            assert told(code) == [-signal.SIGTERM] * 2
+
     def test_workers_end_with_their_supervisor(self, tmp_path):
         with self.site(tmp_path).start() as supervisor:
             Sleep(60, "it").delay()
