@@ -1,10 +1,12 @@
 """How workers come to be: set up as the command was that started them, forked or each afresh."""
 
+import ctypes
 import json
 import os
 import shutil
 import signal
 import sys
+from functools import partial
 from textwrap import dedent
 
 import psutil
@@ -492,7 +494,8 @@ class TestBeforeTheFork:
             target = logging.FileHandler("log")
             handler = logging.handlers.MemoryHandler(1000, target=target)
             logging.getLogger("home").addHandler(handler)
-            logging.getLogger("home").error("logged in ready()")
+            logging.getLogger("home").setLevel("INFO")
+            logging.getLogger("home").info("logged in ready()")
         """
         site = Site(tmp_path, ready=ready)
         with site.start("--workers_count", "3", PYTHONUNBUFFERED="") as supervisor:
@@ -502,7 +505,7 @@ class TestBeforeTheFork:
             supervisor.wait_until_nothing_is_left()
 
             assert supervisor.output.count("printed in ready()") == 2  # here and in the forkserver
-        assert (tmp_path / "log").read_text().count("logged in ready()") == 2
+        assert (tmp_path / "log").read_text().count("logged in ready()") == 2  # the same
 
     def test_what_libraries_do_after_a_fork_is_done(self, tmp_path):
         """Some ask multiprocessing to be called, and some the system."""
@@ -703,6 +706,25 @@ class TestForkserver:
             supervisor.wait_until_nothing_is_left()
         for task in Task.objects.all():
             assert (task.status, task.claim_seq, task.lost) == ("finished", 1, 0)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="who inherits orphans is Linux's")
+    def test_a_worker_that_nobody_buries_is_replaced_too(self):
+        """In a container the first process may leave orphans as zombies, and they look alive."""
+        inherit_orphans = partial(ctypes.CDLL(None).prctl, 36)  # PR_SET_CHILD_SUBREAPER
+        inherit_orphans(1)
+        try:
+            with partisan("--async", "--workers_count", "1") as supervisor:
+                supervisor.forkserver().kill()
+                (worker,) = supervisor.workers()
+                wait_until(lambda: worker.ppid() == os.getpid())
+                worker.kill()
+                Write("after").delay()
+                wait_until(ended)
+
+                assert worker.status() == "zombie"
+            os.waitpid(worker.pid, 0)
+        finally:
+            inherit_orphans(0)
 
     def test_it_has_nothing_in_the_temporary_folder(self, tmp_path):
         """What is there somebody sweeps, and no worker could be started any more."""
