@@ -113,6 +113,7 @@ class QueueSettings:
     MAX_QUEUE_SIZE: int = _setting(10, count(1))
     CHECKS_BEFORE_CLEANUP: int = _setting(50, count(1))
     WORKERS_COUNT: int = _setting(lambda: os.cpu_count() or 1, count(1))
+    PRELOAD: bool = _setting(True, flag)
     SLEEP_DELAY_SECONDS: float = _setting(2, seconds(0.01))
     TASKS_PER_WORKER_INSTANCE: int | None = _setting(None, or_none(count(1)))
     DELETE_TASKS_ON_COMPLETE: bool = _setting(False, flag)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -41,9 +41,10 @@ class Partisan:
     :param log: the file to write its lines to; else they are gone with it.
     :param launcher: words before its command, that become the same process.
     :param piped: its lines go through ``pipe``, which can stall.
+    :param program: what Python runs.
     """
 
-    program = ("-m", "django", "start_partisan")
+    program: tuple[str, ...] = ("-m", "django", "start_partisan")
 
     def __init__(
         self,
@@ -52,12 +53,13 @@ class Partisan:
         log: Path | None = None,
         launcher: tuple[str, ...] = (),
         piped: bool = False,
+        program: tuple[str, ...] | None = None,
         **env: str,
     ) -> None:
         self._output = log.open("w+b") if log else tempfile.TemporaryFile()  # noqa: SIM115  end() closes it
         self.pipe = StallingPipe(self._output.fileno()) if piped else None
         self.process = subprocess.Popen(
-            [*launcher, sys.executable, *self.program, *options],
+            [*launcher, sys.executable, *(program or self.program), *options],
             stdout=self.pipe.entrance if self.pipe else self._output,
             stderr=subprocess.STDOUT,
             cwd=cwd,
@@ -95,11 +97,20 @@ class Partisan:
 
     def forkserver(self) -> psutil.Process:
         children = psutil.Process(self.pid).children()
-        (server,) = [child for child in children if "forkserver" in " ".join(child.cmdline())]
+        living = [child for child in children if child.status() != "zombie"]
+        (server,) = [child for child in living if "forkserver" in " ".join(child.cmdline())]
         return server
 
     def workers(self) -> list[psutil.Process]:
-        return self.forkserver().children()
+        """Forked ones and cold ones, also those whose forkserver is gone."""
+        found = []
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                words = " ".join(process.cmdline())
+                is_forked = "birth.forkserver" in words and process.ppid() != self.pid
+                if is_forked or "birth.cold" in words:
+                    found.append(process)
+        return found
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)

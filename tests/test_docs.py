@@ -28,7 +28,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
-from multiprocessing import forkserver
 from pathlib import Path
 
 import django
@@ -57,6 +56,7 @@ from partisan_async.settings import SETTING_NAMES, QueueSettings
 from partisan_async.supervisor import (
     dispatcher,
     executor,
+    forkserver,
     log_queue,
     metrics,
     supervisor,
@@ -242,12 +242,12 @@ def project(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "docs_settings")
-    forkserver._forkserver._stop()  # one that was set up for other settings
+    forkserver.stop()  # one that was set up for other settings
     try:
         with ExitStack() as stack:
             yield Project(page, folder, stack)
     finally:
-        forkserver._forkserver._stop()
+        forkserver.stop()
         registry._processors.clear()
         registry._processors.update(registered)
         for name in set(sys.modules) - modules:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from tests.testapp.partisan_tasks import (
     Postpone,
     Retry,
     Sleep,
+    Tell,
     Write,
     WriteElsewhere,
 )
@@ -298,6 +300,29 @@ class TestSignals:
         finally:
             supervisor.end()
 
+    def test_what_a_task_forked_ends_by_it_as_in_a_shell(self):
+        """The worker outlives it, and its task hears how the child ended."""
+        code = """
+            import multiprocessing, time
+            from tests.testapp.models import Mark
+            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            child.start()
+            Mark.objects.create(text="forked")
+            child.join(40)
+            answer = child.exitcode
+            child.kill()
+        """
+        with partisan("--async", "--workers_count", "1") as supervisor:
+            task = Tell(textwrap.dedent(code)).delay()
+            wait_until(lambda: marks() == ["forked"])
+
+            os.killpg(supervisor.pid, signal.SIGTERM)
+
+            assert supervisor.wait(30) == 0
+            supervisor.wait_until_nothing_is_left()
+        task.refresh_from_db()
+        assert (task.status, task.result) == ("finished", -signal.SIGTERM)
+
 
 class TestCrash:
     def test_after_a_kill_the_workers_end_and_the_next_one_takes_over_at_once(self):
@@ -342,20 +367,6 @@ class TestCrash:
 
         task.refresh_from_db()
         assert (task.claim_seq, marks()) == (1, ["start long", "end long"])
-
-    def test_the_forkservers_death_costs_nobody(self):
-        """It holds what the executors watch: they break, though the workers live."""
-        with partisan("--async", "--workers_count", "2") as supervisor:
-            tasks = [Sleep(2, number).delay() for number in range(2)]
-            wait_until(lambda: len(marks()) == 2)
-
-            supervisor.forkserver().kill()
-            wait_until(lambda: ended(*tasks))
-
-            assert len(supervisor.workers()) == 2
-        for task in tasks:
-            task.refresh_from_db()
-            assert (task.status, task.lost, task.suspect) == ("finished", 0, False)
 
     def test_a_table_that_is_gone_is_waited_for(self):
         """A restart would not bring it back, and would end what runs."""

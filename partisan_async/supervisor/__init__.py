@@ -4,6 +4,3 @@ import signal
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """They stop a supervisor; its workers outlive them."""
-
-PRELOADED_PATH = "PARTISAN_ASYNC_PYTHONPATH"
-"""Where the supervisor keeps the PYTHONPATH that it replaced for the forkserver's start."""

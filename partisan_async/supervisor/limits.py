@@ -73,6 +73,13 @@ class Alarm:
         return error
 
 
+def forget_alarm() -> None:
+    """In a child that a task forked: an alarm is its own, and ends it as elsewhere."""
+    handler = signal.getsignal(signal.SIGALRM)
+    if isinstance(getattr(handler, "__self__", None), Alarm):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
 async def run_within(seconds: float | None, run: Coroutine[Any, Any, None]) -> BaseException | None:
     """Return what an async run raised, ``TaskTimeout`` where its time was over, or ``None``.
 

@@ -1,7 +1,7 @@
-"""The worker processes: WORKERS_COUNT slots, each a ``ProcessPoolExecutor`` of one process.
+"""The worker processes: WORKERS_COUNT slots, each of one process.
 
-Not one executor of many: there, a process that is killed fails every pending future and takes its
-siblings with it, in the middle of their tasks, and nobody can tell which task it was.
+Not a ``ProcessPoolExecutor``: there, a process that is killed fails every pending future and takes
+its siblings with it, in the middle of their tasks, and nobody can tell which task it was.
 
 A *slot* is a place for a worker. It holds one process at a time, and while that one is being
 replaced for its age, the old one too. A *spare* slot comes and goes for suspects, which must run
@@ -65,10 +65,7 @@ class Pool:
         await asyncio.gather(*(slot.open() for slot in self._slots))
 
     async def keep(self) -> None:
-        """Replace processes that die or reach their count of tasks, until ``close()``.
-
-        :raises WorkerStartError: a successor could not be started.
-        """
+        """Replace processes that die or reach their count of tasks, until ``close()``."""
         for slot in self._slots:
             self._keep(slot.keep())
         await self._failed.wait()
@@ -231,6 +228,8 @@ class Slot:
         self._retired: WorkerProcess | None = None
         self._retiring: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
+        self._is_patient = False
+        """What cannot be started is tried again without end: others are at work meanwhile."""
 
     @property
     def processes(self) -> list[WorkerProcess]:
@@ -264,10 +263,12 @@ class Slot:
     async def open(self) -> None:
         """Start the process."""
         self.process = await self._start_one()
+        self._is_patient = True
         self._listener.on_capacity()
 
     async def open_and_keep(self) -> None:
         """Start the process, and keep it."""
+        self._is_patient = True
         try:
             await self.open()
         except WorkerStartError:
@@ -324,8 +325,8 @@ class Slot:
             self._starting = process
             try:
                 await process.start()
-            except WorkerVanishedError as error:
-                if pause > 1 or self._closed.is_set():
+            except WorkerStartError as error:
+                if self._closed.is_set() or not (self._is_patient or _may_pass(error, pause)):
                     raise
                 logger.warning("%s Trying again.", error)
                 await self._pause(pause)
@@ -345,6 +346,10 @@ class Slot:
         else:
             await process.close()
         self._retired = None
+
+
+def _may_pass(error: WorkerStartError, pause: float) -> bool:
+    return isinstance(error, WorkerVanishedError) and pause <= 1
 
 
 def _growing_pauses() -> Iterator[float]:

@@ -1,40 +1,31 @@
-"""One worker process: its executor, its feed and its link, and the runs in it.
+"""One worker process: its feed and its link, and the runs in it.
 
-The executor starts the process, watches it and ends it, and is given one call for all of its life:
-each ``submit`` goes through two threads and a queue, which took longer than a short task. Tasks go
-by the *feed*, a socket; by the *link*, another one, the process tells what becomes of them.
+Tasks go by the *feed*, a socket; by the *link*, another one, the process tells what becomes of
+them.
 
 Words: a *run* is one claim in one process: *open* until it is done, *started* once the process said
-so. A process *dies* when its link ends or its executor breaks; it is *spent* when it was sent all
-the tasks that it may run.
+so. A process *dies* when its link or its feed ends; it is *spent* when it was sent all the tasks
+that it may run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
-import os
 import signal
 import socket
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, cast
 
 from partisan_async import logs
 from partisan_async.policy import Died, Outcome, Overran
 from partisan_async.store import Claim
-from partisan_async.supervisor import PRELOADED_PATH, STOP_SIGNALS, wire, worker
+from partisan_async.supervisor import forkserver, wire, worker
+from partisan_async.supervisor.child import Child
 
 logger = logging.getLogger("partisan_async")
-
-PRELOAD = "partisan_async.supervisor.preload"
 
 HELLO_SECONDS = 60
 """A worker that has not said hello by then is given up."""
@@ -128,12 +119,12 @@ class WorkerProcess(asyncio.Protocol):
         self._ticket = 0
         self._unstarted_async = 0
         self._decoder = wire.Decoder()
-        self._executor: ProcessPoolExecutor | None = None
         self._transport: asyncio.Transport | None = None
         self._feed: asyncio.Transport | None = None
         self._hello: asyncio.Future[wire.Hello] | None = None
         self._link_ended = asyncio.Event()
-        self._child: BaseProcess | None = None
+        self._child: Child | None = None
+        self._exit_code: int | None = None
         self._ready = False
         self._killed = False
         self._overran: Run | None = None
@@ -151,11 +142,14 @@ class WorkerProcess(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         try:
             hello = await self._launch()
+        except OSError as error:  # it may be a limit of the system's, too, such as of open files
+            await self.close()
+            raise WorkerVanishedError(f"A worker process could not be started: {error}.") from error
         except BaseException:
             await self.close()
             raise
-        if hello.cold and _context().get_start_method() == "forkserver":
-            _warn_once(f"workers start cold, and share no memory: {hello.cold}")
+        if hello.note:
+            forkserver.warn_once(hello.note)
         self._ready = True
 
     async def _launch(self) -> wire.Hello:
@@ -165,9 +159,8 @@ class WorkerProcess(asyncio.Protocol):
             self._feed, their_feed = await self._connect(_Feed(self._die))
             self._feed.pause_reading()  # whatever a task may write there
             with their_feed:
-                serving = await self._start_serving(their_feed, their_link)
+                self._child = await self._start_child(their_feed, their_link)
         self.worker_id = f"{socket.gethostname()}/{self.pid}"
-        self._watch(serving)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 hello = await self._hello
@@ -190,28 +183,18 @@ class WorkerProcess(asyncio.Protocol):
             raise
         return transport, theirs
 
-    async def _start_serving(self, feed: socket.socket, link: socket.socket) -> Future[None]:
-        self._executor = ProcessPoolExecutor(
-            1,
-            mp_context=_context(),
-            initializer=worker.start,
-            initargs=(feed, link, self._setup),
+    async def _start_child(self, feed: socket.socket, link: socket.socket) -> Child:
+        # A fork takes 10 ms, and the first of all several hundred.
+        starting = self._loop.run_in_executor(
+            None, forkserver.start_worker, feed, link, self._setup
         )
-        # The first submit starts the process: 10 ms, and the first of all several hundred.
-        starting = self._loop.run_in_executor(None, _start_process, self._executor)
         try:
-            serving, self._child = await asyncio.shield(starting)
+            return await asyncio.shield(starting)
         except asyncio.CancelledError:
             # The thread goes on: wait for the process, so that close() can end it.
             with suppress(Exception):
-                _, self._child = await starting
+                self._child = await starting
             raise
-        except (EOFError, OSError, RuntimeError) as error:  # it broke, or was closed meanwhile
-            raise WorkerVanishedError(
-                "A worker process ended before it was up; what it or the forkserver printed says"
-                " why."
-            ) from error
-        return serving
 
     @property
     def accepts(self) -> bool:
@@ -256,8 +239,6 @@ class WorkerProcess(asyncio.Protocol):
 
     async def bury(self) -> None:
         """After its death: find out why, and hand back what was in it."""
-        # The executor may break though the process lives: when the forkserver died, which held
-        # what the executor watches. Then it is killed, and nobody is to blame.
         self._listener.on_death()
         await self._link_end()
         innocent = self._killed or not (self._link_ended.is_set() or self._is_gone())
@@ -269,7 +250,7 @@ class WorkerProcess(asyncio.Protocol):
 
     async def close(self) -> None:
         """End it: at once if it is idle, else by SIGKILL."""
-        if self._executor is None:
+        if self._child is None:
             # It was closed while it started: its start had gone on for a while.
             self._hang_up()
             return
@@ -286,15 +267,21 @@ class WorkerProcess(asyncio.Protocol):
     async def _shut_down(self) -> None:
         if self._feed is not None:
             self._feed.abort()
-        if self._executor is not None:
-            executor, self._executor = self._executor, None
-            ending = self._loop.run_in_executor(None, executor.shutdown)
-            done, _ = await asyncio.wait({ending}, timeout=EXIT_SECONDS)
-            if not done:
-                # A task may have left a thread behind that the interpreter waits for.
-                self._signal(signal.SIGKILL)
-            await ending
+        if self._child is not None and self._exit_code is None:
+            self._exit_code = await self._end_of(self._child)
         self._hang_up()
+
+    async def _end_of(self, child: Child) -> int | None:
+        ending = self._loop.run_in_executor(None, child.wait)
+        done, _ = await asyncio.wait({ending}, timeout=EXIT_SECONDS)
+        if not done:
+            # A task may have left a thread behind that the interpreter waits for.
+            child.signal(signal.SIGKILL)
+            done, _ = await asyncio.wait({ending}, timeout=EXIT_SECONDS)
+        if not done:
+            # Who should tell of its end is stuck itself.
+            await self._loop.run_in_executor(None, forkserver.stop)
+        return await ending
 
     def _hang_up(self) -> None:
         for transport in (self._feed, self._transport):
@@ -326,7 +313,7 @@ class WorkerProcess(asyncio.Protocol):
         self.empty.set()
 
     def _exit_reason(self) -> str:
-        code = None if self._child is None else self._child.exitcode
+        code = self._exit_code
         if code is None:
             how = "ended"
         elif code < 0:
@@ -340,13 +327,7 @@ class WorkerProcess(asyncio.Protocol):
         return not self._signal(0)
 
     def _signal(self, number: int) -> bool:
-        if self.pid is None:
-            return False
-        try:
-            os.kill(self.pid, number)
-        except ProcessLookupError:
-            return False
-        return True
+        return self._child is not None and self._child.signal(number)
 
     def _retire(self) -> None:
         self.spent = True
@@ -402,14 +383,6 @@ class WorkerProcess(asyncio.Protocol):
         if self.has_unstarted and link is not None and not link.is_closing():
             self.is_asked_back = True
             link.write(wire.encode(wire.Revoke(self._ticket)))
-
-    def _watch(self, serving: Future[None]) -> None:
-        # However it ends: who does not serve any more takes no task.
-        def die(_: Future[None]) -> None:
-            with suppress(RuntimeError):  # the loop may be closed by now
-                self._loop.call_soon_threadsafe(self._die)
-
-        serving.add_done_callback(die)
 
     def _close_run(self, ticket: int) -> Run:
         run = self.runs.pop(ticket)
@@ -529,58 +502,3 @@ class _Feed(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._on_lost()
-
-
-_forkserver_lock = threading.Lock()
-_warned: set[str] = set()
-
-
-def _context() -> Any:
-    # Never fork: the child would share the sockets and the locks of every thread of this process.
-    # On macOS the forkserver's fork meets system libraries that do not survive it.
-    return multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
-
-
-def _start_process(executor: ProcessPoolExecutor) -> tuple[Future[None], BaseProcess]:
-    context = _context()
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([PRELOAD])
-        with _forkserver_lock, _path_in_environment(), _signals_kept_off():
-            forkserver.ensure_running()
-    serving = executor.submit(worker.serve)
-    # Its pid and exit code are asked for nowhere else; a broken executor forgets its processes.
-    (process,) = executor._processes.values()  # noqa: SLF001
-    return serving, process
-
-
-@contextmanager
-def _path_in_environment() -> Iterator[None]:
-    # The forkserver is a fresh interpreter that ignores the sys.path it is told.
-    before = os.environ.get("PYTHONPATH")
-    os.environ[PRELOADED_PATH] = before or ""
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    try:
-        yield
-    finally:
-        del os.environ[PRELOADED_PATH]
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-@contextmanager
-def _signals_kept_off() -> Iterator[None]:
-    # A new process inherits it: until its preload has seen to them, they would end it.
-    resource_tracker.ensure_running()  # it unblocks them after its own start
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        logger.warning(message)

@@ -25,11 +25,11 @@ from partisan_async.policy import (
 
 
 class Hello(NamedTuple):
-    """The process is there. ``trouble``: why it did not start; ``cold``: why it had no preload."""
+    """The process is there. ``trouble``: why it did not start; ``note``: what it lacks."""
 
     pid: int
     trouble: str | None
-    cold: str | None
+    note: str | None
 
 
 class Started(NamedTuple):

@@ -1,9 +1,8 @@
 """A worker process: runs the tasks it is sent, and reports each as it starts and ends.
 
-Three threads. The *main* thread reads the feed and runs sync tasks, one after the other: the
-executor calls ``serve`` there. The *loop* thread runs async tasks side by side. The *link* thread
-answers ``Revoke`` also while ``run()`` blocks the main thread, and ends the process when the
-supervisor is gone.
+Three threads. The *main* thread reads the feed and runs sync tasks, one after the other. The *loop*
+thread runs async tasks side by side. The *link* thread answers ``Revoke`` also while ``run()``
+blocks the main thread, and ends the process when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -34,7 +33,9 @@ from partisan_async import registry, trace
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Failure, Outcome, Raised
 from partisan_async.settings import QueueSettings
-from partisan_async.supervisor import wire
+from partisan_async.supervisor import preload, wire
+from partisan_async.supervisor.arrangements import undo_in_children
+from partisan_async.supervisor.origin import TakenOn, describe
 
 logger = logging.getLogger("partisan_async.worker")
 
@@ -54,14 +55,20 @@ class Setup(NamedTuple):
     settings: QueueSettings
 
 
-def start(feed: socket.socket, link: socket.socket, setup: Setup) -> None:
-    """Make this process a worker: the executor's initializer."""
+def start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn) -> None:
+    """Make this process a worker.
+
+    :param taken: what became of setting it up as the command was.
+    """
     global _worker
     # A default timeout of the site's would make a silent link look like a dead supervisor.
     feed.setblocking(True)
     link.setblocking(True)
     try:
-        cold = _warm_up()
+        if taken.trouble:
+            raise ImportError(taken.trouble)
+        if not preload.is_done:
+            preload.warm_up()
         _print_whole_lines()
         _use_databases(setup.databases)
         if setup.print_logs:
@@ -69,18 +76,19 @@ def start(feed: socket.socket, link: socket.socket, setup: Setup) -> None:
 
             logs.attach_handler()
         _worker = _Worker(feed, link, setup)
+        undo_in_children(_worker.leave, _worker.limits.forget_alarm, _stop_watching_connections)
         # Not atexit, which children of a forkserver ignore before Python 3.13.
         multiprocessing.util.Finalize(None, trace.flush, exitpriority=0)
     except BaseException as error:
-        hello = wire.Hello(os.getpid(), f"{type(error).__name__}: {error}", None)
-        link.sendall(wire.encode(hello))
+        trouble = taken.trouble or describe(error)
+        link.sendall(wire.encode(wire.Hello(os.getpid(), trouble, None)))
         raise
     threading.Thread(target=_worker.attend_link, name="partisan link", daemon=True).start()
-    _worker.send(wire.encode(wire.Hello(os.getpid(), None, cold)))
+    _worker.send(wire.encode(wire.Hello(os.getpid(), None, taken.note)))
 
 
 def serve() -> None:
-    """Run what comes by the feed until that ends: the one call that the executor is given."""
+    """Run what comes by the feed until that ends."""
     assert _worker is not None
     _worker.serve()
 
@@ -96,7 +104,7 @@ class _Worker:
 
         limits.watch_connections()
         _watch_connections()
-        self._limits = limits
+        self.limits = limits
         self._executor = executor.Executor(
             setup.supervisor_id, setup.settings, f"{socket.gethostname()}/{os.getpid()}"
         )
@@ -168,8 +176,14 @@ class _Worker:
                     answer = wire.Revoked(self._current, frame.upto)
                     self._link.sendall(wire.encode(answer))
 
+    def leave(self) -> None:
+        """In a child that a task forked: close what is its parent's."""
+        for each in (self._feed, self._link):
+            with suppress(OSError):  # the task may have done so
+                os.close(each.detach())
+
     def _run(self, ticket: int, claim: Any, limit: float | None) -> tuple[bytes, bool]:
-        alarm = self._limits.Alarm(limit)
+        alarm = self.limits.Alarm(limit)
         began = time.perf_counter()
         try:
             # A context of its own, so that a language or a context variable set by one task is not
@@ -201,7 +215,7 @@ class _Worker:
                 outcome = await self._executor.aexecute(claim, limit)
                 self._executor.end_forks()
                 if context in SyncToAsync.context_to_thread_executor:
-                    await self._limits.finish(sync_to_async(_tidy)(_close_all_connections))
+                    await self.limits.finish(sync_to_async(_tidy)(_close_all_connections))
         except BaseException as error:  # noqa: BLE001  a late cancellation too: it must be told
             outcome = outcome or _untold(error)
         seconds = time.perf_counter() - began
@@ -255,18 +269,6 @@ def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
         except BaseException:
             # A SystemExit in a task that run() itself created passes through run_forever().
             logger.exception("the event loop of async tasks was interrupted; it goes on")
-
-
-def _warm_up() -> str | None:
-    """Set Django up, unless the forkserver did; return why it did not."""
-    name = "partisan_async.supervisor.preload"
-    inherited = name in sys.modules
-    from partisan_async.supervisor import preload
-
-    if preload.trouble:
-        preload.warm_up()
-        return preload.trouble
-    return None if inherited else f"{name} could not be imported in the forkserver"
 
 
 def _print_whole_lines() -> None:
@@ -329,6 +331,10 @@ def _watch_connections() -> None:
 
     connections.create_connection = create_connection  # type: ignore[method-assign]
     _wrappers.update(connections.all(initialized_only=True))
+
+
+def _stop_watching_connections() -> None:
+    vars(connections).pop("create_connection", None)
 
 
 def _close_old_connections() -> None:

@@ -229,7 +229,7 @@ class TestStarting:
         assert verdict.duplicates.total() <= 1 + ASYNC_CONCURRENCY
 
     def test_a_forkserver_that_dies_meanwhile_is_replaced_too(self, site):
-        """The worker comes up an orphan, and its executor is broken before it has run a task."""
+        """The worker comes up an orphan, and runs what waits."""
         supervisor = site.start(WORKERS_COUNT=1, FAULTS_SLOW_FORK_SECONDS=0.5)
         with site.load(rate=20):
             nap = NapOnce(600).delay()

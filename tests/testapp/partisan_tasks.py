@@ -76,6 +76,28 @@ class Nothing(Marking):
         pass
 
 
+def double(number):
+    return 2 * number
+
+
+@registry.register
+class Tell(Marking):
+    """Runs a piece of code in its worker, and keeps what that calls ``answer``."""
+
+    STORE_RESULT = True
+
+    def run(self):
+        names = {}
+        exec(self.args[0], names)
+        return names["answer"]
+
+
+@registry.register
+class TellAsync(Tell):
+    async def run(self):
+        return super().run()
+
+
 @registry.register
 class Sleep(Marking):
     """Sleeps so many seconds, between two marks."""

@@ -28,7 +28,7 @@ from partisan_async.settings import (
     queue_settings,
     seconds,
 )
-from partisan_async.supervisor import STOP_SIGNALS
+from partisan_async.supervisor import STOP_SIGNALS, origin
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
 
@@ -96,6 +96,7 @@ class Command(BaseCommand):
             self._supervise(options)
 
     def _supervise(self, options: dict[str, Any]) -> None:
+        origin.refuse_within_main()
         queue = options["queue_name"]
         settings = _settings(queue, options)
         logs.attach_handler()
