@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 
-from partisan_async.supervisor import PRELOADED_PATH, STOP_SIGNALS
+from partisan_async.supervisor import PRELOADED_PATH, STOP_SIGNALS, ending
 
 
 def warm_up() -> None:
@@ -43,6 +43,7 @@ if (_path := os.environ.pop(PRELOADED_PATH, None)) is not None:
     else:
         os.environ.pop("PYTHONPATH", None)
 
+ending.remember()
 trouble: str | None = None
 try:
     warm_up()

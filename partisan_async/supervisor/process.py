@@ -30,7 +30,7 @@ from typing import Any, Protocol, cast
 from partisan_async import logs
 from partisan_async.policy import Died, Outcome, Overran
 from partisan_async.store import Claim
-from partisan_async.supervisor import PRELOADED_PATH, STOP_SIGNALS, wire, worker
+from partisan_async.supervisor import PRELOADED_PATH, STOP_SIGNALS, ending, wire, worker
 
 logger = logging.getLogger("partisan_async")
 
@@ -42,8 +42,8 @@ HELLO_SECONDS = 60
 NAMED = 10
 """So many of the tasks in a process are told of."""
 
-EXIT_SECONDS = 2
-"""So long an idle worker may take to end."""
+EXIT_SECONDS = ending.SECONDS + 2
+"""An idle worker that has not ended by then is killed."""
 
 TIMEOUT_GRACE_SECONDS = 5.0
 """So long a task may take to heed its time limit, before its worker is killed."""
@@ -133,6 +133,7 @@ class WorkerProcess(asyncio.Protocol):
         self._feed: asyncio.Transport | None = None
         self._hello: asyncio.Future[wire.Hello] | None = None
         self._link_ended = asyncio.Event()
+        self._ending: asyncio.Future[None] | None = None
         self._child: BaseProcess | None = None
         self._ready = False
         self._killed = False
@@ -270,8 +271,9 @@ class WorkerProcess(asyncio.Protocol):
     async def close(self) -> None:
         """End it: at once if it is idle, else by SIGKILL."""
         if self._executor is None:
-            # It was closed while it started: its start had gone on for a while.
-            self._hang_up()
+            # It was closed while it started: its start had gone on for a while. Or it is closed
+            # already, and takes its time to end in order.
+            await self._shut_down()
             return
         if self.runs or not self._ready:
             self.kill()
@@ -288,12 +290,13 @@ class WorkerProcess(asyncio.Protocol):
             self._feed.abort()
         if self._executor is not None:
             executor, self._executor = self._executor, None
-            ending = self._loop.run_in_executor(None, executor.shutdown)
-            done, _ = await asyncio.wait({ending}, timeout=EXIT_SECONDS)
+            self._ending = self._loop.run_in_executor(None, executor.shutdown)
+        if self._ending is not None:
+            done, _ = await asyncio.wait({self._ending}, timeout=EXIT_SECONDS)
             if not done:
-                # A task may have left a thread behind that the interpreter waits for.
+                # It could not even end itself: a task may hold the interpreter's lock.
                 self._signal(signal.SIGKILL)
-            await ending
+            await asyncio.wait({self._ending})
         self._hang_up()
 
     def _hang_up(self) -> None:
