@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from partisan_async import arguments, registry, store
+from partisan_async import arguments, registry, signals, store
 from partisan_async.context import current_task
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
@@ -167,7 +167,7 @@ class _DjangoTask(BaseTaskProcessor):
             last_attempted_at=now,
             worker_ids=[*result.worker_ids, running.worker_id],
         )
-        task_started.send_robust(_sender(result), task_result=result)
+        signals.tell(task_started, "task_started", _sender(result), task_result=result)
 
     def _tell_end(self, decision: Decision) -> None:
         super()._tell_end(decision)
@@ -208,7 +208,7 @@ def _tell_end(result: TaskResult[Any, Any], decision: Decision) -> None:
         case _:
             return
     _set(result, finished_at=timezone.now())
-    task_finished.send_robust(_sender(result), task_result=result)
+    signals.tell(task_finished, "task_finished", _sender(result), task_result=result)
 
 
 def _task(name: str) -> Task[Any, Any]:

@@ -274,6 +274,36 @@ def untold(claim: Claim, error: BaseException) -> None:
     )
 
 
+def receiver_failed(
+    signal: str, receiver: Any, error: BaseException, task: tuple[Any, str, str] | None
+) -> None:
+    """Say that a receiver raised.
+
+    :param task: id, processor and queue of whose turn it was told, if it was about one.
+    """
+    about: dict[str, Any] = {"event": "receiver failed"}
+    if task is not None:
+        about |= dict(zip(("task_id", "processor_class", "queue_name"), task, strict=True))
+    logger.error(
+        "receiver failed%s: %s of %s",
+        f" {task[0]} {plain(task[1])}" if task else "",
+        getattr(receiver, "__qualname__", None) or repr(receiver),
+        signal,
+        exc_info=error,
+        extra=about,
+    )
+
+
+def cache_not_closed(claim: Claim, error: BaseException) -> None:
+    logger.error(
+        "cache not closed %s %s: its close() raised after the run",
+        claim.id,
+        plain(claim.processor_class),
+        exc_info=error,
+        extra=_about(claim, "cache not closed"),
+    )
+
+
 def unstorable(claim: Claim, error: BaseException) -> None:
     logger.error(
         "task %s %s: the text of its outcome cannot be stored, and is replaced or left out: %s",

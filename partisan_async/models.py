@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 from typing import Any, Self
 
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Q
 from django.db.models.functions import Now
+
+from partisan_async import moments
 
 WAITING = ("new", "scheduled")
 ENDED = ("finished", "error")
@@ -145,7 +147,7 @@ class Task(models.Model):
     def tick(self) -> datetime.datetime | None:
         """The moment that it stands for, where a ``SCHEDULE`` enqueued it; its retries keep it."""
         tick = self.arguments.get("tick")
-        return None if tick is None else datetime.datetime.fromisoformat(tick)
+        return None if tick is None else moments.read(tick, self._state.db or DEFAULT_DB_ALIAS)
 
     @property
     def args(self) -> list[Any]:

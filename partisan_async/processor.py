@@ -158,7 +158,7 @@ class BaseTaskProcessor(abc.ABC):
     def _tell_start(self) -> None:
         """Tell that a run begins."""
         if self.task_obj is not None and self._is_heard():
-            signals.task_started.send_robust(type(self), task=self.task_obj)
+            signals.tell(signals.task_started, "task_started", type(self), task=self.task_obj)
 
     def _tell_end(self, decision: Decision) -> None:
         """Tell what becomes of the task after a run."""
@@ -200,7 +200,7 @@ def _tell_of(sender: type[BaseTaskProcessor], tasks: Sequence[Task]) -> None:
     if signals.task_enqueued.receivers:
         # Identical calls share a row.
         for task in {task.pk: task for task in tasks if not task.is_twin}.values():
-            signals.task_enqueued.send_robust(sender, task=task)
+            signals.tell(signals.task_enqueued, "task_enqueued", sender, task=task)
 
 
 def load(

@@ -8,8 +8,12 @@ the worker process, before the row is written: after a crash a run, and its sign
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.dispatch import Signal
 
+from partisan_async import logs
 from partisan_async.models import Task
 from partisan_async.policy import (
     Decision,
@@ -42,6 +46,12 @@ task_lost = Signal()
 """``task``, ``failure``: its worker process died; it runs again, unless ``task_failed`` follows.
 The failure is ``None`` where it ran beside others, and nobody knows whose fault it was."""
 
+worker_started = Signal()
+"""Sent in a worker process, by no sender: it is set up, and runs its first task next."""
+
+worker_stopping = Signal()
+"""Sent in a worker process, by no sender: it ends, in order. One that is killed sends nothing."""
+
 
 def is_anybody_there() -> bool:
     """Tell whether a run's signals have a receiver; a row is only made for those."""
@@ -59,15 +69,35 @@ def send_decision(sender: type, task: Task, decision: Decision) -> None:
     """Send what becomes of a task after a run."""
     match decision:
         case Finished(result):
-            task_finished.send_robust(sender, task=task, result=result)
+            tell(task_finished, "task_finished", sender, task=task, result=result)
         case Retried(pause, failure):
             seconds = pause.total_seconds()
-            task_retried.send_robust(sender, task=task, failure=failure, pause_seconds=seconds)
+            more = {"failure": failure, "pause_seconds": seconds}
+            tell(task_retried, "task_retried", sender, task=task, **more)
         case Postponed(pause):
-            task_postponed.send_robust(sender, task=task, pause_seconds=pause.total_seconds())
+            seconds = pause.total_seconds()
+            tell(task_postponed, "task_postponed", sender, task=task, pause_seconds=seconds)
         case Suspected(failure):
-            task_lost.send_robust(sender, task=task, failure=failure)
+            tell(task_lost, "task_lost", sender, task=task, failure=failure)
         case Failed(failure, lost):
             if lost:
-                task_lost.send_robust(sender, task=task, failure=failure)
-            task_failed.send_robust(sender, task=task, failure=failure)
+                tell(task_lost, "task_lost", sender, task=task, failure=failure)
+            tell(task_failed, "task_failed", sender, task=task, failure=failure)
+
+
+def tell(signal: Signal, name: str, sender: type | None, **values: Any) -> None:
+    """Send a signal to all of its receivers, and log what any of them raises.
+
+    :param name: the signal's.
+    """
+    for receiver, answer in signal.send_robust(sender, **values):
+        if isinstance(answer, Exception):
+            logs.receiver_failed(name, receiver, answer, _whose(values))
+
+
+def _whose(values: Mapping[str, Any]) -> tuple[Any, str, str] | None:
+    if task := values.get("task"):
+        return task.pk, task.processor_class, task.queue_name
+    if result := values.get("task_result"):  # of Django's own signals
+        return result.id, result.task.module_path, result.task.queue_name
+    return None

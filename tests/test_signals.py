@@ -3,14 +3,19 @@
 import dataclasses
 import logging
 import sys
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.utils import timezone
 
 from partisan_async import signals
 from partisan_async.context import TaskFilter, current_task
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
+from tests.testapp import tasks as django_tasks
 from tests.testapp.partisan_tasks import (
     AsyncAdd,
     AsyncFail,
@@ -200,3 +205,78 @@ def test_the_filter_marks_records_of_a_task(caplog):
     assert seen == [(task.pk, "Write", "run_pending")]
     assert current_task.get() is None
     assert Task.objects.get().worker_ids == ["run_pending"]
+
+
+class TestMoments:
+    """What a receiver subtracts must be of one kind: Django's."""
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("use_tz", [True, False])
+    def test_a_task_has_djangos_kind_of_times_wherever_it_comes_from(self, settings, use_tz):
+        """Aware in one place and naive in the other, they cannot be compared."""
+        with database_times(settings, use_tz):
+            rows = []
+
+            def hear(sender, task, **kwargs):
+                rows.append(task)
+
+            signals.task_started.connect(hear)
+            signals.task_finished.connect(hear)
+            try:
+                pk = Nothing().delay().pk
+                run_pending()
+            finally:
+                signals.task_started.disconnect(hear)
+                signals.task_finished.disconnect(hear)
+            stored = Task.objects.get(pk=pk)
+
+            for row in rows:
+                assert row.created_at == stored.created_at
+                assert row.created_at.tzinfo == stored.created_at.tzinfo
+            assert abs(timezone.now() - stored.finished_at) < timedelta(minutes=5)
+            stored.arguments["tick"] = "2026-07-01T12:00:00+00:00"
+            tokyo = datetime(2026, 7, 1, 21, 0)
+            assert stored.tick == (timezone.make_aware(tokyo) if use_tz else tokyo)
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("use_tz", [True, False])
+    def test_so_has_a_django_task(self, settings, use_tz):
+        """With takes_context."""
+        with database_times(settings, use_tz):
+            result = django_tasks.compares_times.enqueue()
+            run_pending()
+            result.refresh()
+
+            assert result.return_value is True
+
+
+@contextmanager
+def database_times(settings, use_tz):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    settings.USE_TZ = use_tz
+    connection.ensure_timezone()
+    try:
+        yield
+    finally:
+        settings.USE_TZ, settings.TIME_ZONE = True, "UTC"
+        connection.ensure_timezone()
+
+
+@pytest.mark.django_db
+def test_what_a_receiver_raises_is_logged_with_the_task(caplog):
+    """Django tells it to a logger that few read, and not of which task."""
+
+    def broken(**kwargs):
+        raise TypeError("on purpose")
+
+    signals.task_finished.connect(broken)
+    try:
+        task = Nothing().delay()
+        run_pending()
+    finally:
+        signals.task_finished.disconnect(broken)
+
+    (record,) = (each for each in caplog.records if getattr(each, "event", "") == "receiver failed")
+    assert record.getMessage().startswith(f"receiver failed {task.pk} Nothing: ")
+    assert (record.task_id, record.processor_class) == (task.pk, "Nothing")
+    assert record.exc_info[0] is TypeError

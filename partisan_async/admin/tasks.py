@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from partisan_async import overview, reasons, steering
+from partisan_async import moments, overview, reasons, steering
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.task_list import (
@@ -226,11 +226,12 @@ class TaskAdmin(RowAdmin):
     ) -> HttpResponse:
         task: Task = context["original"]
         errors = task.errors if isinstance(task.errors, list) else [task.errors]
+        alias = self.get_queryset(request).db
         context |= {
             "title": f"{short(task.processor_class, 80)} #{task.pk}",
             "subtitle": None,
             "why": [] if task.status == Task.STATUS_FINISHED else reasons.why(task),
-            "errors_newest_first": [_told(error) for error in errors[::-1]],
+            "errors_newest_first": [_told(error, alias) for error in errors[::-1]],
             "steerings": self._possible(request, task),
             "shown_characters": SHOWN_CHARACTERS,
         }
@@ -305,11 +306,11 @@ class TaskAdmin(RowAdmin):
         return reverse(name, args=args, current_app=self.admin_site.name)
 
 
-def _told(error: Any) -> dict[str, Any]:
+def _told(error: Any, alias: str) -> dict[str, Any]:
     if not isinstance(error, dict):
         return {"message": error}
     with suppress(TypeError, ValueError, KeyError):
-        return error | {"at": datetime.fromisoformat(error["at"])}
+        return error | {"at": moments.read(error["at"], alias)}
     return error
 
 

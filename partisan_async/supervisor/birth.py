@@ -8,7 +8,6 @@ socket, too, on which it tells the worker's process id, and at its end its exit 
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import pickle
@@ -16,10 +15,9 @@ import selectors
 import signal
 import socket
 import struct
-import sys
-import threading
 import traceback
 import warnings
+import weakref
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
@@ -123,7 +121,7 @@ class _ForkServer:
         with suppress(OSError):
             received = receive(self._control)
         if received is None:
-            os._exit(0)
+            _clear_away()
         setup, (feed, link, status) = received
         told = socket.socket(fileno=status)
         try:
@@ -165,6 +163,13 @@ class _ForkServer:
                 told.close()
 
 
+def _clear_away() -> NoReturn:
+    """End the forkserver: what was made before the fork is its own."""
+    with suppress(BaseException):
+        getattr(weakref.finalize, "_exitfunc", int)()
+    os._exit(0)
+
+
 def _tell(told: socket.socket, what: Any) -> None:
     with suppress(OSError):  # the supervisor may be gone
         told.sendall(f"{what}\n".encode())
@@ -183,19 +188,3 @@ def _work(feed: int, link: int, setup: bytes, taken: TakenOn) -> NoReturn:
         traceback.print_exc()
         # At once: a thread that is waited for would keep the link open, and tasks would come.
         os._exit(1)
-    _end()
-
-
-def _end() -> NoReturn:
-    """End as Python does, and not by a return: the main script's frames are still there."""
-    code = 0
-    try:
-        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
-        atexit._run_exitfuncs()  # noqa: SLF001
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:  # noqa: BLE001  what atexit calls may raise anything
-        code = 1
-        traceback.print_exc()
-    finally:
-        os._exit(code)

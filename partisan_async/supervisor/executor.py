@@ -11,16 +11,16 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.core.cache import caches
 from django.db import connections, transaction
 
-from partisan_async import logs, registry, store, trace
+from partisan_async import logs, moments, registry, store, trace
 from partisan_async.arguments import encode_result
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.exceptions import (
@@ -107,6 +107,12 @@ class Executor:
 
     def execute(self, claim: store.Claim, alarm: Alarm | None = None) -> Outcome:
         """Run a task with a plain ``run()``. What it raises ends the task and not the process."""
+        try:
+            return self._execute(claim, alarm)
+        finally:
+            _close_caches(claim)
+
+    def _execute(self, claim: store.Claim, alarm: Alarm | None) -> Outcome:
         processor = None
         self._enter(claim)
         with trace.running(claim) as span:
@@ -224,6 +230,12 @@ class _AsyncRun:
         self._result = result
 
     async def __call__(self) -> None:
+        try:
+            await self._run()
+        finally:
+            _close_caches(self._claim)
+
+    async def _run(self) -> None:
         self.processor = processor = _processor(self._claim)
         if processor.ATOMIC:
             raise TypeError(
@@ -245,6 +257,15 @@ def tell_of_loss(
         connections.close_all()
 
 
+def _close_caches(claim: store.Claim) -> None:
+    # In the run's own context: that is where Django keeps those that the run used.
+    for used in caches.all(initialized_only=True):
+        try:
+            used.close()
+        except Exception as error:  # noqa: BLE001  it is not the task's
+            logs.cache_not_closed(claim, error)
+
+
 def _processor(claim: store.Claim) -> BaseTaskProcessor:
     processor_class = registry.get(claim.processor_class)
     arguments, _ = _decode(claim.arguments)
@@ -264,16 +285,17 @@ def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
     # The columns that were not claimed are deferred: Django reads them when they are asked for.
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
     columns = _COLUMNS
+    alias = store.database()
     if claim.history is not None:
         created_at, started_at, worker_ids, errors = json.loads(claim.history)
         columns = _COLUMNS_WITH_HISTORY
         fields |= dict.fromkeys(_UNENDED) | {
-            "created_at": datetime.fromisoformat(created_at),
-            "started_at": started_at and datetime.fromisoformat(started_at),
+            "created_at": moments.read(created_at, alias),
+            "started_at": started_at and moments.read(started_at, alias),
             "worker_ids": worker_ids,
             "errors": errors,
         }
-    return Task.from_db(store.database(), columns, [fields[name] for name in columns])
+    return Task.from_db(alias, columns, [fields[name] for name in columns])
 
 
 def _returned(result: str | None) -> Returned:

@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -28,6 +29,9 @@ START_SECONDS = 60
 
 ANSWER_SECONDS = 10
 """One that has not forked by then is ended, and the next worker has another one."""
+
+END_SECONDS = 1
+"""One that is not needed any more may take so long to clear away what the project made in it."""
 
 COLD_SECONDS = 30
 """After one that could not import the project, this long no other is tried."""
@@ -124,6 +128,8 @@ class Server:
     def stop(self) -> None:
         """End it. Its workers live on."""
         self._control.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
         self._process.kill()
         self._process.wait()
 

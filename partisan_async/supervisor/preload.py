@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from partisan_async.supervisor import ending
+
 _WAY_OUT = "in a receiver of the signal worker_started, or set PRELOAD = False"
 
 _CLOSE_SECONDS = 5
@@ -96,6 +98,7 @@ def make_anew() -> None:
         numpy_random.seed()
     if (multiprocessing := sys.modules.get("multiprocessing.process")) is not None:
         multiprocessing.current_process().authkey = os.urandom(32)
+    ending.leave_to_parent()
     if (util := sys.modules.get("multiprocessing.util")) is not None:
         util._run_after_forkers()  # noqa: SLF001  libraries count on it as on os.register_at_fork()
 

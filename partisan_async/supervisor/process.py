@@ -22,7 +22,7 @@ from typing import Any, Protocol, cast
 from partisan_async import logs
 from partisan_async.policy import Died, Outcome, Overran
 from partisan_async.store import Claim
-from partisan_async.supervisor import forkserver, wire, worker
+from partisan_async.supervisor import ending, forkserver, wire, worker
 from partisan_async.supervisor.child import Child
 
 logger = logging.getLogger("partisan_async")
@@ -33,8 +33,8 @@ HELLO_SECONDS = 60
 NAMED = 10
 """So many of the tasks in a process are told of."""
 
-EXIT_SECONDS = 2
-"""So long an idle worker may take to end."""
+EXIT_SECONDS = ending.SECONDS + 2
+"""An idle worker that has not ended by then is killed."""
 
 TIMEOUT_GRACE_SECONDS = 5.0
 """So long a task may take to heed its time limit, before its worker is killed."""
@@ -125,6 +125,7 @@ class WorkerProcess(asyncio.Protocol):
         self._link_ended = asyncio.Event()
         self._child: Child | None = None
         self._exit_code: int | None = None
+        self._ending: asyncio.Future[int | None] | None = None
         self._ready = False
         self._killed = False
         self._overran: Run | None = None
@@ -267,15 +268,18 @@ class WorkerProcess(asyncio.Protocol):
     async def _shut_down(self) -> None:
         if self._feed is not None:
             self._feed.abort()
-        if self._child is not None and self._exit_code is None:
-            self._exit_code = await self._end_of(self._child)
+        if self._child is not None:
+            # Closed twice, it takes its time to end in order: its link stays until then.
+            if self._ending is None:
+                self._ending = asyncio.ensure_future(self._end_of(self._child))
+            self._exit_code = await asyncio.shield(self._ending)
         self._hang_up()
 
     async def _end_of(self, child: Child) -> int | None:
         ending = self._loop.run_in_executor(None, child.wait)
         done, _ = await asyncio.wait({ending}, timeout=EXIT_SECONDS)
         if not done:
-            # A task may have left a thread behind that the interpreter waits for.
+            # It could not even end itself: a task may hold the interpreter's lock.
             child.signal(signal.SIGKILL)
             done, _ = await asyncio.wait({ending}, timeout=EXIT_SECONDS)
         if not done:

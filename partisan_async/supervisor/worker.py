@@ -11,29 +11,26 @@ import asyncio
 import contextvars
 import io
 import logging
-import multiprocessing.util
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
-from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg.pq import TransactionStatus
 
-from partisan_async import registry, trace
+from partisan_async import registry
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Failure, Outcome, Raised
 from partisan_async.settings import QueueSettings
-from partisan_async.supervisor import preload, wire
+from partisan_async.supervisor import ending, preload, runs, sessions, wire
 from partisan_async.supervisor.arrangements import undo_in_children
 from partisan_async.supervisor.origin import TakenOn, describe
 
@@ -76,9 +73,7 @@ def start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn
 
             logs.attach_handler()
         _worker = _Worker(feed, link, setup)
-        undo_in_children(_worker.leave, _worker.limits.forget_alarm, _stop_watching_connections)
-        # Not atexit, which children of a forkserver ignore before Python 3.13.
-        multiprocessing.util.Finalize(None, trace.flush, exitpriority=0)
+        undo_in_children(_worker.leave, _worker.limits.forget_alarm, sessions.unwatch)
     except BaseException as error:
         trouble = taken.trouble or describe(error)
         link.sendall(wire.encode(wire.Hello(os.getpid(), trouble, None)))
@@ -87,10 +82,16 @@ def start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn
     _worker.send(wire.encode(wire.Hello(os.getpid(), None, taken.note)))
 
 
-def serve() -> None:
-    """Run what comes by the feed until that ends."""
+def serve() -> NoReturn:
+    """Run what comes by the feed, then end this process in order."""
     assert _worker is not None
+    from partisan_async.signals import tell, worker_started, worker_stopping
+
+    tell(worker_started, "worker_started", None)
+    # What its receivers asked of the database is no task's.
+    sessions.tidy(sessions.close_all)
     _worker.serve()
+    ending.end(partial(tell, worker_stopping, "worker_stopping", None))
 
 
 _worker: _Worker | None = None
@@ -103,7 +104,7 @@ class _Worker:
         from partisan_async.supervisor import executor, limits
 
         limits.watch_connections()
-        _watch_connections()
+        sessions.watch()
         self.limits = limits
         self._executor = executor.Executor(
             setup.supervisor_id, setup.settings, f"{socket.gethostname()}/{os.getpid()}"
@@ -129,7 +130,7 @@ class _Worker:
     def _work(self, batch: wire.Tasks) -> None:
         """Run sync tasks to their end, async ones until they have started."""
         frames = b""
-        _tidy(_close_old_connections)
+        sessions.tidy(sessions.close_old)
         for ticket, fields in batch:
             claim = self._claim_of(fields)
             is_async, limit = self._way_of(claim.processor_class)
@@ -167,6 +168,8 @@ class _Worker:
             except OSError:
                 data = b""
             if not data:
+                if ending.begun.is_set():
+                    return  # it is bounded in time
                 # The supervisor is gone, and with it the only one who could settle what runs here.
                 os._exit(1)
             for frame in decoder.feed(data):
@@ -184,6 +187,7 @@ class _Worker:
 
     def _run(self, ticket: int, claim: Any, limit: float | None) -> tuple[bytes, bool]:
         alarm = self.limits.Alarm(limit)
+        run = runs.begin()
         began = time.perf_counter()
         try:
             # A context of its own, so that a language or a context variable set by one task is not
@@ -196,13 +200,16 @@ class _Worker:
         seconds = time.perf_counter() - began
         if alarm.rang:
             # Wherever it struck, no connection can be trusted to be where Django believes it.
-            _tidy(_forget_connections)
-        _tidy(_close_what_it_left, claim)
+            sessions.tidy(sessions.forget_all)
+        failed = isinstance(outcome, Raised)
+        sessions.tidy(sessions.end_run, claim, run, failed)
+        runs.end(run, failed=failed)
         return _done(ticket, seconds, alarm.rang, outcome), alarm.rang
 
     async def _arun(self, ticket: int, claim: Any, limit: float | None) -> None:
         began = time.perf_counter()
         outcome: Outcome | None = None
+        run = runs.begin()
         try:
             # Each in a context of its own, as Django's ASGI handler does: else all of them would
             # share one thread and one connection for the ORM.
@@ -215,9 +222,12 @@ class _Worker:
                 outcome = await self._executor.aexecute(claim, limit)
                 self._executor.end_forks()
                 if context in SyncToAsync.context_to_thread_executor:
-                    await self.limits.finish(sync_to_async(_tidy)(_close_all_connections))
+                    close = partial(sessions.close_all, failed=isinstance(outcome, Raised))
+                    await self.limits.finish(sync_to_async(sessions.tidy)(close))
         except BaseException as error:  # noqa: BLE001  a late cancellation too: it must be told
             outcome = outcome or _untold(error)
+        finally:
+            runs.end(run, failed=isinstance(outcome, Raised))
         seconds = time.perf_counter() - began
         overran = limit is not None and seconds >= limit
         self.send(_done(ticket, seconds, overran, outcome))
@@ -256,7 +266,7 @@ class _Threads(ThreadPoolExecutor):
             try:
                 return call(*args, **kwargs)
             finally:
-                _tidy(_close_all_connections)
+                sessions.tidy(sessions.close_all)
 
         return super().submit(tidily)
 
@@ -301,85 +311,3 @@ def _done(ticket: int, seconds: float, overran: bool, outcome: Outcome) -> bytes
         return wire.encode(wire.Done(ticket, microseconds, overran, outcome))
     except BaseException as error:  # noqa: BLE001  an outcome that is no plain data after all
         return wire.encode(wire.Done(ticket, microseconds, overran, _untold(error)))
-
-
-def _tidy(close: Callable[..., None], *arguments: Any) -> None:
-    """Close connections; those that cannot be are forgotten, and the next task gets new ones."""
-    try:
-        close(*arguments)
-    except BaseException:
-        logger.exception("a task left a database connection that cannot be closed")
-        for wrapper in connections.all(initialized_only=True):
-            _forget(wrapper)
-
-
-_wrappers: WeakSet[BaseDatabaseWrapper] = WeakSet()
-"""What Django has made for the main thread's connections: to ask it for them takes as long as all
-else that is done for a short task."""
-
-
-def _watch_connections() -> None:
-    # The signal of a new connection would not do: it is not sent where its first statements fail,
-    # and Django keeps such a one.
-    make = connections.create_connection
-
-    def create_connection(alias: str) -> BaseDatabaseWrapper:
-        wrapper = make(alias)
-        if threading.current_thread() is threading.main_thread():
-            _wrappers.add(wrapper)
-        return wrapper
-
-    connections.create_connection = create_connection  # type: ignore[method-assign]
-    _wrappers.update(connections.all(initialized_only=True))
-
-
-def _stop_watching_connections() -> None:
-    vars(connections).pop("create_connection", None)
-
-
-def _close_old_connections() -> None:
-    for wrapper in list(_wrappers):
-        wrapper.close_if_unusable_or_obsolete()
-
-
-def _close_all_connections() -> None:
-    connections.close_all()
-
-
-def _forget_connections() -> None:
-    for wrapper in connections.all(initialized_only=True):
-        wrapper.close()
-        _forget(wrapper)
-
-
-_IN_NO_TRANSACTION = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
-
-
-def _close_what_it_left(claim: Any) -> None:
-    """Close what the next task must not find: open transactions, and connections that are spent."""
-    for wrapper in list(_wrappers):
-        if wrapper.connection is None:
-            continue
-        status = TransactionStatus.IDLE
-        if wrapper.vendor == "postgresql":
-            status = wrapper.connection.pgconn.transaction_status
-        if wrapper.in_atomic_block or status not in _IN_NO_TRANSACTION:
-            logger.warning(
-                "task %s %s left a transaction open on database %r; it is rolled back",
-                claim.id,
-                claim.processor_class,
-                wrapper.alias,
-            )
-            wrapper.close()
-            _forget(wrapper)
-        elif status == TransactionStatus.UNKNOWN:  # it was lost
-            wrapper.close()
-        else:
-            wrapper.close_if_unusable_or_obsolete()
-
-
-def _forget(wrapper: BaseDatabaseWrapper) -> None:
-    """Have Django make another in its place: it is lost with the state of its atomic blocks."""
-    _wrappers.discard(wrapper)
-    if wrapper in connections.all(initialized_only=True):  # the task may have done so
-        del connections[wrapper.alias]

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection, transaction
@@ -884,3 +885,113 @@ class Listen(Marking):
             self.mark(f"{name} {sender.__name__}")
 
         return hear
+
+
+@registry.register
+class Execute(Marking):
+    """Executes a statement."""
+
+    def run(self):
+        with connection.cursor() as cursor:
+            cursor.execute(*self.args)
+
+
+@registry.register
+class ExecuteDeaf(Execute):
+    """Its time limit is not heeded: the signal is blocked."""
+
+    TIMEOUT_SECONDS = 1
+
+    def run(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        super().run()
+
+
+@registry.register
+class ExecuteAsync(Marking):
+    async def run(self):
+        await sync_to_async(self.execute)()
+
+    def execute(self):
+        with connection.cursor() as cursor:
+            cursor.execute(*self.args)
+
+
+SESSION = """
+SELECT json_build_object(
+    'backend', pg_backend_pid(),
+    'search_path', current_setting('search_path'),
+    'statement_timeout', current_setting('statement_timeout'),
+    'role', current_setting('role'),
+    'time zone', current_setting('TimeZone'),
+    'client', current_setting('client_connection_check_interval'),
+    'locks', (SELECT count(*) FROM pg_locks
+              WHERE pid = pg_backend_pid() AND locktype = 'advisory'),
+    'prepared', (SELECT count(*) FROM pg_prepared_statements),
+    'channels', (SELECT count(*) FROM pg_listening_channels()),
+    'cursors', (SELECT count(*) FROM pg_cursors WHERE is_holdable),
+    'temporary', (SELECT count(*) FROM pg_class WHERE relpersistence = 't'
+                  AND pg_table_is_visible(oid)))
+"""
+
+
+def report_session():
+    with connection.cursor() as cursor:
+        cursor.execute(SESSION)
+        return cursor.fetchone()[0]
+
+
+@registry.register
+class ReportSession(Marking):
+    """Returns what its database session is like."""
+
+    STORE_RESULT = True
+
+    def run(self):
+        return report_session()
+
+
+@registry.register
+class ReportAsyncSession(Marking):
+    STORE_RESULT = True
+
+    async def run(self):
+        return await sync_to_async(report_session)()
+
+
+_THREADS = ThreadPoolExecutor(1)
+
+
+@registry.register
+class AskElsewhere(Marking):
+    """Uses the ORM in a thread that outlives it, from a plain ``run()``."""
+
+    STORE_RESULT = True
+
+    def run(self):
+        match self.args:
+            case ["asyncio", *more]:
+                return asyncio.run(self.ask(*more))
+            case ["pool", *more]:
+                return _THREADS.submit(self.answer, *more).result()
+
+    async def ask(self, *more):
+        return await sync_to_async(self.answer)(*more)
+
+    def answer(self, *statements):
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+        return report_session()
+
+
+@registry.register
+class CountQueries(Marking):
+    """Returns how many queries Django has a list of, with DEBUG."""
+
+    STORE_RESULT = True
+
+    def run(self):
+        before = len(connection.queries)
+        Mark.objects.count()
+        return [before, len(connection.queries)]

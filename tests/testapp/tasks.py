@@ -3,6 +3,8 @@
 import os
 import signal
 
+from django.utils import timezone
+
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask
 from partisan_async.tasks_backend import options
@@ -65,3 +67,10 @@ def write_and_fail(text):
 def write_atomically(text):
     Mark.objects.create(text=text, pid=os.getpid())
     return text
+
+
+@task(takes_context=True)
+def compares_times(context):
+    result = context.task_result
+    seen = (result.enqueued_at, result.started_at, result.last_attempted_at)
+    return all(abs(timezone.now() - moment).total_seconds() < 60 for moment in seen)

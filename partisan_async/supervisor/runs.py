@@ -1,0 +1,52 @@
+"""The runs of a worker: which of them go on, for those who must know whose a thing is.
+
+A run is named by its *number*: they grow with each run that begins. What was last used while run 7
+was the latest may be of any run up to 7 that goes on; once all of these have ended it is nobody's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+REMEMBERED = 100
+"""Number of failed runs that are remembered."""
+
+_lock = threading.Lock()
+_going_on: set[int] = set()
+_failed: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
+
+latest = 0
+"""The number of the run that began last."""
+
+
+def begin() -> int:
+    """Note that a run begins, and return its number."""
+    global latest
+    with _lock:
+        latest += 1
+        _going_on.add(latest)
+        return latest
+
+
+def end(number: int, *, failed: bool) -> None:
+    """Note that a run has ended.
+
+    :param failed: it raised an error.
+    """
+    with _lock:
+        _going_on.discard(number)
+        if failed:
+            _failed.append((number, latest))
+
+
+def goes_on(upto: int) -> bool:
+    """Tell whether a run of this number, or a lower one, goes on."""
+    with _lock:
+        return any(number <= upto for number in _going_on)
+
+
+def has_failed(number: int) -> bool:
+    """Tell whether a run has failed that went on when the one of this number was the latest."""
+    with _lock:
+        return any(first <= number <= last for first, last in _failed)

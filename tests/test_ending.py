@@ -1,0 +1,169 @@
+"""A worker that ends in order ends as Python does."""
+
+import signal
+
+import pytest
+
+from tests.conftest import ended, wait_until
+from tests.process import ROOT, partisan
+from tests.testapp.partisan_tasks import Write
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+APPS = r"""
+import atexit, logging, logging.handlers, os, tempfile, time
+from pathlib import Path
+
+from django.apps import AppConfig
+
+FOLDER = Path(__file__).parents[1]
+KEPT = tempfile.TemporaryDirectory(dir=FOLDER, prefix="kept")
+
+handler = logging.handlers.MemoryHandler(
+    1000, flushLevel=logging.CRITICAL, target=logging.FileHandler(FOLDER / "log")
+)
+logging.getLogger("shop").addHandler(handler)
+logging.getLogger("shop").setLevel(logging.INFO)
+
+
+def note(what):
+    with (FOLDER / what).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+IS_WORKER = False
+
+
+def late():
+    if not IS_WORKER:
+        return
+    time.sleep(float(os.environ.get("LATE", "0")))
+    note("atexit")
+
+
+atexit.register(late)
+
+
+class ShopConfig(AppConfig):
+    name = "shop"
+
+    def ready(self):
+        from partisan_async import signals
+
+        signals.worker_started.connect(started)
+        signals.worker_started.connect(broken)
+        signals.worker_stopping.connect(broken)
+        signals.worker_stopping.connect(stopping)
+        signals.task_started.connect(begins)
+
+
+def broken(**kwargs):
+    raise ValueError("on purpose")
+
+
+def started(sender, **kwargs):
+    global IS_WORKER
+    IS_WORKER = True
+    assert sender is None
+    atexit.register(note, "atexit after the fork")
+    note("started")
+
+
+def stopping(sender, **kwargs):
+    assert sender is None
+    note("stopping")
+    note("kept" if Path(KEPT.name).exists() else "kept is gone")
+
+
+def begins(task, **kwargs):
+    note("task")
+    logging.getLogger("shop").info("task %s", task.pk)
+"""
+
+SETTINGS = """
+from tests.settings import *
+INSTALLED_APPS = [*INSTALLED_APPS, "shop.apps.ShopConfig"]
+TASKS_PER_WORKER_INSTANCE = 2
+WORKERS_COUNT = 1
+"""
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A project that has something to do at the end of each process."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "apps.py").write_text(APPS)
+    (tmp_path / "ending_settings.py").write_text(SETTINGS)
+    return tmp_path
+
+
+def lines(path):
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def start(shop, **env):
+    path = {"PYTHONPATH": f"{ROOT}:{shop}", "DJANGO_SETTINGS_MODULE": "ending_settings"}
+    return partisan("--async", **path, **env)
+
+
+def run_three(supervisor):
+    """Two in a worker that is spent after them, one in its successor."""
+    tasks = [Write(number).delay() for number in range(3)]
+    wait_until(lambda: ended(*tasks))
+    supervisor.signal(signal.SIGTERM)
+    assert supervisor.wait(40) == 0
+
+
+def test_what_is_registered_runs_whether_a_worker_is_spent_or_stopped(shop):
+    """Log lines that a handler keeps, and an error tracker's events, are sent then."""
+    with start(shop) as supervisor:
+        run_three(supervisor)
+
+    workers = set(lines(shop / "started"))
+    ran = set(lines(shop / "task"))
+    assert len(ran) == 2
+    assert ran <= workers
+    assert set(lines(shop / "atexit")) == workers
+    assert set(lines(shop / "atexit after the fork")) == workers
+    assert lines(shop / "stopping") == list(dict.fromkeys(lines(shop / "stopping")))
+    assert set(lines(shop / "stopping")) == workers
+    assert len(lines(shop / "log")) == 3
+
+
+def test_what_a_receiver_raises_is_logged_and_changes_nothing(shop):
+    """The others are told all the same."""
+    with start(shop) as supervisor:
+        run_three(supervisor)
+        assert "receiver failed: broken of worker_started" in supervisor.output
+        assert "receiver failed: broken of worker_stopping" in supervisor.output
+        assert "ValueError: on purpose" in supervisor.output
+
+
+def test_what_was_made_before_the_fork_is_cleared_away_once(shop):
+    """A temporary directory is the next worker's, too."""
+    with start(shop) as supervisor:
+        run_three(supervisor)
+        supervisor.wait_until_nothing_is_left()
+
+    assert lines(shop / "kept")
+    assert not (shop / "kept is gone").exists()
+    assert not list(shop.glob("kept*/"))
+
+
+def test_it_may_take_a_while(shop):
+    """To send what was kept takes time, on a busy machine above all."""
+    with start(shop, LATE="3") as supervisor:
+        run_three(supervisor)
+
+    assert set(lines(shop / "atexit")) == set(lines(shop / "started"))
+
+
+def test_it_may_not_take_for_ever(shop):
+    """A worker that does not end would keep its supervisor."""
+    with start(shop, LATE="600") as supervisor:
+        run_three(supervisor)
+        assert "took too long" in supervisor.output
+
+    assert not (shop / "atexit").exists()
