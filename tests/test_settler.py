@@ -10,11 +10,12 @@ from django.db import connection
 
 from partisan_async import store
 from partisan_async.models import Task
-from partisan_async.policy import GivenBack
+from partisan_async.policy import Finished, GivenBack
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.settler import Settler
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, wait_until
+from tests.site_rules import refusal
 from tests.test_store import beat, claim, settle
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Sleep, SlowUniqueRetry, Write
@@ -135,3 +136,30 @@ def test_what_was_written_and_claimed_again_meanwhile_is_told_from_what_was_lost
 
     assert [each.claim for each in settled] == ([claimed] if mine else [])
     assert ("fenced" in caplog.text) is not mine
+
+
+def test_one_that_is_refused_in_a_batch_is_found_in_halves(transactional_db):
+    """Its neighbours are written, and none of them is taken for it."""
+    me = uuid.uuid4()
+    beat(me)
+    for number in range(10):
+        Write(number).delay()
+    claims = claim(me)
+    bad = claims[6]
+
+    async def settle_all():
+        connection = Connection("default", "test", timedelta(seconds=10))
+        settler = Settler(me, connection, delete_finished=False, on_settled=lambda batch: None)
+        for each in claims:
+            settler.add(store.Settlement(each, Finished(), (0.1, "host/1")))
+        keeping = asyncio.ensure_future(settler.keep())
+        await asyncio.wait_for(settler.all_settled.wait(), 10)
+        keeping.cancel()
+        await connection.close()
+        return settler
+
+    with refusal(f"NEW.id = {bad.id}"):
+        settler = asyncio.run(settle_all())
+
+    assert settler.left() == {bad.id}
+    assert set(Task.objects.exclude(status="finished").values_list("pk", flat=True)) == {bad.id}
