@@ -79,13 +79,16 @@ def postgres15(session: nox.Session) -> None:
     names = ("store", "connection", "settler", "wakeup", "races", "bulk", "atomic", "cancelling",
              "pruner", "doctor", "migrations")  # fmt: skip
     faults = ("afflictions", "atomic", "database", "rows")
-    files = [f"tests/test_{name}.py" for name in names]
-    files += [f"tests/faults/test_{name}.py" for name in faults]
-    session.run(
-        *("python", "-m", "pytest", "-n", FAULT_PROCESSES, *(session.posargs or files)),
-        env={"PARTISAN_PG_BIN": POSTGRES_15},
-        interrupt_timeout=20,
-    )
+    # One after the other: the processors of the faults would be known to the tests, too.
+    for files in (
+        [f"tests/test_{name}.py" for name in names],
+        [f"tests/faults/test_{name}.py" for name in faults],
+    ):
+        session.run(
+            *("python", "-m", "pytest", "-n", FAULT_PROCESSES, *files, *session.posargs),
+            env={"PARTISAN_PG_BIN": POSTGRES_15},
+            interrupt_timeout=20,
+        )
 
 
 @nox.session(python=_newest_python())

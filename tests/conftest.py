@@ -12,7 +12,8 @@ from partisan_async import registry
 from partisan_async.models import Task
 from tests.testapp.models import Mark
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
+"""Far more than anything takes, on a machine that is busy with other things."""
 
 # A shell that starts the tests in the background has it ignored, and so would what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,7 +24,7 @@ def wait_until(true: Callable[[], object], *, seconds: float = DEADLINE_SECONDS)
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            rows = list(Task.objects.values("id", "processor_class", "status", "claimed_by"))
+            rows = list(Task.objects.values("id", "processor_class", "status", "claimed_by")[:20])
             pytest.fail(f"not true within {seconds} s: {true}; rows: {rows}")
         time.sleep(0.01)
 

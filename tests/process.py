@@ -77,7 +77,7 @@ class Partisan:
         number = self._output.fileno()
         return os.pread(number, os.fstat(number).st_size, 0).decode()
 
-    def wait_for(self, words: str, *, seconds: float = 20) -> None:
+    def wait_for(self, words: str, *, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while words not in self.output:
             assert self.process.poll() is None, f"it ended: {self.output}"
@@ -115,7 +115,7 @@ class Partisan:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = 60) -> int:
         return self.process.wait(seconds)
 
     def wait_until_nothing_is_left(self, *, seconds: float = 10) -> None:
