@@ -13,6 +13,7 @@ import time
 import warnings
 
 import pytest
+from django.db import transaction
 
 from partisan_async.context import CurrentTask, TaskFilter, current_task
 from partisan_async.models import Supervisor, Task
@@ -82,20 +83,18 @@ class TestSupervisor:
 
     def test_an_error_that_ends_it_is_an_exit_with_1_though_nobody_reads_it(self):
         """The command's own words go to the same pipe."""
-        from django.db import connection
-
         supervisor = Beating("--async", piped=True)
         try:
             supervisor.wait_for("started: queue")
+            task = Sleep(3, "locked").delay()
+            supervisor.wait_for("claimed 1")
             supervisor.pipe.stall()
-            with connection.cursor() as cursor:
-                cursor.execute("ALTER TABLE partisan_async_task RENAME TO hidden")
-            try:
+            # An outcome that cannot be written.
+            with transaction.atomic():
+                Task.objects.select_for_update().get(pk=task.pk)
+                supervisor.process.terminate()
                 assert supervisor.wait(60) == 1
-                supervisor.wait_until_nothing_is_left()
-            finally:
-                with connection.cursor() as cursor:
-                    cursor.execute("ALTER TABLE hidden RENAME TO partisan_async_task")
+            supervisor.wait_until_nothing_is_left()
         finally:
             supervisor.end()
 

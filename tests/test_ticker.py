@@ -707,11 +707,14 @@ class TestLive:
         assert len(set(ticks())) == len(ticks())
 
 
-def test_a_tick_is_an_aware_moment(settings):
-    settings.USE_TZ = False
+def test_a_tick_is_of_the_kind_that_django_has(settings):
+    """One type everywhere: what is subtracted from it may come from a column."""
+    moment = datetime(2026, 11, 25, 2, 5, 0, 200000, tzinfo=UTC)
     task = Task(arguments={"args": [], "kwargs": {}, "tick": "2026-11-25T03:05:00.2+01:00"})
 
-    assert task.tick == datetime(2026, 11, 25, 2, 5, 0, 200000, tzinfo=UTC)
+    assert task.tick == moment
+    settings.USE_TZ = False
+    assert task.tick == timezone.make_naive(moment, timezone.get_default_timezone())
 
 
 def test_the_tests_own_processor_is_in_a_queue_of_its_own():

@@ -48,8 +48,8 @@ from partisan_async.processor import BaseTaskProcessor, load, rules_of
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import limits
+from partisan_async.supervisor.cut_off import SessionLost, transaction_of
 from partisan_async.supervisor.limits import Alarm, run_within
-from partisan_async.supervisor.session import SessionLost, transaction_of
 
 
 def _in_order(names: set[str]) -> list[str]:
