@@ -191,7 +191,7 @@ class TestWaiting:
         """A replica that lags would say that the row is gone."""
         settings.DATABASE_ROUTERS = ["tests.test_results.NoReplica"]
         task = Add(1).delay()
-        thread = self.in_a_thread(lambda: wait_until(lambda: tell(task)), lambda: run_pending())
+        thread = self.in_a_thread(lambda: run_pending(), lambda: wait_until(lambda: tell(task)))
 
         assert task.wait(timeout_seconds=20).result == 1
         thread.join()

@@ -38,8 +38,8 @@ MIX: list[tuple[float, Make]] = [
 
 ENDINGS: list[tuple[float, Make]] = [
     (5, lambda rng: tasks.AtomicDeposit()),
-    (5, lambda rng: tasks.Tell(rng.randint(1, 2000))),
-    (0.2, lambda rng: tasks.Tell(2**21)),
+    (5, lambda rng: tasks.Publish(rng.randint(1, 2000))),
+    (0.2, lambda rng: tasks.Publish(2**21)),
 ]
 """What ends in other ways: in a transaction, or with a result, which the database may refuse."""
 

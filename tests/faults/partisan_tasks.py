@@ -200,7 +200,7 @@ class AtomicDeposit(Deposit):
 
 
 @registry.register
-class Tell(Recorded):
+class Publish(Recorded):
     """Returns a text of so many letters, which is kept, if the database takes it."""
 
     STORE_RESULT = True

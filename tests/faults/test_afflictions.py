@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults import afflictions, ledger
 from tests.faults.injector import Injector
-from tests.faults.partisan_tasks import Noop, Tell
+from tests.faults.partisan_tasks import Noop, Publish
 from tests.faults.schedule import Fault
 from tests.faults.site import Site
 
@@ -108,7 +108,7 @@ def test_they_come_back_also_when_nobody_gives_them_back(site):
 
 
 def test_results_of_every_other_task_are_refused(site):
-    tasks = [Tell(number).delay() for number in range(2)]
+    tasks = [Publish(number).delay() for number in range(2)]
     even, odd = sorted((task.pk for task in tasks), key=lambda pk: pk % 2)
     sql = "UPDATE partisan_async_task SET result = '1' WHERE id = %s"
     with befallen(site, afflictions.RefusedResults):
