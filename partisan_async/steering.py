@@ -128,10 +128,10 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
 """Each with the statuses that it can be done in."""
 
 
-def locked(action: str, ids: Sequence[int], *, takes: bool = False) -> list[int]:
+def locked(action: str, ids: Sequence[int]) -> list[int]:
     """Return those that the action is for, and passes over: another transaction has them locked."""
     _, statuses = ACTIONS[action]
-    return [pk for (pk,) in _execute(store.locked(ids, statuses, takes=takes))]
+    return [pk for (pk,) in _execute(store.locked(ids, statuses))]
 
 
 def _steer_tasks(
@@ -144,14 +144,25 @@ def _steer_tasks(
     taken.count += len(ids) if takes else 0
     done: list[int] = []
     left = list(ids)
-    for _ in takewhile(bool, store.attempts()):
-        now = _steer(partial(way, takes=takes), left, told, taken)
+    for attempt, _ in enumerate(takewhile(bool, store.attempts())):
+        try:
+            now = _steer(partial(way, takes=takes), left, told, taken)
+        except Error as error:
+            if attempt == 0 or not _is_the_rows(error):
+                raise
+            break  # the others are done
         done += now
-        missed = sorted(set(left).difference(now))
-        left = locked(action, missed, takes=takes) if missed else []
+        left = _matching(action, set(left).difference(now))
         if not left:
             break
     return done
+
+
+def _matching(action: str, ids: set[int]) -> list[int]:
+    """Return those that the action is for: they were locked when it came, or are refused."""
+    _, statuses = ACTIONS[action]
+    rows = Task.objects.using(store.database()).filter(pk__in=ids, status__in=statuses)
+    return sorted(rows.values_list("pk", flat=True)) if ids else []
 
 
 def _steer(

@@ -36,7 +36,11 @@ ORDER BY t.finished_at LIMIT %(at_once)s
 
 _BEHIND = "AND t.finished_at >= %(ended)s::timestamptz AND t.id <> ALL(%(kept)s::bigint[])"
 
-_DELETE = "DELETE FROM partisan_async_task WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)"
+_DELETE = """
+DELETE FROM partisan_async_task WHERE id = ANY (ARRAY(
+    SELECT id FROM partisan_async_task
+    WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s) FOR UPDATE SKIP LOCKED))
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,14 @@ WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
 _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
 
-def locked(ids: Sequence[int], statuses: Sequence[str], *, takes: bool) -> Statement:
+def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
     """Read which of these rows are passed over, being another transaction's. Rows: the ids."""
     sql = f"""
     WITH free AS MATERIALIZED ({_FREE} FOR UPDATE SKIP LOCKED)
     SELECT id FROM partisan_async_task
     WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s) AND id NOT IN (SELECT id FROM free)
     """  # noqa: S608
-    return _on(sql, ids, statuses, takes=takes)
+    return _on(sql, ids, statuses, takes=False)
 
 
 def again(ids: Sequence[int], *, takes: bool = False) -> Statement:

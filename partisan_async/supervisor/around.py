@@ -87,7 +87,7 @@ class Around:
             if worked == most:
                 break
             worked += await self._take_one(statement, pk, taken, failed)
-        if not worked and _may_pass(error):
+        if not worked and (not ids or _may_pass(error)):
             raise error  # it is not these rows
         for pk in [pk for pk, own in failed.items() if _may_pass(own)]:
             # It may have been for all, and have passed between the two.

@@ -156,7 +156,11 @@ class _ForkServer:
             os.read(self._wake, 65536)
         # By their ids: the project may have children of its own here.
         for pid in list(self._told):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # a thread of the project's took its exit code
+                self._told.pop(pid).close()
+                continue
             if ended:
                 told = self._told.pop(pid)
                 _tell(told, os.waitstatus_to_exitcode(status))

@@ -56,7 +56,7 @@ class Forked:
         return True
 
     def wait(self) -> int | None:
-        with self._status, suppress(OSError):
+        with self._status, suppress(OSError, ValueError):  # it may die in the midst of a word
             if code := read_line(self._status):
                 self._has_ended = True
                 return int(code)

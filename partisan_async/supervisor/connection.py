@@ -70,7 +70,12 @@ async def connect(
 
 async def _parameters_of(alias: str, laid_over: str | None) -> dict[str, Any]:
     # A database backend of the project's may ask for a password elsewhere, and wait for it.
-    return await _asker(os.getpid()).ask(database.parameters, alias, laid_over)
+    try:
+        return await _asker(os.getpid()).ask(database.parameters, alias, laid_over)
+    except Exception as error:
+        raise psycopg.OperationalError(
+            f"the database's parameters could not be had: {explain(error)}"
+        ) from error
 
 
 # By process: a thread does not come along into a fork.

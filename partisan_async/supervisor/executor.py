@@ -1,4 +1,7 @@
-"""Runs one task in this process: one claim in, one outcome out. Writes no row."""
+"""Runs one task in this process: one claim in, one outcome out.
+
+Writes no row but the end of an ``ATOMIC`` run.
+"""
 
 from __future__ import annotations
 
@@ -336,13 +339,13 @@ def _describe(error: BaseException) -> Failure:
         lines = traceback.format_exception(type(error), error, tb)
     except BaseException:  # noqa: BLE001
         lines = ["(no traceback: to format it raised)"]
-    trace = "".join(lines)
-    if len(trace) > TRACEBACK_LENGTH:
-        trace = f"(cut)\n{trace[-TRACEBACK_LENGTH:]}"
+    told = "".join(lines)
+    if len(told) > TRACEBACK_LENGTH:
+        told = f"(cut)\n{told[-TRACEBACK_LENGTH:]}"
     return Failure(
         exception_class=_storable(class_path(error)[:NAME_LENGTH]),
         message=_storable(message[:MESSAGE_LENGTH]),
-        traceback=_storable(trace),
+        traceback=_storable(told),
     )
 
 

@@ -150,6 +150,8 @@ def _running_server() -> Server | None:
     global _server, _cold_until
     if _server is not None and _server.lives:
         return _server
+    if _server is not None:
+        _server.stop()
     _server = None
     if time.monotonic() >= _cold_until:
         server = Server()

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -252,7 +253,7 @@ class WorkerProcess(asyncio.Protocol):
     async def close(self) -> None:
         """End it: at once if it is idle, else by SIGKILL."""
         if self._child is None:
-            # It was closed while it started: its start had gone on for a while.
+            # It is closed while it starts: start() ends the process that may still come.
             self._hang_up()
             return
         if self.runs or not self._ready:
@@ -269,7 +270,7 @@ class WorkerProcess(asyncio.Protocol):
         if self._feed is not None:
             self._feed.abort()
         if self._child is not None:
-            # Closed twice, it takes its time to end in order: its link stays until then.
+            # It may be closed twice. Its link stays until it has ended.
             if self._ending is None:
                 self._ending = asyncio.ensure_future(self._end_of(self._child))
             self._exit_code = await asyncio.shield(self._ending)
@@ -283,8 +284,8 @@ class WorkerProcess(asyncio.Protocol):
             child.signal(signal.SIGKILL)
             done, _ = await asyncio.wait({ending}, timeout=EXIT_SECONDS)
         if not done:
-            # Who should tell of its end is stuck itself.
-            await self._loop.run_in_executor(None, forkserver.stop)
+            # The forkserver is stuck. Not in the loop's threads: all may wait for its workers.
+            threading.Thread(target=forkserver.stop, daemon=True).start()
         return await ending
 
     def _hang_up(self) -> None:

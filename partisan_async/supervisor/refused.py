@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import psycopg
 
@@ -89,7 +90,7 @@ class Refused:
         return [self._late.pop(key) for key in due]
 
     def note_written(self, claims: list[Claim]) -> None:
-        """These were taken after all, or others were."""
+        """Outcomes were written: so it is some rows that are to blame, and not all."""
         if claims:
             self._in_a_row = 0
         if self._attempts:
@@ -98,5 +99,7 @@ class Refused:
 
     def drop(self, foreign: set[Key]) -> None:
         """Forget claims that are another's by now."""
-        for key in foreign & self._left.keys():
-            del self._left[key]
+        known: tuple[dict[Key, Any], ...] = (self._left, self._late, self._due, self._attempts)
+        for key in foreign:
+            for each in known:
+                each.pop(key, None)

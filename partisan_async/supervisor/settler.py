@@ -80,11 +80,9 @@ class Settler:
 
     @property
     def is_full(self) -> bool:
-        """Whether outcomes are refused and so many wait that no more tasks are to be run."""
-        if not (self._writer.failed or self._refused.waits):
-            return False
-        waiting = len(self._waiting) + len(self._writing) + len(self._refused.claims())
-        return waiting - len(self._refused.left()) >= MOST
+        """Whether so many outcomes are refused and tried again that no more tasks are to be run."""
+        refused = len(self._refused.claims()) - len(self._refused.left())
+        return refused + len(self._writer.failed) >= MOST
 
     @property
     def retries(self) -> int:

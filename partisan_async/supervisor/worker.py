@@ -74,6 +74,7 @@ def start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn
             logs.attach_handler()
         _worker = _Worker(feed, link, setup)
         undo_in_children(_worker.leave, _worker.limits.forget_alarm, sessions.unwatch)
+        _tell_of_start()
     except BaseException as error:
         trouble = taken.trouble or describe(error)
         link.sendall(wire.encode(wire.Hello(os.getpid(), trouble, None)))
@@ -82,14 +83,20 @@ def start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn
     _worker.send(wire.encode(wire.Hello(os.getpid(), None, taken.note)))
 
 
-def serve() -> NoReturn:
-    """Run what comes by the feed, then end this process in order."""
-    assert _worker is not None
-    from partisan_async.signals import tell, worker_started, worker_stopping
+def _tell_of_start() -> None:
+    # Before the hello: a receiver that blocks is to keep no task, and is given up as any start.
+    from partisan_async.signals import tell, worker_started
 
     tell(worker_started, "worker_started", None)
     # What its receivers asked of the database is no task's.
     sessions.tidy(sessions.close_all)
+
+
+def serve() -> NoReturn:
+    """Run what comes by the feed, then end this process in order."""
+    assert _worker is not None
+    from partisan_async.signals import tell, worker_stopping
+
     _worker.serve()
     ending.end(partial(tell, worker_stopping, "worker_stopping", None))
 
@@ -126,6 +133,10 @@ class _Worker:
         with self._feed.makefile("rb") as feed:
             for batch in wire.unpack(feed):
                 self._work(batch)
+        # One that ends its workers in order leaves their links open until then.
+        with suppress(BlockingIOError):
+            if not self._link.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                os._exit(1)
 
     def _work(self, batch: wire.Tasks) -> None:
         """Run sync tasks to their end, async ones until they have started."""
