@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -184,7 +183,7 @@ def _work(feed: int, link: int, setup: bytes, taken: TakenOn) -> NoReturn:
         from partisan_async.supervisor import worker
 
         pair = socket.socket(fileno=feed), socket.socket(fileno=link)
-        worker.start(*pair, pickle.loads(setup), taken)  # noqa: S301  the supervisor wrote it
+        worker.start(*pair, worker.Setup.decoded(setup), taken)
         # Once more: receivers of worker_started are the project's code, too.
         arrangements.outlive_stop_signals()
         worker.serve()

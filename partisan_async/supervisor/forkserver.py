@@ -11,7 +11,6 @@ import atexit
 import json
 import logging
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -45,7 +44,7 @@ def start_worker(feed: socket.socket, link: socket.socket, setup: worker.Setup) 
 
     :raises OSError: it could not be started, or nobody knows whether it was; the next may be.
     """
-    packed = pickle.dumps(setup)
+    packed = setup.encoded()
     with _lock:
         server = _running_server() if _FORKS and setup.settings.PRELOAD else None
         if server is None:

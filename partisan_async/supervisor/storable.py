@@ -7,9 +7,14 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
+from partisan_async.exceptions import TEN_YEARS_SECONDS
 from partisan_async.policy import Decision, Failed, Failure, Finished, Retried, Suspected
 from partisan_async.store import Settlement
+
+LONGEST_PAUSE = timedelta(seconds=TEN_YEARS_SECONDS)
+"""A longer one was changed after it was checked, and no moment may be so far."""
 
 LOST_TEXT = "The text of this error could not be stored."
 
@@ -17,7 +22,7 @@ LOST_TEXT = "The text of this error could not be stored."
 def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
     """Yield what to write instead, first with all of its text that can be stored, then without.
 
-    What becomes of the task stays as it was decided.
+    What becomes of the task stays as it was decided, unless that is a moment that cannot be.
 
     :param encoding: the database's, as PostgreSQL names it.
     """
@@ -30,6 +35,10 @@ def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
     bare = storable._replace(decision=_bare(decision))
     if bare != storable:
         yield bare
+    pause = getattr(decision, "pause", None)
+    if pause is not None and pause > LONGEST_PAUSE:
+        failure = Failure("builtins.OverflowError", f"It was to run again after {pause}.")
+        yield storable._replace(decision=Failed(failure))
 
 
 def _with_texts(decision: Decision, codec: str) -> Decision:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import io
+import json
 import logging
 import os
 import socket
@@ -50,6 +52,18 @@ class Setup(NamedTuple):
     print_logs: bool
     supervisor_id: UUID
     settings: QueueSettings
+
+    def encoded(self) -> bytes:
+        """Return it as text for another process."""
+        settings = dataclasses.asdict(self.settings)
+        fields = [dict(self.databases), self.print_logs, self.supervisor_id, settings]
+        return json.dumps(fields, default=str).encode()  # a name may be a path
+
+    @classmethod
+    def decoded(cls, text: bytes) -> Setup:
+        """Return what ``encoded`` made the text of."""
+        databases, print_logs, supervisor_id, settings = json.loads(text)
+        return cls(databases, print_logs, UUID(supervisor_id), QueueSettings(**settings))
 
 
 def start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn) -> None:
