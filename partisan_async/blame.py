@@ -98,6 +98,11 @@ def is_nobodys(error: BaseException) -> bool:
     return whose(error) in (Blame.RIGHT, Blame.STATEMENT)
 
 
+def is_of_some_rows(error: BaseException) -> bool:
+    """Tell whether fewer rows, or others, may fare better on the same connection."""
+    return whose(error) is not Blame.CONNECTION and not is_nobodys(error)
+
+
 def way_out(error: BaseException, role: str) -> str:
     """Return what somebody has to do about an error that does not pass by itself.
 

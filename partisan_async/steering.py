@@ -13,7 +13,7 @@ from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 
 from partisan_async import store
-from partisan_async.blame import Blame, is_nobodys, whose
+from partisan_async.blame import is_of_some_rows
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import ENDED, Task
 from partisan_async.policy import Failure
@@ -232,8 +232,7 @@ def _run(batch: store.Batch) -> store.Pruned:
 
 
 def _is_the_rows(error: Error) -> bool:
-    cause = error.__cause__ or error
-    return whose(cause) is not Blame.CONNECTION and not is_nobodys(cause)
+    return is_of_some_rows(error.__cause__ or error)
 
 
 def _execute(statement: store.Statement) -> list[Any]:

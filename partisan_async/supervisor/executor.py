@@ -343,12 +343,12 @@ def _describe(error: BaseException) -> Failure:
     if len(told) > TRACEBACK_LENGTH:
         told = f"(cut)\n{told[-TRACEBACK_LENGTH:]}"
     return Failure(
-        exception_class=_storable(class_path(error)[:NAME_LENGTH]),
-        message=_storable(message[:MESSAGE_LENGTH]),
-        traceback=_storable(told),
+        exception_class=_without_nul(class_path(error)[:NAME_LENGTH]),
+        message=_without_nul(message[:MESSAGE_LENGTH]),
+        traceback=_without_nul(told),
     )
 
 
-def _storable(text: str) -> str:
+def _without_nul(text: str) -> str:
     """Return the text without what PostgreSQL cannot hold: NUL and halves of surrogate pairs."""
     return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from partisan_async import store
-from partisan_async.blame import Blame, explain, is_nobodys, whose
+from partisan_async.blame import explain, is_of_some_rows
 from partisan_async.models import Task
 from partisan_async.supervisor.connection import Connection
 
@@ -85,7 +85,7 @@ class Pruner:
                 try:
                     answer = await self._connection.execute(statement)
                 except psycopg.Error as error:
-                    if whose(error) is Blame.CONNECTION or is_nobodys(error):
+                    if not is_of_some_rows(error):
                         raise
                     answer = error
                 statement = batch.send(answer)
