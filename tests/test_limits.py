@@ -17,6 +17,7 @@ from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
     AsyncSleep,
     Endless,
+    EndlessAfterWriting,
     EndlessAsync,
     EndlessRetried,
     LeaveAnAlarm,
@@ -121,7 +122,7 @@ class TestSync:
 
     def test_a_run_may_catch_it_and_postpone_itself(self):
         with live_supervisor(WORKERS_COUNT=1):
-            task = Endless("postpone").delay()
+            task = EndlessAfterWriting("postpone").delay()
             wait_until(ended)
 
         task.refresh_from_db()
@@ -130,7 +131,7 @@ class TestSync:
     def test_caught_around_a_savepoint_it_leaves_the_transaction_as_it_was(self):
         """It must not be finished, and all that it wrote be gone."""
         with live_supervisor(WORKERS_COUNT=1):
-            task = Endless("savepoint").delay()
+            task = EndlessAfterWriting("savepoint").delay()
             wait_until(ended)
 
         task.refresh_from_db()

@@ -480,6 +480,13 @@ class Endless(Marking):
 
 
 @registry.register
+class EndlessAfterWriting(Endless):
+    """Must have written before the limit is over, however busy the machine is."""
+
+    TIMEOUT_SECONDS = 3
+
+
+@registry.register
 class EndlessRetried(Endless):
     RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
         retry_on_errors=[TaskTimeout], retries_count=1, retry_pause=0
