@@ -5,7 +5,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
+import threading
+from contextlib import suppress
 from functools import partial
 from textwrap import dedent
 
@@ -755,6 +758,30 @@ class TestForkserver:
             wait_until(ended, seconds=60)
 
             assert supervisor.forkserver().pid != stuck.pid
+
+    def test_one_that_does_not_answer_is_not_ended_while_another_is_asking_it(self, monkeypatch):
+        """Its socket's number would be another's, and the request be written there."""
+        from partisan_async.testing import live_supervisor
+
+        with live_supervisor(WORKERS_COUNT=1):
+            monkeypatch.setattr(forkserver, "ANSWER_SECONDS", 0.1)
+            server = forkserver._server
+            silent, status = socket.socketpair()
+
+            def wait():
+                with suppress(OSError):
+                    server.answer(status)
+
+            waiting = threading.Thread(target=wait)
+            with silent:
+                with forkserver._lock:  # as whoever asks
+                    waiting.start()
+                    wait_until(lambda: status.fileno() < 0)
+                    waiting.join(forkserver.END_SECONDS + 1)
+                    assert waiting.is_alive()
+                    assert server.lives
+                waiting.join()
+                assert not server.lives
 
     def test_one_that_does_not_answer_is_replaced(self, tmp_path):
         """A supervisor that waited for it would have no workers, and no end."""
