@@ -6,8 +6,10 @@ from partisan_async import registry
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.executor import is_async
 
-OWN = 4
-"""Of the supervisor: to claim, to settle, to beat, and to listen."""
+
+def of_supervisor(settings: QueueSettings, *, listens: bool = True) -> int:
+    """Return how many it may open itself: to claim, to settle, to beat; to listen, to prune."""
+    return 3 + listens + (settings.KEEP_FINISHED_SECONDS is not None)
 
 
 def per_worker(queue_name: str, settings: QueueSettings) -> int:

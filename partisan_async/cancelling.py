@@ -45,14 +45,23 @@ def comes_from_cancel(error: BaseException | None) -> bool:
     return isinstance(error, kind)
 
 
-def hang_up(connection: Connection) -> None:
-    """End what waits on a connection, as if the server had closed it.
+def hang_up(connection: Connection) -> bool:
+    """End what waits on a connection, as if the server had closed it; return whether it was open.
 
     Not by closing it here: the number of its socket would be free, and soon another's, while the
-    event loop still watches it for the one that waits.
+    event loop or another thread still watches it.
     """
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
-        end.shutdown(socket.SHUT_RDWR)
+    try:
+        duplicate = socket.socket(fileno=os.dup(connection.fileno()))
+    except (OSError, psycopg.Error):
+        return False
+    # Its thread may have closed it meanwhile, and the number be another's. If it is open after the
+    # duplicate was made, it was so before.
+    with duplicate, suppress(OSError):
+        if not connection.closed:
+            duplicate.shutdown(socket.SHUT_RDWR)
+            return True
+    return False
 
 
 class Session(psycopg.AsyncConnection[Any]):

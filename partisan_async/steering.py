@@ -77,7 +77,11 @@ def prune(
     for name, status in product(names, statuses):
         behind, more = None, True
         while more:
-            pruned = _run(store.pruning(older_than, status, name, behind=behind))
+            pruning = store.Pruning(older_than, status, name, behind=behind)
+            for statement in pruning:
+                with pruning.refusals(), transaction.atomic(using=store.database()):
+                    pruning.answer = _execute(statement)
+            pruned = pruning.pruned
             behind, more = pruned.last, pruned.more
             if pruned.deleted or pruned.kept:
                 yield pruned
@@ -211,24 +215,6 @@ def _tell(queue_name: str, statement: store.Statement) -> bool:
     changed = _execute(statement)
     store.wake(queue_name, store.STEERED, store.database())
     return bool(changed)
-
-
-def _run(batch: store.Batch) -> store.Pruned:
-    answer: list[Any] | Exception
-    try:
-        statement = next(batch)
-        while True:
-            try:
-                with transaction.atomic(using=store.database()):
-                    answer = _execute(statement)
-            except Error as error:
-                if not _is_the_rows(error):
-                    raise
-                answer = error
-            statement = batch.send(answer)
-    except StopIteration as done:
-        pruned: store.Pruned = done.value
-        return pruned
 
 
 def _is_the_rows(error: Error) -> bool:

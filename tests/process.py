@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psutil
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from partisan_async.embedded import _end_with_owner
 from tests.pipe import StallingPipe
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,15 @@ def environment(**changes: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     return env | changes
+
+
+def ends_with_tests() -> Callable[[], None] | None:
+    """A ``preexec_fn``: the process is killed with its tests, where those are killed themselves.
+
+    Whoever ends a run of tests early, such as ``timeout``, leaves no supervisor behind that would
+    go on for ever.
+    """
+    return _end_with_owner(signal.SIGKILL)
 
 
 class Partisan:
@@ -65,6 +76,7 @@ class Partisan:
             cwd=cwd,
             env=environment(**env),
             start_new_session=True,
+            preexec_fn=ends_with_tests(),
         )
 
     @property

@@ -136,7 +136,10 @@ def main() -> int:
             for supervisor in supervisors:
                 supervisor.send_signal(signal.SIGINT)
             for supervisor in supervisors:
-                supervisor.wait(30)
+                try:
+                    supervisor.wait(30)
+                finally:
+                    supervisor.kill()
             if code:
                 print(Path("log").read_text())
 

@@ -11,7 +11,7 @@ import pytest
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
-from tests.process import environment
+from tests.process import ends_with_tests, environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,14 +25,17 @@ def site(tmp_path):
             [sys.executable, "-m", "uvicorn", "tests.testapp.asgi:application", "--port", "0"],
             stderr=output,
             env=environment(),
+            preexec_fn=ends_with_tests(),
         )
-    deadline = time.monotonic() + 20
-    while "running on http" not in log.read_text():
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
-    yield next(word for word in log.read_text().split() if word.startswith("http://"))
-    server.terminate()
-    server.wait()
+    try:
+        deadline = time.monotonic() + 20
+        while "running on http" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        yield next(word for word in log.read_text().split() if word.startswith("http://"))
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_an_async_view_enqueues_and_the_task_runs(site):

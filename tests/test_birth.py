@@ -5,7 +5,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
+import threading
+from contextlib import suppress
 from functools import partial
 from textwrap import dedent
 
@@ -653,6 +656,79 @@ class TestCold:
             assert supervisor.output.count(line) == 1
 
 
+class TestReceiversOfWorkerStarted:
+    """They are the project's code, in the worker, before it is one."""
+
+    @BOTH
+    def test_a_signal_handler_that_one_sets_ends_no_task(self, tmp_path, preload):
+        """What is arranged for workers is arranged after them."""
+        ready = """
+            import signal, sys
+            from partisan_async.signals import worker_started
+
+            def handle_signals(**_):
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    signal.signal(number, lambda *_: sys.exit("by a signal"))
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+            worker_started.connect(handle_signals, weak=False)
+        """
+        site = Site(tmp_path, ready=ready, settings=f"PRELOAD = {preload}")
+        with site.start() as supervisor:
+            blocked = told("import signal; answer = list(signal.pthread_sigmask(0, []))")
+            task = Sleep(1, "it").delay()
+            wait_until(lambda: marks() == ["start it"])
+            os.killpg(supervisor.pid, signal.SIGTERM)
+            assert supervisor.wait(40) == 0
+
+        task.refresh_from_db()
+        assert (blocked, task.status, task.claim_seq) == ([], "finished", 1)
+
+    BLOCKS = """
+        import os, time
+        from partisan_async.signals import worker_started
+        from partisan_async.supervisor import process
+
+        process.HELLO_SECONDS = 5
+
+        def block(**_):
+            with open("pids", "a") as file:
+                print(os.getpid(), file=file)
+            while os.path.exists("blocks"):
+                time.sleep(0.05)
+
+        worker_started.connect(block, weak=False)
+    """
+
+    @BOTH
+    def test_one_that_blocks_gets_no_task_and_is_replaced(self, tmp_path, preload):
+        """A worker that keeps a task for ever is worse than one that never was."""
+        site = Site(tmp_path, ready=self.BLOCKS, settings=f"PRELOAD = {preload}")
+        blocks = tmp_path / "blocks"
+        with site.start() as supervisor:
+            first = told("import os; answer = os.getpid()")
+            blocks.touch()
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda: len((tmp_path / "pids").read_text().split()) > 1)
+            task = Write("after").delay()
+            supervisor.wait_for("A worker process did not report within 5 s of its start. Trying")
+            assert not ended(task)
+            stuck = int((tmp_path / "pids").read_text().split()[1])
+            wait_until(lambda: not psutil.pid_exists(stuck))
+            blocks.unlink()
+            wait_until(lambda: ended(task))
+
+        task.refresh_from_db()
+        assert (task.status, task.lost, marks()) == ("finished", 0, ["after"])
+
+    def test_one_that_blocks_from_the_start_is_an_error_in_words(self, tmp_path):
+        (tmp_path / "blocks").touch()
+        with Site(tmp_path, ready=self.BLOCKS).start(wait=False) as supervisor:
+            assert supervisor.wait() == 1
+            assert "A worker process did not report within 5 s of its start" in supervisor.output
+            supervisor.wait_until_nothing_is_left()
+
+
 class TestWhatCannotBeStarted:
     @BOTH
     @pytest.mark.parametrize("how", ["os._exit(1)", "raise RuntimeError('not now')"])
@@ -755,6 +831,30 @@ class TestForkserver:
             wait_until(ended, seconds=60)
 
             assert supervisor.forkserver().pid != stuck.pid
+
+    def test_one_that_does_not_answer_is_not_ended_while_another_is_asking_it(self, monkeypatch):
+        """Its socket's number would be another's, and the request be written there."""
+        from partisan_async.testing import live_supervisor
+
+        with live_supervisor(WORKERS_COUNT=1):
+            monkeypatch.setattr(forkserver, "ANSWER_SECONDS", 0.1)
+            server = forkserver._server
+            silent, status = socket.socketpair()
+
+            def wait():
+                with suppress(OSError):
+                    server.answer(status)
+
+            waiting = threading.Thread(target=wait)
+            with silent:
+                with forkserver._lock:  # as whoever asks
+                    waiting.start()
+                    wait_until(lambda: status.fileno() < 0)
+                    waiting.join(forkserver.END_SECONDS + 1)
+                    assert waiting.is_alive()
+                    assert server.lives
+                waiting.join()
+                assert not server.lives
 
     def test_one_that_does_not_answer_is_replaced(self, tmp_path):
         """A supervisor that waited for it would have no workers, and no end."""

@@ -1,15 +1,17 @@
 """Statements under way end, also where libpq can only cancel by a call that blocks the process."""
 
 import asyncio
+import socket
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 from django.db import connection, connections
 
 from partisan_async import database
-from partisan_async.cancelling import Session
+from partisan_async.cancelling import Session, hang_up
 from partisan_async.store import Statement
 from partisan_async.supervisor.connection import Connection
 from tests.conftest import ended, wait_until
@@ -133,3 +135,20 @@ def test_what_overran_its_time_in_a_query_is_told_as_such():
     for task in (neighbour, after):
         task.refresh_from_db()
         assert (task.status, task.errors) == ("finished", [])
+
+
+def test_what_was_closed_meanwhile_is_not_hung_up():
+    """The number of its socket is free then, and may be another's."""
+    another, end = socket.socketpair()
+    with another, end:
+        assert not hang_up(SimpleNamespace(fileno=another.fileno, closed=True))
+        another.send(b"x")
+        assert end.recv(1) == b"x"
+
+
+def test_what_is_closed_already_is_not_hung_up():
+    connections["default"].ensure_connection()
+    session = connections["default"].connection
+    assert hang_up(session)
+    connections["default"].close()
+    assert not hang_up(session)

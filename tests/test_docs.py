@@ -65,6 +65,7 @@ from partisan_async.supervisor import (
 )
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import wait_until
+from tests.process import ends_with_tests
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(partisan_async.__file__).parent
@@ -708,7 +709,10 @@ class Walk:
             self.expect("started: queue 'default', N workers, database 'default', woken by NOTIFY")
             return
         process = self._start(line)
-        output, _ = process.communicate(stdin, timeout=60)
+        try:
+            output, _ = process.communicate(stdin, timeout=60)
+        finally:
+            process.kill()
         assert process.returncode == 0, output
         self._printed += map(_bare, output.splitlines())
 
@@ -733,7 +737,10 @@ class Walk:
         if self._supervisor is not None:
             process, self._supervisor = self._supervisor, None
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 0
+            try:
+                assert process.wait(30) == 0
+            finally:
+                process.kill()  # its workers end with it
 
     def _start(self, line: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -744,6 +751,7 @@ class Walk:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            preexec_fn=ends_with_tests(),
         )
 
     def _listen(self, process: subprocess.Popen[str]) -> None:

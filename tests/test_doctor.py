@@ -452,6 +452,11 @@ class TestWholeServer:
             wait_until(lambda: len(Supervisor.objects.get().workers) == 2)
             (said,) = wrongs(server.connections)
 
+        with live_supervisor(WORKERS_COUNT=2), override_settings(KEEP_FINISHED_SECONDS=60):
+            wait_until(lambda: len(Supervisor.objects.get().workers) == 2)
+            (more,) = wrongs(server.connections)
+
+        assert "may open up to 27 connections" in more
         assert said.startswith(
             "1 supervisor(s) that are alive may open up to 26 connections, and the server allows"
             " 22 for all"

@@ -4,9 +4,11 @@ import signal
 
 import pytest
 
-from tests.conftest import ended, wait_until
+from partisan_async.testing import live_supervisor
+from tests.conftest import ended, marks, wait_until
+from tests.home import told
 from tests.process import ROOT, partisan
-from tests.testapp.partisan_tasks import Write
+from tests.testapp.partisan_tasks import Sleep, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -81,10 +83,11 @@ def begins(task, **kwargs):
 """
 
 SETTINGS = """
+import os
 from tests.settings import *
 INSTALLED_APPS = [*INSTALLED_APPS, "shop.apps.ShopConfig"]
 TASKS_PER_WORKER_INSTANCE = 2
-WORKERS_COUNT = 1
+WORKERS_COUNT = int(os.environ.get("WORKERS", "1"))
 """
 
 
@@ -150,6 +153,46 @@ def test_what_was_made_before_the_fork_is_cleared_away_once(shop):
     assert lines(shop / "kept")
     assert not (shop / "kept is gone").exists()
     assert not list(shop.glob("kept*/"))
+
+
+def test_workers_of_a_supervisor_that_was_killed_end_at_once(shop):
+    """Nobody could settle what runs, and another supervisor runs it again."""
+    with start(shop, WORKERS="4") as supervisor:
+        Sleep(600, "it").delay()
+        wait_until(lambda: marks() == ["start it"])
+        wait_until(lambda: len(lines(shop / "started")) == 4)
+
+        supervisor.signal(signal.SIGKILL)
+        supervisor.wait()
+        supervisor.wait_until_nothing_is_left()
+
+    assert not lines(shop / "stopping")
+    assert not lines(shop / "atexit")
+
+
+END_OF_FEED = """
+import os, socket
+from partisan_async.supervisor import wire, worker
+
+def code_of(word):
+    feed, supervisors = socket.socketpair()
+    supervisors.sendall(word)
+    supervisors.close()
+    if not (pid := os.fork()):
+        another = worker._Worker.__new__(worker._Worker)
+        another._feed = feed
+        another.serve()
+        os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+answer = [code_of(wire.END), code_of(wire.END[:-1]), code_of(b"")]
+"""
+
+
+def test_a_worker_ends_in_order_where_it_is_told_to_alone():
+    """Its feed ends first, before its link, where a supervisor is killed: or the other way."""
+    with live_supervisor(WORKERS_COUNT=1):
+        assert told(END_OF_FEED) == [7, 1, 1]
 
 
 def test_it_may_take_a_while(shop):

@@ -18,7 +18,7 @@ from partisan_async import registry
 from partisan_async.supervisor import health
 from partisan_async.supervisor.health import Health
 from tests.conftest import ended, wait_until
-from tests.process import ROOT, Partisan, environment, partisan
+from tests.process import ROOT, Partisan, ends_with_tests, environment, partisan
 
 
 def get(port, path, method="GET", **headers):
@@ -249,6 +249,7 @@ class TestProcess:
         ended = subprocess.run(
             [sys.executable, "-m", "django", "start_partisan", f"--health-port={port}"],
             cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60,
+            preexec_fn=ends_with_tests(),
         )  # fmt: skip
 
         assert ended.returncode == 2

@@ -20,7 +20,7 @@ from partisan_async.models import Supervisor, Task
 from partisan_async.supervisor import log_queue
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from tests.conftest import ended, marks, wait_until
-from tests.process import ROOT, Partisan, partisan
+from tests.process import ROOT, Partisan, ends_with_tests, partisan
 from tests.test_health import get, port_of
 from tests.testapp.partisan_tasks import Die, Print, Sleep, Write
 
@@ -362,7 +362,9 @@ with handlers_behind_a_queue():
 
 def script(handlers, end="", **options):
     code = SCRIPT.format(handlers=handlers, end=end)
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, preexec_fn=ends_with_tests(), **options
+    )
 
 
 class TestEnd:

@@ -98,6 +98,7 @@ class TestScrape:
             assert shown["partisan_run_seconds_bucket", "+Inf", "Nothing"] == 5
             assert 0 <= shown["partisan_wait_seconds_sum", "Nothing"] < 60
             assert shown["partisan_worker_deaths_total",] >= 3
+            assert shown["partisan_worker_kills_total",] == 0
             assert shown["partisan_workers",] == 2
             assert shown["partisan_lease_held",] == 1
             assert shown["partisan_notify_proven",] == 1

@@ -26,7 +26,7 @@ from partisan_async.management.partisan import screen
 from partisan_async.models import PausedQueue, Supervisor, Tally, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
-from tests.process import ROOT, environment
+from tests.process import ROOT, ends_with_tests, environment
 from tests.testapp.partisan_tasks import AsyncSleep, Fail, Sleep, Write, WriteElsewhere
 
 
@@ -454,6 +454,7 @@ class Pty:
             cwd=ROOT,
             env={**environment(), "TERM": "xterm"} | env,
             start_new_session=True,
+            preexec_fn=ends_with_tests(),
         )
         os.close(slave)
         self.output = ""

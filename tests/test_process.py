@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -13,7 +14,7 @@ from django.core.management import call_command
 
 from partisan_async.models import Supervisor, Task
 from tests.conftest import ended, marks, wait_until
-from tests.process import Partisan, environment, partisan
+from tests.process import ROOT, Partisan, ends_with_tests, environment, partisan
 from tests.testapp.partisan_tasks import (
     AsyncSleep,
     Fail,
@@ -36,6 +37,7 @@ def run(*options, **env):
         text=True,
         timeout=60,
         env=environment(**env),
+        preexec_fn=ends_with_tests(),
     )
 
 
@@ -288,6 +290,35 @@ class TestSignals:
             assert f"not done in time, given back: {task.pk} Sleep" in supervisor.output
         task.refresh_from_db()
         assert (task.status, task.tries) == ("new", 0)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of a parent's death")
+    def test_where_tests_are_killed_their_supervisors_end_with_them(self):
+        """It would go on for ever, in a database that is gone."""
+        code = """
+            import django; django.setup()
+            from tests.process import Partisan
+            started = Partisan("--async")
+            print(started.pid, flush=True)
+            started.wait(600)
+        """
+        tests = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            preexec_fn=ends_with_tests(),
+        )
+        with tests:
+            pid = int(tests.stdout.readline())
+            family = Partisan.family
+            started = SimpleNamespace(pid=pid)
+            wait_until(lambda: len(family(started)) > 1)
+            tests.kill()
+        try:
+            wait_until(lambda: not family(started), seconds=20)
+        finally:
+            for process in family(started):
+                process.kill()
 
     def test_a_signal_while_it_starts_ends_it_too(self):
         supervisor = Partisan("--async")

@@ -3,8 +3,10 @@
 import asyncio
 import io
 import uuid
+from contextlib import contextmanager
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -143,6 +145,39 @@ class TestPruner:
 
         assert set(Task.objects.all()) == set(first)
 
+    def test_beside_a_row_that_is_kept_one_that_is_locked_holds_up_none(
+        self, referring, monkeypatch, caplog
+    ):
+        """Whoever has it locked may take long; it goes at a later look, and is not told of."""
+        monkeypatch.setattr(pruner, "LOOK_EVERY_SECONDS", 0.1)
+        monkeypatch.setattr(pruner, "FROM_THE_OLDEST_EVERY_SECONDS", 0.1)
+        with connection.cursor() as cursor:
+            cursor.execute(OLD_ROWS, [40])
+        kept, locked = Task.objects.order_by("id")[:2]
+        referring(kept)
+
+        with live_supervisor(WORKERS_COUNT=1, KEEP_FINISHED_SECONDS=3600):
+            with locking(locked):
+                wait_until(lambda: set(Task.objects.all()) == {kept, locked}, seconds=20)
+            wait_until(lambda: set(Task.objects.all()) == {kept})
+
+        told = [record for record in caplog.records if "were not deleted" in record.message]
+        assert [record.task_ids for record in told] == [[kept.pk]]
+
+    def test_by_the_command_neither(self, referring):
+        """It ends, and names what is kept."""
+        with connection.cursor() as cursor:
+            cursor.execute(OLD_ROWS, [40])
+            cursor.execute("SET statement_timeout = '20s'")
+        kept, locked = Task.objects.order_by("id")[:2]
+        referring(kept)
+
+        with locking(locked), pytest.raises(CommandError, match=f"such as {kept.pk}: "):
+            call_command("partisan", "prune", "--older-than", "1h", "--yes", stdout=io.StringIO())
+        connection.close()
+
+        assert set(Task.objects.all()) == {kept, locked}
+
     def test_the_command_deletes_the_others_and_names_one(self, referring):
         with connection.cursor() as cursor:
             cursor.execute(OLD_ROWS, [2500])
@@ -172,6 +207,17 @@ SELECT 'default', 'Write', '{"args": [], "kwargs": {}}', 'finished', 10, now(),
     now() - interval '1 day' + n * interval '1 ms'
 FROM generate_series(1, %s) AS n
 """
+
+
+@contextmanager
+def locking(task):
+    """Have another session hold a row."""
+    params = connection.get_connection_params()
+    params.pop("cursor_factory"), params.pop("context")
+    with psycopg.connect(**params) as other:
+        other.execute("SELECT FROM partisan_async_task WHERE id = %s FOR UPDATE", [task.pk])
+        yield
+        other.rollback()
 
 
 def refer(*tasks):

@@ -10,15 +10,24 @@ import pytest
 from django.db import connection, connections
 from psycopg.conninfo import make_conninfo
 
-from partisan_async import steering
+from partisan_async import steering, store
 from partisan_async.models import Supervisor, Tally, Task
+from partisan_async.policy import Finished
 from partisan_async.supervisor import around, claimer, refused, tally
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import environment, partisan
 from tests.site_rules import constraint, execute, refusal, role, trigger
 from tests.testapp.models import Mark
-from tests.testapp.partisan_tasks import Fail, Keep, Retry, Sleep, Write
+from tests.testapp.partisan_tasks import (
+    AsyncSleep,
+    Fail,
+    Keep,
+    PostponeTooFar,
+    Retry,
+    Sleep,
+    Write,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -154,6 +163,73 @@ class TestOutcomes:
         assert rows[1]["errors"][0]["message"] == f"{kept} ?"
         assert rows[1]["errors"][0]["traceback"]
         assert rows[2]["errors"][0]["message"] == f"{kept} ?"
+
+    def test_one_that_was_to_run_again_beyond_all_time_ends_in_error(self):
+        """No moment is so far: it would be refused for ever."""
+        with live_supervisor(WORKERS_COUNT=1):
+            bad, good = PostponeTooFar().delay(), Write("good").delay()
+            wait_until(ended)
+
+        bad.refresh_from_db()
+        assert (bad.status, bad.tries, status(good)) == ("error", 1, "finished")
+        (error,) = bad.errors
+        assert error["exception_class"] == "builtins.OverflowError"
+        assert error["message"] == "It was to run again after 115740740 days, 17:46:40."
+
+    def test_rows_that_are_locked_are_not_refused(self):
+        """However many somebody has locked, others are run."""
+        most = refused.MOST + 5
+        tasks = [AsyncSleep(1, number).delay() for number in range(most)]
+        params = connection.get_connection_params()
+        params.pop("cursor_factory"), params.pop("context")
+        with (
+            psycopg.connect(**params) as other,
+            live_supervisor(
+                WORKERS_COUNT=1, ASYNC_CONCURRENCY=most, MAX_QUEUE_SIZE=most
+            ) as supervisor,
+        ):
+            wait_until(lambda: Mark.objects.filter(text__startswith="start").count() == most)
+            other.execute("SELECT FROM partisan_async_task FOR UPDATE")
+            wait_until(lambda: len(supervisor._settler._locked) == most)
+            after = Write("after").delay()
+            wait_until(lambda: ended(after), seconds=20)
+            assert not any(ended(task) for task in tasks)
+            other.rollback()
+
+    def test_what_waits_is_claimed_as_soon_as_outcomes_are_taken_again(self, monkeypatch):
+        """And not at the next beat: while so many are refused nothing is run."""
+        monkeypatch.setattr(refused, "LONGEST_PAUSE_SECONDS", 0.5)
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=300, ttl_seconds=900) as supervisor:
+            does = "RAISE EXCEPTION 'no' USING ERRCODE = '42501'"
+            with trigger(does, "NEW.status = 'finished'"):
+                for number in range(2 * refused.MOST):
+                    Write(number).delay()
+                wait_until(lambda: not supervisor._settler.has_room())
+                after = Write("after").delay()
+                wait_until(lambda: supervisor._claimer._ready)
+            wait_until(lambda: ended(after), seconds=40)
+
+
+def test_what_is_anothers_by_now_is_forgotten_whole():
+    """Of what it kept of the claim, nothing is to count or to be tried."""
+    kept = refused.Refused()
+    late, left = (
+        store.Settlement(
+            store.Claim(pk, 1, "default", "Write", "{}", 10, 0, 0, 0, False, 0, 0, 0.0),
+            Finished(),
+            None,
+        )
+        for pk in (1, 2)
+    )
+    assert not kept.put(late, 0.0, psycopg.errors.InsufficientPrivilege())
+    assert kept.put(left, 0.0, psycopg.errors.CheckViolation())
+    assert (kept.waiting, kept.left(), kept.attempts(late.claim)) == (1, {2}, 1)
+
+    kept.drop({refused.key_of(late.claim), refused.key_of(left.claim), (3, 1)})
+
+    assert (kept.claims(), kept.left(), kept.waiting) == ([], set(), 0)
+    assert kept.attempts(late.claim) == 0
+    assert kept._due == {}
 
 
 class database:

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from partisan_async.embedded import EmbeddedPostgres
-from tests.process import environment, partisan
+from tests.process import ends_with_tests, environment, partisan
 
 PASSWORD = "hunter2/s3same%"
 WRONG = "0pen@s3same"
@@ -62,6 +62,7 @@ def manage(*command, **env):
         env=environment(**env),
         capture_output=True,
         text=True,
+        preexec_fn=ends_with_tests(),
     )
 
 

@@ -11,6 +11,7 @@ from partisan_async.models import Task
 from partisan_async.supervisor import abandoned, runs, sessions
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
+from tests.home import Site
 from tests.process import partisan
 from tests.testapp.partisan_tasks import (
     AskElsewhere,
@@ -164,6 +165,45 @@ class TestBetweenTasks:
             tasks = run(CountQueries(), CountQueries())
 
         assert [task.result for task in tasks] == [[0, 1], [0, 1]]
+
+
+class TestBackendsOfAProjects:
+    def test_one_that_cannot_tell_how_to_connect_fails_that_task_alone(self, tmp_path):
+        """As one that asks a service for a password; once that answers, all is as before."""
+        settings = """
+            DATABASES["default"]["ENGINE"] = "home.backend"
+        """
+        site = Site(tmp_path, settings=settings)
+        site.write("home/backend/__init__.py", "")
+        site.write(
+            "home/backend/base.py",
+            """
+            import os
+            from django.db.backends.postgresql import base
+
+            class DatabaseWrapper(base.DatabaseWrapper):
+                def get_connection_params(self):
+                    if os.path.exists("away"):
+                        raise RuntimeError("the service of passwords is away")
+                    return super().get_connection_params()
+            """,
+        )
+        away = tmp_path / "away"
+        with site.start():
+            (first,) = run(ReportSession())
+            away.touch()
+            end_sessions()
+            failed = run(Write(1), AskElsewhere("asyncio"), Write(2))
+            away.unlink()
+            after = run(ReportSession(), AskElsewhere("asyncio"), ReportSession())
+
+        for task in failed:
+            assert (task.status, task.lost) == ("error", 0)
+            assert "the service of passwords is away" in task.errors[0]["message"]
+        assert [task.status for task in after] == ["finished"] * 3
+        assert after[0].result == {**first.result, "backend": after[0].result["backend"]}
+        # Made as new and kept: how the session is found out about is the server's affair.
+        assert after[2].result == after[0].result
 
 
 class TestOtherThreads:

@@ -11,11 +11,12 @@ from django.db import connection
 from partisan_async import store
 from partisan_async.models import Task
 from partisan_async.policy import Finished, GivenBack
+from partisan_async.supervisor import refused
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.settler import Settler
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, wait_until
-from tests.site_rules import refusal
+from tests.site_rules import refusal, trigger
 from tests.test_store import beat, claim, settle
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Sleep, SlowUniqueRetry, Write
@@ -125,7 +126,9 @@ def test_what_was_written_and_claimed_again_meanwhile_is_told_from_what_was_lost
 
     async def repeat():
         connection = Connection("default", "test", timedelta(seconds=10))
-        settler = Settler(me, connection, delete_finished=False, on_settled=settled.extend)
+        settler = Settler(
+            me, connection, delete_finished=False, on_settled=settled.extend, on_room=int
+        )
         settler.add(store.Settlement(claimed, GivenBack(), None))
         keeping = asyncio.ensure_future(settler.keep())
         await asyncio.wait_for(settler.all_settled.wait(), 10)
@@ -149,7 +152,9 @@ def test_one_that_is_refused_in_a_batch_is_found_in_halves(transactional_db):
 
     async def settle_all():
         connection = Connection("default", "test", timedelta(seconds=10))
-        settler = Settler(me, connection, delete_finished=False, on_settled=lambda batch: None)
+        settler = Settler(
+            me, connection, delete_finished=False, on_settled=lambda batch: None, on_room=int
+        )
         for each in claims:
             settler.add(store.Settlement(each, Finished(), (0.1, "host/1")))
         keeping = asyncio.ensure_future(settler.keep())
@@ -163,3 +168,52 @@ def test_one_that_is_refused_in_a_batch_is_found_in_halves(transactional_db):
 
     assert settler.left() == {bad.id}
     assert set(Task.objects.exclude(status="finished").values_list("pk", flat=True)) == {bad.id}
+
+
+def test_what_is_tried_again_is_refused_until_it_is_written(somebody, monkeypatch):
+    """Else the queue would run on at each attempt, and nothing of it could be written."""
+    monkeypatch.setattr(refused, "LONGEST_PAUSE_SECONDS", 0.05)
+    me = uuid.uuid4()
+    beat(me)
+    for number in range(refused.MOST + 5):
+        Write(number).delay()
+    claims = claim(me, 100)
+    told = []
+
+    async def settle_all():
+        connection = Connection("default", "test", timedelta(seconds=10))
+        settler = Settler(
+            me,
+            connection,
+            delete_finished=False,
+            on_settled=lambda batch: None,
+            on_room=lambda: told.append(settler.has_room()),
+        )
+        for each in claims:
+            settler.add(store.Settlement(each, Finished(), (0.1, "host/1")))
+        keeping = asyncio.ensure_future(settler.keep())
+        attempts, rooms = 0, set()
+        async with asyncio.timeout(30):
+            while settler.has_room():
+                await asyncio.sleep(0)
+            while attempts < 3:
+                was = settler._tried_again
+                await asyncio.sleep(0)
+                attempts += bool(was and not settler._tried_again)
+                rooms.add(settler.has_room())
+            assert not told
+            await asyncio.to_thread(
+                somebody.execute, "ALTER TABLE partisan_async_task DISABLE TRIGGER site_rule"
+            )
+            await asyncio.to_thread(somebody.commit)
+            await settler.all_settled.wait()
+        keeping.cancel()
+        await connection.close()
+        return rooms
+
+    does = "RAISE EXCEPTION 'no' USING ERRCODE = '42501'"
+    with trigger(does, "NEW.status = 'finished'"):
+        rooms = asyncio.run(settle_all())
+
+    assert rooms == {False}
+    assert told == [True]

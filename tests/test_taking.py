@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from contextlib import ExitStack
 
 import psycopg
 import pytest
@@ -268,6 +269,26 @@ class TestSteering:
 
             assert do([free.pk, locked.pk]) == [free.pk]
         assert do([locked.pk]) == [locked.pk]
+
+    @pytest.mark.parametrize("action", list(steering.ACTIONS))
+    def test_a_row_whose_lock_goes_between_two_statements_is_steered(self, elsewhere, action):
+        """A supervisor's statement has it for a moment: nobody is to be told that it is locked."""
+        do, statuses = steering.ACTIONS[action]
+        free, locked = Write(1).delay(), Write(2).delay()
+        Task.objects.update(status=statuses[0])
+        with ExitStack() as other:
+            other.enter_context(Begun(elsewhere))
+            elsewhere.do(lambda: list(Task.objects.select_for_update().filter(pk=locked.pk)))
+
+            def let_go_after_the_first(execute, sql, *rest):
+                try:
+                    return execute(sql, *rest)
+                finally:
+                    if "SKIP LOCKED" in sql:
+                        other.close()
+
+            with connection.execute_wrapper(let_go_after_the_first):
+                assert do([free.pk, locked.pk]) == [free.pk, locked.pk]
 
     def test_the_command_says_so(self, elsewhere):
         task = Write(1).delay()

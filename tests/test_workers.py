@@ -7,8 +7,9 @@ import time
 import pytest
 from django.db import connection
 
-from partisan_async import store
+from partisan_async import steering, store
 from partisan_async.models import Task
+from partisan_async.supervisor import process
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
@@ -19,6 +20,7 @@ from tests.testapp.partisan_tasks import (
     ConnectInVain,
     Die,
     DieAsync,
+    ExecuteDeaf,
     ForkAsync,
     Misbehave,
     Nothing,
@@ -189,6 +191,26 @@ class TestBlame:
 
         assert all(Task.objects.get(pk=task.pk).status == "error" for task in poison)
         assert all(Task.objects.get(pk=task.pk).status == "finished" for task in others)
+
+
+class TestDeaths:
+    """Whoever is woken by their number wants to hear of crashes, and not of cancels."""
+
+    def test_what_the_supervisor_kills_is_counted_apart(self, monkeypatch):
+        monkeypatch.setattr(process, "TIMEOUT_GRACE_SECONDS", 0.1)
+        with live_supervisor(WORKERS_COUNT=1) as supervisor:
+            cancelled = Sleep(600, "cancelled").delay()
+            worker_pid(cancelled)
+            steering.cancel([cancelled.pk])
+            ExecuteDeaf("SELECT pg_sleep(600)").delay()
+            wait_until(ended)
+            wait_until(lambda: supervisor._dispatcher.kills == 2)
+            assert supervisor._dispatcher.deaths == 0
+
+            crashed = Sleep(600, "crashed").delay()
+            os.kill(worker_pid(crashed), signal.SIGKILL)
+            wait_until(lambda: supervisor._dispatcher.deaths == 1)
+            assert supervisor._dispatcher.kills == 2
 
 
 class TestMisbehaviour:

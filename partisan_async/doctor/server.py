@@ -119,7 +119,8 @@ def connections() -> Iterator[Said]:
     for each in alive:
         settings = queue_settings(each.queue_name)
         workers = len(each.workers) or settings.WORKERS_COUNT
-        wanted += workers * budget.per_worker(each.queue_name, settings) + budget.OWN
+        wanted += workers * budget.per_worker(each.queue_name, settings)
+        wanted += budget.of_supervisor(settings)
     said = f"{used:,} of {allowed:,} are in use"
     if wanted > allowed:
         yield wrong(

@@ -41,11 +41,10 @@ from partisan_async.store.lease import (
     unserved,
 )
 from partisan_async.store.pruning import (
-    Batch,
     Place,
     Pruned,
+    Pruning,
     prune,
-    pruning,
 )
 from partisan_async.store.settling import (
     ENDS_CHANNEL,
@@ -107,11 +106,11 @@ __all__ = [
     "STEERED",
     "TALLY_COLUMNS",
     "Among",
-    "Batch",
     "Call",
     "Claim",
     "Place",
     "Pruned",
+    "Pruning",
     "Scheduled",
     "Settlement",
     "Statement",
@@ -145,7 +144,6 @@ __all__ = [
     "pause",
     "promote",
     "prune",
-    "pruning",
     "put_off",
     "ready",
     "rescue",

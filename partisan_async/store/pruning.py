@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import psycopg
+from django.db import Error
+
+from partisan_async.blame import is_of_some_rows
 from partisan_async.models import ENDED
 from partisan_async.store.statement import Statement
 
@@ -59,8 +64,52 @@ class Pruned:
     more: bool
 
 
-Batch = Generator[Statement, "list[Any] | Exception", Pruned]
+_Steps = Generator[Statement, "list[Any] | Exception", Pruned]
 """Yields statements; is sent their rows, or the error of the row's that each of them met."""
+
+
+class Pruning:
+    """A batch of old rows, as its statements; whoever executes one keeps its answer here::
+
+        for statement in pruning:
+            with pruning.refusals():
+                pruning.answer = execute(statement)
+        pruning.pruned
+
+    What is old and is not kept goes, one by one where rows are kept together.
+
+    :param status: ``finished`` or ``error``.
+    :param behind: where the batch before ended.
+    """
+
+    pruned: Pruned
+    """What became of it, in the end."""
+
+    def __init__(
+        self, older_than: timedelta, status: str, queue_name: str, *, behind: Place | None
+    ) -> None:
+        self.answer: list[Any] | Exception = []
+        self._steps = _pruning(older_than, status, queue_name, behind)
+
+    def __iter__(self) -> Iterator[Statement]:
+        try:
+            statement = next(self._steps)
+            while True:
+                yield statement
+                statement = self._steps.send(self.answer)
+        except StopIteration as done:
+            self.pruned = done.value
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Keep an error as the answer, where fewer rows or others may fare better."""
+        try:
+            yield
+        except (psycopg.Error, Error) as error:
+            own = error.__cause__ if isinstance(error, Error) else error
+            if not is_of_some_rows(own or error):
+                raise
+            self.answer = error
 
 
 def prune(
@@ -81,8 +130,7 @@ def prune(
     return Statement(sql, old.params)
 
 
-def pruning(older_than: timedelta, status: str, queue_name: str, *, behind: Place | None) -> Batch:
-    """Delete the next old rows of a queue, one by one where they are kept together."""
+def _pruning(older_than: timedelta, status: str, queue_name: str, behind: Place | None) -> _Steps:
     answer = yield prune(older_than, status, queue_name, behind=behind)
     if not isinstance(answer, Exception):
         return _pruned(len(answer), {}, answer, behind)

@@ -8,11 +8,8 @@ down. The server then ends the session, and the thread gets a new connection whe
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
-from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -20,6 +17,7 @@ import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
+from partisan_async.cancelling import hang_up
 from partisan_async.supervisor import runs
 
 logger = logging.getLogger("partisan_async.worker")
@@ -99,7 +97,7 @@ def _hang_up(attended: Attended, connection: psycopg.Connection[Any]) -> None:
     in_transaction = connection.pgconn.transaction_status != TransactionStatus.IDLE
     attended.run = -1  # so that its thread does not believe it to be this run's
     attended.left_since = None
-    if _shut_down(connection):
+    if hang_up(connection):
         attended.is_of_run = False
         logger.warning(
             "session hung up: an ended run left it open on database %r, in a thread that no run"
@@ -108,17 +106,3 @@ def _hang_up(attended: Attended, connection: psycopg.Connection[Any]) -> None:
             "; its transaction is rolled back" if in_transaction else "",
             extra={"event": "session hung up"},
         )
-
-
-def _shut_down(connection: psycopg.Connection[Any]) -> bool:
-    try:
-        duplicate = socket.socket(fileno=os.dup(connection.pgconn.socket))
-    except (OSError, psycopg.Error):
-        return False
-    # Its thread may have closed it meanwhile, and the number be another's. If it is open after the
-    # duplicate was made, it was so before.
-    with duplicate, suppress(OSError):
-        if not connection.closed:
-            duplicate.shutdown(socket.SHUT_RDWR)
-            return True
-    return False

@@ -3,7 +3,8 @@
 A *forkserver* sets itself up once and forks a worker at each request. A *cold* worker sets itself
 up alone and inherits nothing. Both are fresh interpreters, that first take on how the command was
 started. A *request* has a worker's feed and link, and what it must know; a forkserver's has a
-socket, too, on which it tells the worker's process id, and at its end its exit code.
+socket, too, on which it tells the worker's process id with a descriptor of it, and at its end
+its exit code.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from partisan_async.supervisor import arrangements, preload
+from partisan_async.supervisor.handle import descriptor_of
 from partisan_async.supervisor.origin import Origin, TakenOn, describe, take_on
 
 _LENGTH = struct.Struct("!I")
@@ -139,7 +141,7 @@ class _ForkServer:
         os.close(link)
         if pid > 0:
             self._told[pid] = told
-            _tell(told, pid)
+            _tell_of_birth(told, pid)
 
     def _leave(self, told: socket.socket) -> None:
         signal.set_wakeup_fd(-1)
@@ -176,6 +178,17 @@ def _clear_away() -> NoReturn:
 def _tell(told: socket.socket, what: Any) -> None:
     with suppress(OSError):  # the supervisor may be gone
         told.sendall(f"{what}\n".encode())
+
+
+def _tell_of_birth(told: socket.socket, pid: int) -> None:
+    # Made here: until this process asks for the exit code, the id is the worker's.
+    descriptor = descriptor_of(pid)
+    if descriptor is None:
+        _tell(told, pid)
+        return
+    with suppress(OSError):  # the supervisor may be gone
+        socket.send_fds(told, [f"{pid}\n".encode()], [descriptor])
+    os.close(descriptor)
 
 
 def _work(feed: int, link: int, setup: bytes, taken: TakenOn) -> NoReturn:

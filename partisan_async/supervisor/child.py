@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from partisan_async.supervisor import STOP_SIGNALS, birth, origin
+from partisan_async.supervisor.handle import Handle, descriptor_of
 
 LOOK_EVERY_SECONDS = 0.02
 
@@ -39,26 +40,24 @@ class Forked:
     """A worker of the forkserver's.
 
     :param status: where the forkserver tells its exit code, and nothing if it dies itself.
+    :param descriptor: of the process, made before anybody could ask for its exit code.
     """
 
-    def __init__(self, pid: int, status: socket.socket) -> None:
+    def __init__(self, pid: int, status: socket.socket, descriptor: int | None) -> None:
         self.pid = pid
         self._status = status
-        self._has_ended = False
-
-    def signal(self, number: int) -> bool:
-        if self._has_ended:
-            return False
-        try:
-            os.kill(self.pid, number)
-        except (ProcessLookupError, PermissionError):  # it may be another's by now
-            return False
-        return True
+        self._handle = Handle(pid, descriptor)
+        self.signal = self._handle.signal
 
     def wait(self) -> int | None:
+        try:
+            return self._exit_code()
+        finally:
+            self._handle.close()
+
+    def _exit_code(self) -> int | None:
         with self._status, suppress(OSError, ValueError):  # it may die in the midst of a word
             if code := read_line(self._status):
-                self._has_ended = True
                 return int(code)
         while not self._is_gone():
             time.sleep(LOOK_EVERY_SECONDS)
@@ -82,15 +81,14 @@ class Cold:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
         self._process = process
-
-    def signal(self, number: int) -> bool:
-        if self._process.poll() is not None:
-            return False
-        self._process.send_signal(number)
-        return True
+        # Popen's send_signal() may strike after the thread in wait() got the exit code.
+        self._handle = Handle(self.pid, descriptor_of(self.pid))
+        self.signal = self._handle.signal
 
     def wait(self) -> int | None:
-        return self._process.wait()
+        code = self._process.wait()
+        self._handle.close()
+        return code
 
 
 def start_cold(feed: socket.socket, link: socket.socket, setup: bytes) -> Cold:
@@ -127,7 +125,23 @@ def spawn(what: str, *passed: socket.socket) -> tuple[subprocess.Popen[bytes], s
 
 def read_line(status: socket.socket) -> str:
     """Return the next line, or nothing at the end."""
-    line = b""
+    return _rest_of_line(status, b"")
+
+
+def read_birth(status: socket.socket) -> tuple[str, int | None]:
+    """Return the line on a birth, and the descriptor that came with it."""
+    first, descriptors, *_ = socket.recv_fds(status, 1, 1)
+    try:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        return _rest_of_line(status, first), next(iter(descriptors), None)
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+
+
+def _rest_of_line(status: socket.socket, line: bytes) -> str:
     while not line.endswith(b"\n") and (piece := status.recv(1)):
         line += piece
     return line.decode().strip()

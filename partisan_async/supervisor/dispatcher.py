@@ -68,7 +68,9 @@ class Dispatcher:
         on_room: Callable[[], None],
     ) -> None:
         self.deaths = 0
-        """How many worker processes died."""
+        """How many worker processes died that nobody had told to."""
+        self.kills = 0
+        """How many were killed for a task: cancelled, over its time limit, or another's by now."""
         self.pool = Pool(
             size=settings.WORKERS_COUNT,
             concurrency=settings.ASYNC_CONCURRENCY,
@@ -101,7 +103,7 @@ class Dispatcher:
 
     def room(self) -> int:
         """Return how many more rows to claim: what can start now, and what soon will."""
-        if self._settler.is_full:
+        if not self._settler.has_room():
             return 0
         # What is ready next will mostly be of the kinds that came last.
         names = self._last_names
@@ -118,7 +120,7 @@ class Dispatcher:
 
     def room_for_rescued(self) -> int:
         """Return how many orphaned tasks could start at once."""
-        if self._settler.is_full:
+        if not self._settler.has_room():
             return 0
         return max(0, min(self.pool.sync_room(), self._settings.MAX_QUEUE_SIZE) - self.buffered)
 
@@ -278,8 +280,11 @@ class Dispatcher:
         self.dispatch()
         self._on_room()
 
-    def on_death(self) -> None:
-        self.deaths += 1
+    def on_death(self, *, killed: bool) -> None:
+        if killed:
+            self.kills += 1
+        else:
+            self.deaths += 1
 
     # To the settler
 

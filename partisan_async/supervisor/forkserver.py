@@ -19,7 +19,7 @@ import time
 from contextlib import suppress
 
 from partisan_async.supervisor import birth, worker
-from partisan_async.supervisor.child import Child, Forked, read_line, spawn, start_cold
+from partisan_async.supervisor.child import Child, Forked, read_birth, spawn, start_cold
 
 logger = logging.getLogger("partisan_async")
 
@@ -107,22 +107,25 @@ class Server:
         return ours
 
     def answer(self, status: socket.socket) -> Child:
-        """Return the worker that was asked for."""
+        """Return the worker that was asked for; it may take a while, and others ask meanwhile."""
         status.settimeout(ANSWER_SECONDS)
+        pid, descriptor = 0, None
         try:
-            pid = int(read_line(status) or "0")
+            line, descriptor = read_birth(status)
+            pid = int(line or "0")
         except ValueError as error:  # what the fork raised
             status.close()
             raise OSError(f"the forkserver could not fork: {error}") from error
         except OSError:
-            pid = 0
+            pass
         if not pid:
             # It may have forked, and not have told: with other sockets the next one is no twin.
             status.close()
-            self.stop()
+            with _lock:  # another thread may be asking it
+                self.stop()
             raise OSError("the forkserver ended, or did not answer")
         status.settimeout(None)
-        return Forked(pid, status)
+        return Forked(pid, status, descriptor)
 
     def stop(self) -> None:
         """End it. Its workers live on."""

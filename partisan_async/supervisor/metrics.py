@@ -176,7 +176,8 @@ class Metrics:
         for name, what, value in gauges:
             yield self._one(GaugeMetricFamily, name, what, value)
         for name, what, value in (
-            ("worker_deaths", "Worker processes that died.", dispatcher.deaths),
+            ("worker_deaths", "Worker processes that died by themselves.", dispatcher.deaths),
+            ("worker_kills", "Worker processes that were killed for a task.", dispatcher.kills),
             ("settle_retries", "Statements with outcomes that failed.", self._settler.retries),
             ("fenced", "Outcomes dropped, the claims being another's.", self._settler.fenced),
         ):

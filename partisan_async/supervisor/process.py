@@ -73,8 +73,8 @@ class Listener(Protocol):
     def on_capacity(self) -> None:
         """A worker can take more than a moment ago."""
 
-    def on_death(self) -> None:
-        """A worker process ended that nobody had told to."""
+    def on_death(self, *, killed: bool) -> None:
+        """A worker process ended: by the supervisor's own hand, or nobody had told it to."""
 
 
 @dataclass(slots=True, eq=False)
@@ -241,7 +241,7 @@ class WorkerProcess(asyncio.Protocol):
 
     async def bury(self) -> None:
         """After its death: find out why, and hand back what was in it."""
-        self._listener.on_death()
+        self._listener.on_death(killed=self._killed)
         await self._link_end()
         innocent = self._killed or not (self._link_ended.is_set() or self._is_gone())
         # A task may have closed the link, and its process lives on.
@@ -268,7 +268,9 @@ class WorkerProcess(asyncio.Protocol):
 
     async def _shut_down(self) -> None:
         if self._feed is not None:
-            self._feed.abort()
+            if not (self._killed or self.died or self._feed.is_closing()):
+                self._feed.write(wire.END)
+            self._feed.close()
         if self._child is not None:
             # It may be closed twice. Its link stays until it has ended.
             if self._ending is None:

@@ -9,12 +9,11 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 
 from partisan_async import store
-from partisan_async.blame import explain, is_of_some_rows
+from partisan_async.blame import explain
 from partisan_async.models import Task
 from partisan_async.supervisor.connection import Connection
 
@@ -64,9 +63,13 @@ class Pruner:
         behind, total, more = self._behind, 0, True
         while more:
             began = time.monotonic()
-            pruned = await self._run(
-                store.pruning(older_than, Task.STATUS_FINISHED, self._queue_name, behind=behind)
+            pruning = store.Pruning(
+                older_than, Task.STATUS_FINISHED, self._queue_name, behind=behind
             )
+            for statement in pruning:
+                with pruning.refusals():
+                    pruning.answer = await self._connection.execute(statement)
+            pruned = pruning.pruned
             behind, more = pruned.last, pruned.more
             total += pruned.deleted
             if pruned.kept:
@@ -76,22 +79,6 @@ class Pruner:
             await asyncio.sleep(time.monotonic() - began)
         if total:
             logger.info("deleted %d old rows of queue %r", total, self._queue_name)
-
-    async def _run(self, batch: store.Batch) -> store.Pruned:
-        answer: list[Any] | Exception
-        try:
-            statement = next(batch)
-            while True:
-                try:
-                    answer = await self._connection.execute(statement)
-                except psycopg.Error as error:
-                    if not is_of_some_rows(error):
-                        raise
-                    answer = error
-                statement = batch.send(answer)
-        except StopIteration as done:
-            pruned: store.Pruned = done.value
-            return pruned
 
     def _tell_of(self, kept: dict[int, Exception]) -> None:
         news = sorted(kept.keys() - self._named)

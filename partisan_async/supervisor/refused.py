@@ -38,9 +38,9 @@ class Refused:
         self._in_a_row = 0
 
     @property
-    def waits(self) -> bool:
-        """Whether one is to be tried again."""
-        return bool(self._late)
+    def waiting(self) -> int:
+        """How many are to be tried again."""
+        return len(self._late)
 
     @property
     def due_seconds(self) -> float:

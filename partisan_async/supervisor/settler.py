@@ -39,6 +39,7 @@ class Settler:
 
     :param delete_finished: delete the rows of tasks that finished.
     :param on_settled: called with what was written, after each batch.
+    :param on_room: called when more tasks may be run than a moment ago.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Settler:
         *,
         delete_finished: bool,
         on_settled: Callable[[list[Settlement]], None],
+        on_room: Callable[[], None],
     ) -> None:
         self.all_settled = asyncio.Event()
         self.all_settled.set()
@@ -60,6 +62,9 @@ class Settler:
         self._trouble = Trouble("settle", connection.role)
         self._delete_finished = delete_finished
         self._on_settled = on_settled
+        self._on_room = on_room
+        self._had_room = True
+        self._tried_again = 0
         # Each with the moment when its task was over.
         self._waiting: list[tuple[Settlement, float]] = []
         self._writing: list[tuple[Settlement, float]] = []
@@ -78,11 +83,14 @@ class Settler:
         unwritten = (*self._writing, *self._waiting, *self._locked)
         return [*(settlement.claim for settlement, _ in unwritten), *self._refused.claims()]
 
-    @property
-    def is_full(self) -> bool:
-        """Whether so many outcomes are refused and tried again that no more tasks are to be run."""
-        refused = len(self._refused.claims()) - len(self._refused.left())
-        return refused + len(self._writer.failed) >= MOST
+    def has_room(self) -> bool:
+        """Tell whether more tasks are to be run: not while so many outcomes are refused.
+
+        Whoever hears that it has none hears by ``on_room`` when it has.
+        """
+        refused = self._refused.waiting + max(self._tried_again, len(self._writer.failed))
+        self._had_room = refused < MOST
+        return self._had_room
 
     @property
     def retries(self) -> int:
@@ -96,6 +104,7 @@ class Settler:
     def disown(self, foreign: set[tuple[int, int]]) -> None:
         """Forget what is left of claims that are another's by now."""
         self._refused.drop(foreign)
+        self._tell_of_room()
 
     async def keep(self) -> None:
         """Write for ever."""
@@ -112,16 +121,17 @@ class Settler:
                 self._writing, self._locked = self._locked, []
                 await self._settle(gently=True)
                 self._locked_due = time.monotonic() + LOCKED_EVERY_SECONDS
-            if self._refused.waits and (due := self._refused.take_due()):
-                self._writing = due
+            if self._refused.waiting and (due := self._refused.take_due()):
+                # They are refused until they are written: nothing is to be run meanwhile.
+                self._writing, self._tried_again = due, len(due)
                 await self._settle(gently=True)
-            if not (self._waiting or self._locked or self._refused.waits):
+            if not (self._waiting or self._locked or self._refused.waiting):
                 self.all_settled.set()
 
     def _patience(self) -> float | None:
         """Return in how many seconds to look without being asked; ``None``: never."""
         limits = [LOCKED_EVERY_SECONDS] if self._locked else []
-        if self._refused.waits:
+        if self._refused.waiting:
             limits.append(self._refused.due_seconds)
         return min(limits, default=None)
 
@@ -141,16 +151,22 @@ class Settler:
         written |= await self._writer.write(store.settle, kept, gently=gently)
         written |= await self._writer.write(store.delete_finished, deleted, gently=gently)
         refused = self._put_refused() if self._writer.failed else set()
+        self._tried_again = 0
         if len(written) + len(refused) < len(self._writing):
             others = [each for each in self._writing if each[0].claim.id not in written | refused]
             written |= await self._find_out_about(others, warn=not gently)
         settled = [each for each, _ in self._writing if each.claim.id in written]
         self._writing = []
         self._refused.note_written([each.claim for each in settled])
-        if settled and not self._refused.waits:
+        if settled and not self._refused.waiting:
             self._trouble.end()
         self._on_settled(settled)
+        self._tell_of_room()
         await self._announce([each.claim.id for each in settled if each.stores_result])
+
+    def _tell_of_room(self) -> None:
+        if not self._had_room and self.has_room():
+            self._on_room()
 
     def _put_refused(self) -> set[int]:
         """Put what failed aside, to be tried again or not; return the ids of those."""

@@ -118,6 +118,7 @@ class Supervisor:
             self._settles,
             delete_finished=settings.DELETE_TASKS_ON_COMPLETE,
             on_settled=self._on_settled,
+            on_room=self._on_room,
         )
         self._tally = Tally(queue_name, self._beats)
         self._ticker = Ticker(self.id, queue_name, self._beats, ttl=ttl)

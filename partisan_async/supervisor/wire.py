@@ -73,6 +73,10 @@ def pack(tasks: Tasks) -> bytes:
     return f"{_encode(tasks)}\n".encode()
 
 
+END = b"[]\n"
+"""No tasks, but the word to end in order. Without it a feed ends where a supervisor was killed."""
+
+
 def unpack(feed: Iterable[bytes]) -> Iterator[Tasks]:
     """Yield the tasks of each line, until the feed ends; what ends within a line is left out."""
     for line in feed:

@@ -144,13 +144,13 @@ class _Worker:
         self._barrier = 0
 
     def serve(self) -> None:
+        """Run what comes, and return when the supervisor has this process end in order."""
         with self._feed.makefile("rb") as feed:
             for batch in wire.unpack(feed):
+                if not batch:
+                    return
                 self._work(batch)
-        # One that ends its workers in order leaves their links open until then.
-        with suppress(BlockingIOError):
-            if not self._link.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                os._exit(1)
+        os._exit(1)
 
     def _work(self, batch: wire.Tasks) -> None:
         """Run sync tasks to their end, async ones until they have started."""

@@ -196,6 +196,16 @@ class PostponeByDefault(Postpone):
 
 
 @registry.register
+class PostponeTooFar(Marking):
+    """Changes how long it is to be postponed, after that was checked."""
+
+    def run(self):
+        postpone = PostponeTask(1)
+        postpone.postpone_for_seconds = 1e13
+        raise postpone
+
+
+@registry.register
 class PostponeThenFail(Marking):
     """Fails, postpones, fails, …: the postpones must not erase the count of tries."""
 
@@ -905,13 +915,13 @@ class Execute(Marking):
 
 @registry.register
 class ExecuteDeaf(Execute):
-    """Its time limit is not heeded: the signal is blocked."""
+    """Its time limit is not heeded: it waits in libpq."""
 
     TIMEOUT_SECONDS = 1
 
     def run(self):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-        super().run()
+        connection.ensure_connection()
+        connection.connection.pgconn.exec_(self.args[0].encode())
 
 
 @registry.register

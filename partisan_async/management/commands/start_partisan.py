@@ -187,7 +187,7 @@ def _warn_of_unknown_queue(queue: str) -> None:
 def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen: bool) -> None:
     per_worker = budget.per_worker(queue, settings)
     how = "1" if per_worker == 1 else "(1 + ASYNC_CONCURRENCY)"
-    own = budget.OWN if listen else budget.OWN - 1
+    own = budget.of_supervisor(settings, listens=listen)
     wanted = settings.WORKERS_COUNT * per_worker + own
     with connections[store.database()].cursor() as cursor:
         cursor.execute("SELECT current_setting('max_connections')::int")
