@@ -43,7 +43,12 @@ def why(task: Task) -> list[str]:
 def why_missing(pk: int) -> list[str]:
     """Return sentences that say why there is no task of this number."""
     ((last,),) = _fetch(
-        "SELECT pg_sequence_last_value(pg_get_serial_sequence('partisan_async_task', 'id'))"
+        """
+        SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
+            THEN pg_sequence_last_value(s.name::regclass)
+            ELSE (SELECT max(id) FROM partisan_async_task) END
+        FROM pg_get_serial_sequence('partisan_async_task', 'id') AS s (name)
+        """
     )
     if last is None or pk > last:
         known = "no task has had one" if last is None else f"the last one is {last}"
