@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from partisan_async import rights, store
+from partisan_async import audit, rights, store
 from partisan_async.blame import Blame, explain, way_out, whose
 from partisan_async.logs import plain
 from partisan_async.management.partisan import doctor, hold, status, steer, why
@@ -28,7 +28,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what is asked for."""
         try:
-            options["run"](self, options)
+            with audit.acting(audit.user_of_the_system(), "command"):
+                options["run"](self, options)
         except Error as error:
             raise CommandError(_explained(error)) from error
 
