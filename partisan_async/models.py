@@ -79,6 +79,11 @@ class Task(models.Model):
     )
 
     class Meta:
+        permissions = [
+            ("retry_task", "Can run tasks again, or now"),
+            ("cancel_task", "Can cancel tasks"),
+            ("view_arguments", "Can view arguments, errors' texts and results of tasks"),
+        ]
         indexes = [
             models.Index(
                 fields=["queue_name", "priority", "id"],

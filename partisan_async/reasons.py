@@ -15,6 +15,7 @@ from partisan_async.models import WAITING, PausedQueue, Task
 from partisan_async.overview import RunState, SupervisorState
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED
 from partisan_async.supervisor.supervisor import TTL_SECONDS
+from partisan_async.ways_out import COMMANDS, WaysOut
 
 NAMED = 5
 """So many of the tasks that keep workers busy are named."""
@@ -26,24 +27,32 @@ ODD_SECONDS = 60.0
 """Who is next, with a worker free for it, should have started by then."""
 
 
-def why(task: Task) -> list[str]:
-    """Return sentences that say why a task does not run, or what it does."""
+def why(task: Task, ways: WaysOut = COMMANDS) -> list[str]:
+    """Return sentences that say why a task does not run, or what it does.
+
+    :param ways: what their reader can do about it, and may see.
+    """
     match task.status:
         case Task.STATUS_FINISHED:
-            said = _why_finished(task)
+            said = _why_finished(task, ways)
         case Task.STATUS_ERROR:
-            said = _why_failed(task)
+            said = _why_failed(task, ways)
         case Task.STATUS_IN_PROCESS:
-            said = _who_runs(task)
+            said = _who_runs(task, ways)
         case _:
-            said = _why_waiting(task)
+            said = _why_waiting(task, ways)
     return [*said, *_twin(task)]
 
 
 def why_missing(pk: int) -> list[str]:
     """Return sentences that say why there is no task of this number."""
     ((last,),) = _fetch(
-        "SELECT pg_sequence_last_value(pg_get_serial_sequence('partisan_async_task', 'id'))"
+        """
+        SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
+            THEN pg_sequence_last_value(s.name::regclass)
+            ELSE (SELECT max(id) FROM partisan_async_task) END
+        FROM pg_get_serial_sequence('partisan_async_task', 'id') AS s (name)
+        """
     )
     if last is None or pk > last:
         known = "no task has had one" if last is None else f"the last one is {last}"
@@ -71,21 +80,21 @@ def _deletions() -> Iterator[str]:
 # Ended
 
 
-def _why_finished(task: Task) -> Iterator[str]:
+def _why_finished(task: Task, ways: WaysOut) -> Iterator[str]:
     tries = _times(task.tries, "try")
     yield f"It has finished, {_ago(task.finished_at)}, after {tries}{_took(task)}."
     if task.errors:
-        yield f"A try before had failed: {_last_error(task)}"
+        yield f"A try before had failed: {_last_error(task, ways)}"
 
 
-def _why_failed(task: Task) -> Iterator[str]:
+def _why_failed(task: Task, ways: WaysOut) -> Iterator[str]:
     yield (
         f"It has ended in error, {_ago(task.finished_at)},"
         f" after {_times(task.tries, 'try')}{_took(task)}."
     )
     if task.errors:
-        yield _last_error(task)
-    yield f"To run it again: manage.py partisan retry {task.pk}"
+        yield _last_error(task, ways)
+    yield ways.retry(task.pk)
 
 
 def _took(task: Task) -> str:
@@ -95,27 +104,26 @@ def _took(task: Task) -> str:
     return f"; the last took {in_words(took)}"
 
 
-def _last_error(task: Task) -> str:
+def _last_error(task: Task, ways: WaysOut) -> str:
     # A row may have been changed by hand.
     error = task.errors[-1] if isinstance(task.errors, list) else task.errors
     if not isinstance(error, dict):
-        return str(error)
-    return f"{error.get('exception_class')}: {error.get('message')}".removesuffix(": ")
+        return ways.text(error)
+    return ways.error(error.get("exception_class"), error.get("message"))
 
 
 # In process
 
 
-def _who_runs(task: Task) -> Iterator[str]:
+def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
     supervisors = overview.supervisors()
     holder = next((each for each in supervisors if each.id == str(task.claimed_by)), None)
     others = [each for each in _alive(task, supervisors) if each != holder]
     if (holder is None or not holder.alive) and task.interrupted >= MAX_INTERRUPTED:
         yield (
             f"Supervisors ended under it {task.interrupted} times, or could not write how it ended,"
-            " so that none takes it over any more: their logs say why. When that is mended:"
-            f" manage.py partisan cancel {task.pk}, and to run it again, manage.py partisan retry"
-            f" {task.pk}"
+            " so that none takes it over any more: their logs say why."
+            f" {ways.cancel_and_retry(task.pk)}"
         )
     elif holder is None or not holder.alive:
         yield (
@@ -127,13 +135,13 @@ def _who_runs(task: Task) -> Iterator[str]:
             f"; another one takes it over, {TTL_SECONDS:g} seconds after the last sign of life,"
             " as soon as it has a worker free."
             if others
-            else f", and no other serves queue {task.queue_name!r}. {_start(task)}"
+            else f", and no other serves queue {task.queue_name!r}. {ways.start(task.queue_name)}"
         )
     else:
         yield _how_it_runs(task, holder)
         if holder.draining:
             yield f"{holder.process} is draining: it ends when this and all else that it runs has."
-    yield from _what_happened(task)
+    yield from _what_happened(task, ways)
 
 
 def _how_it_runs(task: Task, holder: SupervisorState) -> str:
@@ -153,7 +161,7 @@ def _how_it_runs(task: Task, holder: SupervisorState) -> str:
 # Waiting
 
 
-def _why_waiting(task: Task) -> Iterator[str]:
+def _why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
     supervisors = overview.supervisors()
     alive = _alive(task, supervisors)
     willing = [each for each in alive if not each.draining]
@@ -165,14 +173,15 @@ def _why_waiting(task: Task) -> Iterator[str]:
     if paused:
         yield (
             f"Queue {task.queue_name!r} was paused {_ago(paused.paused_at)}."
-            f" To resume it: manage.py partisan resume {task.queue_name}"
+            f" {ways.resume(task.queue_name)}"
         )
     if not alive:
-        yield from _nobody(task, [s for s in supervisors if s.queue_name == task.queue_name])
+        silent = [s for s in supervisors if s.queue_name == task.queue_name]
+        yield from _nobody(task, silent, ways)
     elif not willing:
         yield (
             f"All supervisors of queue {task.queue_name!r} are draining, and start nothing more:"
-            f" {_listed(each.process for each in alive)}. {_start(task)}"
+            f" {_listed(each.process for each in alive)}. {ways.start(task.queue_name)}"
         )
     try:
         registry.get(task.processor_class)
@@ -181,18 +190,18 @@ def _why_waiting(task: Task) -> Iterator[str]:
     if not scheduled:
         yield from _locked(task)
         if willing and not paused:
-            yield from _behind(task, willing)
-    yield from _what_happened(task)
+            yield from _behind(task, willing, ways)
+    yield from _what_happened(task, ways)
 
 
-def _nobody(task: Task, silent: Sequence[SupervisorState]) -> Iterator[str]:
+def _nobody(task: Task, silent: Sequence[SupervisorState], ways: WaysOut) -> Iterator[str]:
     if not silent:
-        yield f"Nobody serves queue {task.queue_name!r}. {_start(task)}"
+        yield f"Nobody serves queue {task.queue_name!r}. {ways.start(task.queue_name)}"
         return
     last = min(silent, key=lambda each: each.silent)
     yield (
         f"No supervisor of queue {task.queue_name!r} is alive: the last sign of life was of"
-        f" {last.process}, {in_words(last.silent)} ago. {_start(task)}"
+        f" {last.process}, {in_words(last.silent)} ago. {ways.start(task.queue_name)}"
     )
 
 
@@ -223,7 +232,7 @@ def _locked(task: Task) -> Iterator[str]:
     )
 
 
-def _behind(task: Task, willing: Sequence[SupervisorState]) -> Iterator[str]:
+def _behind(task: Task, willing: Sequence[SupervisorState], ways: WaysOut) -> Iterator[str]:
     before = _count_before(task)
     workers = [(each, worker) for each in willing for worker in each.workers]
     held = overview.still_held(willing)
@@ -249,24 +258,23 @@ def _behind(task: Task, willing: Sequence[SupervisorState]) -> Iterator[str]:
         yield (
             f"{whole} of queue {task.queue_name!r} {'is' if len(workers) == 1 else 'are'} busy, the"
             " longest with: "
-            + _listed(f"{r.id} {r.processor} for {in_words(r.seconds)}" for r in longest[:NAMED])
+            + _listed(
+                f"{ways.task(r.id, r.processor)} for {in_words(r.seconds)}" for r in longest[:NAMED]
+            )
             + "."
         )
     elif not before:
-        yield from _next(task, free)
+        yield from _next(task, free, ways)
 
 
-def _next(task: Task, free: int) -> Iterator[str]:
+def _next(task: Task, free: int, ways: WaysOut) -> Iterator[str]:
     ready = (_now() - max(task.execute_after, task.created_at)).total_seconds()
     if not free:
         yield "It is next, as soon as a worker is up."
         return
     yield f"It is next: nothing is before it, and {_times(free, 'worker')} had nothing to do."
     if ready > ODD_SECONDS and not task.suspect and not task.lost:
-        yield (
-            f"That it has been ready for {in_words(ready)} is odd: look at the log of the"
-            " supervisors, and at manage.py partisan doctor"
-        )
+        yield (f"That it has been ready for {in_words(ready)} is odd: {ways.look_further()}")
 
 
 def _count_before(task: Task) -> int:
@@ -287,7 +295,7 @@ def _count_before(task: Task) -> int:
     return cast("int", count)
 
 
-def _what_happened(task: Task) -> Iterator[str]:
+def _what_happened(task: Task, ways: WaysOut) -> Iterator[str]:
     if task.unrecognised:
         yield (
             f"A supervisor that does not know {task.processor_class!r} put it off"
@@ -308,7 +316,7 @@ def _what_happened(task: Task) -> Iterator[str]:
     if task.postpones:
         yield f"It has postponed itself {_times(task.postpones, 'time')}."
     if task.errors:
-        yield f"It has failed before, at last of {_last_error(task)}"
+        yield f"It has failed before, at last of {_last_error(task, ways)}"
 
 
 def _twin(task: Task) -> Iterator[str]:
@@ -339,10 +347,6 @@ def _digest(task: Task) -> bytes | None:
 
 def _alive(task: Task, supervisors: Sequence[SupervisorState]) -> list[SupervisorState]:
     return [each for each in supervisors if each.alive and each.queue_name == task.queue_name]
-
-
-def _start(task: Task) -> str:
-    return f"Start one: manage.py start_partisan --async --queue_name {task.queue_name}"
 
 
 def _listed(names: Iterable[str]) -> str:

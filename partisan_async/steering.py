@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 
-from partisan_async import store
+from partisan_async import audit, store
 from partisan_async.blame import is_of_some_rows
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import ENDED, Task
@@ -83,6 +83,9 @@ def prune(
                     pruning.answer = _execute(statement)
             pruned = pruning.pruned
             behind, more = pruned.last, pruned.more
+            if pruned.deleted:
+                told = f"{pruned.deleted:,} {status} of queue {name!r}"
+                audit.put_down("prune", [told], queue_name=name, count=pruned.deleted)
             if pruned.deleted or pruned.kept:
                 yield pruned
 
@@ -94,22 +97,22 @@ def ended_queues() -> list[str]:
 
 def pause(queue_name: str) -> bool:
     """Have nothing of a queue started; what runs goes on. Return whether that is news."""
-    return _tell(queue_name, store.pause(queue_name))
+    return _tell("pause", queue_name, store.pause(queue_name))
 
 
 def resume(queue_name: str) -> bool:
     """End a queue's pause; return whether it was paused."""
-    return _tell(queue_name, store.resume(queue_name))
+    return _tell("resume", queue_name, store.resume(queue_name))
 
 
 def switch_on(processor_classes: Sequence[str]) -> list[str]:
     """Have schedules tick from now on; return the processors of those that did not."""
-    return _steer(partial(store.switch_schedules, on=True), processor_classes, store.STEERED)
+    return _switch("switch-on", processor_classes, on=True)
 
 
 def switch_off(processor_classes: Sequence[str]) -> list[str]:
     """Have schedules tick no more; return the processors of those that did."""
-    return _steer(partial(store.switch_schedules, on=False), processor_classes, store.STEERED)
+    return _switch("switch-off", processor_classes, on=False)
 
 
 def drain(supervisor_id: UUID) -> bool:
@@ -120,6 +123,7 @@ def drain(supervisor_id: UUID) -> bool:
     rows = _execute(store.drain(supervisor_id))
     for (queue_name,) in rows:
         store.wake(queue_name, store.STEERED, store.database())
+        audit.put_down("drain", [supervisor_id], queue_name=queue_name)
     return bool(rows)
 
 
@@ -159,6 +163,7 @@ def _steer_tasks(
         left = _matching(action, set(left).difference(now))
         if not left:
             break
+    audit.put_down(action, done, task_ids=done)
     return done
 
 
@@ -167,6 +172,12 @@ def _matching(action: str, ids: set[int]) -> list[int]:
     _, statuses = ACTIONS[action]
     rows = Task.objects.using(store.database()).filter(pk__in=ids, status__in=statuses)
     return sorted(rows.values_list("pk", flat=True)) if ids else []
+
+
+def _switch(action: str, processor_classes: Sequence[str], *, on: bool) -> list[str]:
+    switched = _steer(partial(store.switch_schedules, on=on), processor_classes, store.STEERED)
+    audit.put_down(action, switched, schedules=switched)
+    return switched
 
 
 def _steer(
@@ -211,9 +222,11 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     return rows
 
 
-def _tell(queue_name: str, statement: store.Statement) -> bool:
+def _tell(action: str, queue_name: str, statement: store.Statement) -> bool:
     changed = _execute(statement)
     store.wake(queue_name, store.STEERED, store.database())
+    if changed:
+        audit.put_down(action, [f"queue {queue_name!r}"], queue_name=queue_name)
     return bool(changed)
 
 

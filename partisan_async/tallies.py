@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -91,6 +92,8 @@ WITH recent AS (
     SELECT minute, processor_class, finished, failed, retried, postponed, lost,
         run_seconds, longest_run_seconds, wait_seconds, longest_wait_seconds
     FROM partisan_async_tally WHERE minute > statement_timestamp() - %(recent)s
+        AND (%(queues)s::text[] IS NULL OR queue_name = ANY(%(queues)s))
+        AND (%(processors)s::text[] IS NULL OR processor_class = ANY(%(processors)s))
     UNION ALL
     SELECT generate_series(
             date_trunc('minute', statement_timestamp() - %(recent)s) + interval '1 minute',
@@ -106,11 +109,18 @@ ORDER BY minute, processor_class
 """
 
 
-def last_hour() -> LastHour:
-    """Return what tasks did in the last hour."""
+def last_hour(
+    queues: Collection[str] | None = None, processors: Collection[str] | None = None
+) -> LastHour:
+    """Return what tasks did in the last hour.
+
+    :param queues, processors: of these alone; ``None``: of all.
+    """
     minutes: list[Minute] = []
-    processors: list[ProcessorState] = []
+    states: list[ProcessorState] = []
     params: dict[str, Any] = {"recent": RECENT}
+    for name, wanted in (("queues", queues), ("processors", processors)):
+        params[name] = None if wanted is None else list(wanted)
     with connections[store.database()].cursor() as cursor:
         cursor.execute(_LAST_HOUR, params)
         rows: list[Any] = cursor.fetchall()
@@ -119,5 +129,5 @@ def last_hour() -> LastHour:
         if minute is not None:
             minutes.append(Minute(minute, counts))
         elif processor_class is not None:
-            processors.append(ProcessorState(processor_class, counts))
-    return LastHour(minutes, processors)
+            states.append(ProcessorState(processor_class, counts))
+    return LastHour(minutes, states)

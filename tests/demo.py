@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,15 @@ def new_database() -> Iterator[str]:
 class Site:
     """A running demo, in a process group of its own."""
 
-    def __init__(self, database: str, folder: Path, pictures: Path) -> None:
+    def __init__(
+        self, database: str, folder: Path, pictures: Path, launcher: Sequence[str] = ()
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._printed = folder / "printed"
         with self._printed.open("wb") as file:
             self.process = subprocess.Popen(
-                command("--port", self.port, "--pictures", pictures),
+                [*launcher, *command("--port", self.port, "--pictures", pictures)],
                 cwd=CHECKOUT,
                 env=environment(database) | {"EXAMPLE_MEDIA": str(folder / "media")},
                 stdout=file,
@@ -79,13 +81,16 @@ class Site:
 
 
 @contextmanager
-def running_site(database: str, folder: Path, pictures: Path) -> Iterator[Site]:
+def running_site(
+    database: str, folder: Path, pictures: Path, launcher: Sequence[str] = ()
+) -> Iterator[Site]:
     """Give a demo whose first tasks have all ended.
 
     :param folder: for its files.
     :param pictures: a folder of pictures, that it takes in.
+    :param launcher: words before its command.
     """
-    site = Site(database, folder, pictures)
+    site = Site(database, folder, pictures, launcher)
     try:
         wait_until(lambda: "All tasks have ended" in site.printed or site.process.poll())
         assert site.process.poll() is None, site.printed
@@ -101,6 +106,18 @@ def command(*options: object) -> list[str]:
 def environment(database: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
     return inherited | {"DATABASE_URL": database}
+
+
+def make_user(database: str, name: str, password: str) -> None:
+    """Make one who may do everything in the site's admin, as people do."""
+    words = ("createsuperuser", "--noinput", "--username", name, "--email", "")
+    subprocess.run(
+        [sys.executable, "example_site/manage.py", *words],
+        cwd=CHECKOUT,
+        env=environment(database) | {"DJANGO_SUPERUSER_PASSWORD": password},
+        capture_output=True,
+        check=True,
+    )
 
 
 def query(url: str, statement: str) -> Any:

@@ -9,18 +9,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 import yaml
+from django.db import connection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from partisan_async import registry
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor import supervisor
 from tests.conftest import ended, wait_until
-from tests.process import Partisan
-from tests.test_docs import ROOT, check_manage
+from tests.process import Partisan, environment
+from tests.test_docs import ROOT, check_manage, tables
 from tests.test_health import get
+from tests.testapp.partisan_tasks import Die, Tell
 
 FILES = ROOT / "docs" / "howto" / "files"
 
@@ -32,6 +38,14 @@ def unit():
     parser.optionxform = str
     parser.read(FILES / "partisan@.service")
     return parser
+
+
+def can_rate():
+    """Whether there is a systemd-analyze that rates a unit that is not installed."""
+    if not shutil.which("systemd-analyze"):
+        return False
+    said = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True)
+    return int(re.search(r"systemd (\d+)", said.stdout)[1]) >= 250
 
 
 def dockerfile(instruction):
@@ -48,6 +62,27 @@ def deployment():
 
 def option(words, name):
     return words[words.index(name) + 1]
+
+
+@pytest.fixture
+def shut_in(transactional_db):
+    """Words that start a process as the containers of the files do: read-only, without rights.
+
+    And the host that it finds the database at: a server's folder is not open to everybody.
+    """
+    host, lines = connection.settings_dict["HOST"], ["mount --make-rprivate /"]
+    if host.startswith("/"):
+        socket = f".s.PGSQL.{connection.settings_dict['PORT'] or 5432}"
+        lines += ["mount -t tmpfs tmpfs /mnt", f"touch /mnt/{socket}"]
+        lines += [f"mount --bind {host}/{socket} /mnt/{socket}"]
+        host = "/mnt"
+    lines += ["mount -o bind,remount,ro /", 'exec "$@"']
+    words = ["unshare", "--mount", "sh", "-e", "-c", "\n".join(lines), "sh"]
+    words += ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    tried = shutil.which("setpriv") and subprocess.run([*words, "true"], capture_output=True)
+    if not tried or tried.returncode:
+        pytest.skip("this machine cannot make a read-only file system: it takes root")
+    return words, host
 
 
 @pytest.fixture
@@ -74,6 +109,26 @@ class TestUnit:
         said = subprocess.run(verify, capture_output=True, text=True)
 
         assert (said.returncode, said.stderr) == (0, "")
+
+    @pytest.mark.skipif(not can_rate(), reason="no systemd here that rates units")
+    def test_systemd_finds_it_shut_in(self, tmp_path):
+        """From 0, shut in, to 10; a unit that says nothing has 9.6."""
+        path = tmp_path / "partisan@.service"
+        path.write_text((FILES / "partisan@.service").read_text())
+        # In tenths, from systemd's own: "exposure level exceeds" is an error then.
+        rate = ["systemd-analyze", "security", "--offline=true", "--threshold=16", path]
+
+        said = subprocess.run(rate, capture_output=True, text=True)
+
+        assert said.returncode == 0, said.stdout
+
+    def test_its_page_tells_how_to_open_what_it_shuts(self):
+        """Each line names a setting that the unit has, or one that lets something in."""
+        service = unit()["Service"]
+        told = [row[1] for row in tables("docs/howto/systemd.md")["your tasks"]]
+        opened = {name for cell in told for name in re.findall(r"(\w+)=", cell)}
+
+        assert opened - {"ReadWritePaths", "DeviceAllow"} <= set(service)
 
     def test_its_command_exists(self):
         """A mistyped option would be found at the deploy."""
@@ -107,10 +162,13 @@ class TestContainers:
         """Ports, commands, and the time of a stop."""
         services = yaml.safe_load((FILES / "compose.yaml").read_text())["services"]
 
+        tasks = services["tasks"]
+        assert (tasks["read_only"], tasks["cap_drop"]) == (True, ["ALL"])
+        assert tasks["security_opt"] == ["no-new-privileges:true"]
+        assert "postgresql://site_supervisor:" in tasks["environment"]["DATABASE_URL"]
         for name in ("migrate", "tasks"):
             command, *options = services[name]["command"]
             check_manage(command, options)
-        tasks = services["tasks"]
         port = option(tasks["command"], "--health-port")
         assert tasks["command"] == json.loads(dockerfile("CMD"))
         assert f"http://127.0.0.1:{port}/live" in tasks["healthcheck"]["test"][-1]
@@ -128,6 +186,13 @@ class TestContainers:
         assert container["args"] == command
         assert str(port["containerPort"]) == option(command, "--health-port")
         assert pod["metadata"]["annotations"]["prometheus.io/port"] == dockerfile("EXPOSE")
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert str(pod["spec"]["securityContext"]["runAsUser"]) == dockerfile("USER")
+        assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         probes = {name: container[f"{name}Probe"] for name in ("startup", "liveness", "readiness")}
         assert {name: probe["httpGet"]["path"] for name, probe in probes.items()} == {
             "startup": "/live",
@@ -164,3 +229,63 @@ class TestContainers:
             running.wait_until_nothing_is_left()
         finally:
             running.end()
+
+    def test_shut_in_it_runs_tasks_to_their_end(self, shut_in):
+        """It writes no file of its own: what is read-only is read-only for workers, too."""
+        words, host = shut_in
+        url = make_conninfo(environment()["DATABASE_URL"], host=host)
+        running = Partisan("--async", launcher=tuple(words), DATABASE_URL=url)
+        try:
+            running.wait_for("started: queue")
+            root = Path(f"/proc/{running.workers()[0].pid}")
+            status = dict(re.findall(r"(\w+):\t(.*)", (root / "status").read_text()))
+            assert (int(status["CapBnd"], 16), status["NoNewPrivs"]) == (0, "1")
+            mounts = [line.split() for line in (root / "mounts").read_text().splitlines()]
+            assert [each[3].split(",")[0] for each in mounts if each[1] == "/"][-1] == "ro"
+            task = Tell("answer = 42").delay()
+            died = Die("SIGKILL").delay()
+            wait_until(lambda: ended(task, died))
+
+            running.signal(signal.SIGTERM)
+
+            assert running.wait() == 0
+            task.refresh_from_db()
+            assert task.result == 42
+        finally:
+            running.end()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_role_of_the_compose_file_may_use_what_migrate_makes(self):
+        """The script that makes it, by the real psql, before there are tables."""
+        psql = shutil.which("psql")
+        if psql is None:
+            pytest.skip("there is no psql here")
+        url = environment()["DATABASE_URL"]
+        role, name = f"supervisor_{uuid.uuid4().hex[:8]}", f"compose_{uuid.uuid4().hex[:8]}"
+        script = (FILES / "roles.sh").read_text().replace("site_supervisor", role)
+        with psycopg.connect(url, autocommit=True) as server:
+            owner = server.info.user
+            server.execute(f"CREATE DATABASE {name}")
+            fresh = make_conninfo(url, dbname=name)
+            parts = conninfo_to_dict(fresh)
+            names = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE"}
+            env = os.environ | {names[key]: str(parts[key]) for key in names if key in parts}
+            env |= {"POSTGRES_USER": owner, "SUPERVISOR_PASSWORD": "it's odd"}
+            env |= {"PGPASSWORD": str(parts.get("password", ""))}
+            try:
+                subprocess.run(["sh", "-c", script], env=env, check=True, capture_output=True)
+                migrate = [sys.executable, "-m", "django", "migrate", "-v0"]
+                subprocess.run(migrate, env=environment(DATABASE_URL=fresh), check=True)
+                as_it = make_conninfo(fresh, user=role, password="it's odd")
+                check = (
+                    "import django; django.setup(); from partisan_async import rights;"
+                    " print(rights.missing('default', rights.SUPERVISOR))"
+                )
+                said = subprocess.run(
+                    [sys.executable, "-c", check], env=environment(DATABASE_URL=as_it),
+                    check=True, capture_output=True, text=True,
+                )  # fmt: skip
+                assert said.stdout == "[]\n"
+            finally:
+                server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+                server.execute(f"DROP ROLE IF EXISTS {role}")

@@ -35,6 +35,7 @@ import psycopg
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.checks import ERROR, run_checks
 from django.core.management import get_commands, load_command_class
@@ -239,6 +240,7 @@ async def _await(coroutine: object) -> None:
 def project(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """Give a page a project, and leave no trace of it."""
     registered, modules = dict(registry._processors), set(sys.modules)
+    in_admin = dict(admin.site._registry)
     registry._processors.clear()
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
@@ -251,6 +253,7 @@ def project(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         forkserver.stop()
         registry._processors.clear()
         registry._processors.update(registered)
+        admin.site._registry = in_admin
         for name in set(sys.modules) - modules:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
                 del sys.modules[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psutil
 import pytest
@@ -179,6 +181,24 @@ class TestSite:
         )
         wait_until(lambda: query(database, picture) == [("orange.png", True)])
         assert b"orange.png" in get(site, "/")
+
+    def test_in_a_database_of_yours_it_makes_no_user(self, site: Site, database: str) -> None:
+        """One whose password is in a public repository would stay there, with all rights."""
+        assert query(database, "SELECT count(*) FROM auth_user") == [(0,)]
+        assert "run `python example_site/manage.py createsuperuser`" in site.printed
+        assert "password demo" not in site.printed
+
+    def test_in_one_of_its_own_it_does_and_says_so(self, tmp_path: Path, pictures: Path) -> None:
+        """What the README's one command runs, and it is gone with the demo."""
+        launcher = [sys.executable, "-m", "partisan_async.embedded"]
+        with running_site("", tmp_path, pictures, launcher) as site:
+            assert "/admin/ for user demo, password demo." in site.printed
+            opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+            page = opener.open(f"{site.url}/admin/login/?next=/admin/").read().decode()
+            (token,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+            form = {"csrfmiddlewaretoken": token, "username": "demo", "password": "demo"}
+            answer = opener.open(f"{site.url}/admin/login/?next=/admin/", urlencode(form).encode())
+            assert b"Site administration" in answer.read()
 
     def test_the_admin_has_its_style_sheet(self, site: Site) -> None:
         """Without the static files the admin is there, and looks broken."""

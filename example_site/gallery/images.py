@@ -6,13 +6,21 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
+"""All that is looked for: others run programs of the system's, as PostScript does Ghostscript."""
+
+MAX_PIXELS = 50_000_000
+"""A file of some kilobytes may hold a picture that takes gigabytes when it is decoded."""
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is higher, and a warning is no refusal
+
 KEPT_EXIF = (
     "Make", "Model", "DateTime", "DateTimeOriginal", "ExposureTime", "FNumber", "FocalLength",
     "ISOSpeedRatings", "ImageDescription",
 )  # fmt: skip
 
 # What Pillow's decoders raise at damaged files; OSError is that of a format nobody knows, too.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
 class NotAPicture(Exception):  # noqa: N818  it is no error of ours
@@ -30,12 +38,16 @@ def read(path: Path, name: str) -> Image.Image:
     """
     content = path.read_bytes()  # outside of the try: a file that is missing is our own fault
     try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height <= MAX_PIXELS:
+            image.load()
     except UnidentifiedImageError:
-        raise NotAPicture(name, "its content is of no known format") from None
+        raise NotAPicture(name, f"its content is none of {', '.join(FORMATS)}") from None
     except DAMAGED as error:
         raise NotAPicture(name, str(error)) from error
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width:,} × {image.height:,}"
+        raise NotAPicture(name, f"it has {size} pixels; the most that is taken is {MAX_PIXELS:,}")
     return image
 
 

@@ -3,6 +3,9 @@
 import asyncio
 import io
 import json
+import os
+import struct
+import zlib
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +21,7 @@ from django.test import Client, SimpleTestCase, TestCase, TransactionTestCase, o
 from django.utils import timezone
 from PIL import Image
 
-from example_site.gallery import intake, live, progress
+from example_site.gallery import images, intake, live, progress
 from example_site.gallery.models import Kind, Picture, Upload
 from example_site.gallery.partisan_tasks import Announce, MakeRendition, Publish, TakeIn
 from example_site.notices.tasks import tell_managers
@@ -82,6 +85,77 @@ class TaskTests(WithMedia, TestCase):
         assert isinstance(ran.decision, Failed)
         self.assertIn("cut.png is not a picture", ran.decision.failure.message)
         assert_not_enqueued(MakeRendition)
+
+
+class FileTests(SimpleTestCase):
+    """Whoever may upload decides what is in a file, and not what it costs."""
+
+    def test_a_picture_too_large_is_refused_by_its_size(self) -> None:
+        """Before it is decoded: of this one there are no pixels at all."""
+        for width, height in ((13_300, 13_300), (1, 60_000_000)):
+            refused = self.refused("huge.png", header(width, height))
+
+            self.assertIn(f"it has {width:,} × {height:,} pixels", refused)
+
+    def test_one_of_the_most_that_is_taken_is_taken(self) -> None:
+        with mock.patch.object(images, "MAX_PIXELS", 40 * 30):
+            self.assertEqual(self.read("blue.png", drawn("blue")).size, (40, 30))
+        with mock.patch.object(images, "MAX_PIXELS", 40 * 30 - 1):
+            self.refused("blue.png", drawn("blue"))
+
+    def test_postscript_runs_no_program(self) -> None:
+        """Ghostscript would be run, on what anybody sent."""
+        with TemporaryDirectory() as folder:
+            program = Path(folder, "gs")
+            program.write_text("#!/bin/sh\ntouch $(dirname $0)/ran\n")
+            program.chmod(0o755)
+            with mock.patch.dict(os.environ, {"PATH": folder + os.pathsep + os.environ["PATH"]}):
+                refused = self.refused("fine.eps", EPS)
+
+            self.assertIn("its content is none of JPEG, PNG, GIF, WEBP", refused)
+            self.assertFalse(Path(folder, "ran").exists())
+
+    def test_others_that_pillow_knows_are_refused_whatever_their_name(self) -> None:
+        for kind in ("TIFF", "BMP", "PCX", "PDF", "ICO", "TGA", "PPM"):
+            content = io.BytesIO()
+            Image.new("RGB", (40, 30)).save(content, kind)
+
+            self.assertIn("is none of", self.refused(f"{kind}.png", content.getvalue()))
+
+    def test_each_format_that_is_named_is_read(self) -> None:
+        for kind in images.FORMATS:
+            content = io.BytesIO()
+            Image.new("RGB", (40, 30)).save(content, kind)
+
+            self.assertEqual(self.read(kind, content.getvalue()).size, (40, 30))
+
+    def read(self, name: str, content: bytes) -> Image.Image:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "content")
+            path.write_bytes(content)
+            return images.read(path, name)
+
+    def refused(self, name: str, content: bytes) -> str:
+        with self.assertRaises(images.NotAPicture) as raised:
+            self.read(name, content)
+        return str(raised.exception)
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 100 100
+%%EndComments
+(exploit) run
+%%EOF
+"""
+
+
+def header(width: int, height: int) -> bytes:
+    """Return the beginning of a PNG of this size, and none of its pixels."""
+    size = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    end = b"IDAT" + zlib.compress(b"")
+    chunks = [struct.pack(">I", len(each) - 4) + each for each in (size, end, b"IEND")]
+    signed = [each + struct.pack(">I", zlib.crc32(each[4:])) for each in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(signed)
 
 
 class UploadTests(WithMedia, TestCase):

@@ -5,7 +5,8 @@ Rows are to be looked at, and steered; they are never edited: the package alone 
 
 from partisan_async.admin.dashboard import DashboardAdmin
 from partisan_async.admin.schedules import ScheduleAdmin
+from partisan_async.admin.scope import Scope
 from partisan_async.admin.supervisors import SupervisorAdmin
 from partisan_async.admin.tasks import TaskAdmin
 
-__all__ = ["DashboardAdmin", "ScheduleAdmin", "SupervisorAdmin", "TaskAdmin"]
+__all__ = ["DashboardAdmin", "ScheduleAdmin", "Scope", "SupervisorAdmin", "TaskAdmin"]

@@ -34,7 +34,7 @@ class DashboardAdmin(RowAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Tell whether the user may see tasks and supervisors."""
-        return may_see_dashboard(request)
+        return may_see_dashboard(request, self.admin_site)
 
     def page(self, request: HttpRequest) -> HttpResponse:
         """Show the page; or pause or resume the queue that is named."""
@@ -55,11 +55,12 @@ class DashboardAdmin(RowAdmin):
 
     def _render(self, request: HttpRequest, template: str) -> HttpResponse:
         request.current_app = self.admin_site.name
-        hour = tallies.last_hour()
+        scope = self.scope_of(request)
+        hour = tallies.last_hour(scope.queues, scope.processors)
         context = {
-            "queues": overview.queues(at_most=overview.COUNTED),
+            "queues": scope.of(overview.queues(at_most=overview.COUNTED)),
             "counted": overview.COUNTED,
-            "supervisors": overview.supervisors(),
+            "supervisors": scope.among(overview.supervisors()),
             "hour": hour,
             "throughput": plot.throughput(hour.minutes),
             "latency": plot.latency(hour.minutes),
@@ -82,7 +83,11 @@ class DashboardAdmin(RowAdmin):
             name = request.POST.get(verb)
             if name is None or settings.queue_name(name):
                 continue
-            if steer(name):
+            if not self.scope_of(request).has_all_of_queue(name):
+                raise PermissionDenied
+            with self.acting(request):
+                is_news = steer(name)
+            if is_news:
                 self.put_down(request, [PausedQueue(queue_name=name)], verb.capitalize())
             self.message_user(request, f"Queue {short(name)} {done}.")
         url = reverse("admin:partisan_async_dashboard_changelist", current_app=self.admin_site.name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from django.contrib import admin
@@ -11,13 +12,15 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from partisan_async import store
+from partisan_async import audit, store
+from partisan_async.admin.scope import EVERYTHING, Scope
+from partisan_async.models import Dashboard, Supervisor, Task
 
 
-def may_see_dashboard(request: HttpRequest) -> bool:
-    """Tell whether the user may see tasks and supervisors, as the dashboard shows them."""
+def may_see_dashboard(request: HttpRequest, site: admin.AdminSite) -> bool:
+    """Tell whether the user may see tasks and supervisors, as a site's dashboard shows them."""
     user = request.user
-    return all(
+    return all(map(site.is_registered, (Dashboard, Supervisor, Task))) and all(
         user.has_perm(f"partisan_async.view_{what}")
         or user.has_perm(f"partisan_async.change_{what}")
         for what in ("task", "supervisor")
@@ -36,6 +39,26 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(store.database())
+
+    def get_scope(self, request: HttpRequest) -> Scope:
+        """Return which queues and processors the user sees: for a site's own ``TaskAdmin``.
+
+        What that returns holds for all pages of the package's on its admin site.
+        """
+        return EVERYTHING
+
+    def scope_of(self, request: HttpRequest) -> Scope:
+        """Return what the site's tasks have as the user's scope; it is asked for once a request."""
+        known: Scope | None = getattr(request, "partisan_scope", None)
+        if known is None:
+            tasks = self.admin_site.get_model_admin(Task) if self._has_tasks else None
+            known = tasks.get_scope(request) if isinstance(tasks, RowAdmin) else EVERYTHING
+            request.partisan_scope = known  # type: ignore[attr-defined]
+        return known
+
+    @property
+    def _has_tasks(self) -> bool:
+        return self.admin_site.is_registered(Task)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -58,8 +81,14 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list, with a way to the dashboard for those who may see it."""
-        context = {"may_see_dashboard": may_see_dashboard(request)}
+        context = {"may_see_dashboard": may_see_dashboard(request, self.admin_site)}
         return super().changelist_view(request, context | (extra_context or {}))
+
+    @contextmanager
+    def acting(self, request: HttpRequest) -> Iterator[None]:
+        """Have all that is done in the block be done by the user, in the log."""
+        with audit.acting(request.user.get_username(), "admin"):
+            yield
 
     def put_down(
         self, request: HttpRequest, rows: Sequence[Model], what: str, flag: int = CHANGE

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from partisan_async import registry, schedule, steering
+from partisan_async import audit, registry, schedule, steering
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
@@ -25,7 +27,7 @@ class ScheduleAdmin(RowAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
         registry.autodiscover()  # nothing else in a web process may have done so
-        return super().get_queryset(request)
+        return super().get_queryset(request).filter(self.scope_of(request).condition)
 
     @admin.display(description="schedule", ordering="schedule")
     def when(self, row: Schedule) -> str:
@@ -42,24 +44,46 @@ class ScheduleAdmin(RowAdmin):
 
     @admin.action(description="Switch on, from now on", permissions=["steer"])
     def switch_on(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        switched = steering.switch_on([row.pk for row in rows])
-        self.message_user(request, f"Switched on: {', '.join(switched) or 'nothing'}.")
+        self._switch(request, rows, steering.switch_on, "Switch on")
 
     @admin.action(description="Switch off", permissions=["steer"])
     def switch_off(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        switched = steering.switch_off([row.pk for row in rows])
-        self.message_user(request, f"Switched off: {', '.join(switched) or 'nothing'}.")
+        self._switch(request, rows, steering.switch_off, "Switch off")
 
     @admin.action(description="Run once now", permissions=["steer"])
     def run_once(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
         for row in rows:
             if processor := _scheduled(row):
-                task = processor().delay()
-                how = "waits already" if task.is_twin else "is enqueued"
-                self.message_user(request, f"Task {task.pk} of {row.pk} {how}.")
+                self._run_once(request, row, processor)
             else:
                 wrong = f"{row.pk} has no schedule in the code; nothing was enqueued."
                 self.message_user(request, wrong, messages.WARNING)
+
+    def _switch(
+        self,
+        request: HttpRequest,
+        rows: QuerySet[Schedule],
+        switch: Callable[[Sequence[str]], list[str]],
+        what: str,
+    ) -> None:
+        by_name = {row.pk: row for row in rows}
+        with self.acting(request):
+            switched = switch(list(by_name))
+        self.put_down(request, [by_name[name] for name in switched], what)
+        done = what.replace("Switch", "Switched")
+        self.message_user(request, f"{done}: {', '.join(switched) or 'nothing'}.")
+
+    def _run_once(
+        self, request: HttpRequest, row: Schedule, processor: type[BaseTaskProcessor]
+    ) -> None:
+        task = processor().delay()
+        if task.is_twin:
+            self.message_user(request, f"Task {task.pk} of {row.pk} waits already.")
+            return
+        with self.acting(request):
+            audit.put_down("run-once", [f"{task.pk} {row.pk}"], task_id=task.pk)
+        self.put_down(request, [row], f"Run once: task {task.pk}")
+        self.message_user(request, f"Task {task.pk} of {row.pk} is enqueued.")
 
 
 def _scheduled(row: Schedule) -> type[BaseTaskProcessor] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from partisan_async import overview, steering
 from partisan_async.admin.question import CONFIRMED, Question, ask
-from partisan_async.admin.rows import RowAdmin
+from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Supervisor
 from partisan_async.templatetags.partisan_async import short, span
 
@@ -36,7 +36,8 @@ class SupervisorList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = _with_states(self.result_list)
+        admin_of = cast("SupervisorAdmin", self.model_admin)
+        self.result_list = admin_of.with_states(request, self.result_list)
 
 
 @admin.register(Supervisor)
@@ -54,6 +55,20 @@ class SupervisorAdmin(RowAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[SupervisorList]:
         return SupervisorList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Supervisor]:
+        return super().get_queryset(request).filter(self.scope_of(request).of_queues)
+
+    def with_states(self, request: HttpRequest, supervisors: Iterable[Any]) -> list[Any]:
+        """Give supervisors their states, and leave out those that went away in between."""
+        seen = self.scope_of(request).among(overview.supervisors())
+        states = {state.id: state for state in seen}
+        found = []
+        for supervisor in supervisors:
+            supervisor.state = states.get(str(supervisor.pk))
+            if supervisor.state is not None:
+                found.append(supervisor)
+        return found
 
     @admin.display(description="supervisor")
     def name(self, supervisor: Any) -> str:
@@ -85,7 +100,7 @@ class SupervisorAdmin(RowAdmin):
     ) -> Any:
         """Return the supervisor with its state; it may be gone at any time."""
         found = super().get_object(request, object_id, from_field)
-        return next(iter(_with_states([found] if found else [])), None)
+        return next(iter(self.with_states(request, [found] if found else [])), None)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -104,10 +119,13 @@ class SupervisorAdmin(RowAdmin):
     def drain(self, request: HttpRequest, queryset: QuerySet[Supervisor]) -> HttpResponse:
         """Ask whether to drain supervisors; or drain them, where the answer is there."""
         supervisors = list(queryset)
-        back = BACK.get(request.POST.get("back", ""), "supervisor_changelist")
+        comes_from = request.POST.get("back", "")
+        has_dashboard = may_see_dashboard(request, self.admin_site)
+        back = BACK.get(comes_from if has_dashboard else "", "supervisor_changelist")
         where = reverse(f"admin:partisan_async_{back}", current_app=self.admin_site.name)
         if CONFIRMED in request.POST:
-            asked = [each for each in supervisors if steering.drain(each.pk)]
+            with self.acting(request):
+                asked = [each for each in supervisors if steering.drain(each.pk)]
             self.put_down(request, asked, "Drain")
             noun = "1 supervisor" if len(asked) == 1 else f"{len(asked)} supervisors"
             self.message_user(request, f"{noun} drained: it ends when all that it runs has ended.")
@@ -125,18 +143,8 @@ class SupervisorAdmin(RowAdmin):
             back=where,
             fields=[
                 ("action", "drain"),
-                ("back", request.POST.get("back", "")),
+                ("back", comes_from),
                 *((ACTION_CHECKBOX_NAME, str(each.pk)) for each in supervisors),
             ],
         )
         return ask(self, request, question)
-
-
-def _with_states(supervisors: Iterable[Any]) -> list[Any]:
-    states = {state.id: state for state in overview.supervisors()}
-    found = []
-    for supervisor in supervisors:
-        supervisor.state = states.get(str(supervisor.pk))
-        if supervisor.state is not None:  # else it went away in between
-            found.append(supervisor)
-    return found

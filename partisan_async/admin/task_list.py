@@ -34,6 +34,8 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 from partisan_async import overview, registry, steering, tallies
+from partisan_async.admin.rows import RowAdmin
+from partisan_async.admin.sight import sees_arguments
 from partisan_async.models import ENDED, Task
 from partisan_async.settings import configured_queues
 
@@ -109,8 +111,11 @@ class QueueFilter(_Choice):
     title = parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        self.queues = overview.queues(at_most=overview.COUNTED)
-        return self._and_chosen({queue.name for queue in self.queues} | set(configured_queues()))
+        scope = model_admin.scope_of(request)
+        queues = overview.queues(at_most=overview.COUNTED)
+        self.queues = scope.of(queues)
+        names = {queue.name for queue in queues} | set(configured_queues())
+        return self._and_chosen({name for name in names if scope.has_queue(name)})
 
 
 class ProcessorFilter(_Choice):
@@ -121,7 +126,8 @@ class ProcessorFilter(_Choice):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         known = {processor.__name__ for processor in registry.processors()}
         ran = {processor.name for processor in tallies.last_hour().processors}
-        return self._and_chosen(known | ran)
+        scope = model_admin.scope_of(request)
+        return self._and_chosen({name for name in known | ran if scope.has_processor(name)})
 
 
 class TaskPaginator(Paginator):  # type: ignore[type-arg]
@@ -166,11 +172,17 @@ class TaskList(ChangeList):
                 self.queues = spec.queues
         status, ended = chosen["status"], _SPANS.get(chosen["ended"] or "")
         order = _ORDERS.get(status, ())
-        tasks = _by_index(self.root_queryset, status, ended[1] if ended else None)
+        scope = cast("RowAdmin", self.model_admin).scope_of(request)
+        # What a scope leaves out is walked over: no index tells, and the walk is to end.
+        root = self.root_queryset if scope.is_whole else Task.objects.using(self.root_queryset.db)
+        tasks = _by_index(root, status, ended[1] if ended else None)
         tasks = tasks.order_by(*order)
-        wanted, is_found_by_index = _search(self.query)
+        in_arguments = sees_arguments(request)
+        self.search_help_text = _help(in_arguments=in_arguments)
+        wanted, is_found_by_index = _search(self.query, in_arguments=in_arguments)
         if is_found_by_index:
             tasks, wanted = tasks.filter(wanted), Q()
+        wanted &= scope.condition
         for field, value in (
             ("queue_name", chosen["queue"]),
             ("processor_class", chosen["processor"]),
@@ -209,7 +221,15 @@ def _by_index(
     return tasks if status is None else tasks.filter(status=status)
 
 
-def _search(text: str) -> tuple[Q, bool]:
+def _help(*, in_arguments: bool) -> str:
+    more = " or of small arguments" if in_arguments else ""
+    return (
+        "One or several ids; or the id of a supervisor; or a part of a processor's name"
+        f"{more}, among the first {WALKED:,} of the list."
+    )
+
+
+def _search(text: str, *, in_arguments: bool) -> tuple[Q, bool]:
     """Return what was typed as a condition, and whether an index finds it."""
     words = text.split()
     if not words:
@@ -218,6 +238,8 @@ def _search(text: str) -> tuple[Q, bool]:
         return Q(pk__in=[int(word) for word in words]), True
     with suppress(ValueError):
         return Q(status=Task.STATUS_IN_PROCESS, claimed_by=UUID(text)), True
+    if not in_arguments:
+        return Q(processor_class__icontains=text), False
     is_in_arguments = Case(
         When(_IS_SMALL, then=_ARGUMENTS), default=Value(""), output_field=TextField()
     )

@@ -20,7 +20,8 @@ from django.urls import reverse
 
 from partisan_async import moments, overview, reasons, steering
 from partisan_async.admin.question import CONFIRMED, Question, ask
-from partisan_async.admin.rows import RowAdmin
+from partisan_async.admin.rows import RowAdmin, may_see_dashboard
+from partisan_async.admin.sight import HIDDEN, PageWays, may, sees_arguments
 from partisan_async.admin.task_list import (
     LISTED,
     WALKED,
@@ -81,15 +82,15 @@ class Steering:
 
 STEERINGS = (
     Steering(
-        "retry", "Retry", "run again", "steer",
+        "retry", "Retry", "run again", "retry",
         "What ended in error runs again, with all counts at zero; the errors stay to be seen.",
     ),
     Steering(
-        "run-now", "Run now", "run now", "steer",
+        "run-now", "Run now", "run now", "retry",
         "What is scheduled is due at once.",
     ),
     Steering(
-        "cancel", "Cancel", "are cancelled", "steer",
+        "cancel", "Cancel", "are cancelled", "cancel",
         "What waits or runs ends in error. What runs is killed with its worker process: what it has"
         " done by then, outside of a transaction, stays done.",
         dangerous=True,
@@ -118,10 +119,6 @@ class TaskAdmin(RowAdmin):
     list_display_links = ("id", "processor")
     list_filter = (StatusFilter, QueueFilter, ProcessorFilter, EndedFilter)
     search_fields = ("pk",)  # for the search box to be there; ``task_list`` searches
-    search_help_text = (
-        "One or several ids; or the id of a supervisor; or a part of a processor's name or of small"
-        f" arguments, among the first {WALKED:,} of the list."
-    )
     paginator = TaskPaginator
     actions = [_action(each) for each in STEERINGS]
     fieldsets = (
@@ -145,13 +142,26 @@ class TaskAdmin(RowAdmin):
     class Media:
         css = {"all": ["partisan_async/admin.css"]}
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        return super().get_queryset(request).filter(self.scope_of(request).condition)
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may have tasks run again, or now."""
+        return may(request, "retry_task")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may have tasks cancelled."""
+        return may(request, "cancel_task")
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[TaskList]:
         return TaskList
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        call = ("call",) if sees_arguments(request) else ()
         if request.GET.get("status") == Task.STATUS_ERROR:
-            return ("id", "processor", "when", "last_error", "queue_name", "call")
-        return ("id", "processor", "state", "when", "queue_name", "call")
+            error = "last_error" if call else "error_name"
+            return ("id", "processor", "when", error, "queue_name", *call)
+        return ("id", "processor", "state", "when", "queue_name", *call)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         # By nothing besides: no index would help.
@@ -196,8 +206,12 @@ class TaskAdmin(RowAdmin):
 
     @admin.display(description="last error")
     def last_error(self, task: Task) -> str:
-        name = (task.error_class or "").rpartition(".")[2]  # type: ignore[attr-defined]
+        name = self.error_name(task)
         return short(f"{name}: {task.error_message}", 100) if name else ""  # type: ignore[attr-defined]
+
+    @admin.display(description="last error")
+    def error_name(self, task: Task) -> str:
+        return (task.error_class or "").rpartition(".")[2]  # type: ignore[attr-defined]
 
     # On its page
 
@@ -217,7 +231,7 @@ class TaskAdmin(RowAdmin):
         if not (object_id.isdecimal() and len(object_id) < 19):
             return None
         tasks = self.get_queryset(request).defer("arguments", "result", "digest")
-        for name in ("arguments", "result"):
+        for name in ("arguments", "result") if sees_arguments(request) else ():
             tasks = tasks.annotate(**{f"told_{name}": _pretty(name), f"{name}_size": _size(name)})
         return tasks.filter(pk=int(object_id)).first()
 
@@ -226,16 +240,26 @@ class TaskAdmin(RowAdmin):
     ) -> HttpResponse:
         task: Task = context["original"]
         errors = task.errors if isinstance(task.errors, list) else [task.errors]
-        alias = self.get_queryset(request).db
+        alias, sees = self.get_queryset(request).db, sees_arguments(request)
         context |= {
             "title": f"{short(task.processor_class, 80)} #{task.pk}",
             "subtitle": None,
-            "why": [] if task.status == Task.STATUS_FINISHED else reasons.why(task),
-            "errors_newest_first": [_told(error, alias) for error in errors[::-1]],
+            "why": self._why(request, task),
+            "sees_arguments": sees,
+            "errors_newest_first": [
+                error if sees else _without_text(error)
+                for error in (_told(error, alias) for error in errors[::-1])
+            ],
             "steerings": self._possible(request, task),
             "shown_characters": SHOWN_CHARACTERS,
         }
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def _why(self, request: HttpRequest, task: Task) -> list[str]:
+        if task.status == Task.STATUS_FINISHED:
+            return []
+        may_see = may_see_dashboard(request, self.admin_site)
+        return reasons.why(task, PageWays(request, self.scope_of(request), may_see))
 
     def _possible(self, request: HttpRequest, task: Task) -> list[Steering]:
         names = self.get_actions(request)
@@ -251,9 +275,10 @@ class TaskAdmin(RowAdmin):
         tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
         # What this user cannot see is none of those that they were asked about.
         seen = [pk for pk in ids if pk in tasks]
-        done = [
-            pk for start in range(0, len(seen), AT_ONCE) for pk in what.do(seen[start:][:AT_ONCE])
-        ]
+        done: list[int] = []
+        with self.acting(request):
+            for start in range(0, len(seen), AT_ONCE):
+                done += what.do(seen[start:][:AT_ONCE])
         flag = DELETION if what.key == "delete" else CHANGE
         self.put_down(request, [tasks[pk] for pk in done], what.label, flag)
         self.message_user(
@@ -312,6 +337,11 @@ def _told(error: Any, alias: str) -> dict[str, Any]:
     with suppress(TypeError, ValueError, KeyError):
         return error | {"at": moments.read(error["at"], alias)}
     return error
+
+
+def _without_text(error: dict[str, Any]) -> dict[str, Any]:
+    shown = {key: error[key] for key in ("exception_class", "try", "at") if key in error}
+    return shown | {"message": HIDDEN}
 
 
 def _pretty(column: str) -> Left:

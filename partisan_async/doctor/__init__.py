@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from django.db import Error, transaction
 
 from partisan_async import registry, store
-from partisan_async.doctor import reach, server, table, tasks
+from partisan_async.blame import Blame, explain, way_out, whose
+from partisan_async.doctor import reach, roles, server, table, tasks
+from partisan_async.rights import current_role
 
 LOOKS = (
     tasks.migrations,
+    roles.rights,
     tasks.silent_supervisors,
     tasks.unserved_queues,
     tasks.paused_queues,
@@ -64,6 +67,14 @@ def examine() -> Iterator[Finding]:
             with transaction.atomic(using=store.database()):
                 found = list(look())
         except Error as error:
-            yield Finding(name, None, f"It could not be looked up: {' '.join(str(error).split())}")
+            yield Finding(name, None, f"It could not be looked up: {_told(error)}")
         else:
             yield from (Finding(name, well, said) for well, said in found)
+
+
+def _told(error: Error) -> str:
+    said = explain(error)
+    cause = error.__cause__ or error
+    if whose(cause) is not Blame.RIGHT:
+        return said
+    return f"{said}; {way_out(cause, current_role(store.database()))}"

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from tests.demo import DEADLINE_SECONDS, Site, new_database, running_site
+from tests.demo import DEADLINE_SECONDS, Site, make_user, new_database, running_site
 
 COMMANDS = ("chromium", "chromium-browser", "google-chrome")
 NONE_FOUND = (
@@ -48,6 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     pictures.mkdir()
     Image.linear_gradient("L").resize((300, 200)).save(pictures / "gradient.jpg")
     with new_database() as database, running_site(database, folder, pictures) as site:
+        make_user(database, "demo", "demo")
         yield site
 
 

@@ -1012,3 +1012,12 @@ class CountQueries(Marking):
         before = len(connection.queries)
         Mark.objects.count()
         return [before, len(connection.queries)]
+
+
+@registry.register
+class RunCommand(Marking):
+    """Waits for a command of the system's, that fails if it is ended."""
+
+    def run(self):
+        self.mark(f"start {self.args[0]}")
+        subprocess.run(self.args[0].split(), check=True)

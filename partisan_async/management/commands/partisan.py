@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error, connections
+from django.db import Error
 
-from partisan_async import store
+from partisan_async import audit, rights, store
 from partisan_async.blame import Blame, explain, way_out, whose
 from partisan_async.logs import plain
 from partisan_async.management.partisan import doctor, hold, status, steer, why
@@ -28,7 +28,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what is asked for."""
         try:
-            options["run"](self, options)
+            with audit.acting(audit.user_of_the_system(), "command"):
+                options["run"](self, options)
         except Error as error:
             raise CommandError(_explained(error)) from error
 
@@ -40,8 +41,10 @@ def _explained(error: Error) -> str:
         case Blame.CONNECTION:
             return f"Database {store.database()!r} does not answer: {said}"
         case Blame.RIGHT:
-            role = str(connections[store.database()].settings_dict["USER"])
-            return f"{said}; {way_out(cause, role)}"
+            alias = store.database()
+            grants = rights.missing(alias, rights.OPERATOR)
+            lacked = " ".join(grants) or way_out(cause, rights.current_role(alias))
+            return f"{said}. As the tables' owner, run: {lacked}"
         case Blame.STATEMENT:
             return f"{said}. Are all migrations applied? manage.py migrate"
     return f"The database refuses it: {said}"

@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
-from partisan_async import budget, logs, registry, schema, store
+from partisan_async import budget, logs, registry, rights, schema, store
 from partisan_async.blame import explain
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
@@ -107,7 +107,7 @@ class Command(BaseCommand):
                 " set it to your settings module rather than call settings.configure()."
             )
         registry.autodiscover()
-        _require_migrations()
+        _require_database()
         _warn_of_unknown_queue(queue)
         _warn_of_too_many_connections(queue, settings, listen=options["listen"])
         supervisor = Supervisor(
@@ -157,9 +157,10 @@ def _settings(queue: str, options: dict[str, Any]) -> QueueSettings:
     return settings
 
 
-def _require_migrations() -> None:
+def _require_database() -> None:
     alias = store.database()
     try:
+        _require_rights(alias)
         missing = schema.unapplied(alias)
     except OperationalError as error:
         raise CommandError(
@@ -169,6 +170,22 @@ def _require_migrations() -> None:
         raise CommandError(
             f"{len(missing)} migration(s) of partisan_async are not applied to database {alias!r};"
             f" run `{schema.command(alias)}` first."
+        )
+
+
+def _require_rights(alias: str) -> None:
+    role = rights.current_role(alias)
+    if grants := rights.missing(alias, rights.ESSENTIAL):
+        raise CommandError(
+            f"The role {role!r} may not run tasks in database {alias!r}. As the tables' owner, run:"
+            f" {' '.join(grants)}"
+        )
+    if grants := rights.missing(alias, rights.SUPERVISOR):
+        logger.warning(
+            "rights are missing: role %r does without what it may not do; as the tables' owner,"
+            " run: %s",
+            *(role, " ".join(grants)),
+            extra={"event": "rights missing"},
         )
 
 

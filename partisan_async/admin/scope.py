@@ -1,0 +1,72 @@
+"""Which queues and processors somebody sees in the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from django.db.models import Q
+
+from partisan_async.overview import QueueState, SupervisorState, WorkerState
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What somebody sees: the tasks of these queues, and of these processors.
+
+    :param queues: ``None``: all.
+    :param processors: by the name of their class; ``None``: all.
+    """
+
+    queues: Collection[str] | None = None
+    processors: Collection[str] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is hidden."""
+        return self.queues is None and self.processors is None
+
+    @property
+    def condition(self) -> Q:
+        """The condition that rows with a queue and a processor meet."""
+        return self.of_queues & _among("processor_class", self.processors)
+
+    @property
+    def of_queues(self) -> Q:
+        """The condition that rows with a queue meet."""
+        return _among("queue_name", self.queues)
+
+    def has_queue(self, name: str) -> bool:
+        """Whether something of a queue is seen."""
+        return self.queues is None or name in self.queues
+
+    def has_all_of_queue(self, name: str) -> bool:
+        """Whether all of a queue is: its counts are told, and it may be paused."""
+        return self.processors is None and self.has_queue(name)
+
+    def has_processor(self, name: str) -> bool:
+        """Whether tasks of a processor are seen."""
+        return self.processors is None or name in self.processors
+
+    def of(self, queues: Iterable[QueueState]) -> list[QueueState]:
+        """Return those of which all is seen."""
+        return [each for each in queues if self.has_all_of_queue(each.name)]
+
+    def among(self, supervisors: Iterable[SupervisorState]) -> list[SupervisorState]:
+        """Return those of queues that are seen, and name no task that is not."""
+        return [
+            replace(each, workers=[self._worker(worker) for worker in each.workers])
+            for each in supervisors
+            if self.has_queue(each.queue_name)
+        ]
+
+    def _worker(self, worker: WorkerState) -> WorkerState:
+        tasks = [run for run in worker.tasks if self.has_processor(run.processor)]
+        return replace(worker, tasks=tasks)
+
+
+EVERYTHING = Scope()
+
+
+def _among(column: str, names: Collection[str] | None) -> Q:
+    return Q() if names is None else Q(**{f"{column}__in": list(names)})

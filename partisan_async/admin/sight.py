@@ -1,0 +1,81 @@
+"""Who may see and do what with tasks in the admin, and how that is told them.
+
+``change_task`` holds all of it, as it did before there were permissions for each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+from partisan_async.admin.scope import Scope
+from partisan_async.ways_out import WaysOut
+
+HIDDEN = "(its text is hidden from you)"
+
+
+def may(request: HttpRequest, codename: str) -> bool:
+    """Tell whether the user has a permission of the tasks', or the one that holds all."""
+    has = request.user.has_perm
+    return has(f"partisan_async.{codename}") or has("partisan_async.change_task")
+
+
+def sees_arguments(request: HttpRequest) -> bool:
+    """Tell whether the user may see arguments, results, and what errors say."""
+    return may(request, "view_arguments")
+
+
+@dataclass(frozen=True)
+class PageWays(WaysOut):
+    """Those of somebody who looks at a task's page: its buttons, where they may press them.
+
+    :param has_dashboard: whether they may see it.
+    """
+
+    request: HttpRequest
+    scope: Scope
+    has_dashboard: bool
+
+    def retry(self, pk: int) -> str:
+        if may(self.request, "retry_task"):
+            return "To run it again, press Retry above."
+        return "Somebody who may retry tasks can run it again."
+
+    def cancel_and_retry(self, pk: int) -> str:
+        both = may(self.request, "cancel_task") and may(self.request, "retry_task")
+        if both:
+            return "When that is mended, press Cancel above, and then Retry."
+        return "When that is mended, somebody who may cancel and retry tasks can run it again."
+
+    def resume(self, queue_name: str) -> str:
+        if self.has_dashboard and self.request.user.has_perm("partisan_async.change_task"):
+            return "It is resumed on the dashboard."
+        return "Somebody who may change tasks can resume it on the dashboard."
+
+    def start(self, queue_name: str) -> str:
+        if self._is_operator:
+            return super().start(queue_name)
+        return f"Ask who runs your servers to start a supervisor of queue {queue_name!r}."
+
+    def look_further(self) -> str:
+        if self._is_operator:
+            return super().look_further()
+        return "ask who runs your servers to look at the log of the supervisors"
+
+    def error(self, exception_class: object, message: object) -> str:
+        if sees_arguments(self.request):
+            return super().error(exception_class, message)
+        return f"{exception_class} {HIDDEN}"
+
+    def text(self, told: object) -> str:
+        return super().text(told) if sees_arguments(self.request) else HIDDEN
+
+    def task(self, pk: int, processor_class: str) -> str:
+        if self.scope.has_processor(processor_class):
+            return super().task(pk, processor_class)
+        return "another task"
+
+    @property
+    def _is_operator(self) -> bool:
+        return self.request.user.has_perm("partisan_async.change_supervisor")
