@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
 
 from partisan_async import store
 from partisan_async.models import Task
+from partisan_async.store import NEVER
 from partisan_async.store.statement import is_alive
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 
@@ -31,6 +32,7 @@ class QueueState:
     :param finished, failed: ends of the last hour.
     :param per_minute: ends of this minute and the last one, to the minute.
     :param supervisors: those that are alive.
+    :param parked: those that wait for the end of their processors' pause.
     """
 
     name: str
@@ -43,6 +45,39 @@ class QueueState:
     per_minute: float
     supervisors: int
     paused: bool
+    parked: int = 0
+
+
+@dataclass(frozen=True)
+class PauseState:
+    """A processor that is paused, or whose pause is ending.
+
+    :param queue_name: empty: every queue.
+    :param parked: how many of its tasks wait for the end of the pause, as far as was counted.
+    """
+
+    processor: str
+    queue_name: str
+    since: datetime
+    ending: bool
+    parked: int
+
+    @property
+    def where(self) -> str:
+        """The queue, in words."""
+        return f"queue {self.queue_name!r}" if self.queue_name else "every queue"
+
+    @property
+    def way_out(self) -> str:
+        """The command that ends it."""
+        of = f" --queue-name {self.queue_name}" if self.queue_name else ""
+        return f"manage.py partisan resume --processor {self.processor}{of}"
+
+    def is_of(self, processor: str, queue_name: str) -> bool:
+        """Tell whether it holds back such a task."""
+        return (
+            not self.ending and processor == self.processor and self.queue_name in ("", queue_name)
+        )
 
 
 @dataclass(frozen=True)
@@ -124,12 +159,20 @@ timetable AS (
         WHERE t.status = 'scheduled' AND t.queue_name > timetable.queue_name
         ORDER BY t.queue_name LIMIT 1) AS next),
 later AS (
-    SELECT l.queue_name, counted.scheduled
+    SELECT l.queue_name, counted.scheduled, held_back.parked
     FROM (SELECT queue_name FROM timetable LIMIT 1000) AS l CROSS JOIN LATERAL (
         SELECT count(*) AS scheduled FROM (
             SELECT FROM partisan_async_task t
-            WHERE t.status = 'scheduled' AND t.queue_name = l.queue_name LIMIT %(at_most)s) AS c
-        ) AS counted),
+            WHERE t.status = 'scheduled' AND t.queue_name = l.queue_name
+                AND t.execute_after < {NEVER}
+            ORDER BY t.execute_after LIMIT %(at_most)s) AS c
+        ) AS counted CROSS JOIN LATERAL (
+        SELECT count(*) AS parked FROM (
+            SELECT FROM partisan_async_task t
+            WHERE t.status = 'scheduled' AND t.queue_name = l.queue_name
+                AND t.execute_after >= {NEVER}
+            ORDER BY t.execute_after LIMIT %(at_most)s) AS c
+        ) AS held_back),
 held AS (
     SELECT queue_name, count(*) AS running
     FROM partisan_async_task WHERE status = 'in_process' GROUP BY queue_name),
@@ -148,7 +191,7 @@ paused AS (SELECT queue_name, true AS paused FROM partisan_async_pausedqueue)
 SELECT queue_name, COALESCE(ready, 0), COALESCE(scheduled, 0), COALESCE(running, 0),
     extract(epoch FROM statement_timestamp() - since)::float8,
     COALESCE(finished, 0), COALESCE(failed, 0), COALESCE(per_minute, 0), COALESCE(supervisors, 0),
-    COALESCE(paused, false)
+    COALESCE(paused, false), COALESCE(parked, 0)
 FROM waiting FULL JOIN later USING (queue_name) FULL JOIN held USING (queue_name)
     FULL JOIN ended USING (queue_name) FULL JOIN alive USING (queue_name)
     FULL JOIN paused USING (queue_name)
@@ -173,6 +216,12 @@ def queues(at_most: int | None = None) -> list[QueueState]:
         million takes a quarter of a second.
     """
     return [QueueState(*row) for row in _fetch(_QUEUES, at_most=at_most)]
+
+
+def pauses(at_most: int = COUNTED) -> list[PauseState]:
+    """Return the processors that are paused, by name; see ``queues`` for ``at_most``."""
+    statement = store.pauses(at_most)
+    return [PauseState(*row) for row in _fetch(statement.sql, **statement.params)]
 
 
 def supervisors() -> list[SupervisorState]:

@@ -108,6 +108,7 @@ def _last_error(task: Task) -> str:
 
 def _who_runs(task: Task) -> Iterator[str]:
     supervisors = overview.supervisors()
+    pause = list(_paused_processor(task))
     holder = next((each for each in supervisors if each.id == str(task.claimed_by)), None)
     others = [each for each in _alive(task, supervisors) if each != holder]
     if (holder is None or not holder.alive) and task.interrupted >= MAX_INTERRUPTED:
@@ -117,6 +118,8 @@ def _who_runs(task: Task) -> Iterator[str]:
             f" manage.py partisan cancel {task.pk}, and to run it again, manage.py partisan retry"
             f" {task.pk}"
         )
+    elif (holder is None or not holder.alive) and pause:
+        yield f"The supervisor that claimed it is gone. {pause[0]}"
     elif holder is None or not holder.alive:
         yield (
             "It was claimed by a supervisor that is gone"
@@ -159,7 +162,9 @@ def _why_waiting(task: Task) -> Iterator[str]:
     willing = [each for each in alive if not each.draining]
     paused = PausedQueue.objects.using(store.database()).filter(queue_name=task.queue_name).first()
     due_in = (task.execute_after - _now()).total_seconds()
-    if scheduled := task.status == Task.STATUS_SCHEDULED and due_in > 0:
+    yield from (held_back := list(_paused_processor(task)))
+    scheduled = task.status == Task.STATUS_SCHEDULED and due_in > 0
+    if scheduled and not task.is_parked:
         at = task.execute_after.isoformat(timespec="seconds")
         yield f"It is scheduled until {at}, for another {in_words(due_in)}."
     if paused:
@@ -180,9 +185,25 @@ def _why_waiting(task: Task) -> Iterator[str]:
         yield f"{error} That is how this process sees it; supervisors may run other code."
     if not scheduled:
         yield from _locked(task)
-        if willing and not paused:
+        if willing and not paused and not held_back:
             yield from _behind(task, willing)
     yield from _what_happened(task)
+
+
+def _paused_processor(task: Task) -> Iterator[str]:
+    pauses = overview.pauses(1)
+    for each in pauses:
+        if each.is_of(task.processor_class, task.queue_name):
+            yield (
+                f"Its processor was paused in {each.where}, {_ago(each.since)}."
+                f" To resume it: {each.way_out}"
+            )
+            return
+    if task.is_parked:
+        yield (
+            "Its processor was paused, and is resumed: a supervisor makes it ready at its next"
+            " heartbeat."
+        )
 
 
 def _nobody(task: Task, silent: Sequence[SupervisorState]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from partisan_async import store
 from partisan_async.blame import is_of_some_rows
 from partisan_async.exceptions import TaskCancelled
-from partisan_async.models import ENDED, Task
+from partisan_async.models import ENDED, Supervisor, Task
 from partisan_async.policy import Failure
 
 
@@ -88,14 +88,50 @@ def ended_queues() -> list[str]:
     return [name for (name,) in _execute(store.ended_queues())]
 
 
-def pause(queue_name: str) -> bool:
-    """Have nothing of a queue started; what runs goes on. Return whether that is news."""
-    return _tell(queue_name, store.pause(queue_name))
+def pause(queue_name: str | None = None, *, processor: str | None = None) -> bool:
+    """Have nothing of a queue or of a processor started; what runs goes on, and calls are taken.
+
+    :param processor: nothing of this alone; without a queue: in all of them.
+    :return: whether that is news.
+    :raises TypeError: neither is given.
+    """
+    if processor is None:
+        queue_name = _named(queue_name)
+        return _tell([queue_name], store.pause(queue_name))
+    statement = store.pause_processor(processor, queue_name or "")
+    return _tell([queue_name] if queue_name else _served_queues(), statement)
 
 
-def resume(queue_name: str) -> bool:
-    """End a queue's pause; return whether it was paused."""
-    return _tell(queue_name, store.resume(queue_name))
+def resume(queue_name: str | None = None, *, processor: str | None = None) -> bool:
+    """End a pause; return whether there was one.
+
+    :param processor: that of this one; without a queue: wherever it is paused.
+    :raises TypeError: neither is given.
+    """
+    if processor is None:
+        queue_name = _named(queue_name)
+        return _tell([queue_name], store.resume(queue_name))
+    over = _tell([], store.resume_processor(processor, queue_name))
+    if not connections[store.database()].in_atomic_block:
+        # Supervisors do it, too: but of an older release none would.
+        for name in [name for (name,) in _execute(store.parked_queues())]:
+            while _execute(store.unpark(name)) != [(0,)]:
+                pass
+        _execute(store.end_pauses())
+    for name in [queue_name] if queue_name else _served_queues():
+        store.wake(name, store.STEERED, store.database())
+    return over
+
+
+def _named(queue_name: str | None) -> str:
+    if queue_name is None:
+        raise TypeError('Say what: a queue, as in pause("imports"), or processor="Pay".')
+    return queue_name
+
+
+def _served_queues() -> list[str]:
+    rows = Supervisor.objects.using(store.database())
+    return list(rows.values_list("queue_name", flat=True).distinct())
 
 
 def switch_on(processor_classes: Sequence[str]) -> list[str]:
@@ -207,9 +243,10 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     return rows
 
 
-def _tell(queue_name: str, statement: store.Statement) -> bool:
+def _tell(queue_names: Sequence[str], statement: store.Statement) -> bool:
     changed = _execute(statement)
-    store.wake(queue_name, store.STEERED, store.database())
+    for name in queue_names:
+        store.wake(name, store.STEERED, store.database())
     return bool(changed)
 
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from django.db import Error, transaction
 
 from partisan_async import registry, store
-from partisan_async.doctor import reach, server, table, tasks
+from partisan_async.doctor import place, reach, server, table, tasks
 
 LOOKS = (
     tasks.migrations,
+    place.home,
     tasks.silent_supervisors,
     tasks.unserved_queues,
     tasks.paused_queues,
+    tasks.paused_processors,
     tasks.lost_tasks,
     tasks.unrecognised_tasks,
     tasks.abandoned_tasks,

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from partisan_async import overview, schema, store
 from partisan_async.doctor.look import Said, ask, well, wrong
@@ -77,7 +78,9 @@ def unserved_queues() -> Iterator[Said]:
 
 def paused_queues() -> Iterator[Said]:
     """Tell of pauses that tasks wait behind."""
-    waiting = {each.name for each in overview.queues(1) if each.ready or each.scheduled}
+    waiting = {
+        each.name for each in overview.queues(1) if each.ready or each.scheduled or each.parked
+    }
     paused = PausedQueue.objects.using(store.database()).filter(queue_name__in=waiting)
     for each in paused:
         yield wrong(
@@ -86,6 +89,20 @@ def paused_queues() -> Iterator[Said]:
         )
     if not paused:
         yield well("none has tasks that wait")
+
+
+def paused_processors() -> Iterator[Said]:
+    """Tell of processors whose tasks wait for the end of their pause."""
+    found = overview.pauses(1)
+    held = [each for each in found if not each.ending]
+    for each in held:
+        waits = ", and tasks of it wait" if each.parked else ""
+        yield wrong(
+            f"Processor {each.processor} has been paused in {each.where} since"
+            f" {in_words((timezone.now() - each.since).total_seconds())}{waits}: {each.way_out}"
+        )
+    if not held:
+        yield well("none" if not found else "all are being resumed")
 
 
 def lost_tasks() -> Iterator[Said]:

@@ -66,6 +66,7 @@ class Supervisor:
     :param beat_seconds: how often it gives a sign of life.
     :param ttl_seconds: after so long without one its tasks are run by others.
     :param print_logs: have the workers print log lines where no logging is configured.
+    :param home: the home that the database must belong to, if any; ``None``: whichever.
     :param health: a socket that listens, to answer on how it fares; see ``Health``.
     """
 
@@ -79,6 +80,7 @@ class Supervisor:
         ttl_seconds: float = TTL_SECONDS,
         print_logs: bool = False,
         health: socket.socket | None = None,
+        home: str | None = None,
     ) -> None:
         self.id = uuid.uuid4()
         self.started = asyncio.Event()
@@ -109,6 +111,8 @@ class Supervisor:
             nonce=self._wakeup.nonce if self._wakeup else lambda: None,
             known=lambda: {claim.id for claim in self._dispatcher.claims()},
             workers=lambda: self._dispatcher.pool.running(),
+            stopping=lambda: self._stopping.is_set(),
+            home=home,
             on_sight=self._on_sight,
             on_regained=self._on_regained,
             on_turn=self._on_turn,

@@ -11,13 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, connections
 
 from partisan_async import overview, store
 from partisan_async.durations import short
 from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Cell, cut, table, width
-from partisan_async.overview import QueueState, SupervisorState
+from partisan_async.overview import PauseState, QueueState, SupervisorState
 
 WATCH_SECONDS = 2.0
 
@@ -43,8 +44,9 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         told = {
             "queues": [asdict(each) for each in overview.queues()],
             "supervisors": [asdict(each) for each in overview.supervisors()],
+            "paused_processors": [asdict(each) for each in overview.pauses()],
         }
-        command.stdout.write(json.dumps(told))
+        command.stdout.write(json.dumps(told, cls=DjangoJSONEncoder))
     elif options.get("watch"):
         _watch(command)
     else:
@@ -106,6 +108,10 @@ def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
         yield from table([_header(command, header), *rows], columns)
     else:
         yield "There are no queues yet: nothing was enqueued, and no supervisor runs."
+    if pauses := overview.pauses(at_most or overview.COUNTED):
+        yield ""
+        named = ("paused processor", "queue", "waiting", "to end it")
+        yield from table([_header(command, named), *map(_pause, pauses)], columns)
     yield ""
     if not supervisors:
         yield "No supervisor runs: manage.py start_partisan --async"
@@ -150,6 +156,12 @@ def _queue(
         Cell(_rate(queue.per_minute)),
         Cell(f"{queue.failed:,}", style.ERROR if queue.failed else None),
     ]
+
+
+def _pause(each: PauseState) -> list[Cell]:
+    way_out = "it is ending" if each.ending else each.way_out
+    waiting = _count(each.parked, overview.COUNTED)
+    return [Cell(each.processor), Cell(each.queue_name or "all"), Cell(waiting), Cell(way_out)]
 
 
 def _count(count: int, at_most: int | None) -> str:
