@@ -20,21 +20,20 @@ from partisan_async.models import ENDED, Task
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 ABOUT = {
-    "retry": ("run tasks again that ended in error", "finished_at"),
-    "run-now": ("run scheduled tasks at once", "created_at"),
-    "cancel": ("end tasks that wait or run", "created_at"),
+    "retry": "run tasks again that ended in error",
+    "run-now": "run scheduled tasks at once",
+    "cancel": "end tasks that wait or run",
 }
-"""What each does, and since when a task is old for it."""
 
 
 def add_to(commands: Any) -> None:
     """Add the subcommands."""
-    for name, (about, since) in ABOUT.items():
+    for name, about in ABOUT.items():
         action = commands.add_parser(name, help=about)
         action.add_argument("ids", nargs="*", type=task_id, metavar="ID")
         _add_filters(action)
         action.add_argument("--processor", type=name_of, help="those of this processor")
-        ended = "ended" if since == "finished_at" else "were enqueued"
+        ended = "ended" if steering.SINCE[name] == "finished_at" else "were enqueued"
         action.add_argument(
             "--older-than",
             type=_age,
@@ -59,8 +58,14 @@ def add_to(commands: Any) -> None:
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
     """Do it to the tasks that are named, or to all that match."""
     name, ids = options["action"], options["ids"]
-    do, statuses = steering.ACTIONS[name]
-    given = _filters(name, options)
+    do, _ = steering.ACTIONS[name]
+    which = steering.Which(
+        options["queue"],
+        options["processor"],
+        options["older_than"],
+        tuple(options.get("status") or ()),
+    )
+    given = which != steering.Which()
     if options.get("all") and (ids or given):
         raise CommandError("--all is all of them: leave out the numbers and the other options.")
     if not (ids or given or options.get("all")):
@@ -69,12 +74,12 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
             f"Say which: manage.py partisan {name} ID …, or one of --queue, --processor,"
             f" --older-than{others}."
         )
-    tasks = _tasks().filter(status__in=statuses).filter(**given)
+    tasks = which.among(name)
     if ids:
         tasks = tasks.filter(pk__in=ids)
         done = [pk for batch in steering.in_batches(do, tasks) for pk in batch]
         command.stdout.write(f"{name}: {number(len(done))}.")
-        _complain(name, ids, done, filtered=bool(given))
+        _complain(name, ids, done, filtered=given)
         return
     total = tasks.count()
     progress = Progress(command.stderr, total, name)
@@ -97,7 +102,9 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     kept: dict[int, Exception] = {}
 
     def counts() -> Iterator[int]:
-        for pruned in steering.prune(options["older_than"], statuses=statuses, queue_name=queue):
+        for pruned in steering.prune_in_batches(
+            options["older_than"], statuses=statuses, queue_name=queue
+        ):
             kept.update(pruned.kept)
             yield pruned.deleted
 
@@ -114,18 +121,6 @@ def task_id(text: str) -> int:
     if not text.isdecimal() or not 0 <= int(text[:20]) < 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is no task's number; `why` and the admin know")
     return int(text)
-
-
-def _filters(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    given = {
-        "queue_name": options["queue"],
-        "processor_class": options["processor"],
-        "status__in": options.get("status"),
-    }
-    age = options["older_than"]
-    if age is not None:
-        given[f"{ABOUT[name][1]}__lt"] = Now() - age
-    return {key: value for key, value in given.items() if value is not None}
 
 
 def _complain(name: str, ids: Sequence[int], done: Sequence[int], *, filtered: bool) -> None:
