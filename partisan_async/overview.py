@@ -12,6 +12,7 @@ from django.db import connections
 
 from partisan_async import store
 from partisan_async.models import Task
+from partisan_async.moments import clock
 from partisan_async.store import NEVER
 from partisan_async.store.statement import is_alive
 from partisan_async.supervisor.supervisor import TTL_SECONDS
@@ -115,6 +116,7 @@ class SupervisorState:
 
     :param silent: seconds since its last sign of life.
     :param workers: as of that.
+    :param stopping_since: since when it starts nothing more, and is about to end.
     """
 
     id: str
@@ -126,6 +128,26 @@ class SupervisorState:
     draining: bool
     silent: float
     workers: list[WorkerState]
+    stopping_since: datetime | None = None
+
+    @property
+    def starts(self) -> bool:
+        """Whether it starts tasks: it lives, and is not about to end."""
+        return self.alive and self.ending is None
+
+    @property
+    def ending(self) -> str | None:
+        """How it is about to end, in a word; ``None``: it is not."""
+        if self.draining:
+            return "draining"
+        return None if self.stopping_since is None else "stopping"
+
+    @property
+    def farewell(self) -> str:
+        """How it ends, in words."""
+        since = "" if self.stopping_since is None else f" since {clock(self.stopping_since)}"
+        runs = "1 task" if self.running == 1 else f"{self.running:,} tasks"
+        return f"{self.ending}{since}, runs {runs}, starts none"
 
 
 # By the partial index of each status, and however many rows have ended or wait: names and first
@@ -204,7 +226,8 @@ SELECT s.id::text, s.hostname || '/' || COALESCE(s.process->>'pid', '?'), s.queu
      WHERE t.status = 'in_process' AND t.claimed_by = s.id),
     extract(epoch FROM statement_timestamp() - s.started_at)::float8,
     {is_alive("s")}, s.draining,
-    extract(epoch FROM statement_timestamp() - s.last_seen_at)::float8, s.workers
+    extract(epoch FROM statement_timestamp() - s.last_seen_at)::float8, s.workers,
+    s.stopping_since
 FROM partisan_async_supervisor s ORDER BY s.queue_name, s.started_at
 """  # noqa: S608
 
@@ -227,8 +250,8 @@ def pauses(at_most: int = COUNTED) -> list[PauseState]:
 def supervisors() -> list[SupervisorState]:
     """Return the supervisors that have a row, by queue."""
     return [
-        SupervisorState(*(*state, silent, _workers(told, silent)))
-        for *state, silent, told in _fetch(_SUPERVISORS)
+        SupervisorState(*(*state, silent, _workers(told, silent), since))
+        for *state, silent, told, since in _fetch(_SUPERVISORS)
     ]
 
 

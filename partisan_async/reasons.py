@@ -26,6 +26,12 @@ ODD_SECONDS = 60.0
 """Who is next, with a worker free for it, should have started by then."""
 
 
+_ENDINGS = {
+    "draining": "it ends when this and all else that it runs has.",
+    "stopping": "what has not ended within SHUTDOWN_GRACE_SECONDS is given back, and runs again.",
+}
+
+
 def why(task: Task) -> list[str]:
     """Return sentences that say why a task does not run, or what it does."""
     match task.status:
@@ -134,8 +140,8 @@ def _who_runs(task: Task) -> Iterator[str]:
         )
     else:
         yield _how_it_runs(task, holder)
-        if holder.draining:
-            yield f"{holder.process} is draining: it ends when this and all else that it runs has."
+        if holder.ending:
+            yield f"{holder.process} is {holder.farewell}: {_ENDINGS[holder.ending]}"
     yield from _what_happened(task)
 
 
@@ -159,7 +165,7 @@ def _how_it_runs(task: Task, holder: SupervisorState) -> str:
 def _why_waiting(task: Task) -> Iterator[str]:
     supervisors = overview.supervisors()
     alive = _alive(task, supervisors)
-    willing = [each for each in alive if not each.draining]
+    willing = [each for each in alive if each.starts]
     paused = PausedQueue.objects.using(store.database()).filter(queue_name=task.queue_name).first()
     due_in = (task.execute_after - _now()).total_seconds()
     yield from (held_back := list(_paused_processor(task)))
@@ -175,9 +181,10 @@ def _why_waiting(task: Task) -> Iterator[str]:
     if not alive:
         yield from _nobody(task, [s for s in supervisors if s.queue_name == task.queue_name])
     elif not willing:
+        ends = _listed(f"{each.process} is {each.farewell}" for each in alive)
         yield (
-            f"All supervisors of queue {task.queue_name!r} are draining, and start nothing more:"
-            f" {_listed(each.process for each in alive)}. {_start(task)}"
+            f"All supervisors of queue {task.queue_name!r} are about to end, and start nothing"
+            f" more: {ends}. {_start(task)}"
         )
     try:
         registry.get(task.processor_class)

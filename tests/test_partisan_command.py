@@ -105,7 +105,9 @@ class TestStatus:
     def test_a_draining_supervisor(self, alive):
         steering.drain(alive.pk)
 
-        queues, supervisors = map(cells, partisan("status").split("\n\n"))
+        queues, supervisors, (told,) = map(cells, partisan("status").split("\n\n"))
+
+        assert told == ["here/7 is draining, runs 0 tasks, starts none."]
 
         assert queues[1][1] == "1, 1 draining"
         assert re.fullmatch(r"\d s ago, draining", supervisors[1][1])

@@ -62,14 +62,16 @@ def unserved_queues() -> Iterator[Said]:
     statement = store.unserved(names, ttl)
     nobody = {name for (name,) in ask(statement.sql, **statement.params)}
     alive = [each for each in overview.supervisors() if each.alive]
-    draining = {each.queue_name for each in alive} - {
-        each.queue_name for each in alive if not each.draining
-    }
+    ending = {each.queue_name: f"{each.process} is {each.farewell}" for each in alive}
+    for each in alive:
+        if each.starts:
+            ending.pop(each.queue_name, None)
     bad = dict.fromkeys(nobody, "Nobody serves queue")
-    bad |= dict.fromkeys(draining & set(names), "Only draining supervisors serve queue")
+    bad |= dict.fromkeys(ending.keys() & set(names), "Only supervisors that end serve queue")
     for name, what in sorted(bad.items()):
+        ends = f" ({ending[name]})" if name in ending else ""
         yield wrong(
-            f"{what} {name!r}, and tasks wait in it: manage.py start_partisan --async"
+            f"{what} {name!r}{ends}, and tasks wait in it: manage.py start_partisan --async"
             f" --queue_name {name}"
         )
     if not bad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -120,6 +121,9 @@ def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
     yield from table(
         [_header(command, about), *(_supervisor(command, each) for each in supervisors)], columns
     )
+    if ending := [each for each in supervisors if each.alive and each.ending]:
+        yield ""
+        yield from (f"{plain(each.process)} is {each.farewell}." for each in ending)
     if runs := list(_runs(supervisors)):
         yield ""
         yield from table([_header(command, ("worker", "for", "task")), *runs], columns)
@@ -136,14 +140,18 @@ def _queue(
     at_most: int | None,
 ) -> list[Cell]:
     style = command.style
-    draining = sum(1 for each in supervisors
-                   if each.queue_name == queue.name and each.alive and each.draining)  # fmt: skip
+    ending = Counter(
+        each.ending
+        for each in supervisors
+        if each.queue_name == queue.name and each.alive and each.ending
+    )
     waits = queue.ready + queue.scheduled
     served = Cell(str(queue.supervisors))
     if not queue.supervisors:
         served = Cell("none!" if waits else "none", style.ERROR if waits else None)
-    elif draining:
-        served = Cell(f"{queue.supervisors}, {draining} draining", style.WARNING)
+    elif ending:
+        told = ", ".join(f"{count} {how}" for how, count in sorted(ending.items()))
+        served = Cell(f"{queue.supervisors}, {told}", style.WARNING)
     if queue.paused:
         served = Cell(f"{served.text}, paused", style.WARNING)
     return [
@@ -176,8 +184,8 @@ def _supervisor(command: BaseCommand, each: SupervisorState) -> list[Cell]:
     seen = Cell(f"{short(each.silent)} ago")
     if not each.alive:
         seen = Cell(f"{seen.text}: silent!", command.style.ERROR)
-    elif each.draining:
-        seen = Cell(f"{seen.text}, draining", command.style.WARNING)
+    elif each.ending:
+        seen = Cell(f"{seen.text}, {each.ending}", command.style.WARNING)
     return [
         Cell(each.process),
         seen,
