@@ -1,12 +1,14 @@
-"""Waits for the end of a task: by NOTIFY, on a connection of its own."""
+"""Waits for the end of a task, by NOTIFY.
+
+Code that blocks has a connection of its own for it, coroutines one for all of an event loop.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -14,8 +16,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
-from partisan_async import database, logs, registry, store
-from partisan_async.cancelling import Session
+from partisan_async import database, listening, logs, registry, store
 from partisan_async.models import ENDED, Task
 from partisan_async.settings import queue_settings
 
@@ -57,24 +58,12 @@ async def await_end(task: Task, timeout_seconds: float | None) -> None:
     if await has_ended(task):
         return
     parameters = await sync_to_async(_parameters)(task)
+    listener = listening.of_this_loop(parameters, lambda: LISTEN_AGAIN_SECONDS, _warn)
     with _explained(task, timeout_seconds) as deadline:
-        while not await has_ended(task):
-            try:
-                await _alisten(task, parameters, deadline)
-            except psycopg.OperationalError as error:
-                _warn(task, error)
-                await asyncio.sleep(_patience(deadline, LISTEN_AGAIN_SECONDS))
-
-
-async def _alisten(task: Task, parameters: dict[str, Any], deadline: float | None) -> None:
-    async with await Session.connect(**parameters, autocommit=True) as connection:
-        await connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
-        while not await sync_to_async(_has_ended)(task):
-            told = connection.notifies(timeout=_patience(deadline))
-            async with aclosing(told):
-                async for notification in told:
-                    if _names(notification.payload, task):
-                        break
+        async with listener.waiter(task) as told:
+            while not await has_ended(task):
+                await listener.wait(told, _patience(deadline))
+                told.clear()
 
 
 def _warn(task: Task, error: psycopg.OperationalError) -> None:

@@ -76,18 +76,42 @@ def started(queue_name: str, workers: int, database: str, woken: str) -> None:
     )
 
 
-def paused(queue_name: str) -> None:
+def paused(queue_name: str, processor_class: str | None = None) -> None:
+    """Say it; ``processor_class``: of this alone."""
     logger.info(
-        "paused: queue %r; what runs goes on, and nothing is started",
+        "paused: %squeue %r; what runs goes on, and nothing is started",
+        _of(processor_class),
         queue_name,
-        extra={"event": "paused", "queue_name": queue_name},
+        extra=_of_pause("paused", queue_name, processor_class),
     )
 
 
-def resumed(queue_name: str) -> None:
+def resumed(queue_name: str, processor_class: str | None = None) -> None:
+    """Say it; ``processor_class``: of this alone."""
     logger.info(
-        "resumed: queue %r", queue_name, extra={"event": "resumed", "queue_name": queue_name}
+        "resumed: %squeue %r",
+        _of(processor_class),
+        queue_name,
+        extra=_of_pause("resumed", queue_name, processor_class),
     )
+
+
+def not_parked(error: Exception) -> None:
+    """Say that rows of paused processors stay where claims have to pass over them."""
+    logger.info(
+        "tasks of paused processors were not set aside: %s",
+        explain(error),
+        extra={"event": "not parked"},
+    )
+
+
+def _of(processor_class: str | None) -> str:
+    return "" if processor_class is None else f"processor {plain(processor_class)} of "
+
+
+def _of_pause(event: str, queue_name: str, processor_class: str | None) -> dict[str, str]:
+    extra = {"event": event, "queue_name": queue_name}
+    return extra if processor_class is None else extra | {"processor_class": processor_class}
 
 
 def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:

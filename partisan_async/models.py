@@ -41,6 +41,11 @@ class Task(models.Model):
     status = models.CharField(max_length=16, choices=STATUS_CHOICES, db_default=STATUS_NEW)
     priority = models.IntegerField(help_text="lower number first")
     execute_after = models.DateTimeField(help_text="not to be claimed before")
+    parked_from = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="its execute_after, while it is put off since its processor is paused",
+    )
 
     claim_seq = models.IntegerField(db_default=0, help_text="+1 per claim; fences old claims off")
     claimed_by = models.UUIDField(null=True, blank=True, help_text="the supervisor that holds it")
@@ -127,6 +132,11 @@ class Task(models.Model):
     def __str__(self) -> str:
         return f"{self.processor_class} #{self.pk} ({self.status})"
 
+    @property
+    def is_parked(self) -> bool:
+        """Whether it waits for the end of its processor's pause."""
+        return self.status == self.STATUS_SCHEDULED and self.parked_from is not None
+
     def wait(self, timeout_seconds: float | None = None) -> Self:
         """Wait until it has ended, woken by NOTIFY; return it, refreshed.
 
@@ -178,6 +188,9 @@ class Supervisor(models.Model):
     draining = models.BooleanField(
         db_default=False, help_text="was asked to start nothing more, and to end when all is done"
     )
+    stopping_since = models.DateTimeField(
+        null=True, blank=True, help_text="since when it starts nothing more, and is about to end"
+    )
     workers = models.JSONField(
         default=list,
         db_default=models.Value([], models.JSONField()),
@@ -205,6 +218,50 @@ class PausedQueue(models.Model):
 
     def __str__(self) -> str:
         return self.queue_name
+
+
+class PausedProcessor(models.Model):
+    """A processor of which nothing is started as long as this row says so; what runs goes on.
+
+    Its tasks are *parked* meanwhile, see ``store.parking``. The row of a pause that is over stays
+    until all of them are back.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    processor_class = models.CharField(max_length=255)
+    queue_name = models.CharField(max_length=255, blank=True, help_text="empty: in every queue")
+    paused_at = models.DateTimeField(db_default=Now())
+    resumed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["processor_class", "queue_name"], name="partisan_async_one_pause"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.processor_class + (f" in queue {self.queue_name}" if self.queue_name else "")
+
+
+class Home(models.Model):
+    """Where this database belongs, in the one row of its table; see ``partisan_async.home``."""
+
+    id = models.SmallIntegerField(primary_key=True, db_default=1)
+    name = models.CharField(max_length=255, blank=True, help_text="PARTISAN_HOME; empty: none")
+    server = models.CharField(
+        max_length=32, blank=True, help_text="the server's system_identifier; empty: not known"
+    )
+    database = models.CharField(max_length=255, help_text="the database's name")
+    kept_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="partisan_async_one_home"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or self.database
 
 
 class Schedule(models.Model):

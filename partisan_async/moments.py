@@ -1,4 +1,4 @@
-"""Moments that are stored as text, as Django would read them from a column."""
+"""Moments: those that are stored as text, as Django would read them; and how people are told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from datetime import datetime
 from django.conf import settings
 from django.db import connections
 from django.utils import timezone
+
+from partisan_async.durations import in_words
 
 
 def read(text: str, alias: str) -> datetime:
@@ -20,3 +22,19 @@ def read(text: str, alias: str) -> datetime:
     if timezone.is_naive(moment):
         return moment
     return timezone.make_naive(moment, timezone.get_default_timezone())
+
+
+def told(moment: datetime, now: datetime) -> str:
+    """Return a moment as people are told of it everywhere: local, and how long it is from now.
+
+    Such as "2026-11-27 22:31:07 (in 3 hours)".
+    """
+    seconds = (moment - now).total_seconds()
+    far = f"in {in_words(seconds)}" if seconds > 0 else f"{in_words(-seconds)} ago"
+    return f"{clock(moment)} ({far})"
+
+
+def clock(moment: datetime) -> str:
+    """Return a moment in the current time zone, such as "2026-11-27 22:31:07"."""
+    local = moment if timezone.is_naive(moment) else timezone.localtime(moment)
+    return f"{local:%Y-%m-%d %H:%M:%S}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
 
 from partisan_async import store
 from partisan_async.models import Task
+from partisan_async.moments import clock
+from partisan_async.store import NEVER
 from partisan_async.store.statement import is_alive
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 
@@ -31,6 +33,7 @@ class QueueState:
     :param finished, failed: ends of the last hour.
     :param per_minute: ends of this minute and the last one, to the minute.
     :param supervisors: those that are alive.
+    :param parked: those that wait for the end of their processors' pause.
     """
 
     name: str
@@ -43,6 +46,39 @@ class QueueState:
     per_minute: float
     supervisors: int
     paused: bool
+    parked: int = 0
+
+
+@dataclass(frozen=True)
+class PauseState:
+    """A processor that is paused, or whose pause is ending.
+
+    :param queue_name: empty: every queue.
+    :param parked: how many of its tasks wait for the end of the pause, as far as was counted.
+    """
+
+    processor: str
+    queue_name: str
+    since: datetime
+    ending: bool
+    parked: int
+
+    @property
+    def where(self) -> str:
+        """The queue, in words."""
+        return f"queue {self.queue_name!r}" if self.queue_name else "every queue"
+
+    @property
+    def way_out(self) -> str:
+        """The command that ends it."""
+        of = f" --queue-name {self.queue_name}" if self.queue_name else ""
+        return f"manage.py partisan resume --processor {self.processor}{of}"
+
+    def is_of(self, processor: str, queue_name: str) -> bool:
+        """Tell whether it holds back such a task."""
+        return (
+            not self.ending and processor == self.processor and self.queue_name in ("", queue_name)
+        )
 
 
 @dataclass(frozen=True)
@@ -80,6 +116,7 @@ class SupervisorState:
 
     :param silent: seconds since its last sign of life.
     :param workers: as of that.
+    :param stopping_since: since when it starts nothing more, and is about to end.
     """
 
     id: str
@@ -91,6 +128,26 @@ class SupervisorState:
     draining: bool
     silent: float
     workers: list[WorkerState]
+    stopping_since: datetime | None = None
+
+    @property
+    def starts(self) -> bool:
+        """Whether it starts tasks: it lives, and is not about to end."""
+        return self.alive and self.ending is None
+
+    @property
+    def ending(self) -> str | None:
+        """How it is about to end, in a word; ``None``: it is not."""
+        if self.draining:
+            return "draining"
+        return None if self.stopping_since is None else "stopping"
+
+    @property
+    def farewell(self) -> str:
+        """How it ends, in words."""
+        since = "" if self.stopping_since is None else f" since {clock(self.stopping_since)}"
+        runs = "1 task" if self.running == 1 else f"{self.running:,} tasks"
+        return f"{self.ending}{since}, runs {runs}, starts none"
 
 
 # By the partial index of each status, and however many rows have ended or wait: names and first
@@ -124,12 +181,20 @@ timetable AS (
         WHERE t.status = 'scheduled' AND t.queue_name > timetable.queue_name
         ORDER BY t.queue_name LIMIT 1) AS next),
 later AS (
-    SELECT l.queue_name, counted.scheduled
+    SELECT l.queue_name, counted.scheduled, held_back.parked
     FROM (SELECT queue_name FROM timetable LIMIT 1000) AS l CROSS JOIN LATERAL (
         SELECT count(*) AS scheduled FROM (
             SELECT FROM partisan_async_task t
-            WHERE t.status = 'scheduled' AND t.queue_name = l.queue_name LIMIT %(at_most)s) AS c
-        ) AS counted),
+            WHERE t.status = 'scheduled' AND t.queue_name = l.queue_name
+                AND t.execute_after < {NEVER}
+            ORDER BY t.execute_after LIMIT %(at_most)s) AS c
+        ) AS counted CROSS JOIN LATERAL (
+        SELECT count(*) AS parked FROM (
+            SELECT FROM partisan_async_task t
+            WHERE t.status = 'scheduled' AND t.queue_name = l.queue_name
+                AND t.execute_after >= {NEVER}
+            ORDER BY t.execute_after LIMIT %(at_most)s) AS c
+        ) AS held_back),
 held AS (
     SELECT queue_name, count(*) AS running
     FROM partisan_async_task WHERE status = 'in_process' GROUP BY queue_name),
@@ -148,7 +213,7 @@ paused AS (SELECT queue_name, true AS paused FROM partisan_async_pausedqueue)
 SELECT queue_name, COALESCE(ready, 0), COALESCE(scheduled, 0), COALESCE(running, 0),
     extract(epoch FROM statement_timestamp() - since)::float8,
     COALESCE(finished, 0), COALESCE(failed, 0), COALESCE(per_minute, 0), COALESCE(supervisors, 0),
-    COALESCE(paused, false)
+    COALESCE(paused, false), COALESCE(parked, 0)
 FROM waiting FULL JOIN later USING (queue_name) FULL JOIN held USING (queue_name)
     FULL JOIN ended USING (queue_name) FULL JOIN alive USING (queue_name)
     FULL JOIN paused USING (queue_name)
@@ -161,7 +226,8 @@ SELECT s.id::text, s.hostname || '/' || COALESCE(s.process->>'pid', '?'), s.queu
      WHERE t.status = 'in_process' AND t.claimed_by = s.id),
     extract(epoch FROM statement_timestamp() - s.started_at)::float8,
     {is_alive("s")}, s.draining,
-    extract(epoch FROM statement_timestamp() - s.last_seen_at)::float8, s.workers
+    extract(epoch FROM statement_timestamp() - s.last_seen_at)::float8, s.workers,
+    s.stopping_since
 FROM partisan_async_supervisor s ORDER BY s.queue_name, s.started_at
 """  # noqa: S608
 
@@ -175,11 +241,17 @@ def queues(at_most: int | None = None) -> list[QueueState]:
     return [QueueState(*row) for row in _fetch(_QUEUES, at_most=at_most)]
 
 
+def pauses(at_most: int = COUNTED) -> list[PauseState]:
+    """Return the processors that are paused, by name; see ``queues`` for ``at_most``."""
+    statement = store.pauses(at_most)
+    return [PauseState(*row) for row in _fetch(statement.sql, **statement.params)]
+
+
 def supervisors() -> list[SupervisorState]:
     """Return the supervisors that have a row, by queue."""
     return [
-        SupervisorState(*(*state, silent, _workers(told, silent)))
-        for *state, silent, told in _fetch(_SUPERVISORS)
+        SupervisorState(*(*state, silent, _workers(told, silent), since))
+        for *state, silent, told, since in _fetch(_SUPERVISORS)
     ]
 
 

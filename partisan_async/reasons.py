@@ -27,6 +27,12 @@ ODD_SECONDS = 60.0
 """Who is next, with a worker free for it, should have started by then."""
 
 
+_ENDINGS = {
+    "draining": "it ends when this and all else that it runs has.",
+    "stopping": "what has not ended within SHUTDOWN_GRACE_SECONDS is given back, and runs again.",
+}
+
+
 def why(task: Task, ways: WaysOut = COMMANDS) -> list[str]:
     """Return sentences that say why a task does not run, or what it does.
 
@@ -117,6 +123,7 @@ def _last_error(task: Task, ways: WaysOut) -> str:
 
 def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
     supervisors = overview.supervisors()
+    pause = list(_paused_processor(task, ways))
     holder = next((each for each in supervisors if each.id == str(task.claimed_by)), None)
     others = [each for each in _alive(task, supervisors) if each != holder]
     if (holder is None or not holder.alive) and task.interrupted >= MAX_INTERRUPTED:
@@ -125,6 +132,8 @@ def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
             " so that none takes it over any more: their logs say why."
             f" {ways.cancel_and_retry(task.pk)}"
         )
+    elif (holder is None or not holder.alive) and pause:
+        yield f"The supervisor that claimed it is gone. {pause[0]}"
     elif holder is None or not holder.alive:
         yield (
             "It was claimed by a supervisor that is gone"
@@ -139,8 +148,8 @@ def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
         )
     else:
         yield _how_it_runs(task, holder)
-        if holder.draining:
-            yield f"{holder.process} is draining: it ends when this and all else that it runs has."
+        if holder.ending:
+            yield f"{holder.process} is {holder.farewell}: {_ENDINGS[holder.ending]}"
     yield from _what_happened(task, ways)
 
 
@@ -164,10 +173,12 @@ def _how_it_runs(task: Task, holder: SupervisorState) -> str:
 def _why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
     supervisors = overview.supervisors()
     alive = _alive(task, supervisors)
-    willing = [each for each in alive if not each.draining]
+    willing = [each for each in alive if each.starts]
     paused = PausedQueue.objects.using(store.database()).filter(queue_name=task.queue_name).first()
     due_in = (task.execute_after - _now()).total_seconds()
-    if scheduled := task.status == Task.STATUS_SCHEDULED and due_in > 0:
+    yield from (held_back := list(_paused_processor(task, ways)))
+    scheduled = task.status == Task.STATUS_SCHEDULED and due_in > 0
+    if scheduled and not task.is_parked:
         at = task.execute_after.isoformat(timespec="seconds")
         yield f"It is scheduled until {at}, for another {in_words(due_in)}."
     if paused:
@@ -179,9 +190,10 @@ def _why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
         silent = [s for s in supervisors if s.queue_name == task.queue_name]
         yield from _nobody(task, silent, ways)
     elif not willing:
+        ends = _listed(f"{each.process} is {each.farewell}" for each in alive)
         yield (
-            f"All supervisors of queue {task.queue_name!r} are draining, and start nothing more:"
-            f" {_listed(each.process for each in alive)}. {ways.start(task.queue_name)}"
+            f"All supervisors of queue {task.queue_name!r} are about to end, and start nothing"
+            f" more: {ends}. {ways.start(task.queue_name)}"
         )
     try:
         registry.get(task.processor_class)
@@ -189,9 +201,25 @@ def _why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
         yield f"{error} That is how this process sees it; supervisors may run other code."
     if not scheduled:
         yield from _locked(task)
-        if willing and not paused:
+        if willing and not paused and not held_back:
             yield from _behind(task, willing, ways)
     yield from _what_happened(task, ways)
+
+
+def _paused_processor(task: Task, ways: WaysOut) -> Iterator[str]:
+    pauses = overview.pauses(1)
+    for each in pauses:
+        if each.is_of(task.processor_class, task.queue_name):
+            yield (
+                f"Its processor was paused in {each.where}, {_ago(each.since)}."
+                f" {ways.resume_processor(each)}"
+            )
+            return
+    if task.is_parked:
+        yield (
+            "Its processor was paused, and is resumed: a supervisor makes it ready at its next"
+            " heartbeat."
+        )
 
 
 def _nobody(task: Task, silent: Sequence[SupervisorState], ways: WaysOut) -> Iterator[str]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -17,6 +17,7 @@ from partisan_async.exceptions import TEN_YEARS_SECONDS
 
 DEFAULT_QUEUE_NAME = "default"
 CONFIG_NAME = "PARTISAN_CONFIG"
+HOME_NAME = "PARTISAN_HOME"
 
 
 def count(least: int) -> Callable[[Any], str | None]:
@@ -167,6 +168,8 @@ def configured_queues() -> list[str]:
 
 def problems() -> Iterator[str]:
     """Yield a sentence for everything that is wrong with the settings."""
+    if wrong := _wrong_home(getattr(settings, HOME_NAME, None)):
+        yield wrong
     config = getattr(settings, CONFIG_NAME, {})
     if not isinstance(config, Mapping):
         yield (
@@ -190,6 +193,22 @@ def problems() -> Iterator[str]:
     for name in configured_queues():
         for wrong in _resolve(name).wrongs():
             yield f"Queue {name!r}: {wrong}"
+
+
+def home() -> str | None:
+    """Return the name of the place that this site is in; see ``partisan_async.home``.
+
+    :raises ImproperlyConfigured: it is no name.
+    """
+    value = getattr(settings, HOME_NAME, None)
+    if wrong := _wrong_home(value):
+        raise ImproperlyConfigured(wrong)
+    return cast("str | None", value)
+
+
+def _wrong_home(value: Any) -> str | None:
+    wrong = or_none(queue_name)(value)
+    return wrong and f'{HOME_NAME}={value!r} {wrong}; such as "production".'
 
 
 def _resolve(name: str) -> QueueSettings:

@@ -1,42 +1,188 @@
-"""What an operator does: run tasks again, now, not at all, or forget them; pause, switch, drain."""
+"""What an operator does: run tasks again, now, not at all, or forget them; pause, switch, drain.
+
+Each has a twin for async code, named with an ``a`` before. None of them asks who calls it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 from itertools import product, takewhile
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import Error, connections, transaction
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from partisan_async import audit, store
 from partisan_async.blame import is_of_some_rows
 from partisan_async.exceptions import TaskCancelled
-from partisan_async.models import ENDED, Task
+from partisan_async.models import ENDED, Supervisor, Task
 from partisan_async.policy import Failure
 
+__all__ = [
+    "Pruned",
+    "acancel",
+    "adelete",
+    "adrain",
+    "apause",
+    "aprune",
+    "aresume",
+    "aretry",
+    "arun_now",
+    "aswitch_off",
+    "aswitch_on",
+    "cancel",
+    "delete",
+    "drain",
+    "locked",
+    "pause",
+    "prune",
+    "resume",
+    "retry",
+    "run_now",
+    "switch_off",
+    "switch_on",
+]
 
-def retry(ids: Sequence[int]) -> list[int]:
-    """Run tasks again that ended in error, all counts at zero; return the ids of those that do."""
-    return _steer_tasks("retry", store.again, ids, Task.STATUS_NEW)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def run_now(ids: Sequence[int]) -> list[int]:
-    """Run tasks at once that are scheduled; return the ids of those that do."""
-    return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW)
+def retry(
+    ids: Iterable[int] | None = None,
+    *,
+    queue_name: str | None = None,
+    processor: str | None = None,
+    older_than: timedelta | None = None,
+) -> list[int]:
+    """Run tasks again that ended in error, all counts at zero; return the ids of those that do.
+
+    :param ids: of these; with other parameters, those of them that match.
+    :param queue_name, processor: those of this queue, or of this processor.
+    :param older_than: those that ended so long ago, by the database's clock.
+    :raises TypeError: none of these is given.
+    """
+    which = Which(queue_name, processor, older_than)
+    return _to_all("retry", _retry, ids, which)
 
 
-def cancel(ids: Sequence[int]) -> list[int]:
+def run_now(
+    ids: Iterable[int] | None = None,
+    *,
+    queue_name: str | None = None,
+    processor: str | None = None,
+    older_than: timedelta | None = None,
+) -> list[int]:
+    """Run tasks at once that are scheduled; return the ids of those that do.
+
+    The parameters are those of ``retry``; ``older_than`` counts from when they were enqueued.
+    """
+    which = Which(queue_name, processor, older_than)
+    return _to_all("run-now", _run_now, ids, which)
+
+
+def cancel(
+    ids: Iterable[int] | None = None,
+    *,
+    queue_name: str | None = None,
+    processor: str | None = None,
+    older_than: timedelta | None = None,
+    statuses: Sequence[str] = (),
+) -> list[int]:
     """End tasks that wait or run, in error; return the ids of those that did.
 
     One that runs is killed with its worker process: at once by a supervisor that listens, and else
-    at its next beat.
+    at its next beat. The other parameters are those of ``run_now``.
+
+    :param statuses: those in one of these: of ``new``, ``scheduled`` and ``in_process``.
     """
+    which = Which(queue_name, processor, older_than, statuses)
+    return _to_all("cancel", _cancel, ids, which)
+
+
+def delete(
+    ids: Iterable[int] | None = None,
+    *,
+    queue_name: str | None = None,
+    processor: str | None = None,
+    older_than: timedelta | None = None,
+    statuses: Sequence[str] = (),
+) -> list[int]:
+    """Delete tasks that have ended; return the ids of those that were.
+
+    The parameters are those of ``retry`` and of ``cancel``. Of many, ``prune`` is faster.
+    """
+    which = Which(queue_name, processor, older_than, statuses)
+    return _to_all("delete", _delete, ids, which)
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which tasks something is to be done to: those that match all that is given."""
+
+    queue_name: str | None = None
+    processor: str | None = None
+    older_than: timedelta | None = None
+    statuses: Sequence[str] = ()
+
+    def among(self, action: str) -> QuerySet[Task]:
+        """Return the tasks that an action is for, and that match.
+
+        :raises ValueError: the action is for no task in such a status.
+        """
+        _, able = ACTIONS[action]
+        if wrong := sorted(set(self.statuses).difference(able)):
+            raise ValueError(
+                f"{action}: no task in status {wrong[0]!r}; it is for {', '.join(able)}."
+            )
+        given = {
+            "queue_name": self.queue_name,
+            "processor_class": self.processor,
+            f"{SINCE[action]}__lt": None if self.older_than is None else Now() - self.older_than,
+        }
+        tasks = Task.objects.using(store.database()).filter(status__in=self.statuses or able)
+        return tasks.filter(**{key: value for key, value in given.items() if value is not None})
+
+
+def _to_all(
+    action: str,
+    do: Callable[[Sequence[int]], list[int]],
+    ids: Iterable[int] | None,
+    which: Which,
+) -> list[int]:
+    if which == Which():
+        if ids is None:
+            raise TypeError(f"{action}: say which tasks, by their ids or by the other parameters.")
+        named = list(ids)
+        parts: Iterable[list[int]] = (
+            do(named[start:][:AT_ONCE]) for start in range(0, len(named), AT_ONCE)
+        )
+    else:
+        tasks = which.among(action)
+        parts = in_batches(do, tasks if ids is None else tasks.filter(pk__in=list(ids)))
+    return [pk for part in parts for pk in part]
+
+
+def _retry(ids: Sequence[int]) -> list[int]:
+    return _steer_tasks("retry", store.again, ids, Task.STATUS_NEW)
+
+
+def _run_now(ids: Sequence[int]) -> list[int]:
+    return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW)
+
+
+def _cancel(ids: Sequence[int]) -> list[int]:
     end = partial(store.cancel, failure=Failure.of(TaskCancelled()))
     return _steer_tasks("cancel", end, ids, store.HELD_NO_MORE)
+
+
+def _delete(ids: Sequence[int]) -> list[int]:
+    return _steer_tasks("delete", store.delete, ids, None)
 
 
 AT_ONCE = 1000
@@ -61,17 +207,42 @@ def in_batches(
         yield do(ids)
 
 
-def delete(ids: Sequence[int]) -> list[int]:
-    """Delete tasks that have ended; return the ids of those that were."""
-    return _steer_tasks("delete", store.delete, ids, None)
+@dataclass(frozen=True)
+class Pruned:
+    """What became of old rows.
+
+    :param kept: what the database does not let go, as where a row of the site's refers to it.
+    """
+
+    deleted: int
+    kept: dict[int, Exception]
 
 
 def prune(
     older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
-) -> Iterator[store.Pruned]:
-    """Delete the rows of tasks that ended so long ago; yield what became of each thousand.
+) -> Pruned:
+    """Delete the rows of tasks that ended so long ago, a thousand at a time; return how many.
 
-    What the database does not let go, as where a row of the site's refers to it, holds up no other.
+    :param statuses: those in one of these: of ``finished`` and ``error``.
+    :param queue_name: those of this queue; ``None``: of all.
+    :raises ValueError: there is another status.
+    """
+    if wrong := sorted(set(statuses).difference(ENDED)):
+        raise ValueError(f"prune: no task in status {wrong[0]!r}; it is for {', '.join(ENDED)}.")
+    deleted = 0
+    kept: dict[int, Exception] = {}
+    for part in prune_in_batches(older_than, statuses=statuses, queue_name=queue_name):
+        deleted += part.deleted
+        kept |= part.kept
+    return Pruned(deleted, kept)
+
+
+def prune_in_batches(
+    older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
+) -> Iterator[store.Pruned]:
+    """As ``prune``, and yield what became of each thousand.
+
+    What the database does not let go holds up no other.
     """
     names = [queue_name] if queue_name else ended_queues()
     for name, status in product(names, statuses):
@@ -95,14 +266,63 @@ def ended_queues() -> list[str]:
     return [name for (name,) in _execute(store.ended_queues())]
 
 
-def pause(queue_name: str) -> bool:
-    """Have nothing of a queue started; what runs goes on. Return whether that is news."""
-    return _tell("pause", queue_name, store.pause(queue_name))
+def pause(queue_name: str | None = None, *, processor: str | None = None) -> bool:
+    """Have nothing of a queue or of a processor started; what runs goes on, and calls are taken.
+
+    :param processor: nothing of this alone; without a queue: in all of them.
+    :return: whether that is news.
+    :raises TypeError: neither is given.
+    """
+    if processor is None:
+        queue_name = _named(queue_name)
+        return _tell_queue("pause", queue_name, store.pause(queue_name))
+    statement = store.pause_processor(processor, queue_name or "")
+    to_wake = [queue_name] if queue_name else _served_queues()
+    about = {"queue_name": queue_name, "processor": processor}
+    return _tell("pause", _named_processor(processor, queue_name), to_wake, statement, **about)
 
 
-def resume(queue_name: str) -> bool:
-    """End a queue's pause; return whether it was paused."""
-    return _tell("resume", queue_name, store.resume(queue_name))
+def resume(queue_name: str | None = None, *, processor: str | None = None) -> bool:
+    """End a pause; return whether there was one.
+
+    :param processor: that of this one; without a queue: wherever it is paused.
+    :raises TypeError: neither is given.
+    """
+    if processor is None:
+        queue_name = _named(queue_name)
+        return _tell_queue("resume", queue_name, store.resume(queue_name))
+    statement = store.resume_processor(processor, queue_name)
+    about = {"queue_name": queue_name, "processor": processor}
+    over = _tell("resume", _named_processor(processor, queue_name), [], statement, **about)
+    if not connections[store.database()].in_atomic_block:
+        # Supervisors do it, too: but of an older release none would.
+        for name in [name for (name,) in _execute(store.parked_queues())]:
+            while _execute(store.unpark(name)) != [(0,)]:
+                pass
+        _execute(store.end_pauses())
+    for name in [queue_name] if queue_name else _served_queues():
+        store.wake(name, store.STEERED, store.database())
+    return over
+
+
+def _named(queue_name: str | None) -> str:
+    if queue_name is None:
+        raise TypeError('Say what: a queue, as in pause("imports"), or processor="Pay".')
+    return queue_name
+
+
+def _named_processor(processor: str, queue_name: str | None) -> str:
+    return f"processor {processor!r} in {f'queue {queue_name!r}' if queue_name else 'every queue'}"
+
+
+def _tell_queue(action: str, queue_name: str, statement: store.Statement) -> bool:
+    thing = f"queue {queue_name!r}"
+    return _tell(action, thing, [queue_name], statement, queue_name=queue_name)
+
+
+def _served_queues() -> list[str]:
+    rows = Supervisor.objects.using(store.database())
+    return list(rows.values_list("queue_name", flat=True).distinct())
 
 
 def switch_on(processor_classes: Sequence[str]) -> list[str]:
@@ -135,9 +355,20 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
 }
 """Each with the statuses that it can be done in."""
 
+SINCE = {
+    "retry": "finished_at",
+    "run-now": "created_at",
+    "cancel": "created_at",
+    "delete": "finished_at",
+}
+"""Since when a task is old for it."""
+
 
 def locked(action: str, ids: Sequence[int]) -> list[int]:
-    """Return those that the action is for, and passes over: another transaction has them locked."""
+    """Return those that the action is for, and passes over: another transaction has them locked.
+
+    :param action: ``retry``, ``run-now``, ``cancel`` or ``delete``.
+    """
     _, statuses = ACTIONS[action]
     return [pk for (pk,) in _execute(store.locked(ids, statuses))]
 
@@ -222,11 +453,14 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     return rows
 
 
-def _tell(action: str, queue_name: str, statement: store.Statement) -> bool:
+def _tell(
+    action: str, thing: str, queue_names: Sequence[str], statement: store.Statement, **about: Any
+) -> bool:
     changed = _execute(statement)
-    store.wake(queue_name, store.STEERED, store.database())
+    for name in queue_names:
+        store.wake(name, store.STEERED, store.database())
     if changed:
-        audit.put_down(action, [f"queue {queue_name!r}"], queue_name=queue_name)
+        audit.put_down(action, [thing], **about)
     return bool(changed)
 
 
@@ -238,3 +472,27 @@ def _execute(statement: store.Statement) -> list[Any]:
     with connections[store.database()].cursor() as cursor:
         cursor.execute(*statement)
         return list(cursor.fetchall())
+
+
+def _twin(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Return the same for async code, in a thread; it commits by itself."""
+
+    @wraps(function)
+    async def twin(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await sync_to_async(function)(*args, **kwargs)
+
+    twin.__name__ = twin.__qualname__ = f"a{function.__name__}"
+    twin.__doc__ = f"As ``{function.__name__}``, from async code, where it commits by itself."
+    return twin
+
+
+aretry = _twin(retry)
+arun_now = _twin(run_now)
+acancel = _twin(cancel)
+adelete = _twin(delete)
+aprune = _twin(prune)
+apause = _twin(pause)
+aresume = _twin(resume)
+adrain = _twin(drain)
+aswitch_on = _twin(switch_on)
+aswitch_off = _twin(switch_off)

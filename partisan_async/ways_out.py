@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from partisan_async.overview import PauseState
+
 
 class WaysOut:
     """Those of somebody at the command line, who may see and do all."""
@@ -20,6 +22,10 @@ class WaysOut:
     def resume(self, queue_name: str) -> str:
         """Return how to end a queue's pause."""
         return f"To resume it: manage.py partisan resume {queue_name}"
+
+    def resume_processor(self, pause: PauseState) -> str:
+        """Return how to end a processor's pause."""
+        return f"To resume it: {pause.way_out}"
 
     def start(self, queue_name: str) -> str:
         """Return how to start a supervisor."""

@@ -105,7 +105,9 @@ class TestTasks:
         steering.drain(alive.pk)
 
         (said,) = wrongs(tasks.unserved_queues)
-        assert said.startswith("Only draining supervisors serve queue 'default'")
+        assert said.startswith(
+            "Only supervisors that end serve queue 'default' (here/7 is draining, runs 0"
+        )
 
     def test_paused_queues(self, alive):
         steering.pause("default")

@@ -20,6 +20,8 @@ from partisan_async.supervisor.health import Health
 from tests.conftest import ended, wait_until
 from tests.process import ROOT, Partisan, ends_with_tests, environment, partisan
 
+CLOCK = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+
 
 def get(port, path, method="GET", **headers):
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -183,7 +185,9 @@ class TestProcess:
             running.signal(signal.SIGTERM)
             running.wait_for("stopping: waiting for 1")
 
-            assert get(port, "/ready") == (503, "stopping\n")
+            status, said = get(port, "/ready")
+            assert status == 503
+            assert re.fullmatch(rf"stopping since {CLOCK}, runs 1 task, starts none\n", said)
             assert get(port, "/live") == (200, "ok\n")
             assert running.wait() == 0
             assert ended(nap)

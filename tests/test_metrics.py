@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from partisan_async import registry
+from partisan_async import registry, steering
 from partisan_async.models import Task
 from partisan_async.policy import Deferred, Finished
 from partisan_async.store import Claim, Statement
@@ -145,8 +145,25 @@ class TestScrape:
             assert shown["partisan_queue_tasks", "ready"] == 1
             assert shown["partisan_queue_tasks", "scheduled"] == 1
             assert shown["partisan_queue_tasks", "running"] == 1
+            assert shown["partisan_queue_tasks", "parked"] == 0
+            assert (shown["partisan_queue_paused",], shown["partisan_paused_processors",]) == (0, 0)
             assert shown["partisan_queue_oldest_seconds",] > 1
             assert shown["partisan_workers_busy",] == 1
+
+    def test_it_tells_what_is_paused(self):
+        with partisan("--async", "--health-port", "0", "--workers_count", "1") as running:
+            steering.pause(processor="Sleep")
+            running.wait_for("paused: processor Sleep")
+            registry.get("Sleep")(1, "y").delay()
+            wait_until(lambda: Task.objects.filter(parked_from__isnull=False).exists())
+            steering.pause("default")
+            running.wait_for("paused: queue 'default'")
+
+            shown = scrape(port_of(running))
+
+            assert shown["partisan_queue_tasks", "parked"] == 1
+            assert shown["partisan_queue_tasks", "scheduled"] == 0
+            assert (shown["partisan_queue_paused",], shown["partisan_paused_processors",]) == (1, 1)
 
     @pytest.mark.django_db
     def test_in_an_empty_queue_nothing_has_been_due_for_any_time(self):
@@ -154,7 +171,7 @@ class TestScrape:
         with connection.cursor() as cursor:
             cursor.execute(metrics._QUEUE, {"queue_name": "default"})
 
-            assert cursor.fetchall() == [(0, 0, 0, None)]
+            assert cursor.fetchall() == [(0, 0, 0, 0, None)]
 
     def test_scrapes_of_a_moment_share_one_statement(self):
         """However many monitors there are, the database is asked every few seconds."""
@@ -209,7 +226,7 @@ def test_the_depth_reads_no_more_than_it_counts():
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.params)
         ((plan,),) = cursor.fetchall()
         cursor.execute(*statement)
-        ((ready, scheduled, running, oldest),) = cursor.fetchall()
+        ((ready, scheduled, parked, running, oldest),) = cursor.fetchall()
 
     read = sum(
         node["Actual Rows"] * node["Actual Loops"]
@@ -217,7 +234,7 @@ def test_the_depth_reads_no_more_than_it_counts():
         if "Scan" in node["Node Type"] and "Relation Name" in node
     )
     assert read <= metrics.COUNTED + 10
-    assert (ready, scheduled, running) == (metrics.COUNTED, 0, 0)
+    assert (ready, scheduled, parked, running) == (metrics.COUNTED, 0, 0, 0)
     assert oldest >= 0
     assert Task.objects.count() == 40000
 

@@ -94,7 +94,9 @@ class TestSupervisor:
             # It is alive while it waits for the task.
             heard = manager.listen("WATCHDOG=1")
 
-            assert "STATUS=queue 'default': stopping; 1 of 2 workers busy" in heard[-1]
+            (status,) = (line for line in heard[-1] if line.startswith("STATUS="))
+            assert status.startswith("STATUS=queue 'default': stopping since ")
+            assert status.endswith(", runs 1 task, starts none; 1 of 2 workers busy")
             assert running.wait() == 0
             assert marks() == ["start x", "end x"]
 

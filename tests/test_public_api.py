@@ -1,15 +1,19 @@
 """The ancestor's README, block by block, with only the import root renamed."""
 
+import inspect
 import sys
 import types
+from datetime import timedelta
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.management import CommandError, call_command
 
-from partisan_async import registry
+from partisan_async import registry, steering
 from partisan_async.models import Task
 from partisan_async.settings import queue_settings
 from partisan_async.testing import run_pending
+from tests.test_docs import code, tables
 
 pytestmark = pytest.mark.django_db
 
@@ -122,6 +126,12 @@ PARTISAN_CONFIG = {
     }
 }
 """
+
+
+STEERING = (
+    "cancel", "delete", "drain", "pause", "prune", "resume", "retry", "run_now", "switch_off",
+    "switch_on",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -251,3 +261,93 @@ def test_the_command_lines(line, monkeypatch):
         call_command("start_partisan", *line.split())
 
     assert given["queue"] == (line.split()[1] if line else "default")
+
+
+def test_what_steers_is_public_and_documented():
+    """Views and scripts of a site's own are written by the reference."""
+    twins = {f"a{name}" for name in STEERING}
+
+    assert set(steering.__all__) == {*STEERING, *twins, "Pruned", "locked"}
+    listed = [code(row[0]) for row in tables("docs/reference/steering.md")["function"]]
+    assert set(listed) == {*STEERING, "locked"}
+    assert all(getattr(steering, name).__doc__ for name in steering.__all__)
+
+
+@pytest.mark.parametrize("name", STEERING)
+def test_each_has_a_twin_for_async_code(name):
+    """As delay() has: whoever knows the one knows the other."""
+    function, twin = getattr(steering, name), getattr(steering, f"a{name}")
+
+    assert inspect.iscoroutinefunction(twin)
+    assert twin.__name__ == f"a{name}"
+    assert inspect.signature(twin) == inspect.signature(function)
+
+
+@pytest.mark.parametrize("name", ["cancel", "delete", "retry", "run_now"])
+def test_steering_takes_ids_or_what_tasks_match(name):
+    """In an empty call all would be meant, and seldom is."""
+    function = getattr(steering, name)
+    statuses = {"cancel": "new", "delete": "finished", "retry": "error", "run_now": "scheduled"}
+    rows = [
+        Task.objects.create(
+            queue_name=queue,
+            processor_class=processor,
+            status=statuses[name],
+            priority=1,
+            arguments={},
+            execute_after="2030-01-01T00:00Z",
+            created_at="2020-01-01T00:00Z",
+            finished_at="2020-01-01T00:00Z",
+        )
+        for queue, processor in (("a", "X"), ("a", "Y"), ("b", "X"), ("b", "Y"), ("c", "X"))
+    ]
+    pks = [row.pk for row in rows]
+
+    assert function(queue_name="a", processor="Y") == [pks[1]]
+    assert function(pks[:3], processor="X") == [pks[0], pks[2]]
+    assert function(older_than=timedelta(days=36500)) == []
+    assert function(iter([pks[4]])) == [pks[4]]
+    assert function(older_than=timedelta(0)) == [pks[3]]
+    with pytest.raises(TypeError, match="say which tasks"):
+        function()
+
+
+def test_a_status_that_an_action_is_not_for_is_refused():
+    """It would be done to nothing, and look done."""
+    for function in (steering.cancel, steering.delete):
+        with pytest.raises(ValueError, match="no task in status 'scheduledd'"):
+            function(statuses=["scheduledd"])
+    with pytest.raises(ValueError, match="prune: no task in status 'new'"):
+        steering.prune(timedelta(0), statuses=["new"])
+
+
+def test_prune_says_what_it_did():
+    task = Task.objects.create(
+        queue_name="a",
+        processor_class="X",
+        status="finished",
+        priority=1,
+        arguments={},
+        execute_after="2020-01-01T00:00Z",
+        finished_at="2020-01-01T00:00Z",
+    )
+
+    assert steering.prune(timedelta(days=1), queue_name="b") == steering.Pruned(0, {})
+    assert steering.prune(timedelta(days=1)) == steering.Pruned(1, {})
+    assert not Task.objects.filter(pk=task.pk).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_twin_steers():
+    """In a thread of asgiref's, with a connection of its own."""
+    task = Task.objects.create(
+        queue_name="a",
+        processor_class="X",
+        priority=1,
+        arguments={},
+        execute_after="2030-01-01T00:00Z",
+    )
+
+    assert async_to_sync(steering.acancel)([task.pk]) == [task.pk]
+    assert async_to_sync(steering.apause)("a")
+    assert async_to_sync(steering.aresume)("a")

@@ -144,7 +144,8 @@ class TestWaiting:
         (sentence,) = why(Write().delay()).splitlines()[1:]
 
         assert sentence.startswith(
-            "- All supervisors of queue 'default' are draining, and start nothing more: here/7."
+            "- All supervisors of queue 'default' are about to end, and start nothing more:"
+            " here/7 is draining, runs 0 tasks, starts none. Start one:"
         )
 
     def test_it_is_next(self, alive):
@@ -367,7 +368,7 @@ class TestInProcess:
         hold(alive)
         steering.drain(alive.pk)
 
-        assert "here/7 is draining: it ends when this and all else" in why(task)
+        assert "here/7 is draining, runs 1 task, starts none: it ends when this" in why(task)
 
 
 @pytest.mark.django_db
@@ -488,7 +489,7 @@ class TestRealSupervisor:
     def test_it_drains(self, busy):
         steering.drain(Supervisor.objects.get().pk)
 
-        assert "All supervisors of queue 'default' are draining" in why(Write().delay())
+        assert "All supervisors of queue 'default' are about to end" in why(Write().delay())
 
     def test_one_that_ended_since_the_last_beat_keeps_nobody_busy(self):
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=20, ttl_seconds=100):

@@ -1,10 +1,13 @@
 """What ``run()`` returned, and waiting for it."""
 
+import asyncio
 import json
 import threading
 import time
 
+import psycopg
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 
 from partisan_async import store
@@ -27,6 +30,16 @@ class NoReplica:
 
     def db_for_read(self, model, **hints):
         raise AssertionError(f"{model.__name__} is read from a replica")
+
+
+def listening():
+    """How many connections listen for ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%%ended%%'"
+            " AND datname = current_database()"
+        )
+        return cursor.fetchone()[0]
 
 
 def tell(task):
@@ -242,6 +255,48 @@ class TestWaiting:
             wait_until(lambda: ended(*tasks))
 
         assert sorted(Task.objects.values_list("result", flat=True)) == list(range(1000))
+
+    async def test_a_hundred_of_a_loop_share_one_connection(self, monkeypatch):
+        """A view that awaits ends would need a connection of the server's for each visitor."""
+        monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 1000)
+        tasks = await Add.abulk_delay([Add(number) for number in range(100)])
+        seen = []
+
+        def end_them():
+            wait_until(lambda: seen.append(listening()) or seen[-1])
+            run_pending()
+            for task in tasks:
+                tell(task)
+
+        waiting = asyncio.gather(*(task.await_end(timeout_seconds=60) for task in tasks))
+        thread = self.in_a_thread(end_them)
+        await waiting
+        await asyncio.to_thread(thread.join)
+
+        assert [task.result for task in tasks] == list(range(100))
+        assert max(seen) == 1
+        await sync_to_async(wait_until)(lambda: not listening())
+
+    async def test_one_that_gives_up_takes_none_with_it(self, monkeypatch):
+        monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 1000)
+        first, second = await Add.abulk_delay([Add(1), Add(2)])
+        waiting = asyncio.ensure_future(second.await_end(timeout_seconds=60))
+
+        with pytest.raises(TimeoutError):
+            await first.await_end(timeout_seconds=0.5)
+        thread = self.in_a_thread(lambda: run_pending(), lambda: tell(second))
+        await waiting
+        await asyncio.to_thread(thread.join)
+
+        assert second.result == 2
+
+    async def test_what_does_not_pass_is_raised_and_not_waited_for(self, monkeypatch):
+        """As a channel that cannot be: it would be tried for ever."""
+        monkeypatch.setattr("partisan_async.store.ENDS_CHANNEL", 'a"b')
+        task = await Add(1).adelay()
+
+        with pytest.raises(psycopg.errors.SyntaxError):
+            await task.await_end(timeout_seconds=60)
 
     def test_it_leaves_no_connection(self):
         task = Add(1).delay()

@@ -14,10 +14,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from partisan_async import overview, settings, steering, tallies
+from partisan_async import overview, settings, steering, store, tallies
 from partisan_async.admin import plot
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
-from partisan_async.models import Dashboard, PausedQueue
+from partisan_async.models import Dashboard, PausedProcessor, PausedQueue
 from partisan_async.templatetags.partisan_async import short
 
 
@@ -37,7 +37,7 @@ class DashboardAdmin(RowAdmin):
         return may_see_dashboard(request, self.admin_site)
 
     def page(self, request: HttpRequest) -> HttpResponse:
-        """Show the page; or pause or resume the queue that is named."""
+        """Show the page; or pause or resume the queue or the processor that is named."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         match request.method:
@@ -60,6 +60,7 @@ class DashboardAdmin(RowAdmin):
         context = {
             "queues": scope.of(overview.queues(at_most=overview.COUNTED)),
             "counted": overview.COUNTED,
+            "pauses": [each for each in overview.pauses() if scope.has_pause(each)],
             "supervisors": scope.among(overview.supervisors()),
             "hour": hour,
             "throughput": plot.throughput(hour.minutes),
@@ -81,14 +82,28 @@ class DashboardAdmin(RowAdmin):
             ("resume", "is resumed", steering.resume),
         ):
             name = request.POST.get(verb)
-            if name is None or settings.queue_name(name):
-                continue
-            if not self.scope_of(request).has_all_of_queue(name):
-                raise PermissionDenied
-            with self.acting(request):
-                is_news = steer(name)
-            if is_news:
-                self.put_down(request, [PausedQueue(queue_name=name)], verb.capitalize())
-            self.message_user(request, f"Queue {short(name)} {done}.")
+            if name is not None and not settings.queue_name(name):
+                if not self.scope_of(request).has_all_of_queue(name):
+                    raise PermissionDenied
+                with self.acting(request):
+                    is_news = steer(name)
+                if is_news:
+                    self.put_down(request, [PausedQueue(queue_name=name)], verb.capitalize())
+                self.message_user(request, f"Queue {short(name)} {done}.")
+            name = request.POST.get(f"{verb}_processor")
+            if name is not None and not settings.queue_name(name):
+                if not self.scope_of(request).has_all_of_processor(name):
+                    raise PermissionDenied
+                rows = self._pauses_of(name) if verb == "resume" else []
+                with self.acting(request):
+                    is_news = steer(processor=name)
+                if is_news:
+                    rows = rows or self._pauses_of(name)
+                    self.put_down(request, rows, verb.capitalize())
+                self.message_user(request, f"Processor {short(name)} {done}.")
         url = reverse("admin:partisan_async_dashboard_changelist", current_app=self.admin_site.name)
         return HttpResponseRedirect(url)
+
+    def _pauses_of(self, name: str) -> list[PausedProcessor]:
+        rows = PausedProcessor.objects.using(store.database())
+        return list(rows.filter(processor_class=name, resumed_at=None))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from django.db.models import Q
 
-from partisan_async.overview import QueueState, SupervisorState, WorkerState
+from partisan_async.overview import PauseState, QueueState, SupervisorState, WorkerState
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ class Scope:
     def has_processor(self, name: str) -> bool:
         """Whether tasks of a processor are seen."""
         return self.processors is None or name in self.processors
+
+    def has_all_of_processor(self, name: str) -> bool:
+        """Whether its tasks are seen in all queues: it may be paused."""
+        return self.queues is None and self.has_processor(name)
+
+    def has_pause(self, pause: PauseState) -> bool:
+        """Whether a processor's pause holds back tasks that are seen."""
+        seen = self.has_queue(pause.queue_name) or not pause.queue_name
+        return seen and self.has_processor(pause.processor)
 
     def of(self, queues: Iterable[QueueState]) -> list[QueueState]:
         """Return those of which all is seen."""

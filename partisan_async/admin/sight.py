@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 
 from partisan_async.admin.scope import Scope
+from partisan_async.overview import PauseState
 from partisan_async.ways_out import WaysOut
 
 HIDDEN = "(its text is hidden from you)"
@@ -49,6 +50,12 @@ class PageWays(WaysOut):
         return "When that is mended, somebody who may cancel and retry tasks can run it again."
 
     def resume(self, queue_name: str) -> str:
+        return self._resume()
+
+    def resume_processor(self, pause: PauseState) -> str:
+        return self._resume()
+
+    def _resume(self) -> str:
         if self.has_dashboard and self.request.user.has_perm("partisan_async.change_task"):
             return "It is resumed on the dashboard."
         return "Somebody who may change tasks can resume it on the dashboard."

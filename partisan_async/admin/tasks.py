@@ -127,7 +127,7 @@ class TaskAdmin(RowAdmin):
             {
                 "fields": (
                     ("queue_name", "priority", "state"),
-                    ("created_at", "execute_after"),
+                    ("created_at", "execute_after", "parked_from"),
                     ("started_at", "last_attempted_at", "finished_at"),
                     ("tries", "postpones"),
                     ("lost", "is_suspect", "unrecognised", "interrupted"),
@@ -196,7 +196,10 @@ class TaskAdmin(RowAdmin):
     @admin.display(description="when")
     def when(self, task: Task) -> str:
         moment: datetime | None = (
-            task.finished_at or task.claimed_at or task.execute_after or task.created_at
+            task.finished_at
+            or task.claimed_at
+            or (task.parked_from if task.is_parked else task.execute_after)
+            or task.created_at
         )
         now: datetime = task.now  # type: ignore[attr-defined]
         if moment is None:

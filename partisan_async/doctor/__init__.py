@@ -13,15 +13,17 @@ from django.db import Error, transaction
 
 from partisan_async import registry, store
 from partisan_async.blame import Blame, explain, way_out, whose
-from partisan_async.doctor import reach, roles, server, table, tasks
+from partisan_async.doctor import place, reach, roles, server, table, tasks
 from partisan_async.rights import current_role
 
 LOOKS = (
     tasks.migrations,
     roles.rights,
+    place.home,
     tasks.silent_supervisors,
     tasks.unserved_queues,
     tasks.paused_queues,
+    tasks.paused_processors,
     tasks.lost_tasks,
     tasks.unrecognised_tasks,
     tasks.abandoned_tasks,

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from partisan_async import overview, schema, store
 from partisan_async.doctor.look import Said, ask, well, wrong
@@ -61,14 +62,16 @@ def unserved_queues() -> Iterator[Said]:
     statement = store.unserved(names, ttl)
     nobody = {name for (name,) in ask(statement.sql, **statement.params)}
     alive = [each for each in overview.supervisors() if each.alive]
-    draining = {each.queue_name for each in alive} - {
-        each.queue_name for each in alive if not each.draining
-    }
+    ending = {each.queue_name: f"{each.process} is {each.farewell}" for each in alive}
+    for each in alive:
+        if each.starts:
+            ending.pop(each.queue_name, None)
     bad = dict.fromkeys(nobody, "Nobody serves queue")
-    bad |= dict.fromkeys(draining & set(names), "Only draining supervisors serve queue")
+    bad |= dict.fromkeys(ending.keys() & set(names), "Only supervisors that end serve queue")
     for name, what in sorted(bad.items()):
+        ends = f" ({ending[name]})" if name in ending else ""
         yield wrong(
-            f"{what} {name!r}, and tasks wait in it: manage.py start_partisan --async"
+            f"{what} {name!r}{ends}, and tasks wait in it: manage.py start_partisan --async"
             f" --queue_name {name}"
         )
     if not bad:
@@ -77,7 +80,9 @@ def unserved_queues() -> Iterator[Said]:
 
 def paused_queues() -> Iterator[Said]:
     """Tell of pauses that tasks wait behind."""
-    waiting = {each.name for each in overview.queues(1) if each.ready or each.scheduled}
+    waiting = {
+        each.name for each in overview.queues(1) if each.ready or each.scheduled or each.parked
+    }
     paused = PausedQueue.objects.using(store.database()).filter(queue_name__in=waiting)
     for each in paused:
         yield wrong(
@@ -86,6 +91,20 @@ def paused_queues() -> Iterator[Said]:
         )
     if not paused:
         yield well("none has tasks that wait")
+
+
+def paused_processors() -> Iterator[Said]:
+    """Tell of processors whose tasks wait for the end of their pause."""
+    found = overview.pauses(1)
+    held = [each for each in found if not each.ending]
+    for each in held:
+        waits = ", and tasks of it wait" if each.parked else ""
+        yield wrong(
+            f"Processor {each.processor} has been paused in {each.where} since"
+            f" {in_words((timezone.now() - each.since).total_seconds())}{waits}: {each.way_out}"
+        )
+    if not held:
+        yield well("none" if not found else "all are being resumed")
 
 
 def lost_tasks() -> Iterator[Said]:

@@ -150,10 +150,12 @@ class Among(NamedTuple):
 
     :param but: all but these.
     :param only: this one, if it is among them.
+    :param paused: none of these processors.
     """
 
     but: Sequence[int] = ()
     only: int | None = None
+    paused: Sequence[str] = ()
 
     def narrow(self, statement: Statement, name: str = "id") -> Statement:
         """Return the statement for these rows alone."""
@@ -165,6 +167,9 @@ class Among(NamedTuple):
         if self.only is not None:
             others += f" AND {name} = %(only)s"
             params = params | {"only": self.only}
+        if self.paused:
+            others += f" AND {name.removesuffix('id')}processor_class <> ALL(%(paused)s::text[])"
+            params = params | {"paused": list(self.paused)}
         return Statement(statement.sql.replace("{others}", others), params)
 
 

@@ -22,13 +22,18 @@ def _is_any_ready(queue_name: str) -> str:
 # One statement, so that an idle supervisor costs one round trip per beat: it beats, and sees what a
 # lost NOTIFY would have told, who of its host or of anywhere might be dead, and what is due when.
 # A beat that comes late must not take the newest back, unless that one's clock was wrong.
+# A database that was restored from another place's dump has no row of mine, and is given none: so I
+# claim nothing there.
 _BEAT = f"""
 WITH beat AS (
     INSERT INTO partisan_async_supervisor AS s
-        (id, hostname, process, queue_name, last_seen_at, workers)
-    VALUES (%(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp(),
-        %(workers)s::jsonb)
-    ON CONFLICT (id) DO UPDATE SET workers = excluded.workers, last_seen_at =
+        (id, hostname, process, queue_name, last_seen_at, workers, stopping_since)
+    SELECT %(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp(),
+        %(workers)s::jsonb, CASE WHEN %(stopping)s THEN statement_timestamp() END
+    WHERE NOT EXISTS (SELECT 1 FROM partisan_async_home
+                      WHERE name NOT IN ('', %(home)s::text))
+    ON CONFLICT (id) DO UPDATE SET workers = excluded.workers,
+        stopping_since = COALESCE(s.stopping_since, excluded.stopping_since), last_seen_at =
         CASE WHEN s.last_seen_at > excluded.last_seen_at + %(ttl)s THEN excluded.last_seen_at
         ELSE GREATEST(s.last_seen_at, excluded.last_seen_at) END
     RETURNING draining),
@@ -59,6 +64,8 @@ SELECT
     ARRAY(SELECT unnest(%(known)s::bigint[]) EXCEPT SELECT unnest(mine)),
     EXISTS (SELECT 1 FROM partisan_async_pausedqueue WHERE queue_name = %(queue_name)s),
     draining,
+    (SELECT jsonb_agg(jsonb_build_array(processor_class, resumed_at IS NULL))::text
+     FROM partisan_async_pausedprocessor WHERE queue_name IN ('', %(queue_name)s)),
     extract(epoch FROM statement_timestamp())::float8
 FROM claimed, beat
 """  # noqa: S608
@@ -75,16 +82,22 @@ def beat(
     nonce: str | None,
     known: Collection[int],
     workers: str = "[]",
+    stopping: bool = False,
+    home: str | None = None,
 ) -> Statement:
     """Renew my lease, and look around.
 
-    One row: whether rows are ready; in how many seconds the next scheduled one is due; whether rows
-    of silent supervisors are there; JSON of the other supervisors of this host or silent ones
-    (``id, hostname, process, silent``); where a nonce is given, that it was sent; the ids of
-    rows that I hold and that are not among the known ones, and of known ones that I do not hold;
-    whether the queue is paused; whether I am to drain; and what time it is, in seconds.
+    No row: the database belongs to another home. One row: whether rows are ready; in how many
+    seconds the next scheduled one is due; whether rows of silent supervisors are there; JSON of the
+    other supervisors of this host or silent ones (``id, hostname, process, silent``); where a nonce
+    is given, that it was sent; the ids of rows that I hold and that are not among the known ones,
+    and of known ones that I do not hold; whether the queue is paused; whether I am to drain; JSON
+    of the processors that are paused in it (``name, paused``), also of those whose pause is ending;
+    and what time it is, in seconds.
 
     :param workers: JSON of what the workers run.
+    :param stopping: I start nothing more, and end.
+    :param home: where I am; ``None``: I do not ask.
     """
     params = {
         "me": me,
@@ -96,6 +109,8 @@ def beat(
         "nonce": nonce,
         "known": list(known),
         "workers": workers,
+        "stopping": stopping,
+        "home": home,
     }
     return Statement(_BEAT, params)
 

@@ -45,6 +45,8 @@ class Around:
         self._connection = connection
         self.went_around = False
         """The last time one was in the way, and there may be more than was taken."""
+        self.paused: frozenset[str] = frozenset()
+        """The processors whose rows are not taken."""
         self._unanswered = False
         self._until: dict[int, float] = {}
         self._told: set[int] = set()
@@ -105,7 +107,7 @@ class Around:
         failed: dict[int, psycopg.Error],
     ) -> bool:
         try:
-            taken += await self._connection.execute(statement(Among(only=pk)))
+            taken += await self._connection.execute(statement(Among(only=pk, paused=self._names())))
         except psycopg.Error as error:
             if whose(error) in NO_ROWS:
                 raise
@@ -117,7 +119,10 @@ class Around:
     def _others(self) -> Among:
         now = time.monotonic()
         self._until = {pk: until for pk, until in self._until.items() if until > now}
-        return Among(but=list(self._until))
+        return Among(but=list(self._until), paused=self._names())
+
+    def _names(self) -> list[str]:
+        return sorted(self.paused)
 
     def _pass_over(self, pk: int, error: psycopg.Error) -> None:
         self._until[pk] = time.monotonic() + PASSED_OVER_SECONDS

@@ -21,6 +21,7 @@ from partisan_async.supervisor.around import MORE, Around
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease, Sight
+from partisan_async.supervisor.parking import Parking
 from partisan_async.supervisor.trouble import Trouble
 
 logger = logging.getLogger("partisan_async")
@@ -54,6 +55,7 @@ class Claimer:
         self._claiming = Around("claim", connection)
         self._rescuing = Around("rescue", connection)
         self._promoting = Around("make ready", connection)
+        self._parking = Parking(queue_name, connection)
         self._stopped = False
         self._wake = asyncio.Event()
         # What there may be to do. Each is cleared before the statement that looks is sent, so that
@@ -83,6 +85,7 @@ class Claimer:
     def on_sight(self, sight: Sight) -> None:
         """Take what a beat saw into account."""
         self._dispatcher.hold(sight.paused)
+        self._hold_processors(sight)
         self._ready = self._ready or (sight.ready and not sight.paused)
         if sight.due_seconds is not None:
             self._expect(sight.due_seconds)
@@ -104,6 +107,13 @@ class Claimer:
             self._claims = 0
             self._renewing = asyncio.ensure_future(self._renew())
         self._wake.set()
+
+    def _hold_processors(self, sight: Sight) -> None:
+        names = sight.paused_processors
+        self._claiming.paused = self._rescuing.paused = names
+        self._parking.on_sight(names, ending=sight.pauses_end)
+        if self._dispatcher.hold_processors(names):
+            self._ready = True
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
         """Gone back to waiting, rows may be ready, or due earlier than any that is known."""
@@ -170,11 +180,16 @@ class Claimer:
             await self._rescue()
         if self._due_at is not None and time.monotonic() >= self._due_at:
             await self._promote()
+        more = await self._parking.turn()
         if self._ready and (room := self._dispatcher.room()):
             await self._claim(room)
         elif self._look_for_due and not self._ready:
             await self._promote()
         self._dispatcher.dispatch()
+        if more:
+            # What comes to the front with it, or is brought back, nobody tells of.
+            self._ready = True
+            return True
         if self._ready:
             return self._dispatcher.room() > 0
         return self._look_for_due

@@ -92,6 +92,7 @@ class Dispatcher:
         self._last_names: set[str] = set()
         self._closed = False
         self._paused = False
+        self._paused_processors: frozenset[str] = frozenset()
         self._receivers: Aside | None = None
 
     # For the claimer
@@ -100,6 +101,16 @@ class Dispatcher:
     def buffered(self) -> int:
         """How many claimed tasks wait here for a worker."""
         return sum(map(len, self._waiting.values()))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the queue is paused."""
+        return self._paused
+
+    @property
+    def paused_count(self) -> int:
+        """How many processors are paused in it."""
+        return len(self._paused_processors)
 
     def room(self) -> int:
         """Return how many more rows to claim: what can start now, and what soon will."""
@@ -130,10 +141,12 @@ class Dispatcher:
         :param how: for the log.
         :param first: before those that wait here: they were claimed before them, by whomever.
         """
-        if self._holds:
-            logs.claimed(claims, how)
-            self._give_back(claims)
-            return
+        claims, held = self._held_back(claims)
+        if held:
+            logs.claimed(held, how)
+            self._give_back(held)
+            if not claims:
+                return
         known: dict[_Kind, list[Claim]] = {kind: [] for kind in _Kind}
         unknown = []
         for claim in claims:
@@ -191,6 +204,20 @@ class Dispatcher:
             logs.resumed(self._queue_name)
         self._paused = paused
 
+    def hold_processors(self, names: frozenset[str]) -> bool:
+        """While these are paused, start none of their tasks. Return whether others were before.
+
+        What has not started is given back, also of others: whose it is, the next claim decides.
+        """
+        before, self._paused_processors = self._paused_processors, names
+        for name in sorted(names - before):
+            logs.paused(self._queue_name, name)
+        for name in sorted(before - names):
+            logs.resumed(self._queue_name, name)
+        if names - before:
+            self._give_back_unstarted()
+        return names != before
+
     def close(self) -> None:
         """Send nothing more, and give back what has not started, here and in the workers."""
         self._closed = True
@@ -199,6 +226,16 @@ class Dispatcher:
     @property
     def _holds(self) -> bool:
         return self._closed or self._paused
+
+    def _held_back(self, claims: Sequence[Claim]) -> tuple[Sequence[Claim], Sequence[Claim]]:
+        """Return the claims that may start, and those that are to be given back."""
+        if self._holds:
+            return [], claims
+        names = self._paused_processors
+        if not names:
+            return claims, []
+        held = [claim for claim in claims if claim.processor_class in names]
+        return [claim for claim in claims if claim.processor_class not in names], held
 
     # To the workers
 
@@ -265,9 +302,8 @@ class Dispatcher:
         self._decide(claim, outcome, (seconds, worker_id))
 
     def on_returned(self, claims: Sequence[Claim]) -> None:
-        if self._holds:
-            self._give_back(claims)
-            return
+        claims, held = self._held_back(claims)
+        self._give_back(held)
         for claim in claims:
             self._waiting[_kind(claim)].append(claim)
         for waiting in self._waiting.values():

@@ -44,6 +44,8 @@ class Sight:
     :param taken: ids of rows that I believed to hold when it was sent, and did not.
     :param paused: nothing of the queue is to be started.
     :param draining: I am to start nothing more, and to end when all is done.
+    :param paused_processors: nothing of these is to be started in the queue.
+    :param pauses_end: the pauses of some processors are over: their rows are to be brought back.
     """
 
     ready: bool
@@ -55,6 +57,18 @@ class Sight:
     taken: set[int] = field(default_factory=set)
     paused: bool = False
     draining: bool = False
+    paused_processors: frozenset[str] = frozenset()
+    pauses_end: bool = False
+
+
+class NotAtHome(Exception):  # noqa: N818
+    """The database belongs to another home by now: it was replaced by a copy, or adopted."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database belongs to another home by now: it was replaced by a copy, or adopted"
+            " elsewhere. `manage.py partisan doctor` says to which, and what to do."
+        )
 
 
 class Lease:
@@ -63,6 +77,8 @@ class Lease:
     :param nonce: asked at each beat for what the listener wants to hear, ``None`` if nothing.
     :param known: asked at each beat for the ids of the rows that I know to be mine.
     :param workers: asked at each beat for what the workers run.
+    :param stopping: asked at each beat whether I start nothing more, and end.
+    :param home: the home that the database must belong to, if any; ``None``: whichever.
     :param on_sight: called after each beat with what it saw.
     :param on_regained: called after the first beat that follows a lapse, before ``on_sight``.
     :param on_turn: called after each beat, whether the database took it or not.
@@ -80,6 +96,8 @@ class Lease:
         nonce: Callable[[], str | None],
         known: Callable[[], set[int]],
         workers: Callable[[], list[dict[str, Any]]],
+        stopping: Callable[[], bool],
+        home: str | None,
         on_sight: Callable[[Sight], None],
         on_regained: Callable[[], None],
         on_turn: Callable[[], None],
@@ -93,6 +111,8 @@ class Lease:
         self._nonce = nonce
         self._known = known
         self._workers = workers
+        self._stopping = stopping
+        self._home = home
         self._on_sight = on_sight
         self._on_regained = on_regained
         self._on_turn = on_turn
@@ -154,9 +174,14 @@ class Lease:
             nonce=self._nonce(),
             known=self._known(),
             workers=json.dumps(self._workers()),
+            stopping=self._stopping(),
+            home=self._home,
         )
         sent = time.monotonic()
-        ((*seen, now),) = await self._connection.execute(statement)
+        rows = await self._connection.execute(statement)
+        if not rows:
+            raise NotAtHome
+        ((*seen, now),) = rows
         self._compare_clocks(now - time.monotonic(), now - sent)
         regained = self._sent is not None and not self.held
         if self._sent is None or regained:
@@ -226,6 +251,7 @@ class Lease:
         taken: list[int],
         paused: bool,
         draining: bool,
+        processors: str | None,
     ) -> Sight:
         others = json.loads(encoded or "[]")
         dead = [
@@ -234,7 +260,12 @@ class Lease:
             if hostname == socket.gethostname() and _is_gone(process, self._process)
         ]
         silent = [UUID(other) for other, _, _, silent in others if silent]
-        return Sight(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining)
+        pauses = json.loads(processors or "[]")
+        return Sight(
+            *(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining),
+            paused_processors=frozenset(name for name, holds in pauses if holds),
+            pauses_end=not all(holds for _, holds in pauses),
+        )
 
 
 def identify_process() -> dict[str, Any]:

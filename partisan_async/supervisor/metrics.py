@@ -26,7 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from partisan_async.blame import explain
-from partisan_async.store import Statement
+from partisan_async.store import NEVER, Statement
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.figures import BOUNDS, OUTCOMES, Figures, Spread
@@ -61,7 +61,11 @@ SELECT
     (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
         WHERE status = 'new' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
     (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
-        WHERE status = 'scheduled' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
+        WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+            AND execute_after < {NEVER} LIMIT {COUNTED}) AS counted),
+    (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
+        WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+            AND execute_after >= {NEVER} LIMIT {COUNTED}) AS counted),
     (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
         WHERE status = 'in_process' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
     (SELECT CASE WHEN count(*) > 0 THEN extract(epoch FROM statement_timestamp() - LEAST(
@@ -69,7 +73,7 @@ SELECT
         END::float8 FROM first)
 """  # noqa: S608
 
-_QUEUE_STATUSES = ("ready", "scheduled", "running")
+_QUEUE_STATUSES = ("ready", "scheduled", "parked", "running")
 
 
 class Metrics:
@@ -100,7 +104,7 @@ class Metrics:
         self._connection = Connection(alias, f"{queue_name} metrics", PATIENCE)
         self._asking = asyncio.Lock()
         self._asked_at: float | None = None
-        self._depth: tuple[int, int, int, float | None] | None = None
+        self._depth: tuple[int, int, int, int, float | None] | None = None
         # Not the library's global one: what a site's own code registers there is not ours to show.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Collector(self._collect))
@@ -169,6 +173,8 @@ class Metrics:
             ("buffered_tasks", "Claimed tasks that wait for a worker here.", dispatcher.buffered),
             ("unwritten_outcomes", "Outcomes not written yet.", len(self._settler.claims())),
             ("lease_held", "Whether the last beat is young enough.", self._lease.held),
+            ("queue_paused", "Whether the queue is paused.", dispatcher.is_paused),
+            ("paused_processors", "Processors that are paused in it.", dispatcher.paused_count),
         ]
         if self._proven is not None:
             proven = self._proven()
@@ -183,7 +189,7 @@ class Metrics:
         ):
             yield self._one(CounterMetricFamily, name, what, value)
 
-    def _of_queue(self, depth: tuple[int, int, int, float | None]) -> Iterator[Metric]:
+    def _of_queue(self, depth: tuple[int, int, int, int, float | None]) -> Iterator[Metric]:
         *counts, oldest = depth
         tasks = GaugeMetricFamily(
             "partisan_queue_tasks",

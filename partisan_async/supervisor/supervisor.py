@@ -14,15 +14,17 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from django.db import connections
+from django.utils import timezone
 
 from partisan_async import logs, registry, store
 from partisan_async.blame import Blame, explain, whose
+from partisan_async.moments import clock
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import worker
@@ -66,6 +68,7 @@ class Supervisor:
     :param beat_seconds: how often it gives a sign of life.
     :param ttl_seconds: after so long without one its tasks are run by others.
     :param print_logs: have the workers print log lines where no logging is configured.
+    :param home: the home that the database must belong to, if any; ``None``: whichever.
     :param health: a socket that listens, to answer on how it fares; see ``Health``.
     """
 
@@ -79,6 +82,7 @@ class Supervisor:
         ttl_seconds: float = TTL_SECONDS,
         print_logs: bool = False,
         health: socket.socket | None = None,
+        home: str | None = None,
     ) -> None:
         self.id = uuid.uuid4()
         self.started = asyncio.Event()
@@ -109,6 +113,8 @@ class Supervisor:
             nonce=self._wakeup.nonce if self._wakeup else lambda: None,
             known=lambda: {claim.id for claim in self._dispatcher.claims()},
             workers=lambda: self._dispatcher.pool.running(),
+            stopping=lambda: self._stopping.is_set(),
+            home=home,
             on_sight=self._on_sight,
             on_regained=self._on_regained,
             on_turn=self._on_turn,
@@ -159,6 +165,7 @@ class Supervisor:
         self._claiming: asyncio.Task[None] | None = None
         self._progress = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._stopping_at: datetime | None = None
         self._stop_asked = False
         self._at_once = False
         self._failure: BaseException | None = None
@@ -184,11 +191,16 @@ class Supervisor:
         self._stop_asked = True
         # Not in drain(): from this word on systemd counts the time that it leaves for the stop.
         self._service.tell("STOPPING=1")
-        self._stopping.set()
-        self._progress.set()
+        self._begin_to_stop()
 
     def drain(self) -> None:
         """Stop when all that runs has ended, however long it takes; ``stop()`` hastens that."""
+        self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
+        if self._stopping_at is None:
+            self._stopping_at = timezone.now()
+            self._lease.hurry()  # for all to see: what runs may go on for long
         self._stopping.set()
         self._progress.set()
 
@@ -382,7 +394,7 @@ class Supervisor:
     def _hindrance(self) -> str:
         """Say why it starts no tasks; empty: it does, or could."""
         if self._stopping.is_set():
-            return "stopping" if self._stop_asked else "draining"
+            return self._farewell()
         if not self.started.is_set():
             return "starting"
         if not self._lease.held:
@@ -390,6 +402,13 @@ class Supervisor:
         if not self._dispatcher.pool.up:
             return "no worker process is up"
         return ""
+
+    def _farewell(self) -> str:
+        word = "stopping" if self._stop_asked else "draining"
+        since = "" if self._stopping_at is None else f" since {clock(self._stopping_at)}"
+        count = len(self._dispatcher.pool.claims())
+        runs = "1 task" if count == 1 else f"{count:,} tasks"
+        return f"{word}{since}, runs {runs}, starts none"
 
     def _status(self) -> str:
         pool = self._dispatcher.pool

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextvars
 import dataclasses
 import datetime
+import json
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -140,9 +141,10 @@ class _Bench:
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
-            self._beat(name)
+            *_, pauses, _ = self._beat(name)
             self._execute(store.promote(name))
-            claim = store.claim(self._me, name, 1, _TTL)
+            held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
+            claim = store.claim(self._me, name, 1, _TTL, store.Among(paused=held))
             if claims := store.claims(self._execute(claim)):
                 return claims
         return []
@@ -204,7 +206,7 @@ class _Bench:
         keep = "SELECT set_config('lock_timeout', %(patience)s, true)"
         self._execute(store.Statement(keep, {"patience": patience}))
 
-    def _beat(self, queue_name: str) -> None:
+    def _beat(self, queue_name: str) -> Sequence[Any]:
         beat = store.beat(
             self._me,
             hostname="",
@@ -215,7 +217,8 @@ class _Bench:
             nonce=None,
             known=(),
         )
-        self._execute(beat)
+        (seen,) = self._execute(beat)
+        return cast("Sequence[Any]", seen)
 
     def _execute(self, statement: store.Statement) -> list[Any]:
         with connections[self.alias].cursor() as cursor:

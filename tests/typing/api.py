@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import assert_type
 
-from partisan_async import registry
+from partisan_async import registry, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask
@@ -47,5 +47,10 @@ assert_type(Sync(1).delay(priority=3, execute_after=datetime.datetime.now(dateti
 assert_type(run_pending(), list[Ran])
 
 
+assert_type(steering.cancel([1], processor="Sync"), list[int])
+
+
 async def view() -> None:
+    assert_type(await steering.aretry(older_than=datetime.timedelta(hours=1)), list[int])
+    assert_type(await steering.apause(processor="Sync"), bool)
     assert_type(await Async(1).adelay(), Task)

@@ -10,7 +10,7 @@ from django.db import Error
 from partisan_async import audit, rights, store
 from partisan_async.blame import Blame, explain, way_out, whose
 from partisan_async.logs import plain
-from partisan_async.management.partisan import doctor, hold, status, steer, why
+from partisan_async.management.partisan import adopt, doctor, drain, hold, status, steer, why
 
 
 class Command(BaseCommand):
@@ -22,7 +22,7 @@ class Command(BaseCommand):
         """Have each module add its subcommands; alone it is ``status``."""
         parser.set_defaults(run=status.run)
         commands = parser.add_subparsers(metavar="COMMAND")
-        for module in (status, why, steer, hold, doctor):
+        for module in (status, why, steer, hold, drain, adopt, doctor):
             module.add_to(commands)
 
     def handle(self, *args: Any, **options: Any) -> None:

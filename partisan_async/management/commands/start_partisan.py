@@ -15,10 +15,10 @@ import uvloop
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, connections
+from django.db import OperationalError, ProgrammingError, connections
 
-from partisan_async import budget, logs, registry, rights, schema, store
-from partisan_async.blame import explain
+from partisan_async import budget, home, logs, registry, rights, schema, steering, store
+from partisan_async.blame import explain, way_out
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
     QueueSettings,
@@ -29,10 +29,14 @@ from partisan_async.settings import (
     seconds,
 )
 from partisan_async.supervisor import STOP_SIGNALS, origin
+from partisan_async.supervisor.lease import NotAtHome
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
 
 logger = logging.getLogger("partisan_async")
+
+NOT_AT_HOME = 3
+"""The exit code where the database belongs to another place: to try again heals nothing."""
 
 
 def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], Any]:
@@ -66,9 +70,15 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--queue_name",
+            "--queue-name",
             type=_number(str, queue_name),
             default=DEFAULT_QUEUE_NAME,
             help="the queue whose tasks to run (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--paused",
+            action="store_true",
+            help="pause the queue before anything of it is claimed",
         )
         for option, kind, check, text in (
             ("--min_queue_size", int, count(0), "claim more when so many tasks or fewer wait here"),
@@ -108,10 +118,14 @@ class Command(BaseCommand):
             )
         registry.autodiscover()
         _require_database()
+        name = _require_home()
         _warn_of_unknown_queue(queue)
         _warn_of_too_many_connections(queue, settings, listen=options["listen"])
+        if options["paused"]:
+            steering.pause(queue)
+            connections.close_all()
         supervisor = Supervisor(
-            queue, settings, listen=options["listen"], print_logs=True, health=health
+            queue, settings, listen=options["listen"], print_logs=True, health=health, home=name
         )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
@@ -124,7 +138,8 @@ async def _run(supervisor: Supervisor) -> None:
     try:
         await supervisor.run()
     except Exception as error:
-        raise CommandError(f"The supervisor ended: {error}", returncode=1) from error
+        code = NOT_AT_HOME if isinstance(error, NotAtHome) else 1
+        raise CommandError(f"The supervisor ended: {error}", returncode=code) from error
 
 
 def _listen(host: str, port: int | None) -> socket.socket | None:
@@ -187,6 +202,22 @@ def _require_rights(alias: str) -> None:
             *(role, " ".join(grants)),
             extra={"event": "rights missing"},
         )
+
+
+def _require_home() -> str:
+    place = home.here()
+    try:
+        kept = home.keep(place)
+    except ProgrammingError as error:
+        role = str(connections[store.database()].settings_dict["USER"])
+        raise CommandError(
+            f"{explain(error)}; {way_out(error.__cause__ or error, role)}"
+        ) from error
+    if why := home.refusal(place, kept):
+        raise CommandError(why, returncode=NOT_AT_HOME)
+    if odd := home.warning(place, kept):
+        logger.warning("not at home: %s", odd, extra={"event": "not at home"})
+    return place.name
 
 
 def _warn_of_unknown_queue(queue: str) -> None:

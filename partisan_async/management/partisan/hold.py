@@ -1,90 +1,110 @@
-"""``manage.py partisan pause``, ``resume`` and ``drain``: queues and supervisors."""
+"""``manage.py partisan pause`` and ``resume``: whole queues, or single processors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
-from partisan_async import overview, registry, settings, steering
-from partisan_async.durations import in_words
+from partisan_async import overview, registry, settings, steering, store
+from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.logs import plain
-from partisan_async.overview import SupervisorState
+from partisan_async.management.partisan.steer import add_queue, add_yes, confirm, name_of
+from partisan_async.models import Schedule, Tally
 
 
 def add_to(commands: Any) -> None:
     """Add the subcommands."""
-    pause = commands.add_parser("pause", help="start nothing of a queue; what runs goes on")
-    pause.add_argument("queue", metavar="QUEUE")
-    pause.set_defaults(run=run_pause)
-    resume = commands.add_parser("resume", help="end the pause of a queue")
-    resume.add_argument("queue", metavar="QUEUE")
-    resume.set_defaults(run=run_resume)
-    drain = commands.add_parser("drain", help="end a supervisor when all that it runs has ended")
-    drain.add_argument(
-        "supervisor", metavar="SUPERVISOR", help="as status shows it, or the start of its id"
-    )
-    drain.set_defaults(run=run_drain)
+    for name, about, run in (
+        ("pause", "start nothing of queues or processors; what runs goes on", run_pause),
+        ("resume", "end the pause of queues or processors", run_resume),
+    ):
+        parser = commands.add_parser(name, help=about)
+        parser.add_argument("queues", nargs="*", type=name_of, metavar="QUEUE")
+        add_queue(parser, "the same as QUEUE", action="append", default=[])
+        parser.add_argument(
+            "--processor",
+            action="append",
+            default=[],
+            type=name_of,
+            help="this one alone, in these queues or, without any, in all; may be given again",
+        )
+        parser.add_argument("--all", action="store_true", help="all queues that are known")
+        add_yes(parser)
+        parser.set_defaults(run=run)
 
 
 def run_pause(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Pause a queue."""
-    name = _known(command, options["queue"])
-    news = steering.pause(name)
-    command.stdout.write(f"Queue {name!r} {'is' if news else 'was already'} paused.")
+    """Pause them."""
+    _each(command, options, steering.pause, "is paused", "was already paused")
 
 
 def run_resume(command: BaseCommand, options: dict[str, Any]) -> None:
-    """End a queue's pause."""
-    name = _known(command, options["queue"])
-    news = steering.resume(name)
-    command.stdout.write(f"Queue {name!r} {'is resumed' if news else 'was not paused'}.")
+    """End their pauses."""
+    _each(command, options, steering.resume, "is resumed", "was not paused")
+    for each in overview.pauses(1):
+        if each.processor in options["processor"] and not each.ending:
+            command.stderr.write(
+                f"Processor {each.processor} is still paused in {each.where}: {each.way_out}"
+            )
 
 
-def run_drain(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Drain a supervisor."""
-    found = _supervisor(options["supervisor"])
-    if not steering.drain(UUID(found.id)):
-        raise CommandError(f"{_named(found)} has ended by itself.")
-    command.stdout.write(
-        f"{_named(found)} is draining: it ends when the {found.running:,} task(s) that it holds"
-        " have ended or are given back."
-    )
-    if not found.alive:
-        command.stderr.write(
-            f"It may never hear of it: it has been silent for {in_words(found.silent)}."
-        )
+def _each(
+    command: BaseCommand,
+    options: dict[str, Any],
+    steer: Callable[..., bool],
+    done: str,
+    as_before: str,
+) -> None:
+    queues, processors = [*options["queues"], *options["queue"]], options["processor"]
+    if options["all"]:
+        if queues or processors:
+            raise CommandError("--all is all queues: leave out QUEUE and --processor.")
+        queues = sorted(_queues())
+    elif not queues and not processors:
+        raise CommandError("Say which: QUEUE, --processor PROCESSOR, or --all.")
+    else:
+        _ask_for_unknown(queues, processors, options)
+    for processor in processors or [None]:
+        for queue in queues or [None]:
+            news = steer(queue, processor=processor)
+            what = f"Queue {queue!r}" if processor is None else f"Processor {processor}"
+            where = f" in queue {queue!r}" if queue and processor else ""
+            command.stdout.write(plain(f"{what} {done if news else as_before}{where}."))
 
 
-def _known(command: BaseCommand, name: str) -> str:
-    """Return the name of a queue, and warn where it looks like a misspelt one."""
-    if wrong := settings.queue_name(name):
-        raise CommandError(f"The queue {name!r} {wrong}.")
+def _ask_for_unknown(queues: list[str], processors: list[str], options: dict[str, Any]) -> None:
+    """Ask whether names are meant that look like misspelt ones."""
+    for what, names, known in (
+        ("a queue", queues, _queues()),
+        ("a processor", processors, _processors()),
+    ):
+        for name in names:
+            if name not in known and not (names is processors and _is_djangos(name)):
+                listed = ", ".join(map(repr, sorted(known))) or "none"
+                confirm(plain(f"Nobody knows {what} {name!r}; known are {listed}. Go on"), options)
+
+
+def _queues() -> set[str]:
     registry.autodiscover()
     names = {each.name for each in overview.queues(1)} | set(settings.configured_queues())
-    names |= {processor.QUEUE_NAME for processor in registry.processors()}
-    if name not in names:
-        listed = ", ".join(repr(each) for each in sorted(names))
-        command.stderr.write(f"Nobody else knows a queue {name!r}; known are {plain(listed)}.")
-    return name
+    return names | {processor.QUEUE_NAME for processor in registry.processors()}
 
 
-def _supervisor(text: str) -> SupervisorState:
-    supervisors = overview.supervisors()
-    found = [
-        each for each in supervisors if text == each.process or each.id.startswith(text.lower())
-    ]
-    match found:
-        case [only] if text:
-            return only
-        case []:
-            wrong = f"No supervisor is {text!r}"
-        case _:
-            wrong = f"Several supervisors are {text!r}, so name one by the start of its id"
-    known = ", ".join(_named(each) for each in found or supervisors) or "none"
-    raise CommandError(f"{wrong}; there are: {plain(known)}.")
+def _processors() -> set[str]:
+    """Return those that this code knows, or that ran or were paused lately."""
+    registry.autodiscover()
+    names = {processor.__name__ for processor in registry.processors()}
+    names |= {each.processor for each in overview.pauses(1)}
+    for model in (Tally, Schedule):
+        rows = model._default_manager.using(store.database())  # noqa: SLF001
+        names |= set(rows.values_list("processor_class", flat=True).distinct())
+    return names
 
 
-def _named(each: SupervisorState) -> str:
-    return f"{plain(each.process)} ({each.id[:8]}, queue {each.queue_name!r})"
+def _is_djangos(name: str) -> bool:
+    with suppress(ProcessorClassNotFound):
+        return bool(registry.get(name))
+    return False

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, connections
 
 from partisan_async import overview, store
 from partisan_async.durations import short
 from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Cell, cut, table, width
-from partisan_async.overview import QueueState, SupervisorState
+from partisan_async.overview import PauseState, QueueState, SupervisorState
 
 WATCH_SECONDS = 2.0
 
@@ -43,8 +45,9 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         told = {
             "queues": [asdict(each) for each in overview.queues()],
             "supervisors": [asdict(each) for each in overview.supervisors()],
+            "paused_processors": [asdict(each) for each in overview.pauses()],
         }
-        command.stdout.write(json.dumps(told))
+        command.stdout.write(json.dumps(told, cls=DjangoJSONEncoder))
     elif options.get("watch"):
         _watch(command)
     else:
@@ -106,6 +109,10 @@ def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
         yield from table([_header(command, header), *rows], columns)
     else:
         yield "There are no queues yet: nothing was enqueued, and no supervisor runs."
+    if pauses := overview.pauses(at_most or overview.COUNTED):
+        yield ""
+        named = ("paused processor", "queue", "waiting", "to end it")
+        yield from table([_header(command, named), *map(_pause, pauses)], columns)
     yield ""
     if not supervisors:
         yield "No supervisor runs: manage.py start_partisan --async"
@@ -114,6 +121,9 @@ def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
     yield from table(
         [_header(command, about), *(_supervisor(command, each) for each in supervisors)], columns
     )
+    if ending := [each for each in supervisors if each.alive and each.ending]:
+        yield ""
+        yield from (f"{plain(each.process)} is {each.farewell}." for each in ending)
     if runs := list(_runs(supervisors)):
         yield ""
         yield from table([_header(command, ("worker", "for", "task")), *runs], columns)
@@ -130,14 +140,18 @@ def _queue(
     at_most: int | None,
 ) -> list[Cell]:
     style = command.style
-    draining = sum(1 for each in supervisors
-                   if each.queue_name == queue.name and each.alive and each.draining)  # fmt: skip
+    ending = Counter(
+        each.ending
+        for each in supervisors
+        if each.queue_name == queue.name and each.alive and each.ending
+    )
     waits = queue.ready + queue.scheduled
     served = Cell(str(queue.supervisors))
     if not queue.supervisors:
         served = Cell("none!" if waits else "none", style.ERROR if waits else None)
-    elif draining:
-        served = Cell(f"{queue.supervisors}, {draining} draining", style.WARNING)
+    elif ending:
+        told = ", ".join(f"{count} {how}" for how, count in sorted(ending.items()))
+        served = Cell(f"{queue.supervisors}, {told}", style.WARNING)
     if queue.paused:
         served = Cell(f"{served.text}, paused", style.WARNING)
     return [
@@ -152,6 +166,12 @@ def _queue(
     ]
 
 
+def _pause(each: PauseState) -> list[Cell]:
+    way_out = "it is ending" if each.ending else each.way_out
+    waiting = _count(each.parked, overview.COUNTED)
+    return [Cell(each.processor), Cell(each.queue_name or "all"), Cell(waiting), Cell(way_out)]
+
+
 def _count(count: int, at_most: int | None) -> str:
     return f"{count:,}" + ("+" if count == at_most else "")
 
@@ -164,8 +184,8 @@ def _supervisor(command: BaseCommand, each: SupervisorState) -> list[Cell]:
     seen = Cell(f"{short(each.silent)} ago")
     if not each.alive:
         seen = Cell(f"{seen.text}: silent!", command.style.ERROR)
-    elif each.draining:
-        seen = Cell(f"{seen.text}, draining", command.style.WARNING)
+    elif each.ending:
+        seen = Cell(f"{seen.text}, {each.ending}", command.style.WARNING)
     return [
         Cell(each.process),
         seen,

@@ -20,21 +20,20 @@ from partisan_async.models import ENDED, Task
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 ABOUT = {
-    "retry": ("run tasks again that ended in error", "finished_at"),
-    "run-now": ("run scheduled tasks at once", "created_at"),
-    "cancel": ("end tasks that wait or run", "created_at"),
+    "retry": "run tasks again that ended in error",
+    "run-now": "run scheduled tasks at once",
+    "cancel": "end tasks that wait or run",
 }
-"""What each does, and since when a task is old for it."""
 
 
 def add_to(commands: Any) -> None:
     """Add the subcommands."""
-    for name, (about, since) in ABOUT.items():
+    for name, about in ABOUT.items():
         action = commands.add_parser(name, help=about)
         action.add_argument("ids", nargs="*", type=task_id, metavar="ID")
         _add_filters(action)
-        action.add_argument("--processor", type=_name, help="those of this processor")
-        ended = "ended" if since == "finished_at" else "were enqueued"
+        action.add_argument("--processor", type=name_of, help="those of this processor")
+        ended = "ended" if steering.SINCE[name] == "finished_at" else "were enqueued"
         action.add_argument(
             "--older-than",
             type=_age,
@@ -44,6 +43,8 @@ def add_to(commands: Any) -> None:
         statuses = steering.ACTIONS[name][1]
         if len(statuses) > 1:
             _add_status(action, statuses)
+        if name == "cancel":
+            action.add_argument("--all", action="store_true", help="all that wait or run")
         action.set_defaults(run=run, action=name)
     prune = commands.add_parser("prune", help="delete the rows of tasks that have ended")
     prune.add_argument(
@@ -57,25 +58,34 @@ def add_to(commands: Any) -> None:
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
     """Do it to the tasks that are named, or to all that match."""
     name, ids = options["action"], options["ids"]
-    do, statuses = steering.ACTIONS[name]
-    given = _filters(name, options)
-    if not (ids or given):
+    do, _ = steering.ACTIONS[name]
+    which = steering.Which(
+        options["queue"],
+        options["processor"],
+        options["older_than"],
+        tuple(options.get("status") or ()),
+    )
+    given = which != steering.Which()
+    if options.get("all") and (ids or given):
+        raise CommandError("--all is all of them: leave out the numbers and the other options.")
+    if not (ids or given or options.get("all")):
+        others = ", --status, --all" if name == "cancel" else ""
         raise CommandError(
             f"Say which: manage.py partisan {name} ID …, or one of --queue, --processor,"
-            f" --older-than{', --status' if len(statuses) > 1 else ''}."
+            f" --older-than{others}."
         )
-    tasks = _tasks().filter(status__in=statuses).filter(**given)
+    tasks = which.among(name)
     if ids:
         tasks = tasks.filter(pk__in=ids)
         done = [pk for batch in steering.in_batches(do, tasks) for pk in batch]
         command.stdout.write(f"{name}: {number(len(done))}.")
-        _complain(name, ids, done, filtered=bool(given))
+        _complain(name, ids, done, filtered=given)
         return
     total = tasks.count()
     progress = Progress(command.stderr, total, name)
     if total:
-        _confirm(f"{name}: {number(total)}", options)
-    count = _add_up(progress, map(len, steering.in_batches(do, tasks)))
+        confirm(f"{name}: {number(total)}", options)
+    count = add_up(progress, map(len, steering.in_batches(do, tasks)))
     command.stdout.write(f"{name}: {number(count)}.")
 
 
@@ -87,16 +97,18 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
         old = old.filter(queue_name=queue)
     total = old.count()
     if total:
-        _confirm(f"Delete {number(total)} that ended so long ago", options)
+        confirm(f"Delete {number(total)} that ended so long ago", options)
     progress = Progress(command.stderr, total, "deleted")
     kept: dict[int, Exception] = {}
 
     def counts() -> Iterator[int]:
-        for pruned in steering.prune(options["older_than"], statuses=statuses, queue_name=queue):
+        for pruned in steering.prune_in_batches(
+            options["older_than"], statuses=statuses, queue_name=queue
+        ):
             kept.update(pruned.kept)
             yield pruned.deleted
 
-    command.stdout.write(f"{number(_add_up(progress, counts()))} deleted.")
+    command.stdout.write(f"{number(add_up(progress, counts()))} deleted.")
     if kept:
         first = min(kept)
         raise CommandError(
@@ -109,18 +121,6 @@ def task_id(text: str) -> int:
     if not text.isdecimal() or not 0 <= int(text[:20]) < 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is no task's number; `why` and the admin know")
     return int(text)
-
-
-def _filters(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    given = {
-        "queue_name": options["queue"],
-        "processor_class": options["processor"],
-        "status__in": options.get("status"),
-    }
-    age = options["older_than"]
-    if age is not None:
-        given[f"{ABOUT[name][1]}__lt"] = Now() - age
-    return {key: value for key, value in given.items() if value is not None}
 
 
 def _complain(name: str, ids: Sequence[int], done: Sequence[int], *, filtered: bool) -> None:
@@ -146,7 +146,7 @@ def _listed(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids))
 
 
-def _add_up(progress: Progress, counts: Iterable[int]) -> int:
+def add_up(progress: Progress, counts: Iterable[int]) -> int:
     """Go on to the end, or to Ctrl-C: each batch is done or not, and stays so."""
     total = 0
     try:
@@ -160,7 +160,11 @@ def _add_up(progress: Progress, counts: Iterable[int]) -> int:
     return total
 
 
-def _confirm(what: str, options: dict[str, Any]) -> None:
+def confirm(what: str, options: dict[str, Any]) -> None:
+    """Ask, unless ``--yes`` is given.
+
+    :raises CommandError: the answer was no, or nobody is there.
+    """
     if options["yes"]:
         return
     try:
@@ -179,11 +183,23 @@ def _add_status(parser: argparse.ArgumentParser, statuses: Sequence[str]) -> Non
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--queue", type=_name, help="those of this queue")
+    add_queue(parser, "those of this queue")
+    add_yes(parser)
+
+
+def add_queue(parser: argparse.ArgumentParser, about: str, **how: Any) -> None:
+    """Have it take the name of a queue, in each of the spellings that people use."""
+    spellings = ("--queue", "--queue-name", "--queue_name")
+    parser.add_argument(*spellings, dest="queue", type=name_of, metavar="QUEUE", help=about, **how)
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """Have it take a yes beforehand."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _name(text: str) -> str:
+def name_of(text: str) -> str:
+    """Return the name of a queue or of a processor that an argument gives."""
     wrong = settings.queue_name(text)
     if wrong or not text.isprintable():  # half a surrogate pair, for one, cannot be stored
         raise argparse.ArgumentTypeError(f"{text!r} {wrong or 'cannot be a name'}")

@@ -1,0 +1,68 @@
+"""``manage.py partisan adopt``: a database that came from elsewhere belongs here from now on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import QuerySet
+
+from partisan_async import home, steering, store
+from partisan_async.home import Place
+from partisan_async.logs import plain
+from partisan_async.management.partisan.screen import Progress, number
+from partisan_async.management.partisan.steer import add_up, add_yes, confirm
+from partisan_async.models import ENDED, Home, Task
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    adopt = commands.add_parser("adopt", help="have a copied database belong to this place")
+    what = adopt.add_mutually_exclusive_group(required=True)
+    what.add_argument("--cancel", action="store_true", help="end all that waits or was running")
+    what.add_argument("--keep", action="store_true", help="have it run here")
+    add_yes(adopt)
+    adopt.set_defaults(run=run)
+
+
+def run(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Adopt it, and first see to its tasks."""
+    place, kept = home.here(), home.kept()
+    if kept is not None and _is_ours(place, kept):
+        raise CommandError(
+            f"This database belongs here already: {_told(place)}. Nothing was done. To end all that"
+            " waits or runs: manage.py partisan cancel --all"
+        )
+    total = _unended().count()
+    end = "are ended" if options["cancel"] else "run here"
+    confirm(plain(f"It is to be {_told(place)}, and {number(total)} {end}. Go on"), options)
+    if options["cancel"]:
+        _cancel(command, total)
+    home.adopt(place)
+    command.stdout.write(plain(f"It is {_told(place)} now."))
+
+
+def _cancel(command: BaseCommand, total: int) -> None:
+    progress = Progress(command.stderr, total, "cancel")
+    count = add_up(progress, map(len, steering.in_batches(steering.cancel, _unended())))
+    command.stdout.write(f"cancel: {number(count)}.")
+    # Before it belongs here: else what is left would run.
+    if left := _unended().count():
+        raise CommandError(
+            f"{number(left)} could not be ended, being locked or just enqueued, and the database"
+            " is not adopted: try again."
+        )
+
+
+def _unended() -> QuerySet[Task]:
+    return Task.objects.using(store.database()).exclude(status__in=ENDED)
+
+
+def _is_ours(place: Place, kept: Home) -> bool:
+    return kept.name == place.name and not place.is_new(kept)
+
+
+def _told(place: Place) -> str:
+    whose = f"of {place.name!r}" if place.name else "of no home (PARTISAN_HOME is not set)"
+    server = f" on server {place.server}" if place.server else ""
+    return f"database {place.database!r}{server}, {whose}"

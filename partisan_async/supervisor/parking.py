@@ -1,0 +1,70 @@
+"""Keeps the ready rows of a queue free of those that paused processors would leave in front.
+
+Without a pause it sends nothing. With one it looks once a second, and goes on as long as the first
+rows are full of what is to be *parked*, see ``store.parking``; claims go on in between.
+"""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+
+from partisan_async import logs, store
+from partisan_async.blame import Blame, whose
+from partisan_async.store import Statement
+from partisan_async.supervisor.connection import Connection
+
+LOOK_EVERY_SECONDS = 1.0
+
+AGAIN_SECONDS = 30.0
+"""After so long what the database refused is tried again."""
+
+
+class Parking:
+    """Parks the rows of the processors that are paused, and brings back those that are no more."""
+
+    def __init__(self, queue_name: str, connection: Connection) -> None:
+        self.paused: frozenset[str] = frozenset()
+        self._queue_name = queue_name
+        self._connection = connection
+        self._ending = False
+        self._park_at = 0.0
+        self._unpark_at = 0.0
+
+    def on_sight(self, paused: frozenset[str], *, ending: bool) -> None:
+        """Take what a beat saw into account.
+
+        :param ending: pauses are over, and rows of them may be parked.
+        """
+        if paused != self.paused:
+            self._park_at = 0.0
+        self.paused = paused
+        self._ending = ending
+
+    async def turn(self) -> bool:
+        """Do what is to be done now; return whether there is more of it."""
+        now = time.monotonic()
+        full = False
+        try:
+            if self.paused and now >= self._park_at:
+                self._park_at = now + AGAIN_SECONDS
+                parked = await self._move(store.park(self._queue_name))
+                full = parked == store.PARKED_AT_ONCE
+                self._park_at = 0.0 if full else now + LOOK_EVERY_SECONDS
+            if self._ending and now >= self._unpark_at:
+                self._unpark_at = now + AGAIN_SECONDS
+                self._ending = await self._move(store.unpark(self._queue_name)) > 0
+                if not self._ending:
+                    await self._connection.execute(store.end_pauses())
+                self._unpark_at = 0.0
+        except psycopg.Error as error:
+            if whose(error) is Blame.CONNECTION:
+                self._park_at = self._unpark_at = 0.0
+                raise
+            logs.not_parked(error)
+        return full or (self._ending and not self._unpark_at)
+
+    async def _move(self, statement: Statement) -> int:
+        ((moved,),) = await self._connection.execute(statement)
+        return int(moved)

@@ -1,0 +1,5 @@
+import os
+
+from tests.settings import *  # noqa: F403
+
+PARTISAN_HOME = os.environ.get("PARTISAN_HOME")

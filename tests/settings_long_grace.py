@@ -1,0 +1,3 @@
+from tests.settings import *  # noqa: F403
+
+SHUTDOWN_GRACE_SECONDS = 600

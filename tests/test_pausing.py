@@ -1,0 +1,547 @@
+"""One processor is paused, at night; the others of its queue run as always."""
+
+import io
+import json
+import threading
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connection, connections, transaction
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from partisan_async import overview, reasons, steering, store
+from partisan_async.doctor import tasks as looks
+from partisan_async.models import PausedProcessor, PausedQueue, Supervisor, Task
+from partisan_async.supervisor.parking import Parking
+from partisan_async.testing import live_supervisor, run_pending
+from tests.conftest import ended, marks, wait_until
+from tests.site_rules import refusal
+from tests.testapp.partisan_tasks import Nothing, Sleep, Write, WriteElsewhere, WriteUnique
+
+TTL = timedelta(seconds=30)
+
+
+def partisan(*arguments, err=None):
+    out = io.StringIO()
+    call_command("partisan", *map(str, arguments), stdout=out, stderr=err or io.StringIO())
+    return out.getvalue()
+
+
+def execute(statement):
+    with connection.cursor() as cursor:
+        cursor.execute(*statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def crowd(count, processor="Nothing", queue="default"):
+    """Enqueue many without a word to anybody."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO partisan_async_task
+                (queue_name, processor_class, arguments, status, priority, execute_after)
+            SELECT %s, %s, '{"args": [], "kwargs": {}}', 'new', 10, now() - interval '1 h'
+            FROM generate_series(1, %s)
+            """,
+            [queue, processor, count],
+        )
+        cursor.execute("ANALYZE partisan_async_task")
+
+
+def parked(**which):
+    return Task.objects.filter(status="scheduled", parked_from__isnull=False, **which)
+
+
+def park_all(queue="default"):
+    while execute(store.park(queue)) != [(0,)]:
+        pass
+
+
+@pytest.fixture
+def me(db):
+    me = uuid.uuid4()
+    beat = {"hostname": "h", "process": "{}", "queue_name": "default", "ttl": TTL}
+    execute(store.beat(me, **beat, probe_channel="", nonce=None, known=()))
+    return me
+
+
+@pytest.mark.django_db(transaction=True)
+class TestLive:
+    """With slow beats, so that what happens at once was told by NOTIFY."""
+
+    @pytest.fixture
+    def supervisor(self):
+        with live_supervisor(WORKERS_COUNT=2, beat_seconds=20, ttl_seconds=100) as supervisor:
+            yield supervisor
+
+    def test_what_runs_goes_on_others_run_and_nothing_of_it_starts(self, supervisor, caplog):
+        caplog.set_level("INFO", "partisan_async")
+        running = Sleep(1, "running").delay()
+        wait_until(lambda: "start running" in marks())
+
+        assert steering.pause(processor="Sleep")
+        wait_until(lambda: "paused: processor Sleep of queue 'default'" in caplog.text)
+        late = Sleep(0, "late").delay()
+        other = Write("other").delay()
+        wait_until(lambda: ended(running, other))
+        wait_until(lambda: parked().exists())
+
+        late.refresh_from_db()
+        assert (late.claim_seq, late.is_parked) == (0, True)
+        assert steering.resume(processor="Sleep")
+        wait_until(lambda: ended(late))
+        wait_until(lambda: not PausedProcessor.objects.exists())
+        assert "resumed: processor Sleep of queue 'default'" in caplog.text
+
+    def test_what_was_claimed_and_not_started_is_given_back(self, supervisor):
+        measured = Sleep.bulk_delay([Sleep(0.02, number) for number in range(5)])
+        wait_until(lambda: ended(*measured))
+        Sleep.bulk_delay([Sleep(0.02, number) for number in range(5, 400)])
+        wait_until(lambda: "start 20" in marks())
+
+        steering.pause(processor="Sleep")
+        wait_until(lambda: not Task.objects.filter(status="in_process").exists())
+
+        done = Task.objects.filter(status="finished").count()
+        assert done < 300
+        wait_until(lambda: parked().count() == 400 - done)
+
+    def test_one_that_starts_during_the_pause_starts_nothing_of_it(self):
+        steering.pause(processor="Write")
+        task = Write().delay()
+
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(lambda: ended(Nothing().delay()))
+
+        task.refresh_from_db()
+        assert task.claim_seq == 0
+
+    def test_without_notify_it_is_seen_by_the_next_beat(self):
+        with live_supervisor(WORKERS_COUNT=1, listen=False, beat_seconds=0.2):
+            steering.pause(processor="Write")
+            beaten = Supervisor.objects.get().last_seen_at
+            wait_until(lambda: Supervisor.objects.get().last_seen_at > beaten)
+            task = Write().delay()
+            wait_until(lambda: parked(pk=task.pk).exists())
+
+            steering.resume(processor="Write")
+            wait_until(lambda: ended(task))
+
+    def test_one_that_is_refused_to_be_parked_holds_up_nobody(self, caplog):
+        """A trigger of the site's: side work never ends the main work."""
+        caplog.set_level("INFO", "partisan_async")
+        steering.pause(processor="Write")
+        Write().delay()
+
+        with refusal("NEW.parked_from IS NOT NULL"), live_supervisor(WORKERS_COUNT=1):
+            wait_until(lambda: "tasks of paused processors were not set aside" in caplog.text)
+            wait_until(lambda: ended(Nothing().delay()))
+
+        assert Task.objects.get(processor_class="Write").claim_seq == 0
+
+    def test_what_a_dead_supervisor_ran_of_it_waits_for_the_end_of_the_pause(self):
+        task = Write().delay()
+        Task.objects.update(status="in_process", claimed_by=uuid.uuid4())
+        steering.pause(processor="Write")
+
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1, ttl_seconds=0.4) as supervisor:
+            wait_until(lambda: supervisor._lease.steady)
+            wait_until(lambda: ended(Nothing().delay()))
+            task.refresh_from_db()
+            assert (task.status, task.claim_seq) == ("in_process", 0)
+            assert any("Its processor was paused" in said for said in reasons.why(task))
+
+            steering.resume(processor="Write")
+            wait_until(lambda: ended(task))
+
+    def test_100000_of_it_in_front_keep_nobody_of_the_others(self, supervisor, caplog):
+        caplog.set_level("INFO", "partisan_async")
+        steering.pause(processor="Nothing")
+        wait_until(lambda: "paused: processor Nothing" in caplog.text)
+        crowd(100_000)
+
+        other = Write("other").delay()
+        wait_until(lambda: ended(other))
+
+        assert not Task.objects.filter(processor_class="Nothing", claim_seq__gt=0).exists()
+        wait_until(lambda: parked().count() == 100_000)
+
+
+@pytest.mark.django_db
+class TestStatements:
+    def test_without_a_pause_a_claim_is_what_it_was(self, me):
+        """A queue without one pays nothing, and no plan changes for it."""
+        assert store.claim(me, "default", 5, TTL) == store.claim(
+            me, "default", 5, TTL, store.Among(paused=())
+        )
+        assert "processor_class <>" not in store.claim(me, "default", 5, TTL).sql
+
+    def test_without_a_pause_nothing_is_sent(self):
+        class Never:
+            async def execute(self, statement):
+                raise AssertionError(statement)
+
+        parking = Parking("default", Never())
+        parking.on_sight(frozenset(), ending=False)
+        turn = parking.turn()
+
+        with pytest.raises(StopIteration, match="False"):
+            turn.send(None)
+
+    def test_after_it_is_parked_a_claim_reads_what_it_takes(self, me):
+        crowd(10_000)
+        crowd(100, "Write")
+        steering.pause(processor="Nothing")
+        among = store.Among(paused=["Nothing"])
+
+        assert self.read_by(store.claim(me, "default", 5, TTL, among)) == 10_005
+        Task.objects.filter(status="in_process").update(status="new", claimed_by=None)
+        park_all()
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE partisan_async_task")
+
+        assert parked().count() == 10_000
+        assert self.read_by(store.claim(me, "default", 5, TTL, among)) == 5
+
+    def read_by(self, statement):
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.params)
+            (plan,) = cursor.fetchone()
+        plan = json.loads(plan) if isinstance(plan, str) else plan
+
+        def walk(node):
+            yield node
+            for child in node.get("Plans", ()):
+                yield from walk(child)
+
+        (scan,) = [
+            node
+            for node in walk(plan[0]["Plan"])
+            if node.get("Index Name") == "partisan_async_ready"
+        ]
+        return scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)
+
+    def test_what_is_parked_comes_back_as_it_was(self):
+        task = Write().delay()
+        due = Task.objects.get(pk=task.pk).execute_after
+        steering.pause(processor="Write")
+        park_all()
+        assert parked().get().parked_from == due
+
+        steering.resume(processor="Write")
+        while execute(store.unpark("default")) != [(0,)]:
+            pass
+        execute(store.end_pauses())
+
+        task.refresh_from_db()
+        assert (task.status, task.execute_after, task.parked_from) == ("new", due, None)
+        assert not PausedProcessor.objects.exists()
+
+    def test_an_identical_call_finds_it_waiting(self):
+        task = WriteUnique(1).delay()
+        steering.pause(processor="WriteUnique")
+        park_all()
+
+        assert WriteUnique(1).delay() == task
+
+    def test_in_one_queue_and_in_all(self):
+        steering.pause("default", processor="Nothing")
+        steering.pause("elsewhere", processor="Write")
+        crowd(3)
+        crowd(3, queue="elsewhere")
+        park_all()
+        park_all("elsewhere")
+        assert set(parked().values_list("queue_name", flat=True)) == {"default"}
+
+        steering.pause(processor="Nothing")
+        park_all("elsewhere")
+        assert parked().count() == 6
+
+        steering.resume("default", processor="Nothing")
+        assert execute(store.unpark("default")) == [(0,)]
+
+    def test_run_pending_starts_nothing_of_it(self):
+        task = Write().delay()
+        steering.pause(processor="Write")
+
+        assert run_pending() == []
+        steering.resume(processor="Write")
+        assert [ran.task for ran in run_pending()] == [task]
+
+    def test_a_pause_that_ends_and_begins_again_is_news(self):
+        assert steering.pause(processor="Write")
+        assert not steering.pause(processor="Write")
+        Write().delay()
+        park_all()
+        assert steering.resume(processor="Write")
+        assert not steering.resume(processor="Write")
+        assert steering.pause(processor="Write")
+        assert [each.ending for each in overview.pauses()] == [False]
+
+    def test_nothing_named_is_said(self):
+        for steer in (steering.pause, steering.resume):
+            with pytest.raises(TypeError, match="Say what"):
+                steer()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRaces:
+    def test_what_is_parked_beside_the_resume_is_brought_back(self):
+        """A park that is under way must not leave rows that nobody looks for any more."""
+        steering.pause(processor="Nothing")
+        crowd(5)
+        outcome = []
+
+        def resume():
+            outcome.append(steering.resume(processor="Nothing"))
+            connections.close_all()
+
+        with transaction.atomic():
+            assert execute(store.park("default")) == [(5,)]
+            other = threading.Thread(target=resume)
+            other.start()
+            wait_until(lambda: self.somebody_waits() or not other.is_alive())
+        other.join()
+
+        assert outcome == [True]
+        assert Task.objects.filter(status="new").count() == 5
+        assert not PausedProcessor.objects.exists()
+
+    def somebody_waits(self):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return cursor.fetchone()[0]
+
+    def test_a_resume_in_an_open_transaction_holds_up_no_supervisor(self):
+        steering.pause(processor="Nothing")
+        crowd(5)
+        parked_then = []
+
+        def park():
+            parked_then.append(execute(store.park("default")))
+            connections.close_all()
+
+        with transaction.atomic():
+            steering.resume(processor="Nothing")
+            other = threading.Thread(target=park)
+            other.start()
+            other.join(30)
+            assert not other.is_alive()
+
+        assert parked_then == [[(0,)]]
+
+    def test_a_row_that_is_locked_keeps_the_pause_until_it_is_back(self):
+        """Else nobody would look for it."""
+        steering.pause(processor="Nothing")
+        crowd(1)
+        park_all()
+
+        def resume():
+            steering.resume(processor="Nothing")
+            connections.close_all()
+
+        with transaction.atomic():
+            parked().select_for_update().get()
+            other = threading.Thread(target=resume)
+            other.start()
+            other.join(30)
+            assert not other.is_alive()
+        assert [each.ending for each in overview.pauses()] == [True]
+
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(ended)
+            wait_until(lambda: not PausedProcessor.objects.exists())
+
+    def test_the_migration_back_leaves_none_parked(self):
+        """The release before knows of no pause, and would never look for it."""
+        steering.pause(processor="Nothing")
+        crowd(3)
+        park_all()
+        try:
+            call_command("migrate", "partisan_async", "0008", verbosity=0)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM partisan_async_task WHERE status = 'new'")
+                assert cursor.fetchone() == (3,)
+        finally:
+            call_command("migrate", "partisan_async", verbosity=0)
+
+
+@pytest.mark.django_db
+class TestSeen:
+    @pytest.fixture
+    def task(self):
+        task = Write().delay()
+        steering.pause(processor="Write")
+        park_all()
+        task.refresh_from_db()
+        return task
+
+    def test_by_why(self, task):
+        (said, *_) = reasons.why(task)
+
+        assert said.startswith("Its processor was paused in every queue, ")
+        assert said.endswith("To resume it: manage.py partisan resume --processor Write")
+        assert not any("scheduled until" in said for said in reasons.why(task))
+
+        steering.resume(processor="Write")
+        assert any("is resumed: a supervisor makes it ready" in s for s in reasons.why(task))
+
+    def test_by_why_before_it_is_parked(self):
+        task = Write().delay()
+        steering.pause("default", processor="Write")
+
+        (said, *_) = reasons.why(task)
+
+        assert said.endswith(
+            "resume it: manage.py partisan resume --processor Write --queue-name default"
+        )
+        assert not any("next" in said for said in reasons.why(task))
+
+    def test_by_status(self, task):
+        assert "paused processor" in partisan("status")
+        assert "manage.py partisan resume --processor Write" in partisan("status")
+        told = json.loads(partisan("status", "--json"))
+        assert told["paused_processors"][0]["processor"] == "Write"
+        (queue,) = told["queues"]
+        assert (queue["ready"], queue["scheduled"], queue["parked"]) == (0, 0, 1)
+
+    def test_by_doctor(self, task):
+        ((well, said),) = looks.paused_processors()
+
+        assert not well
+        assert said.startswith("Processor Write has been paused in every queue since ")
+        assert said.endswith(", and tasks of it wait: manage.py partisan resume --processor Write")
+
+    def test_by_the_list_of_tasks(self, task, admin_client):
+        page = admin_client.get(reverse("admin:partisan_async_task_changelist")).text
+
+        assert "Paused</span>" in page
+        assert "s ago" in page
+
+    def test_by_the_dashboard_which_pauses_and_resumes_it(self, admin_client):
+        task = Write().delay()
+        page = reverse("admin:partisan_async_dashboard_changelist")
+
+        answer = admin_client.post(page, {"pause_processor": "Write"}, follow=True).text
+        assert "Processor Write is paused: what runs goes on" in answer
+        assert "Paused processors" in answer
+        assert PausedProcessor.objects.get().processor_class == task.processor_class
+
+        answer = admin_client.post(page, {"resume_processor": "Write"}, follow=True).text
+        assert "Processor Write is resumed." in answer
+        entries = [(e.get_change_message(), e.object_repr) for e in LogEntry.objects.order_by("id")]
+        assert entries == [("Pause", "Write"), ("Resume", "Write")]
+
+    def test_who_may_only_look_cannot_pause_it(self, django_user_model):
+        user = django_user_model.objects.create_user("look", is_staff=True)
+        client = Client()
+        client.force_login(user)
+
+        answer = client.post(
+            reverse("admin:partisan_async_dashboard_changelist"), {"pause_processor": "Write"}
+        )
+
+        assert answer.status_code == 403
+        assert not PausedProcessor.objects.exists()
+
+    def test_the_dashboard_offers_it_for_what_fails(self, admin_client):
+        from partisan_async.models import Tally
+
+        minute = timezone.now().replace(second=0, microsecond=0)
+        Tally.objects.create(minute=minute, queue_name="default", processor_class="Write", failed=3)
+
+        page = admin_client.get(reverse("admin:partisan_async_dashboard_changelist")).text
+
+        assert 'name="pause_processor" value="Write"' in page
+
+
+@pytest.mark.django_db
+class TestCommand:
+    def test_several(self):
+        said = partisan("pause", "--processor", "Write", "--processor", "Nothing")
+
+        assert said == "Processor Write is paused.\nProcessor Nothing is paused.\n"
+        assert partisan("pause", "--processor", "Write") == "Processor Write was already paused.\n"
+        assert partisan("resume", "--processor", "Write") == "Processor Write is resumed.\n"
+        assert partisan("resume", "--processor", "Write") == "Processor Write was not paused.\n"
+
+    @pytest.mark.parametrize("queue", [["default"], ["--queue-name", "default"]])
+    def test_in_one_queue(self, queue):
+        assert partisan("pause", "--processor", "Write", *queue) == (
+            "Processor Write is paused in queue 'default'.\n"
+        )
+        assert PausedProcessor.objects.get().queue_name == "default"
+
+    def test_what_is_paused_elsewhere_still_is_said(self):
+        steering.pause(processor="Write")
+        err = io.StringIO()
+
+        partisan("resume", "--processor", "Write", "--queue-name", "default", err=err)
+
+        assert err.getvalue() == (
+            "Processor Write is still paused in every queue:"
+            " manage.py partisan resume --processor Write\n"
+        )
+
+    @pytest.mark.parametrize(
+        "words", [["nosuch"], ["--queue-name", "nosuch"], ["--processor", "Wriet"]]
+    )
+    @pytest.mark.parametrize("verb", ["pause", "resume"])
+    def test_a_name_that_nobody_knows_is_asked_about(self, monkeypatch, words, verb):
+        asked = []
+        monkeypatch.setattr("builtins.input", lambda what: asked.append(what) or "n")
+
+        with pytest.raises(CommandError, match="Nothing was done"):
+            partisan(verb, *words)
+
+        assert "Nobody knows a " in asked[0]
+        assert "'default'" in asked[0] or "'Write'" in asked[0]
+        assert not PausedQueue.objects.exists()
+        assert not PausedProcessor.objects.exists()
+        partisan(verb, *words, "--yes")
+
+    def test_nobody_there_to_ask(self, monkeypatch):
+        def nobody(_):
+            raise EOFError
+
+        monkeypatch.setattr("builtins.input", nobody)
+
+        with pytest.raises(CommandError, match=r"Pass --yes\."):
+            partisan("pause", "nosuch")
+
+    def test_queues_several_and_all(self):
+        WriteElsewhere().delay()
+
+        assert partisan("pause", "default", "elsewhere").count("is paused") == 2
+        assert "'elsewhere' was already paused" in partisan("pause", "--all")
+        names = {each.queue_name for each in PausedQueue.objects.all()}
+        assert {"default", "elsewhere"} <= names
+        partisan("resume", "--all")
+        assert not PausedQueue.objects.exists()
+
+    def test_all_beside_a_name_is_refused(self):
+        with pytest.raises(CommandError, match="--all is all queues"):
+            partisan("pause", "--all", "default")
+        with pytest.raises(CommandError, match="Say which"):
+            partisan("pause")
+
+    @pytest.mark.parametrize("option", ["--queue", "--queue-name", "--queue_name"])
+    def test_each_spelling_of_the_queue(self, option):
+        Write().delay()
+        WriteElsewhere().delay()
+
+        assert partisan("cancel", option, "elsewhere", "--yes") == "cancel: 1 task.\n"
+
+    def test_cancel_all(self):
+        Write().delay()
+        WriteElsewhere().delay(execute_after=timezone.now() + timedelta(days=1))
+
+        assert partisan("cancel", "--all", "--yes") == "cancel: 2 tasks.\n"
+        with pytest.raises(CommandError, match="--all is all of them"):
+            partisan("cancel", "--all", "--queue", "default", "--yes")
