@@ -5,7 +5,7 @@ from partisan_async.schema import PostgresMigration
 
 class Migration(PostgresMigration):
     dependencies = [
-        ("partisan_async", "0008_interrupted"),
+        ("partisan_async", "0009_places_and_pauses"),
     ]
 
     # Nothing in the database: Django makes the permissions' rows at the end of `migrate`.
