@@ -413,7 +413,7 @@ class TestMissing:
     def test_it_was_deleted_or_pruned(self, settings):
         task = Write().delay()
         run_pending()
-        list(steering.prune(timedelta(0)))
+        steering.prune(timedelta(0))
         settings.PARTISAN_CONFIG = {
             "default": {"DELETE_TASKS_ON_COMPLETE": True},
             "imports": {"DELETE_TASKS_ON_COMPLETE": False, "KEEP_FINISHED_SECONDS": 604_800},
