@@ -80,7 +80,7 @@ class TestCode:
         steering.switch_off(["Tick"])
         steering.switch_on(["Tick"])
         steering.drain(supervisor.pk)
-        list(steering.prune(timedelta(hours=1)))
+        steering.prune(timedelta(hours=1))
 
         by = f"by {ME} (code)"
         assert [line for *_, line in told()] == [
@@ -102,7 +102,7 @@ class TestCode:
         steering.resume("default")
         steering.switch_off(["Nobody"])
         steering.drain(uuid.uuid4())
-        list(steering.prune(timedelta(0)))
+        steering.prune(timedelta(0))
 
         assert told() == []
 
