@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import Error
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from partisan_async import store
+from partisan_async.blame import Blame, explain, whose
 
 
 def may_see_dashboard(request: HttpRequest) -> bool:
@@ -60,6 +63,20 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Show the list, with a way to the dashboard for those who may see it."""
         context = {"may_see_dashboard": may_see_dashboard(request)}
         return super().changelist_view(request, context | (extra_context or {}))
+
+    @contextmanager
+    def telling_of_refusal(self, request: HttpRequest) -> Iterator[None]:
+        """Tell the user what the database says, where it refuses what the block has done to rows.
+
+        As where a trigger of the site's raises, or a right is missing.
+        """
+        try:
+            yield
+        except Error as error:
+            if whose(error.__cause__ or error) is Blame.CONNECTION:
+                raise
+            told = f"The database refuses it: {explain(error)}"
+            self.message_user(request, told, messages.ERROR)
 
     def put_down(
         self, request: HttpRequest, rows: Sequence[Model], what: str, flag: int = CHANGE

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from partisan_async import registry, schedule, steering
+from partisan_async import registry, schedule, steering, store
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
@@ -42,21 +43,25 @@ class ScheduleAdmin(RowAdmin):
 
     @admin.action(description="Switch on, from now on", permissions=["steer"])
     def switch_on(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        switched = steering.switch_on([row.pk for row in rows])
-        self.message_user(request, f"Switched on: {', '.join(switched) or 'nothing'}.")
+        with self.telling_of_refusal(request):
+            switched = steering.switch_on([row.pk for row in rows])
+            self.message_user(request, f"Switched on: {', '.join(switched) or 'nothing'}.")
 
     @admin.action(description="Switch off", permissions=["steer"])
     def switch_off(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        switched = steering.switch_off([row.pk for row in rows])
-        self.message_user(request, f"Switched off: {', '.join(switched) or 'nothing'}.")
+        with self.telling_of_refusal(request):
+            switched = steering.switch_off([row.pk for row in rows])
+            self.message_user(request, f"Switched off: {', '.join(switched) or 'nothing'}.")
 
     @admin.action(description="Run once now", permissions=["steer"])
     def run_once(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
         for row in rows:
             if processor := _scheduled(row):
-                task = processor().delay()
-                how = "waits already" if task.is_twin else "is enqueued"
-                self.message_user(request, f"Task {task.pk} of {row.pk} {how}.")
+                with self.telling_of_refusal(request):
+                    with transaction.atomic(using=store.database()):
+                        task = processor().delay()
+                    how = "waits already" if task.is_twin else "is enqueued"
+                    self.message_user(request, f"Task {task.pk} of {row.pk} {how}.")
             else:
                 wrong = f"{row.pk} has no schedule in the code; nothing was enqueued."
                 self.message_user(request, wrong, messages.WARNING)

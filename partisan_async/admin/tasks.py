@@ -251,9 +251,10 @@ class TaskAdmin(RowAdmin):
         tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
         # What this user cannot see is none of those that they were asked about.
         seen = [pk for pk in ids if pk in tasks]
-        done = [
-            pk for start in range(0, len(seen), AT_ONCE) for pk in what.do(seen[start:][:AT_ONCE])
-        ]
+        done: list[int] = []
+        with self.telling_of_refusal(request):
+            for start in range(0, len(seen), AT_ONCE):
+                done += what.do(seen[start:][:AT_ONCE])
         flag = DELETION if what.key == "delete" else CHANGE
         self.put_down(request, [tasks[pk] for pk in done], what.label, flag)
         self.message_user(
