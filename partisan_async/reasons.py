@@ -147,13 +147,13 @@ def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
             else f", and no other serves queue {task.queue_name!r}. {ways.start(task.queue_name)}"
         )
     else:
-        yield _how_it_runs(task, holder)
+        yield _how_it_runs(task, holder, ways)
         if holder.ending:
             yield f"{holder.process} is {holder.farewell}: {_ENDINGS[holder.ending]}"
     yield from _what_happened(task, ways)
 
 
-def _how_it_runs(task: Task, holder: SupervisorState) -> str:
+def _how_it_runs(task: Task, holder: SupervisorState, ways: WaysOut) -> str:
     for worker in holder.workers:
         for run in worker.tasks:
             if run.id == task.pk:
@@ -161,10 +161,25 @@ def _how_it_runs(task: Task, holder: SupervisorState) -> str:
                     f"It runs on {holder.process}, in worker process {worker.pid},"
                     f" for {in_words(run.seconds + holder.silent)}."
                 )
+    claimed = f"It was claimed by {holder.process} {_ago(task.claimed_at)}"
+    if _is_left(task, holder):
+        return (
+            f"{claimed}, and none of its workers runs it: how it ended could not be written, and so"
+            f" it is not run again. The supervisor's log says why, at left {task.pk} or locked"
+            f" {task.pk}. {ways.cancel_and_retry(task.pk)}"
+        )
     return (
-        f"It was claimed by {holder.process} {_ago(task.claimed_at)}, and is about to run there, or"
-        f" does since its last sign of life, {in_words(holder.silent)} ago."
+        f"{claimed}, and is about to run there, or does since its last sign of life,"
+        f" {in_words(holder.silent)} ago."
     )
+
+
+def _is_left(task: Task, holder: SupervisorState) -> bool:
+    """Tell whether a supervisor has it that does not run it: what waits is given back sooner."""
+    if task.claimed_at is None or any(worker.more for worker in holder.workers):
+        return False  # of many not all are told of
+    had = (_now() - task.claimed_at).total_seconds() - holder.silent
+    return had > ODD_SECONDS
 
 
 # Waiting

@@ -18,6 +18,7 @@ from partisan_async.admin.tasks import SHOWN_CHARACTERS, STEERINGS, TaskAdmin
 from partisan_async.models import Schedule, Supervisor, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
+from tests.site_rules import refusal
 from tests.test_dashboard import client_of, supervise, tally, text_of
 from tests.test_docs import code, read, tables
 from tests.testapp.partisan_tasks import Fail, Sleep, Write, WriteElsewhere, WriteFirst
@@ -52,6 +53,53 @@ def failed(*args):
     run_pending()
     task.refresh_from_db()
     return task
+
+
+class TestRefusals:
+    """A trigger of the site's raises, or a right is missing: whoever asked is to be told."""
+
+    @pytest.mark.parametrize(("action", "of"), [(each.name, each.statuses) for each in STEERINGS])
+    def test_what_the_database_refuses_is_told(self, admin_client, action, of):
+        bad, good = Write(1).delay(), Write(2).delay()
+        Task.objects.update(status=of[0])
+        on = "DELETE" if action == "delete" else "UPDATE"
+        with refusal(f"OLD.id = {bad.pk}", on=on):
+            alone = do(admin_client, action, bad)
+            beside = do(admin_client, action, bad, good)
+
+        assert alone.status_code == beside.status_code == 200
+        assert "The database refuses it: the site refuses it" in text_of(alone)
+        assert "0 of 1 tasks" in text_of(alone)
+        assert "1 of 2 tasks" in text_of(beside)
+        assert Task.objects.get(pk=bad.pk).status == of[0]
+
+    def test_of_a_drain(self, admin_client):
+        supervisor = supervise()
+        data = {"action": "drain", "_selected_action": supervisor.pk, "confirmed": 1}
+        with refusal("NEW.draining", table="partisan_async_supervisor"):
+            page = admin_client.post(SUPERVISORS, data, follow=True)
+
+        assert "The database refuses it: the site refuses it" in text_of(page)
+        assert not Supervisor.objects.get().draining
+
+    @pytest.mark.parametrize("action", ["switch_off", "run_once"])
+    def test_of_a_schedule(self, admin_client, action):
+        Schedule.objects.create(
+            processor_class="Tick",
+            queue_name="ticks",
+            schedule="x",
+            next_tick=timezone.now(),
+            set_by=uuid.uuid4(),
+        )
+        table = "partisan_async_schedule" if action == "switch_off" else "partisan_async_task"
+        on = "UPDATE" if action == "switch_off" else "INSERT"
+        with refusal("true", table=table, on=on):
+            url = "/admin/partisan_async/schedule/"
+            page = admin_client.post(
+                url, {"action": action, "_selected_action": "Tick"}, follow=True
+            )
+
+        assert "The database refuses it: the site refuses it" in text_of(page)
 
 
 class TestList:

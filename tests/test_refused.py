@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 
 import psycopg
 import pytest
 from django.db import connection, connections
 from psycopg.conninfo import make_conninfo
 
-from partisan_async import steering, store
+from partisan_async import reasons, steering, store
 from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.policy import Finished
 from partisan_async.supervisor import around, claimer, refused, tally
@@ -61,6 +62,11 @@ class TestOutcomes:
 
             assert status(bad) == "in_process"
             assert supervisor._settler.left() == {bad.pk}
+
+            bad.refresh_from_db()
+            assert "is about to run there" in reasons.why(bad)[0]
+            bad.claimed_at -= timedelta(minutes=2)
+            assert "how it ended could not be written" in reasons.why(bad)[0]
 
         assert caplog.text.count(f"left {bad.pk} Write") == 1
         assert "the site refuses it" in caplog.text

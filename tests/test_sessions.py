@@ -1,17 +1,22 @@
 """What a run finds in the database sessions of its worker, whatever ran before it."""
 
 import json
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from textwrap import dedent
+from weakref import ReferenceType
 
 import pytest
+from django.core.signals import request_finished, request_started
 from django.db import OperationalError, connection, connections
 
+from partisan_async import steering
 from partisan_async.models import Task
 from partisan_async.supervisor import abandoned, runs, sessions
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
-from tests.home import Site
+from tests.home import Site, told
 from tests.process import partisan
 from tests.testapp.partisan_tasks import (
     AskElsewhere,
@@ -22,6 +27,8 @@ from tests.testapp.partisan_tasks import (
     Nothing,
     ReportAsyncSession,
     ReportSession,
+    Tell,
+    TellAsync,
     Write,
 )
 
@@ -165,6 +172,69 @@ class TestBetweenTasks:
             tasks = run(CountQueries(), CountQueries())
 
         assert [task.result for task in tasks] == [[0, 1], [0, 1]]
+
+
+class TestAsAroundRequests:
+    """What Django resets at the end of each request is reset at the end of each run."""
+
+    def test_django_resets_nothing_else(self):
+        """Another release of it that does is noticed here."""
+        import django.core.handlers.base  # noqa: F401  it connects one
+
+        names = set()
+        for each in (request_started, request_finished):
+            for _, receiver, *_ in each.receivers:
+                function = receiver() if isinstance(receiver, ReferenceType) else receiver
+                if function is not None and function.__module__.startswith("django."):
+                    names.add(function.__name__)
+
+        assert names - {"close_staticfiles"} == {
+            "reset_queries",  # test_the_list_of_queries_begins_anew
+            "close_old_connections",  # TestOtherThreads, and all of TestBetweenTasks
+            "close_caches",  # below
+            "reset_urlconf",  # the run has a context of its own
+        }
+
+    @pytest.mark.parametrize("processor", [Tell, TellAsync])
+    def test_caches_that_a_run_used_are_closed(self, tmp_path, processor):
+        """Whether it fails or not; one that cannot be closed is told of, and changes nothing."""
+        settings = """
+            CACHES = {
+                name: {"BACKEND": "home.caches.Cache", "LOCATION": name}
+                for name in ("broken", "default", "unused")
+            }
+        """
+        site = Site(tmp_path, settings=settings)
+        site.write(
+            "home/caches.py",
+            """
+            from django.core.cache.backends.dummy import DummyCache
+
+            closed = []
+
+            class Cache(DummyCache):
+                def __init__(self, name, params):
+                    super().__init__(name, params)
+                    self.name = name
+
+                def close(self, **_):
+                    closed.append(self.name)
+                    if self.name == "broken":
+                        raise OSError("it is away")
+            """,
+        )
+        use = """
+            from django.core.cache import caches
+            answer = [caches["broken"].get("a"), caches["default"].get("a")]
+        """
+        ask = "from home.caches import closed; answer = closed[:]"
+        with site.start() as supervisor:
+            told(use, processor)
+            assert told(ask, processor) == ["broken", "default"]
+            (failed,) = run(processor(dedent(use) + "raise ValueError"))
+            assert failed.status == "error"
+            assert told(ask, processor) == ["broken", "default"] * 2
+            assert "it is away" in supervisor.output
 
 
 class TestBackendsOfAProjects:
@@ -359,6 +429,30 @@ class TestStatementsOfTheDead:
             wait_until(lambda: ended(row))
 
         assert marks() == ["here"]
+
+    @pytest.mark.parametrize("how", ["cancel", "the grace time's end", "a second signal"])
+    def test_it_ends_where_its_worker_is_killed_by(self, how):
+        """It was in the midst of what somebody wants to end, or to run elsewhere."""
+        statement = "INSERT INTO testapp_mark (text, pid) SELECT 'here', 0 FROM pg_sleep(30)"
+        settings = "tests.settings_short_grace" if how.startswith("the grace") else "tests.settings"
+        with partisan("--async", DJANGO_SETTINGS_MODULE=settings) as supervisor:
+            row = Execute(statement).delay()
+            wait_until(sleeping)
+            match how:
+                case "cancel":
+                    steering.cancel([row.pk])
+                case "the grace time's end":
+                    supervisor.signal(signal.SIGTERM)
+                case _:
+                    supervisor.signal(signal.SIGTERM)
+                    supervisor.wait_for("stopping:")
+                    supervisor.signal(signal.SIGTERM)
+            wait_until(lambda: not sleeping(), seconds=15)
+            if how != "cancel":
+                assert supervisor.wait() == 0
+
+        row.refresh_from_db()
+        assert (row.status, marks()) == ("error" if how == "cancel" else "new", [])
 
     def test_it_ends_where_a_task_heeds_no_time_limit(self):
         """The supervisor kills its worker."""

@@ -6,6 +6,7 @@ hold a process for every viewer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
@@ -83,26 +84,35 @@ class DashboardAdmin(RowAdmin):
         ):
             name = request.POST.get(verb)
             if name is not None and not settings.queue_name(name):
-                if not self.scope_of(request).has_all_of_queue(name):
-                    raise PermissionDenied
-                with self.acting(request):
-                    is_news = steer(name)
-                if is_news:
-                    self.put_down(request, [PausedQueue(queue_name=name)], verb.capitalize())
-                self.message_user(request, f"Queue {short(name)} {done}.")
+                self._steer_queue(request, name, verb, steer, f"Queue {short(name)} {done}.")
             name = request.POST.get(f"{verb}_processor")
             if name is not None and not settings.queue_name(name):
-                if not self.scope_of(request).has_all_of_processor(name):
-                    raise PermissionDenied
-                rows = self._pauses_of(name) if verb == "resume" else []
-                with self.acting(request):
-                    is_news = steer(processor=name)
-                if is_news:
-                    rows = rows or self._pauses_of(name)
-                    self.put_down(request, rows, verb.capitalize())
-                self.message_user(request, f"Processor {short(name)} {done}.")
+                self._steer_processor(
+                    request, name, verb, steer, f"Processor {short(name)} {done}."
+                )
         url = reverse("admin:partisan_async_dashboard_changelist", current_app=self.admin_site.name)
         return HttpResponseRedirect(url)
+
+    def _steer_queue(
+        self, request: HttpRequest, name: str, verb: str, steer: Callable[..., bool], told: str
+    ) -> None:
+        if not self.scope_of(request).has_all_of_queue(name):
+            raise PermissionDenied
+        with self.acting(request):
+            if steer(name):
+                self.put_down(request, [PausedQueue(queue_name=name)], verb.capitalize())
+            self.message_user(request, told)
+
+    def _steer_processor(
+        self, request: HttpRequest, name: str, verb: str, steer: Callable[..., bool], told: str
+    ) -> None:
+        if not self.scope_of(request).has_all_of_processor(name):
+            raise PermissionDenied
+        with self.acting(request):
+            rows = self._pauses_of(name) if verb == "resume" else []
+            if steer(processor=name):
+                self.put_down(request, rows or self._pauses_of(name), verb.capitalize())
+            self.message_user(request, told)
 
     def _pauses_of(self, name: str) -> list[PausedProcessor]:
         rows = PausedProcessor.objects.using(store.database())

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import Error
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from partisan_async import audit, store
 from partisan_async.admin.scope import EVERYTHING, Scope
+from partisan_async.blame import Blame, explain, whose
 from partisan_async.models import Dashboard, Supervisor, Task
 
 
@@ -86,9 +88,19 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @contextmanager
     def acting(self, request: HttpRequest) -> Iterator[None]:
-        """Have all that is done in the block be done by the user, in the log."""
-        with audit.acting(request.user.get_username(), "admin"):
-            yield
+        """Have what the block does be done by the user, in the log.
+
+        Where the database refuses it, as where a trigger of the site's raises or a right is
+        missing, they are told what it says, and what is left of the block is not done.
+        """
+        try:
+            with audit.acting(request.user.get_username(), "admin"):
+                yield
+        except Error as error:
+            if whose(error.__cause__ or error) is Blame.CONNECTION:
+                raise
+            told = f"The database refuses it: {explain(error)}"
+            self.message_user(request, told, messages.ERROR)
 
     def put_down(
         self, request: HttpRequest, rows: Sequence[Model], what: str, flag: int = CHANGE

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from partisan_async import audit, registry, schedule, steering
+from partisan_async import audit, registry, schedule, steering, store
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
@@ -69,21 +70,22 @@ class ScheduleAdmin(RowAdmin):
         by_name = {row.pk: row for row in rows}
         with self.acting(request):
             switched = switch(list(by_name))
-        self.put_down(request, [by_name[name] for name in switched], what)
-        done = what.replace("Switch", "Switched")
-        self.message_user(request, f"{done}: {', '.join(switched) or 'nothing'}.")
+            self.put_down(request, [by_name[name] for name in switched], what)
+            done = what.replace("Switch", "Switched")
+            self.message_user(request, f"{done}: {', '.join(switched) or 'nothing'}.")
 
     def _run_once(
         self, request: HttpRequest, row: Schedule, processor: type[BaseTaskProcessor]
     ) -> None:
-        task = processor().delay()
-        if task.is_twin:
-            self.message_user(request, f"Task {task.pk} of {row.pk} waits already.")
-            return
         with self.acting(request):
+            with transaction.atomic(using=store.database()):
+                task = processor().delay()
+            if task.is_twin:
+                self.message_user(request, f"Task {task.pk} of {row.pk} waits already.")
+                return
             audit.put_down("run-once", [f"{task.pk} {row.pk}"], task_id=task.pk)
-        self.put_down(request, [row], f"Run once: task {task.pk}")
-        self.message_user(request, f"Task {task.pk} of {row.pk} is enqueued.")
+            self.put_down(request, [row], f"Run once: task {task.pk}")
+            self.message_user(request, f"Task {task.pk} of {row.pk} is enqueued.")
 
 
 def _scheduled(row: Schedule) -> type[BaseTaskProcessor] | None:

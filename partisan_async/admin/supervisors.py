@@ -8,12 +8,13 @@ from typing import Any, cast
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ChangeList
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from partisan_async import overview, steering
+from partisan_async import overview, steering, store
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Supervisor
@@ -125,10 +126,12 @@ class SupervisorAdmin(RowAdmin):
         where = reverse(f"admin:partisan_async_{back}", current_app=self.admin_site.name)
         if CONFIRMED in request.POST:
             with self.acting(request):
-                asked = [each for each in supervisors if steering.drain(each.pk)]
-            self.put_down(request, asked, "Drain")
-            noun = "1 supervisor" if len(asked) == 1 else f"{len(asked)} supervisors"
-            self.message_user(request, f"{noun} drained: it ends when all that it runs has ended.")
+                with transaction.atomic(using=store.database()):
+                    asked = [each for each in supervisors if steering.drain(each.pk)]
+                self.put_down(request, asked, "Drain")
+                noun = "1 supervisor" if len(asked) == 1 else f"{len(asked)} supervisors"
+                told = f"{noun} drained: it ends when all that it runs has ended."
+                self.message_user(request, told)
             return HttpResponseRedirect(where)
         names = [f"{each.hostname}/{each.process.get('pid', '?')}" for each in supervisors]
         noun = short(names[0], 60) if len(names) == 1 else f"{len(names)} supervisors"
