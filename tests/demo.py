@@ -41,6 +41,7 @@ class Site:
     def __init__(
         self, database: str, folder: Path, pictures: Path, launcher: Sequence[str] = ()
     ) -> None:
+        self.database = database
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._printed = folder / "printed"

@@ -386,6 +386,15 @@ class TestAdmin:
 
         assert own("GRANT UPDATE ON public.partisan_async_task TO site_admin;") in str(raised.value)
 
+    def test_it_names_the_schema_where_its_tables_seem_not_to_be_there(self, site):
+        """ "Run migrate" would lead nowhere: they are there, for others."""
+        execute(own("REVOKE USAGE ON SCHEMA public FROM site_admin"))
+        with connected_as("admin"), pytest.raises(CommandError) as raised:
+            call_command("partisan", "status")
+
+        assert "does not exist" in str(raised.value)
+        assert own("run: GRANT USAGE ON SCHEMA public TO site_admin;") in str(raised.value)
+
 
 class TestDoctor:
     def test_it_names_what_the_one_who_asks_lacks(self, site):

@@ -142,6 +142,13 @@ class TestHidden:
         assert "builtins.ValueError" in told
         assert "They are hidden from you." in told
 
+    def test_what_is_hidden_is_not_even_read(self, client, task, django_assert_max_num_queries):
+        """What a page does not have it cannot show by mistake."""
+        with django_assert_max_num_queries(20) as queries:
+            client.get(page_of(task))
+
+        assert not any("jsonb_pretty" in query["sql"] for query in queries)
+
     def test_an_error_of_an_odd_form_is_hidden_too(self, client, task):
         for odd in ([SECRET], SECRET, [{"message": SECRET, "reason": SECRET}]):
             Task.objects.update(errors=odd)

@@ -39,6 +39,9 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     sortable_by = ()
     show_facets = admin.ShowFacets.NEVER
 
+    class Media:
+        css = {"all": ["partisan_async/admin.css"]}
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(store.database())
 

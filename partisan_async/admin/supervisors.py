@@ -51,9 +51,6 @@ class SupervisorAdmin(RowAdmin):
     fields = ("status", "queue_name", "heartbeat", "up", "hostname", "process", "id")
     readonly_fields = ("status", "heartbeat", "up")
 
-    class Media:
-        css = {"all": ["partisan_async/admin.css"]}
-
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[SupervisorList]:
         return SupervisorList
 

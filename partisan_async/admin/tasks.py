@@ -139,9 +139,6 @@ class TaskAdmin(RowAdmin):
     )
     readonly_fields = ("state", "is_suspect", "workers")
 
-    class Media:
-        css = {"all": ["partisan_async/admin.css"]}
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(self.scope_of(request).condition)
 

@@ -36,15 +36,22 @@ class Command(BaseCommand):
 
 def _explained(error: Error) -> str:
     cause = error.__cause__ or error
-    said = plain(explain(error))
-    match whose(cause):
+    said, blame = plain(explain(error)), whose(cause)
+    # To a role that may not use the schema, its tables are not there.
+    if blame in (Blame.RIGHT, Blame.STATEMENT) and (grants := _lacked()):
+        return f"{said}. As the tables' owner, run: {' '.join(grants)}"
+    match blame:
         case Blame.CONNECTION:
             return f"Database {store.database()!r} does not answer: {said}"
         case Blame.RIGHT:
-            alias = store.database()
-            grants = rights.missing(alias, rights.OPERATOR)
-            lacked = " ".join(grants) or way_out(cause, rights.current_role(alias))
-            return f"{said}. As the tables' owner, run: {lacked}"
+            return f"{said}; {way_out(cause, rights.current_role(store.database()))}"
         case Blame.STATEMENT:
             return f"{said}. Are all migrations applied? manage.py migrate"
     return f"The database refuses it: {said}"
+
+
+def _lacked() -> list[str]:
+    try:
+        return rights.missing(store.database(), rights.OPERATOR)
+    except Error:  # in a transaction of the caller's, which the error has ended
+        return []
