@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from django.contrib import admin
@@ -12,6 +12,18 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from partisan_async import store
+from partisan_async.templatetags.partisan_async import moment
+
+
+def told_moment(name: str) -> Callable[[Any, Any], str]:
+    """Return a method that shows a column of moments as all of the package tells them."""
+
+    @admin.display(description=name.replace("_", " "), ordering=name)
+    def tell(model_admin: Any, row: Any) -> str:
+        value = getattr(row, name)
+        return "-" if value is None else str(moment(value))
+
+    return tell
 
 
 def may_see_dashboard(request: HttpRequest) -> bool:
