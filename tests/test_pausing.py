@@ -253,6 +253,33 @@ class TestStatements:
         task.refresh_from_db()
         assert (task.status, task.execute_after) == ("scheduled", far)
 
+    @pytest.mark.parametrize("steer", [steering.run_now, lambda ids: steering.cancel(ids)])
+    def test_what_is_steered_meanwhile_is_parked_no_more(self, steer):
+        """A pause of its own, after a retry, must not look like that of its processor."""
+        task = Write().delay()
+        steering.pause(processor="Write")
+        park_all()
+
+        assert steer([task.pk]) == [task.pk]
+        steering.retry([task.pk])
+
+        task.refresh_from_db()
+        assert (task.status, task.parked_from) == ("new", None)
+
+    def test_an_older_release_s_run_now_leaves_none_that_looks_parked(self):
+        """It does not know the column."""
+        task = Write().delay()
+        steering.pause(processor="Write")
+        park_all()
+        later = timezone.now() + timedelta(minutes=1)
+        Task.objects.update(execute_after=later)
+
+        task.refresh_from_db()
+        assert not task.is_parked
+        with timezone.override("America/New_York"):
+            Task.objects.update(execute_after=datetime(9999, 1, 1, tzinfo=UTC))
+            assert Task.objects.get().is_parked
+
     def test_an_identical_call_finds_it_waiting(self):
         task = WriteUnique(1).delay()
         steering.pause(processor="WriteUnique")
