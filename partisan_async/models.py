@@ -14,6 +14,9 @@ from partisan_async import moments
 WAITING = ("new", "scheduled")
 ENDED = ("finished", "error")
 
+NEVER_YEAR = 9998
+"""From this year on it is never; 9999 begins there in some time zones."""
+
 
 class Task(models.Model):
     """One call of a processor, from ``delay()`` to its end.
@@ -135,7 +138,10 @@ class Task(models.Model):
     @property
     def is_parked(self) -> bool:
         """Whether it waits for the end of its processor's pause."""
-        return self.status == self.STATUS_SCHEDULED and self.parked_from is not None
+        is_scheduled = self.status == self.STATUS_SCHEDULED
+        return (
+            is_scheduled and self.parked_from is not None and self.execute_after.year >= NEVER_YEAR
+        )
 
     def wait(self, timeout_seconds: float | None = None) -> Self:
         """Wait until it has ended, woken by NOTIFY; return it, refreshed.

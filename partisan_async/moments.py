@@ -31,10 +31,5 @@ def told(moment: datetime, now: datetime) -> str:
     """
     seconds = (moment - now).total_seconds()
     far = f"in {in_words(seconds)}" if seconds > 0 else f"{in_words(-seconds)} ago"
-    return f"{clock(moment)} ({far})"
-
-
-def clock(moment: datetime) -> str:
-    """Return a moment in the current time zone, such as "2026-11-27 22:31:07"."""
     local = moment if timezone.is_naive(moment) else timezone.localtime(moment)
-    return f"{local:%Y-%m-%d %H:%M:%S}"
+    return f"{local:%Y-%m-%d %H:%M:%S} ({far})"

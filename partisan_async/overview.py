@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
+from django.utils import timezone
 
 from partisan_async import store
 from partisan_async.models import Task
-from partisan_async.moments import clock
+from partisan_async.moments import told as told_moment
 from partisan_async.store import NEVER
 from partisan_async.store.statement import is_alive
 from partisan_async.supervisor.supervisor import TTL_SECONDS
@@ -145,7 +146,11 @@ class SupervisorState:
     @property
     def farewell(self) -> str:
         """How it ends, in words."""
-        since = "" if self.stopping_since is None else f" since {clock(self.stopping_since)}"
+        since = (
+            ""
+            if self.stopping_since is None
+            else f" since {told_moment(self.stopping_since, timezone.now())}"
+        )
         runs = "1 task" if self.running == 1 else f"{self.running:,} tasks"
         return f"{self.ending}{since}, runs {runs}, starts none"
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from django.db import connections
 
-from partisan_async import arguments, overview, registry, settings, store
+from partisan_async import arguments, moments, overview, registry, settings, store
 from partisan_async.durations import in_words
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, PausedQueue, Task
@@ -88,14 +88,14 @@ def _deletions() -> Iterator[str]:
 
 def _why_finished(task: Task, ways: WaysOut) -> Iterator[str]:
     tries = _times(task.tries, "try")
-    yield f"It has finished, {_ago(task.finished_at)}, after {tries}{_took(task)}."
+    yield f"It has finished {_at(task.finished_at)}, after {tries}{_took(task)}."
     if task.errors:
         yield f"A try before had failed: {_last_error(task, ways)}"
 
 
 def _why_failed(task: Task, ways: WaysOut) -> Iterator[str]:
     yield (
-        f"It has ended in error, {_ago(task.finished_at)},"
+        f"It has ended in error {_at(task.finished_at)},"
         f" after {_times(task.tries, 'try')}{_took(task)}."
     )
     if task.errors:
@@ -161,7 +161,7 @@ def _how_it_runs(task: Task, holder: SupervisorState, ways: WaysOut) -> str:
                     f"It runs on {holder.process}, in worker process {worker.pid},"
                     f" for {in_words(run.seconds + holder.silent)}."
                 )
-    claimed = f"It was claimed by {holder.process} {_ago(task.claimed_at)}"
+    claimed = f"It was claimed by {holder.process} {_at(task.claimed_at)}"
     if _is_left(task, holder):
         return (
             f"{claimed}, and none of its workers runs it: how it ended could not be written, and so"
@@ -194,11 +194,10 @@ def _why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
     yield from (held_back := list(_paused_processor(task, ways)))
     scheduled = task.status == Task.STATUS_SCHEDULED and due_in > 0
     if scheduled and not task.is_parked:
-        at = task.execute_after.isoformat(timespec="seconds")
-        yield f"It is scheduled until {at}, for another {in_words(due_in)}."
+        yield f"It is scheduled until {moments.told(task.execute_after, _now())}."
     if paused:
         yield (
-            f"Queue {task.queue_name!r} was paused {_ago(paused.paused_at)}."
+            f"Queue {task.queue_name!r} was paused {_at(paused.paused_at)}."
             f" {ways.resume(task.queue_name)}"
         )
     if not alive:
@@ -226,7 +225,7 @@ def _paused_processor(task: Task, ways: WaysOut) -> Iterator[str]:
     for each in pauses:
         if each.is_of(task.processor_class, task.queue_name):
             yield (
-                f"Its processor was paused in {each.where}, {_ago(each.since)}."
+                f"Its processor was paused in {each.where} {_at(each.since)}."
                 f" {ways.resume_processor(each)}"
             )
             return
@@ -396,10 +395,8 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _ago(moment: datetime | None) -> str:
-    if moment is None:
-        return "at an unknown time"
-    return f"{in_words((_now() - moment).total_seconds())} ago"
+def _at(moment: datetime | None) -> str:
+    return "at an unknown time" if moment is None else f"at {moments.told(moment, _now())}"
 
 
 def _times(count: int, noun: str) -> str:

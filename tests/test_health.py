@@ -187,7 +187,9 @@ class TestProcess:
 
             status, said = get(port, "/ready")
             assert status == 503
-            assert re.fullmatch(rf"stopping since {CLOCK}, runs 1 task, starts none\n", said)
+            assert re.fullmatch(
+                rf"stopping since {CLOCK} \(\d+ \w+ ago\), runs 1 task, starts none\n", said
+            )
             assert get(port, "/live") == (200, "ok\n")
             assert running.wait() == 0
             assert ended(nap)

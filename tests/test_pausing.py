@@ -4,7 +4,7 @@ import io
 import json
 import threading
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -99,7 +99,8 @@ class TestLive:
         wait_until(lambda: not PausedProcessor.objects.exists())
         assert "resumed: processor Sleep of queue 'default'" in caplog.text
 
-    def test_what_was_claimed_and_not_started_is_given_back(self, supervisor):
+    def test_what_was_claimed_and_not_started_is_given_back(self, supervisor, caplog):
+        caplog.set_level("INFO", "partisan_async")
         measured = Sleep.bulk_delay([Sleep(0.02, number) for number in range(5)])
         wait_until(lambda: ended(*measured))
         Sleep.bulk_delay([Sleep(0.02, number) for number in range(5, 400)])
@@ -108,8 +109,8 @@ class TestLive:
         steering.pause(processor="Sleep")
         wait_until(lambda: not Task.objects.filter(status="in_process").exists())
 
+        assert "given back" in caplog.text
         done = Task.objects.filter(status="finished").count()
-        assert done < 300
         wait_until(lambda: parked().count() == 400 - done)
 
     def test_one_that_starts_during_the_pause_starts_nothing_of_it(self):
@@ -242,6 +243,42 @@ class TestStatements:
         task.refresh_from_db()
         assert (task.status, task.execute_after, task.parked_from) == ("new", due, None)
         assert not PausedProcessor.objects.exists()
+
+    def test_who_is_scheduled_for_that_very_moment_is_left_alone(self):
+        far = datetime(9999, 1, 1, tzinfo=UTC)
+        task = Write().delay(execute_after=far)
+
+        assert execute(store.unpark("default")) == [(0,)]
+
+        task.refresh_from_db()
+        assert (task.status, task.execute_after) == ("scheduled", far)
+
+    @pytest.mark.parametrize("steer", [steering.run_now, lambda ids: steering.cancel(ids)])
+    def test_what_is_steered_meanwhile_is_parked_no_more(self, steer):
+        """A pause of its own, after a retry, must not look like that of its processor."""
+        task = Write().delay()
+        steering.pause(processor="Write")
+        park_all()
+
+        assert steer([task.pk]) == [task.pk]
+        steering.retry([task.pk])
+
+        task.refresh_from_db()
+        assert (task.status, task.parked_from) == ("new", None)
+
+    def test_an_older_release_s_run_now_leaves_none_that_looks_parked(self):
+        """It does not know the column."""
+        task = Write().delay()
+        steering.pause(processor="Write")
+        park_all()
+        later = timezone.now() + timedelta(minutes=1)
+        Task.objects.update(execute_after=later)
+
+        task.refresh_from_db()
+        assert not task.is_parked
+        with timezone.override("America/New_York"):
+            Task.objects.update(execute_after=datetime(9999, 1, 1, tzinfo=UTC))
+            assert Task.objects.get().is_parked
 
     def test_an_identical_call_finds_it_waiting(self):
         task = WriteUnique(1).delay()

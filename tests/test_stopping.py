@@ -18,7 +18,8 @@ from tests.conftest import marks, wait_until
 from tests.process import partisan as supervisor
 from tests.testapp.partisan_tasks import Sleep, Write
 
-FAREWELL = r"stopping since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, runs 1 task, starts none"
+CLOCK = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+FAREWELL = rf"stopping since {CLOCK} \(\d+ \w+ ago\), runs 1 task, starts none"
 
 
 def partisan(*arguments):
@@ -46,6 +47,7 @@ def test_after_sigterm_with_a_long_grace_all_say_that_it_starts_none(admin_clien
         assert told["stopping_since"] is not None
         assert re.search(FAREWELL, " ".join(reasons.why(waiting)))
         assert "about to end, and start nothing more" in reasons.why(waiting)[0]
+        long.refresh_from_db()
         assert "what has not ended within SHUTDOWN_GRACE_SECONDS" in " ".join(reasons.why(long))
         out = io.StringIO()
         with pytest.raises(CommandError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -17,6 +17,18 @@ from partisan_async import audit, store
 from partisan_async.admin.scope import EVERYTHING, Scope
 from partisan_async.blame import Blame, explain, whose
 from partisan_async.models import Dashboard, Supervisor, Task
+from partisan_async.templatetags.partisan_async import moment
+
+
+def told_moment(name: str) -> Callable[[Any, Any], str]:
+    """Return a method that shows a column of moments as all of the package tells them."""
+
+    @admin.display(description=name.replace("_", " "), ordering=name)
+    def tell(model_admin: Any, row: Any) -> str:
+        value = getattr(row, name)
+        return "-" if value is None else str(moment(value))
+
+    return tell
 
 
 def may_see_dashboard(request: HttpRequest, site: admin.AdminSite) -> bool:

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from partisan_async import audit, registry, schedule, steering, store
-from partisan_async.admin.rows import RowAdmin
+from partisan_async.admin.rows import RowAdmin, told_moment
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
 from partisan_async.processor import BaseTaskProcessor
@@ -19,8 +19,16 @@ from partisan_async.processor import BaseTaskProcessor
 @admin.register(Schedule)
 class ScheduleAdmin(RowAdmin):
     list_display = (
-        "processor_class", "queue_name", "when", "next_tick", "last_tick", "enabled", "in_the_code",
+        "processor_class", "queue_name", "when", "told_next_tick", "told_last_tick", "enabled",
+        "in_the_code",
     )  # fmt: skip
+    told_next_tick = told_moment("next_tick")
+    told_last_tick = told_moment("last_tick")
+    fields = (
+        "processor_class", "queue_name", "schedule", "enabled", "told_next_tick", "told_last_tick",
+        "set_by",
+    )  # fmt: skip
+    readonly_fields = ("told_next_tick", "told_last_tick")
     list_filter = ("enabled", "queue_name")
     search_fields = ("processor_class",)
     ordering = ("processor_class",)

@@ -48,8 +48,8 @@ class SupervisorAdmin(RowAdmin):
     list_display = ("name", "queue_name", "status", "running", "heartbeat", "up")
     ordering = ("queue_name", "started_at")
     actions = ["drain"]
-    fields = ("status", "queue_name", "heartbeat", "up", "hostname", "process", "id")
-    readonly_fields = ("status", "heartbeat", "up")
+    fields = ("status", "ends", "queue_name", "heartbeat", "up", "hostname", "process", "id")
+    readonly_fields = ("status", "ends", "heartbeat", "up")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[SupervisorList]:
         return SupervisorList
@@ -77,6 +77,10 @@ class SupervisorAdmin(RowAdmin):
         return render_to_string(
             "admin/partisan_async/supervisor_status.html", {"supervisor": supervisor.state}
         )
+
+    @admin.display(description="about to end")
+    def ends(self, supervisor: Any) -> str:
+        return supervisor.state.farewell if supervisor.state.ending else "no"
 
     @admin.display(description="runs")
     def running(self, supervisor: Any) -> str:

@@ -20,7 +20,7 @@ from django.urls import reverse
 
 from partisan_async import moments, overview, reasons, steering
 from partisan_async.admin.question import CONFIRMED, Question, ask
-from partisan_async.admin.rows import RowAdmin, may_see_dashboard
+from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
 from partisan_async.admin.sight import HIDDEN, PageWays, may, sees_arguments
 from partisan_async.admin.task_list import (
     LISTED,
@@ -127,17 +127,28 @@ class TaskAdmin(RowAdmin):
             {
                 "fields": (
                     ("queue_name", "priority", "state"),
-                    ("created_at", "execute_after", "parked_from"),
-                    ("started_at", "last_attempted_at", "finished_at"),
+                    ("told_created_at", "told_execute_after", "told_parked_from"),
+                    ("told_started_at", "told_last_attempted_at", "told_finished_at"),
                     ("tries", "postpones"),
                     ("lost", "is_suspect", "unrecognised", "interrupted"),
-                    ("claim_seq", "claimed_by", "claimed_at"),
+                    ("claim_seq", "claimed_by", "told_claimed_at"),
                     "workers",
                 )
             },
         ),
     )
-    readonly_fields = ("state", "is_suspect", "workers")
+    readonly_fields = (
+        "state", "is_suspect", "workers", "told_created_at", "told_execute_after",
+        "told_parked_from", "told_started_at", "told_last_attempted_at", "told_finished_at",
+        "told_claimed_at",
+    )  # fmt: skip
+    told_created_at = told_moment("created_at")
+    told_execute_after = told_moment("execute_after")
+    told_parked_from = told_moment("parked_from")
+    told_started_at = told_moment("started_at")
+    told_last_attempted_at = told_moment("last_attempted_at")
+    told_finished_at = told_moment("finished_at")
+    told_claimed_at = told_moment("claimed_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(self.scope_of(request).condition)

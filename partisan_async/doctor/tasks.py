@@ -14,6 +14,7 @@ from partisan_async import overview, schema, store
 from partisan_async.doctor.look import Said, ask, well, wrong
 from partisan_async.durations import in_words
 from partisan_async.models import ENDED, PausedQueue, Tally, Task
+from partisan_async.moments import told
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 
@@ -101,7 +102,7 @@ def paused_processors() -> Iterator[Said]:
         waits = ", and tasks of it wait" if each.parked else ""
         yield wrong(
             f"Processor {each.processor} has been paused in {each.where} since"
-            f" {in_words((timezone.now() - each.since).total_seconds())}{waits}: {each.way_out}"
+            f" {told(each.since, timezone.now())}{waits}: {each.way_out}"
         )
     if not held:
         yield well("none" if not found else "all are being resumed")
@@ -120,9 +121,9 @@ def lost_tasks() -> Iterator[Said]:
     recent = Tally.objects.using(store.database()).filter(minute__gt=Now() - DAY, lost__gt=0)
     counts = list(recent.values_list("processor_class").annotate(Sum("lost")))
     if counts:
-        told = ", ".join(f"{name} {count:,}" for name, count in counts[:NAMED])
+        runs = ", ".join(f"{name} {count:,}" for name, count in counts[:NAMED])
         yield wrong(
-            f"Worker processes died in the last 24 hours, of runs of: {told}; look at the system's"
+            f"Worker processes died in the last 24 hours, of runs of: {runs}; look at the system's"
             " log for its memory, and at what C code they call."
         )
     if not found and not counts:

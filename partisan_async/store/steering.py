@@ -42,7 +42,7 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     UPDATE partisan_async_task
     SET status = 'new', execute_after = statement_timestamp(), finished_at = NULL, digest = NULL,
         tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0,
-        interrupted = 0
+        interrupted = 0, parked_from = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return _on(sql, ids, [Task.STATUS_ERROR], takes=takes)
@@ -51,7 +51,8 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     """Make scheduled rows ready; else as ``again``."""
     sql = f"""
-    UPDATE partisan_async_task SET status = 'new', execute_after = statement_timestamp()
+    UPDATE partisan_async_task
+    SET status = 'new', execute_after = statement_timestamp(), parked_from = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return _on(sql, ids, [Task.STATUS_SCHEDULED], takes=takes)

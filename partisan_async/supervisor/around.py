@@ -107,7 +107,7 @@ class Around:
         failed: dict[int, psycopg.Error],
     ) -> bool:
         try:
-            taken += await self._connection.execute(statement(Among(only=pk, paused=self._names())))
+            taken += await self._connection.execute(statement(Among(only=pk)))
         except psycopg.Error as error:
             if whose(error) in NO_ROWS:
                 raise
@@ -119,10 +119,7 @@ class Around:
     def _others(self) -> Among:
         now = time.monotonic()
         self._until = {pk: until for pk, until in self._until.items() if until > now}
-        return Among(but=list(self._until), paused=self._names())
-
-    def _names(self) -> list[str]:
-        return sorted(self.paused)
+        return Among(but=list(self._until), paused=sorted(self.paused))
 
     def _pass_over(self, pk: int, error: psycopg.Error) -> None:
         self._until[pk] = time.monotonic() + PASSED_OVER_SECONDS

@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from partisan_async import logs, registry, store
 from partisan_async.blame import Blame, explain, whose
-from partisan_async.moments import clock
+from partisan_async.moments import told
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import worker
@@ -405,7 +405,9 @@ class Supervisor:
 
     def _farewell(self) -> str:
         word = "stopping" if self._stop_asked else "draining"
-        since = "" if self._stopping_at is None else f" since {clock(self._stopping_at)}"
+        since = (
+            "" if self._stopping_at is None else f" since {told(self._stopping_at, timezone.now())}"
+        )
         count = len(self._dispatcher.pool.claims())
         runs = "1 task" if count == 1 else f"{count:,} tasks"
         return f"{word}{since}, runs {runs}, starts none"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django import template
+from django.utils import timezone
+
+from partisan_async.moments import told
 
 register = template.Library()
 
@@ -25,6 +30,12 @@ def span(seconds: float | None) -> str:
 
 
 @register.filter
+def moment(value: object) -> object:
+    """Return a moment as all of the package tells it: local, and how long from now."""
+    return told(value, timezone.now()) if isinstance(value, datetime) else value
+
+
+@register.filter
 def number(count: float, at_most: int | None = None) -> str:
     """Return a count in thousands with commas.
 
@@ -36,7 +47,7 @@ def number(count: float, at_most: int | None = None) -> str:
 
 
 @register.filter
-def short(told: object, length: int = 60) -> str:
+def short(value: object, length: int = 60) -> str:
     """Return the text of something, or its beginning."""
-    text = str(told)
+    text = str(value)
     return text if len(text) <= length else f"{text[: length - 1]}…"

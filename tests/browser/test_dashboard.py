@@ -43,6 +43,23 @@ def wait_for_answers(page: Page, count: int) -> None:
             pass
 
 
+def test_one_bad_processor_is_paused_and_resumed_where_it_is_seen(dashboard) -> None:
+    """At night one sees what is slow or fails, and nothing else of its queue is to stop."""
+    worst = dashboard.locator("[aria-labelledby=partisan-slowest] tbody tr").first
+    name = worst.locator("th").inner_text()
+
+    worst.get_by_role("button", name=f"Pause processor {name}").click()
+
+    expect(dashboard.get_by_text(f"Processor {name} is paused")).to_be_visible()
+    paused = dashboard.locator("[aria-labelledby=partisan-pauses] tbody tr")
+    expect(paused).to_contain_text(name)
+    wait_for_answers(dashboard, 2)
+    expect(paused).to_contain_text("ago)")
+    dashboard.get_by_role("button", name=f"Resume processor {name}").click()
+    expect(dashboard.get_by_text(f"Processor {name} is resumed")).to_be_visible()
+    expect(paused).to_have_count(0)
+
+
 def test_a_paused_queue_holds_and_goes_on_when_it_is_resumed(dashboard, new_page, tmp_path) -> None:
     """It is the one thing that is done in a hurry."""
     picture = tmp_path / "noise.png"

@@ -27,6 +27,9 @@ HELD = 40
 
 TABLE = "partisan_async_task"
 
+SMALL = ("partisan_async_supervisor", "partisan_async_one_pause")
+"""Indexes of tables with a handful of rows: any way through them is good."""
+
 _BULK = """
 INSERT INTO partisan_async_task
     (queue_name, processor_class, arguments, status, priority, execute_after, finished_at)
@@ -138,6 +141,12 @@ def _statements(session):
         yield Asked(name, rescue, (CLAIMED, BY_ID), all_held)
     promote = store.promote("default")
     yield Asked("promote", promote, (SCHEDULED, WAITING, BY_ID), store.PROMOTED_AT_ONCE)
+    session.execute(*store.pause_processor("Nobody", ""))
+    beside = store.claim(me, "default", 10, TTL, store.Among(paused=["Nobody"]))
+    yield Asked("claim beside a pause", beside, (READY, WAITING, BY_ID), 10)
+    looked_at = store.PARKED_AT_ONCE
+    yield Asked("park", store.park("default"), (READY, WAITING, BY_ID), looked_at)
+    yield Asked("unpark", store.unpark("default"), (SCHEDULED, WAITING, BY_ID), looked_at)
     by_status = (READY, SCHEDULED, WAITING, CLAIMED)
     yield Asked("beat", store.beat(me, **about), by_status, all_held)
     yield Asked("held", store.held(me), (CLAIMED,), all_held)
@@ -163,7 +172,7 @@ def _nodes(node):
 def _is_scan(node):
     """Tell whether it reads the tasks' table, or an index of it for a bitmap."""
     if node["Node Type"] == "Bitmap Index Scan":
-        return not node["Index Name"].startswith("partisan_async_supervisor")
+        return not node["Index Name"].startswith(SMALL)
     return node.get("Relation Name") == TABLE and node["Node Type"] != "ModifyTable"
 
 
