@@ -6,9 +6,10 @@ clock, a row or a setting, so each rule can be read, and tested, as a table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from partisan_async.config.processor_configs import ErrorsHandleConfig
 from partisan_async.exceptions import (
@@ -35,13 +36,23 @@ LONGEST_CUT_OFF_PAUSE_SECONDS = 60
 UNRECOGNISED_PAUSE = timedelta(seconds=60)
 
 
+Chain = Sequence[Sequence[Any]]
+"""An error, then the one behind it, and so on. Each is its class's dotted name, its message,
+whether it is the cause of the one before (else it was merely handled), and its frames, the
+outermost first: file, line, function, module."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What the row tells about an error."""
+    """What the row tells about an error.
+
+    :param chain: what log handlers are told beside it, by ``partisan_async.retold``; no row has it.
+    """
 
     exception_class: str
     message: str
     traceback: str = ""
+    chain: Chain = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:

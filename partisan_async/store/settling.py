@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, NamedTuple, assert_never
 from uuid import UUID
@@ -275,5 +274,9 @@ def _waiting(pause: timedelta) -> dict[str, Any]:
     return {"status": status, "pause": pause.total_seconds()}
 
 
+_KEPT = ("exception_class", "message", "traceback")
+
+
 def encoded(failure: Failure) -> str:
-    return json.dumps(asdict(failure))
+    """Return what a row keeps of a failure, as JSON."""
+    return json.dumps({name: getattr(failure, name) for name in _KEPT})

@@ -35,6 +35,7 @@ from partisan_async.exceptions import (
 from partisan_async.models import Task
 from partisan_async.policy import (
     RETURNED,
+    Chain,
     CutOff,
     Decision,
     Failure,
@@ -48,6 +49,7 @@ from partisan_async.policy import (
     decide,
 )
 from partisan_async.processor import BaseTaskProcessor, load, rules_of
+from partisan_async.retold import NAME_LENGTH, chain_of, message_of
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import limits
@@ -74,8 +76,6 @@ _OWN_FILES = (
 _decode = json.JSONDecoder().raw_decode
 """Takes half the time of ``json.loads()``; there is no blank around what PostgreSQL writes."""
 
-NAME_LENGTH = 255
-MESSAGE_LENGTH = 4_000
 TRACEBACK_LENGTH = 20_000
 
 
@@ -328,15 +328,13 @@ def _outcome(claim: store.Claim, error: BaseException) -> Outcome:
 
 
 def _describe(error: BaseException) -> Failure:
-    try:
-        message = str(error)
-    except BaseException:  # noqa: BLE001  a __str__ that raises must not end the worker
-        message = "(its __str__ raised)"
+    chain: Chain = ()
     try:
         tb = error.__traceback__
         while tb is not None and tb.tb_frame.f_code.co_filename in _OWN_FILES:
             tb = tb.tb_next
         lines = traceback.format_exception(type(error), error, tb)
+        chain = chain_of(error, tb)
     except BaseException:  # noqa: BLE001
         lines = ["(no traceback: to format it raised)"]
     told = "".join(lines)
@@ -344,8 +342,9 @@ def _describe(error: BaseException) -> Failure:
         told = f"(cut)\n{told[-TRACEBACK_LENGTH:]}"
     return Failure(
         exception_class=_without_nul(class_path(error)[:NAME_LENGTH]),
-        message=_without_nul(message[:MESSAGE_LENGTH]),
+        message=_without_nul(message_of(error)),
         traceback=_without_nul(told),
+        chain=chain,
     )
 
 

@@ -131,14 +131,17 @@ def _fields(outcome: Outcome) -> list[Any]:
         case PostponeAsked(seconds):
             return [name, seconds]
         case Raised(failure, retryable):
-            values = [failure.exception_class, failure.message, failure.traceback]
-            return [name, values, retryable]
+            return [name, _told(failure), retryable]
         case Unrecognised(processor_name):
             return [name, processor_name]
         case CutOff(failure, begun):
-            return [name, [failure.exception_class, failure.message, failure.traceback], begun]
+            return [name, _told(failure), begun]
         case _:
             return [name]
+
+
+def _told(failure: Failure) -> list[Any]:
+    return [failure.exception_class, failure.message, failure.traceback, failure.chain]
 
 
 def _decode(fields: list[Any]) -> Frame:
