@@ -26,7 +26,6 @@ from partisan_async.store.claiming import (
     look,
     orphans,
     promote,
-    put_off,
     ready,
     rescue,
 )
@@ -146,7 +145,6 @@ __all__ = [
     "promote",
     "prune",
     "pruning",
-    "put_off",
     "ready",
     "rescue",
     "resume",

@@ -131,7 +131,7 @@ class Executor:
                     outcome = self._run_atomic(claim, processor, alarm)
             except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
                 error = alarm.explain(raised) if alarm else raised
-                outcome = _outcome(claim, error)
+                outcome = self._outcome(claim, error)
                 trace.failed(span, error, class_path(error))
                 self._tell_end(processor, claim, outcome)
                 return outcome
@@ -144,7 +144,7 @@ class Executor:
         run = _AsyncRun(claim, self._result)
         with trace.running(claim) as span:
             error = await run_within(limit, run())
-            outcome = _outcome(claim, error) if error else _returned(run.result)
+            outcome = self._outcome(claim, error) if error else _returned(run.result)
             if error is not None:
                 trace.failed(span, error, class_path(error))
             if run.processor is not None and run.processor._is_heard():  # noqa: SLF001
@@ -198,10 +198,8 @@ class Executor:
                     result = self._result(processor, self._run(processor))
                 ran = (time.monotonic() - began, self._worker_id)
                 settlement = Settlement(claim, Finished(result), ran, processor.STORE_RESULT)
-                delete = self.settings.DELETE_TASKS_ON_COMPLETE and not processor.STORE_RESULT
-                statement = store.settle_within(self._supervisor_id, settlement, delete=delete)
                 with connections[alias].cursor() as cursor:
-                    cursor.execute(*statement)
+                    cursor.execute(*self._end(settlement))
                     if not cursor.fetchall():
                         raise ClaimLost(claim.id)
         except BaseException as error:
@@ -210,6 +208,23 @@ class Executor:
             # It came from what run() left for on_commit(): the row has ended, and stays so.
             logs.failed_after_commit(claim, error)
         return Returned(result, settled=True)
+
+    # The two that the testing kit lays its own over.
+
+    def _outcome(self, claim: store.Claim, error: BaseException) -> Outcome:
+        match error:
+            case PostponeTask():
+                return PostponeAsked(error.postpone_for_seconds)
+            case ProcessorClassNotFound(processor_name=claim.processor_class):
+                return Unrecognised(claim.processor_class)
+            case SessionLost():
+                return CutOff(_describe(error.__cause__ or error), error.begun)
+        config = registry.get(claim.processor_class).RETRY_ON_ERROR_CONFIG
+        return Raised(_describe(error), config is not None and config.retries(error))
+
+    def _end(self, settlement: Settlement) -> store.Statement:
+        delete = self.settings.DELETE_TASKS_ON_COMPLETE and not settlement.stores_result
+        return store.settle_within(self._supervisor_id, settlement, delete=delete)
 
     def _tell_end(
         self, processor: BaseTaskProcessor | None, claim: store.Claim, outcome: Outcome
@@ -313,18 +328,6 @@ def _refuse_unstarted(result: Any) -> None:
             f"run() returned a {type(result).__name__} that nobody runs; write it as `def"
             " run(self)` or `async def run(self)`, with no `yield` and no decorator that hides it."
         )
-
-
-def _outcome(claim: store.Claim, error: BaseException) -> Outcome:
-    match error:
-        case PostponeTask():
-            return PostponeAsked(error.postpone_for_seconds)
-        case ProcessorClassNotFound(processor_name=claim.processor_class):
-            return Unrecognised(claim.processor_class)
-        case SessionLost():
-            return CutOff(_describe(error.__cause__ or error), error.begun)
-    config = registry.get(claim.processor_class).RETRY_ON_ERROR_CONFIG
-    return Raised(_describe(error), config is not None and config.retries(error))
 
 
 def _describe(error: BaseException) -> Failure:
