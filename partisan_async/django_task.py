@@ -125,7 +125,7 @@ def result_of(row: Row, task: Task[Any, Any] | None = None) -> TaskResult[Any, A
         args=row.args,
         kwargs=row.kwargs,
         backend=task.backend,
-        errors=[_error(each) for each in row.errors],
+        errors=[_error(each) for each in row.errors if "postponed" not in each],
         worker_ids=_worker_ids(row),
     )
     _set(result, _return_value=row.result)

@@ -109,8 +109,15 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 plain(failure.message),
                 extra=about,
             )
-        case Postponed(pause):
-            logger.info("postponed %s %s by %g s", task, name, pause.total_seconds(), extra=about)
+        case Postponed(pause, why):
+            logger.info(
+                "postponed %s %s by %g s%s",
+                task,
+                name,
+                pause.total_seconds(),
+                f": {plain(why.message or why.exception_class)}" if why else "",
+                extra=about,
+            )
         case Failed(failure):
             logger.error(
                 "failed %s %s: %s: %s",

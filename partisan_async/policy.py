@@ -7,7 +7,7 @@ clock, a row or a setting, so each rule can be read, and tested, as a table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol, assert_never
 
@@ -89,9 +89,13 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class PostponeAsked:
-    """``run()`` raised ``PostponeTask``; ``None`` seconds are the queue's own delay."""
+    """``run()`` raised ``PostponeTask``; ``None`` seconds are the queue's own delay.
+
+    :param why: the reason that it gave, and the error that it came from, if there is either.
+    """
 
     seconds: float | None
+    why: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,10 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """It asked to run again after the pause."""
+    """It asked to run again after the pause; ``failure`` tells why, where it said so."""
 
     pause: timedelta
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,15 +247,16 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             error = TaskTimeout(seconds, killed=True)
             retryable = rules.errors is not None and rules.errors.retries(error)
             return _after_error(Failure.of(error), retryable, rules.errors, counters)
-        case PostponeAsked(postpone_seconds):
+        case PostponeAsked(postpone_seconds, why):
             limit = rules.max_postpones
             if limit is not None and counters.postpones >= limit:
-                return Failed(Failure.of(MaxPostponesReached(limit)))
-            return Postponed(
+                return Failed(_once_too_often(limit, why))
+            pause = (
                 rules.postpone_delay
                 if postpone_seconds is None
                 else timedelta(seconds=postpone_seconds)
             )
+            return Postponed(pause, why)
         case Died(reason, alone):
             if not alone:
                 return Suspected(None)
@@ -266,6 +272,14 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             return _after_cut(failure, begun, counters)
         case _:
             assert_never(outcome)
+
+
+def _once_too_often(limit: int, why: Failure | None) -> Failure:
+    failure = Failure.of(MaxPostponesReached(limit))
+    if why is None:
+        return failure
+    told = f"{failure.message} The last time it was for: {why.message}"
+    return replace(failure, message=told, traceback=why.traceback)
 
 
 def _after_cut(failure: Failure, begun: bool, counters: Counters) -> Decision:

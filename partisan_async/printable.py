@@ -1,6 +1,8 @@
-"""Makes one line that can do nothing but be read of what rows and errors say."""
+"""Makes of any text one that can be printed, or stored."""
 
 from __future__ import annotations
+
+import re
 
 
 def plain(text: str) -> str:
@@ -12,3 +14,8 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def storable(text: str) -> str:
+    """Return the text without what PostgreSQL cannot hold: NUL and halves of surrogate pairs."""
+    return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)

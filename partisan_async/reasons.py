@@ -10,10 +10,10 @@ from django.db import connections
 
 from partisan_async import arguments, overview, registry, settings, store
 from partisan_async.durations import in_words
-from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
 from partisan_async.models import WAITING, PausedQueue, Task
 from partisan_async.overview import RunState, SupervisorState
-from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED
+from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED, class_path
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 
 NAMED = 5
@@ -74,8 +74,8 @@ def _deletions() -> Iterator[str]:
 def _why_finished(task: Task) -> Iterator[str]:
     tries = _times(task.tries, "try")
     yield f"It has finished, {_ago(task.finished_at)}, after {tries}{_took(task)}."
-    if task.errors:
-        yield f"A try before had failed: {_last_error(task)}"
+    if failed := _last_error(task):
+        yield f"A try before had failed: {failed}"
 
 
 def _why_failed(task: Task) -> Iterator[str]:
@@ -83,8 +83,8 @@ def _why_failed(task: Task) -> Iterator[str]:
         f"It has ended in error, {_ago(task.finished_at)},"
         f" after {_times(task.tries, 'try')}{_took(task)}."
     )
-    if task.errors:
-        yield _last_error(task)
+    if failed := _last_error(task):
+        yield failed
     yield f"To run it again: manage.py partisan retry {task.pk}"
 
 
@@ -95,12 +95,17 @@ def _took(task: Task) -> str:
     return f"; the last took {in_words(took)}"
 
 
-def _last_error(task: Task) -> str:
+def _last_error(task: Task, *, postponed: bool = False) -> str:
+    """Return what the last error was, or why it postponed itself last; ``""``: there is none."""
     # A row may have been changed by hand.
-    error = task.errors[-1] if isinstance(task.errors, list) else task.errors
-    if not isinstance(error, dict):
-        return str(error)
-    return f"{error.get('exception_class')}: {error.get('message')}".removesuffix(": ")
+    if not isinstance(task.errors, list):
+        return "" if postponed or not task.errors else str(task.errors)
+    for error in reversed(task.errors):
+        if not isinstance(error, dict):
+            return "" if postponed else str(error)
+        if ("postponed" in error) is postponed:
+            return f"{error.get('exception_class')}: {error.get('message')}".removesuffix(": ")
+    return ""
 
 
 # In process
@@ -306,9 +311,11 @@ def _what_happened(task: Task) -> Iterator[str]:
             " died, or the run's session with the database was ended."
         )
     if task.postpones:
-        yield f"It has postponed itself {_times(task.postpones, 'time')}."
-    if task.errors:
-        yield f"It has failed before, at last of {_last_error(task)}"
+        why = _last_error(task, postponed=True).removeprefix(f"{class_path(PostponeTask())}: ")
+        at_last = f", at last for: {why}" if why else "."
+        yield f"It has postponed itself {_times(task.postpones, 'time')}{at_last}"
+    if failed := _last_error(task):
+        yield f"It has failed before, at last of {failed}"
 
 
 def _twin(task: Task) -> Iterator[str]:

@@ -12,11 +12,13 @@ from uuid import UUID
 from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 
-from partisan_async import store
+from partisan_async import signals, store
 from partisan_async.blame import is_of_some_rows
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import ENDED, Task
 from partisan_async.policy import Failure
+from partisan_async.printable import storable
+from partisan_async.retold import MESSAGE_LENGTH
 
 
 def retry(ids: Sequence[int]) -> list[int]:
@@ -29,14 +31,20 @@ def run_now(ids: Sequence[int]) -> list[int]:
     return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW)
 
 
-def cancel(ids: Sequence[int]) -> list[int]:
+def cancel(ids: Sequence[int], *, by: str = "", reason: str = "") -> list[int]:
     """End tasks that wait or run, in error; return the ids of those that did.
 
     One that runs is killed with its worker process: at once by a supervisor that listens, and else
     at its next beat.
+
+    :param by: who does it, for people; kept on the rows, as is the reason.
     """
-    end = partial(store.cancel, failure=Failure.of(TaskCancelled()))
-    return _steer_tasks("cancel", end, ids, store.HELD_NO_MORE)
+    by, reason = storable(by[:MESSAGE_LENGTH]), storable(reason[:MESSAGE_LENGTH])
+    failure = Failure.of(TaskCancelled(by, reason))
+    end = partial(store.cancel, failure=failure, by=by, reason=reason)
+    done = _steer_tasks("cancel", end, ids, store.HELD_NO_MORE)
+    signals.tell_of_cancelled(done, by, reason)
+    return done
 
 
 AT_ONCE = 1000

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -54,6 +55,7 @@ class Steering:
     :param key: of ``steering.ACTIONS``.
     :param done: what it says of them afterwards.
     :param permission: who may do it, as ``has_…_permission`` of the admin.
+    :param asks_why: the reason is kept, and who it was.
     """
 
     key: str
@@ -62,6 +64,7 @@ class Steering:
     permission: str
     warning: str
     dangerous: bool = False
+    asks_why: bool = False
 
     @property
     def name(self) -> str:
@@ -92,7 +95,7 @@ STEERINGS = (
         "cancel", "Cancel", "are cancelled", "steer",
         "What waits or runs ends in error. What runs is killed with its worker process: what it has"
         " done by then, outside of a transaction, stays done.",
-        dangerous=True,
+        dangerous=True, asks_why=True,
     ),
     Steering(
         "delete", "Delete", "are deleted", "forget",
@@ -251,9 +254,11 @@ class TaskAdmin(RowAdmin):
         tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
         # What this user cannot see is none of those that they were asked about.
         seen = [pk for pk in ids if pk in tasks]
-        done = [
-            pk for start in range(0, len(seen), AT_ONCE) for pk in what.do(seen[start:][:AT_ONCE])
-        ]
+        do = what.do
+        if what.asks_why:
+            reason = request.POST.get("reason", "").strip()
+            do = partial(steering.cancel, by=request.user.get_username(), reason=reason)
+        done = [pk for start in range(0, len(seen), AT_ONCE) for pk in do(seen[start:][:AT_ONCE])]
         flag = DELETION if what.key == "delete" else CHANGE
         self.put_down(request, [tasks[pk] for pk in done], what.label, flag)
         self.message_user(
@@ -298,6 +303,7 @@ class TaskAdmin(RowAdmin):
             button=f"{what.label}, yes",
             back=self._url("change", able[0][0]) if from_page else request.get_full_path(),
             dangerous=what.dangerous,
+            asks_why=what.asks_why,
         )
         return ask(self, request, question)
 

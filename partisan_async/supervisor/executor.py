@@ -9,11 +9,11 @@ import inspect
 import json
 import math
 import os
-import re
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,9 @@ from partisan_async.policy import (
     class_path,
     decide,
 )
+from partisan_async.printable import storable
 from partisan_async.processor import BaseTaskProcessor, load, rules_of
-from partisan_async.retold import NAME_LENGTH, chain_of, message_of
+from partisan_async.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, message_of
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import limits
@@ -214,7 +215,7 @@ class Executor:
     def _outcome(self, claim: store.Claim, error: BaseException) -> Outcome:
         match error:
             case PostponeTask():
-                return PostponeAsked(error.postpone_for_seconds)
+                return PostponeAsked(error.postpone_for_seconds, _why_postponed(error))
             case ProcessorClassNotFound(processor_name=claim.processor_class):
                 return Unrecognised(claim.processor_class)
             case SessionLost():
@@ -330,6 +331,18 @@ def _refuse_unstarted(result: Any) -> None:
         )
 
 
+def _why_postponed(error: PostponeTask) -> Failure | None:
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    reason = storable(error.reason[:MESSAGE_LENGTH]) if error.reason else ""
+    if cause is None:
+        return Failure(class_path(error), reason) if reason else None
+    told = _describe(cause)
+    if not reason:
+        return told
+    message = f"{reason} ({told.message})"[:MESSAGE_LENGTH] if told.message else reason
+    return replace(told, message=message)
+
+
 def _describe(error: BaseException) -> Failure:
     chain: Chain = ()
     try:
@@ -344,13 +357,8 @@ def _describe(error: BaseException) -> Failure:
     if len(told) > TRACEBACK_LENGTH:
         told = f"(cut)\n{told[-TRACEBACK_LENGTH:]}"
     return Failure(
-        exception_class=_without_nul(class_path(error)[:NAME_LENGTH]),
-        message=_without_nul(message_of(error)),
-        traceback=_without_nul(told),
+        exception_class=storable(class_path(error)[:NAME_LENGTH]),
+        message=storable(message_of(error)),
+        traceback=storable(told),
         chain=chain,
     )
-
-
-def _without_nul(text: str) -> str:
-    """Return the text without what PostgreSQL cannot hold: NUL and halves of surrogate pairs."""
-    return re.sub("[\x00\ud800-\udfff]", "\ufffd", text)

@@ -128,8 +128,8 @@ def _fields(outcome: Outcome) -> list[Any]:
     match outcome:
         case Returned(result, settled) if result is not None or settled:
             return [name, result, settled]
-        case PostponeAsked(seconds):
-            return [name, seconds]
+        case PostponeAsked(seconds, why):
+            return [name, seconds, why and _told(why)]
         case Raised(failure, retryable):
             return [name, _told(failure), retryable]
         case Unrecognised(processor_name):
@@ -162,8 +162,8 @@ def _outcome(name: str, values: list[Any]) -> Outcome:
             return RETURNED
         case "Returned", [result, settled]:
             return Returned(result, settled)
-        case "PostponeAsked", [seconds]:
-            return PostponeAsked(seconds)
+        case "PostponeAsked", [seconds, why]:
+            return PostponeAsked(seconds, why and Failure(*why))
         case "Raised", [failure, retryable]:
             return Raised(Failure(*failure), retryable)
         case "CutOff", [failure, begun]:

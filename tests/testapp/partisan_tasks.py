@@ -239,6 +239,39 @@ if os.environ.get("DEAF_RECEIVER"):
 
 
 @registry.register
+class PutOff(Marking):
+    """Postpones itself, each time in the next of these ways, at last in the last one."""
+
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=1, retry_pause=600
+    )
+
+    def run(self):
+        row = self.task_obj
+        way = self.args[min(row.tries + row.postpones, len(self.args) - 1)]
+        match way:
+            case "error":
+                raise TimeoutError("late")
+            case "plain":
+                raise PostponeTask(600)
+            case "reason":
+                raise PostponeTask(600, reason="the bank is closed")
+            case "odd":
+                raise PostponeTask(600, reason="a\0b")
+        try:
+            raise ConnectionError("no answer")
+        except ConnectionError as error:
+            match way:
+                case "cause":
+                    raise PostponeTask(600) from error
+                case "both":
+                    raise PostponeTask(600, reason="the bank is closed") from error
+                case "hidden":
+                    raise PostponeTask(600) from None
+            raise PostponeTask(600)  # noqa: B904  that is the case
+
+
+@registry.register
 class GiveUp(Marking):
     """Looks every hour, and gives up so many seconds after its first run."""
 

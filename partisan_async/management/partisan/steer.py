@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -44,6 +47,10 @@ def add_to(commands: Any) -> None:
         statuses = steering.ACTIONS[name][1]
         if len(statuses) > 1:
             _add_status(action, statuses)
+        if name == "cancel":
+            action.add_argument(
+                "--reason", default="", metavar="TEXT", help="why; kept on the rows, and shown"
+            )
         action.set_defaults(run=run, action=name)
     prune = commands.add_parser("prune", help="delete the rows of tasks that have ended")
     prune.add_argument(
@@ -58,6 +65,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     """Do it to the tasks that are named, or to all that match."""
     name, ids = options["action"], options["ids"]
     do, statuses = steering.ACTIONS[name]
+    if name == "cancel":
+        do = partial(steering.cancel, by=_who(), reason=options["reason"])
     given = _filters(name, options)
     if not (ids or given):
         raise CommandError(
@@ -102,6 +111,13 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
         raise CommandError(
             f"The database keeps {number(len(kept))}, such as {first}: {explain(kept[first])}"
         )
+
+
+def _who() -> str:
+    """Return the name of the system's user; a container may have none."""
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return ""
 
 
 def task_id(text: str) -> int:
