@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from partisan_async import log_fields as log_fields
 from partisan_async.blame import explain
 from partisan_async.policy import (
     MAX_UNRECOGNISED,

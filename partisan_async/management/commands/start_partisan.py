@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
-from partisan_async import budget, logs, registry, schema, store
+from partisan_async import budget, log_fields, logs, registry, schema, store
 from partisan_async.blame import explain
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
@@ -99,6 +99,7 @@ class Command(BaseCommand):
         origin.refuse_within_main()
         queue = options["queue_name"]
         settings = _settings(queue, options)
+        log_fields.serve_here(queue, None)
         logs.attach_handler()
         health = _listen(options["health_host"], options["health_port"])
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
@@ -113,6 +114,7 @@ class Command(BaseCommand):
         supervisor = Supervisor(
             queue, settings, listen=options["listen"], print_logs=True, health=health
         )
+        log_fields.serve_here(queue, str(supervisor.id))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
 
