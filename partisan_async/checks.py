@@ -16,6 +16,7 @@ from django.db import connections
 from partisan_async import registry, schedule, settings, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
+from partisan_async.misnamed import misnamed
 from partisan_async.processor import BaseTaskProcessor
 
 BACKEND = "partisan_async.tasks_backend.PartisanBackend"
@@ -119,6 +120,27 @@ def check_processors(
         ]
         errors += _wrong_runs(processor)
     return errors
+
+
+@register("partisan_async")
+def check_names(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W014: an attribute of a processor is almost one of ours, or another runner's word for it."""
+    found = {
+        (owner, name): ours
+        for processor in registry.processors()
+        for owner, name, ours in misnamed(processor, ATTRIBUTES)
+    }
+    return [
+        Warning(
+            f"{owner.__name__} sets {name}, which has no effect.",
+            hint=f"Did you mean {ours}? If {name} is your own, silence this check, or rename it.",
+            obj=owner,
+            id="partisan_async.W014",
+        )
+        for (owner, name), ours in found.items()
+    ]
 
 
 @register("partisan_async")

@@ -20,6 +20,7 @@ from django.utils.dateparse import parse_datetime
 from partisan_async import arguments, registry, signals, store
 from partisan_async.context import current_task
 from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.fits import refuse_misfit
 from partisan_async.models import Task as Row
 from partisan_async.policy import Decision, Failed, Finished
 from partisan_async.processor import BaseTaskProcessor, checked_time
@@ -57,13 +58,16 @@ def enqueue(
 def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> store.Call:
     """Return the call of a task.
 
-    :raises TypeError, ValueError: the arguments are not JSON, or cannot be stored.
+    :raises TypeError, ValueError: the function does not take the arguments, or they are not JSON,
+        or cannot be stored.
     :raises InvalidTask: its time is out of reach.
     """
     try:
         execute_after = checked_time("run_after", task.run_after)
     except ValueError as error:
         raise InvalidTask(str(error)) from None
+    context = 1 if task.takes_context else 0
+    refuse_misfit(task.func, args, kwargs, f"Task {task.module_path}", given=context)
     more = {"backend": task.backend}
     if task.run_after is not None:
         more["run_after"] = task.run_after.isoformat()
@@ -121,7 +125,7 @@ def result_of(row: Row, task: Task[Any, Any] | None = None) -> TaskResult[Any, A
         args=row.args,
         kwargs=row.kwargs,
         backend=task.backend,
-        errors=[_error(each) for each in row.errors],
+        errors=[_error(each) for each in row.errors if "postponed" not in each],
         worker_ids=_worker_ids(row),
     )
     _set(result, _return_value=row.result)

@@ -52,10 +52,17 @@ class PostponeTask(Postpone):
 
     :param postpone_for_seconds: counted from the end of this run; ``None`` takes
         ``DEFAULT_POSTPONE_DELAY_SECONDS`` of the task's own queue. 0 is at once.
+    :param reason: for people: it is kept on the row, logged and shown. So is the exception that
+        this one is raised ``from``, or while that is handled.
     :raises ValueError: the number is negative, not finite, or longer than ten years.
+    :raises TypeError: the reason is no text.
     """
 
-    def __init__(self, postpone_for_seconds: float | None = None) -> None:
+    def __init__(
+        self, postpone_for_seconds: float | None = None, *, reason: str | None = None
+    ) -> None:
+        if reason is not None and not isinstance(reason, str):
+            raise TypeError(f"PostponeTask(reason={reason!r}): a reason is a text, or None.")
         if postpone_for_seconds is not None and not 0 <= postpone_for_seconds <= TEN_YEARS_SECONDS:
             raise ValueError(
                 f"PostponeTask({postpone_for_seconds!r}): a task is postponed by 0 seconds up to"
@@ -64,6 +71,7 @@ class PostponeTask(Postpone):
             )
         seconds = None if postpone_for_seconds is None else float(postpone_for_seconds)
         self.postpone_for_seconds = seconds
+        self.reason = reason
         super().__init__(seconds)
 
 
@@ -94,10 +102,17 @@ class TaskTimeout(PartisanException):
 
 
 class TaskCancelled(PartisanException):
-    """Somebody ended the task by hand; it is on the row, and raised nowhere."""
+    """Somebody ended the task by hand; it is on the row, and raised nowhere.
 
-    def __init__(self) -> None:
-        super().__init__("Cancelled by hand.")
+    :param by: who, as far as that is known.
+    :param reason: why, as far as somebody said.
+    """
+
+    def __init__(self, by: str = "", reason: str = "") -> None:
+        who = f"Cancelled by {by or 'hand'}"
+        super().__init__(f"{who}: {reason}" if reason else f"{who}.")
+        self.by = by
+        self.reason = reason
 
 
 class ResultTooLarge(PartisanException):

@@ -1,7 +1,8 @@
 """Turns what the supervisor does into log lines; the event and the task come first in each.
 
 For programs the same is on the record: ``event``, and of the task ``task_id``, ``claim_seq``,
-``processor_class``, ``queue_name`` and ``seconds``; ``task_ids`` where it is about several.
+``processor_class``, ``queue_name`` and ``seconds``; ``task_ids`` where it is about several;
+``exception``, the dotted name of its class, where it is about an error.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from partisan_async import log_fields as log_fields
 from partisan_async.blame import explain
 from partisan_async.policy import (
     MAX_UNRECOGNISED,
@@ -24,6 +26,8 @@ from partisan_async.policy import (
     Retried,
     Suspected,
 )
+from partisan_async.printable import plain as plain
+from partisan_async.retold import rebuilt
 from partisan_async.store import Claim
 
 logger = logging.getLogger("partisan_async")
@@ -51,17 +55,6 @@ def attach_handler() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-def plain(text: str) -> str:
-    """Return the text as one line that can do nothing but be read.
-
-    Names and messages come from rows and from errors: with a line break in it one would forge
-    lines, and with an escape sequence it would command the terminal.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def started(queue_name: str, workers: int, database: str, woken: str) -> None:
@@ -125,6 +118,8 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
         return
     task, name = claim.id, plain(claim.processor_class)
     about = _about(claim, _EVENTS[type(decision)]) | {"seconds": seconds}
+    if failure := getattr(decision, "failure", None):
+        about["exception"] = failure.exception_class
     match decision:
         case Finished():
             logger.info("done %s %s in %.0f ms", task, name, (seconds or 0) * 1000, extra=about)
@@ -139,8 +134,15 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 plain(failure.message),
                 extra=about,
             )
-        case Postponed(pause):
-            logger.info("postponed %s %s by %g s", task, name, pause.total_seconds(), extra=about)
+        case Postponed(pause, why):
+            logger.info(
+                "postponed %s %s by %g s%s",
+                task,
+                name,
+                pause.total_seconds(),
+                f": {plain(why.message or why.exception_class)}" if why else "",
+                extra=about,
+            )
         case Failed(failure):
             logger.error(
                 "failed %s %s: %s: %s",
@@ -148,6 +150,7 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
                 name,
                 plain(failure.exception_class),
                 plain(failure.message),
+                exc_info=rebuilt(failure) if logger.isEnabledFor(logging.ERROR) else None,
                 extra=about,
             )
         case Suspected(failure):

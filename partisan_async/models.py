@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from typing import Any, Self
 
 from django.db import DEFAULT_DB_ALIAS, models
@@ -163,6 +164,19 @@ class Task(models.Model):
 
         await ends.await_end(self, timeout_seconds)
         return self
+
+    def refresh_from_db(
+        self,
+        using: str | None = None,
+        fields: Iterable[str] | None = None,
+        from_queryset: models.QuerySet[Self] | None = None,
+    ) -> None:
+        """Read it anew, by default from where it is from, and not from where reads go.
+
+        So are the columns that a run reads when it asks for them: a replica may not have the row.
+        """
+        chosen = using or (self._state.db if from_queryset is None else None)
+        super().refresh_from_db(using=chosen, fields=fields, from_queryset=from_queryset)
 
     @property
     def tick(self) -> datetime.datetime | None:

@@ -6,9 +6,10 @@ clock, a row or a setting, so each rule can be read, and tested, as a table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from partisan_async.config.processor_configs import ErrorsHandleConfig
 from partisan_async.exceptions import (
@@ -35,13 +36,23 @@ LONGEST_CUT_OFF_PAUSE_SECONDS = 60
 UNRECOGNISED_PAUSE = timedelta(seconds=60)
 
 
+Chain = Sequence[Sequence[Any]]
+"""An error, then the one behind it, and so on. Each is its class's dotted name, its message,
+whether it is the cause of the one before (else it was merely handled), and its frames, the
+outermost first: file, line, function, module."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What the row tells about an error."""
+    """What the row tells about an error.
+
+    :param chain: what log handlers are told beside it, by ``partisan_async.retold``; no row has it.
+    """
 
     exception_class: str
     message: str
     traceback: str = ""
+    chain: Chain = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -78,9 +89,13 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class PostponeAsked:
-    """``run()`` raised ``PostponeTask``; ``None`` seconds are the queue's own delay."""
+    """``run()`` raised ``PostponeTask``; ``None`` seconds are the queue's own delay.
+
+    :param why: the reason that it gave, and the error that it came from, if there is either.
+    """
 
     seconds: float | None
+    why: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +158,10 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """It asked to run again after the pause."""
+    """It asked to run again after the pause; ``failure`` tells why, where it said so."""
 
     pause: timedelta
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +247,16 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             error = TaskTimeout(seconds, killed=True)
             retryable = rules.errors is not None and rules.errors.retries(error)
             return _after_error(Failure.of(error), retryable, rules.errors, counters)
-        case PostponeAsked(postpone_seconds):
+        case PostponeAsked(postpone_seconds, why):
             limit = rules.max_postpones
             if limit is not None and counters.postpones >= limit:
-                return Failed(Failure.of(MaxPostponesReached(limit)))
-            return Postponed(
+                return Failed(_once_too_often(limit, why))
+            pause = (
                 rules.postpone_delay
                 if postpone_seconds is None
                 else timedelta(seconds=postpone_seconds)
             )
+            return Postponed(pause, why)
         case Died(reason, alone):
             if not alone:
                 return Suspected(None)
@@ -255,6 +272,14 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             return _after_cut(failure, begun, counters)
         case _:
             assert_never(outcome)
+
+
+def _once_too_often(limit: int, why: Failure | None) -> Failure:
+    failure = Failure.of(MaxPostponesReached(limit))
+    if why is None:
+        return failure
+    told = f"{failure.message} The last time it was for: {why.message}"
+    return replace(failure, message=told, traceback=why.traceback)
 
 
 def _after_cut(failure: Failure, begun: bool, counters: Counters) -> Decision:

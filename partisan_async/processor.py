@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -90,7 +91,12 @@ class BaseTaskProcessor(abc.ABC):
             is on or is out of reach, or ``priority`` is no 32-bit number.
         :raises ProcessorClassNotFound: the class is not registered, and no worker would know it.
         """
-        task = store.enqueue(self._call(priority, execute_after))
+        try:
+            call = self._call(priority, execute_after)
+        except AttributeError:
+            _refuse_no_call(self, "delay")
+            raise
+        task = store.enqueue(call)
         _tell_of(type(self), [task])
         return task
 
@@ -98,7 +104,12 @@ class BaseTaskProcessor(abc.ABC):
         self, *, priority: int = 0, execute_after: datetime.datetime | None = None
     ) -> Task:
         """Enqueue this call from async code, where it commits by itself; else as ``delay``."""
-        return await sync_to_async(self.delay)(priority=priority, execute_after=execute_after)
+        try:
+            delay = self.delay
+        except AttributeError:
+            _refuse_no_call(self, "adelay")
+            raise
+        return await sync_to_async(delay)(priority=priority, execute_after=execute_after)
 
     @classmethod
     def bulk_delay(
@@ -120,6 +131,11 @@ class BaseTaskProcessor(abc.ABC):
             which call it is about.
         """
         common, encoded = None, []
+        if isinstance(processors, BaseTaskProcessor):
+            raise TypeError(
+                f"{cls.__name__}.bulk_delay() takes a list of calls, and got a single one; pass"
+                f" [{cls.__name__}(…), {cls.__name__}(…)], or call its delay()."
+            )
         for position, processor in enumerate(processors):
             if type(processor) is not cls:
                 raise TypeError(
@@ -194,6 +210,23 @@ class BaseTaskProcessor(abc.ABC):
                 f" {name}(…).delay(), or raise PostponeTask to run again later."
             )
         return arguments.encode(self.args, self.kwargs)
+
+
+def _refuse_no_call(found: object, method: str) -> None:
+    """Refuse ``Processor.delay(5)``: the method is a call's, and 5 took the place of that.
+
+    And a call that has kept no arguments.
+    """
+    if isinstance(found, BaseTaskProcessor) and not {"args", "kwargs"} <= vars(found).keys():
+        raise TypeError(
+            f"This {type(found).__name__} has no arguments: its own __init__() must call"
+            " super().__init__(…) with those that a worker is to make it with."
+        )
+    if not isinstance(found, BaseTaskProcessor):
+        raise TypeError(
+            f"{method}() is called on the class. Make a call first, with its arguments, and enqueue"
+            f" that: Processor({reprlib.repr(found)}).{method}()."
+        )
 
 
 def _tell_of(sender: type[BaseTaskProcessor], tasks: Sequence[Task]) -> None:

@@ -10,10 +10,10 @@ from django.db import connections
 
 from partisan_async import arguments, moments, overview, registry, settings, store
 from partisan_async.durations import in_words
-from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
 from partisan_async.models import WAITING, PausedQueue, Task
 from partisan_async.overview import RunState, SupervisorState
-from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED
+from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED, class_path
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 from partisan_async.ways_out import COMMANDS, WaysOut
 
@@ -89,8 +89,8 @@ def _deletions() -> Iterator[str]:
 def _why_finished(task: Task, ways: WaysOut) -> Iterator[str]:
     tries = _times(task.tries, "try")
     yield f"It has finished {_at(task.finished_at)}, after {tries}{_took(task)}."
-    if task.errors:
-        yield f"A try before had failed: {_last_error(task, ways)}"
+    if failed := _last_error(task, ways):
+        yield f"A try before had failed: {failed}"
 
 
 def _why_failed(task: Task, ways: WaysOut) -> Iterator[str]:
@@ -98,8 +98,8 @@ def _why_failed(task: Task, ways: WaysOut) -> Iterator[str]:
         f"It has ended in error {_at(task.finished_at)},"
         f" after {_times(task.tries, 'try')}{_took(task)}."
     )
-    if task.errors:
-        yield _last_error(task, ways)
+    if failed := _last_error(task, ways):
+        yield failed
     yield ways.retry(task.pk)
 
 
@@ -110,12 +110,17 @@ def _took(task: Task) -> str:
     return f"; the last took {in_words(took)}"
 
 
-def _last_error(task: Task, ways: WaysOut) -> str:
+def _last_error(task: Task, ways: WaysOut, *, postponed: bool = False) -> str:
+    """Return what the last error was, or why it postponed itself last; ``""``: there is none."""
     # A row may have been changed by hand.
-    error = task.errors[-1] if isinstance(task.errors, list) else task.errors
-    if not isinstance(error, dict):
-        return ways.text(error)
-    return ways.error(error.get("exception_class"), error.get("message"))
+    if not isinstance(task.errors, list):
+        return "" if postponed or not task.errors else ways.text(task.errors)
+    for error in reversed(task.errors):
+        if not isinstance(error, dict):
+            return "" if postponed else ways.text(error)
+        if ("postponed" in error) is postponed:
+            return ways.error(error.get("exception_class"), error.get("message"))
+    return ""
 
 
 # In process
@@ -356,9 +361,12 @@ def _what_happened(task: Task, ways: WaysOut) -> Iterator[str]:
             " died, or the run's session with the database was ended."
         )
     if task.postpones:
-        yield f"It has postponed itself {_times(task.postpones, 'time')}."
-    if task.errors:
-        yield f"It has failed before, at last of {_last_error(task, ways)}"
+        why = _last_error(task, ways, postponed=True)
+        why = why.removeprefix(f"{class_path(PostponeTask())}: ")
+        at_last = f", at last for: {why}" if why else "."
+        yield f"It has postponed itself {_times(task.postpones, 'time')}{at_last}"
+    if failed := _last_error(task, ways):
+        yield f"It has failed before, at last of {failed}"
 
 
 def _twin(task: Task) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.utils.module_loading import autodiscover_modules
 
@@ -25,12 +25,35 @@ def register(processor_class: P) -> P:
     """Make a processor known under its class name; use it as a decorator.
 
     :raises ProcessorClassAlreadyRegistered: another class has this name.
+    :raises TypeError: it is no processor class.
     """
+    if not _is_processor(processor_class):
+        raise TypeError(_no_processor(processor_class))
     name = processor_class.__name__
     known = _processors.setdefault(name, processor_class)
     if known is not processor_class:
         raise ProcessorClassAlreadyRegistered(name, _path(known), _path(processor_class))
     return processor_class
+
+
+def _is_processor(found: object) -> bool:
+    from partisan_async.processor import BaseTaskProcessor  # it imports this module
+
+    return isinstance(found, type) and issubclass(found, BaseTaskProcessor)
+
+
+def _no_processor(found: Any) -> str:
+    base = "a subclass of partisan_async.processor.BaseTaskProcessor with a run() of its own"
+    if isinstance(found, type):
+        return f"@registry.register: {found.__name__} is no processor; make it {base}."
+    if callable(found) and hasattr(found, "__name__"):
+        return (
+            f"@registry.register belongs above a class, and {found.__name__} is a function: write"
+            f" {base}. For functions there is @task of Django's own tasks."
+        )
+    if _is_processor(type(found)):
+        return f"@registry.register: pass the class {type(found).__name__}, not an object of it."
+    return f"@registry.register takes nothing but {base}, and got {found!r}: write it without ()."
 
 
 def get(name: str) -> type[BaseTaskProcessor]:

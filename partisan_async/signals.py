@@ -8,12 +8,14 @@ the worker process, before the row is written: after a crash a run, and its sign
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.dispatch import Signal
 
-from partisan_async import logs
+from partisan_async import logs, registry, store
+from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task
 from partisan_async.policy import (
     Decision,
@@ -40,7 +42,12 @@ task_retried = Signal()
 """``task``, ``failure``, ``pause_seconds``: it failed and runs again; in its context."""
 
 task_postponed = Signal()
-"""``task``, ``pause_seconds``: it asked to run again."""
+"""``task``, ``pause_seconds``, ``failure``: it asked to run again; the failure tells why, and is
+``None`` where it did not say."""
+
+task_cancelled = Signal()
+"""``task``, ``by``, ``reason``: somebody ended it by hand. Sent where that was done, in the
+caller's transaction; the sender is ``None`` where that process does not know the processor."""
 
 task_lost = Signal()
 """``task``, ``failure``: its worker process died; it runs again, unless ``task_failed`` follows.
@@ -74,15 +81,26 @@ def send_decision(sender: type, task: Task, decision: Decision) -> None:
             seconds = pause.total_seconds()
             more = {"failure": failure, "pause_seconds": seconds}
             tell(task_retried, "task_retried", sender, task=task, **more)
-        case Postponed(pause):
-            seconds = pause.total_seconds()
-            tell(task_postponed, "task_postponed", sender, task=task, pause_seconds=seconds)
+        case Postponed(pause, failure):
+            more = {"failure": failure, "pause_seconds": pause.total_seconds()}
+            tell(task_postponed, "task_postponed", sender, task=task, **more)
         case Suspected(failure):
             tell(task_lost, "task_lost", sender, task=task, failure=failure)
         case Failed(failure, lost):
             if lost:
                 tell(task_lost, "task_lost", sender, task=task, failure=failure)
             tell(task_failed, "task_failed", sender, task=task, failure=failure)
+
+
+def tell_of_cancelled(ids: Sequence[int], by: str, reason: str) -> None:
+    """Send that tasks were cancelled; their rows are only read where somebody listens."""
+    if not (ids and task_cancelled.receivers):
+        return
+    for task in Task.objects.using(store.database()).filter(pk__in=ids).order_by("pk"):
+        sender = None
+        with suppress(ProcessorClassNotFound):
+            sender = registry.get(task.processor_class)
+        tell(task_cancelled, "task_cancelled", sender, task=task, by=by, reason=reason)
 
 
 def tell(signal: Signal, name: str, sender: type | None, **values: Any) -> None:

@@ -18,11 +18,13 @@ from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from partisan_async import audit, store
+from partisan_async import audit, signals, store
 from partisan_async.blame import is_of_some_rows
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import ENDED, Supervisor, Task
 from partisan_async.policy import Failure
+from partisan_async.printable import storable
+from partisan_async.retold import MESSAGE_LENGTH
 
 __all__ = [
     "Pruned",
@@ -93,6 +95,8 @@ def cancel(
     processor: str | None = None,
     older_than: timedelta | None = None,
     statuses: Sequence[str] = (),
+    by: str = "",
+    reason: str = "",
 ) -> list[int]:
     """End tasks that wait or run, in error; return the ids of those that did.
 
@@ -100,9 +104,10 @@ def cancel(
     at its next beat. The other parameters are those of ``run_now``.
 
     :param statuses: those in one of these: of ``new``, ``scheduled`` and ``in_process``.
+    :param by: who does it, for people; kept on the rows, as is the reason.
     """
     which = Which(queue_name, processor, older_than, statuses)
-    return _to_all("cancel", _cancel, ids, which)
+    return _to_all("cancel", partial(_cancel, by=by, reason=reason), ids, which)
 
 
 def delete(
@@ -176,9 +181,13 @@ def _run_now(ids: Sequence[int]) -> list[int]:
     return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW)
 
 
-def _cancel(ids: Sequence[int]) -> list[int]:
-    end = partial(store.cancel, failure=Failure.of(TaskCancelled()))
-    return _steer_tasks("cancel", end, ids, store.HELD_NO_MORE)
+def _cancel(ids: Sequence[int], *, by: str = "", reason: str = "") -> list[int]:
+    by, reason = storable(by[:MESSAGE_LENGTH]), storable(reason[:MESSAGE_LENGTH])
+    failure = Failure.of(TaskCancelled(by, reason))
+    end = partial(store.cancel, failure=failure, by=by, reason=reason)
+    done = _steer_tasks("cancel", end, ids, store.HELD_NO_MORE)
+    signals.tell_of_cancelled(done, by, reason)
+    return done
 
 
 def _delete(ids: Sequence[int]) -> list[int]:

@@ -96,7 +96,8 @@ class PartisanBackend(BaseTaskBackend):
         """Insert a task's row, in the caller's transaction; wake supervisors afterwards.
 
         :raises InvalidTask: no worker could find it, or run it.
-        :raises TypeError, ValueError: its arguments are not JSON, or cannot be stored.
+        :raises TypeError, ValueError: the function does not take its arguments, or they are not
+            JSON, or cannot be stored.
         """
         from partisan_async import django_task
 

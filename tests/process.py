@@ -150,11 +150,14 @@ class Partisan:
 
 
 @contextmanager
-def partisan(*options: str, **env):
-    """Start it, wait until it is up, and see to it that nothing is left of it."""
+def partisan(*options: str, words: str = "started: queue", **env):
+    """Start it, wait until it is up, and see to it that nothing is left of it.
+
+    :param words: what it says then.
+    """
     running = Partisan(*(options or ("--async",)), **env)
     try:
-        running.wait_for("started: queue")
+        running.wait_for(words)
         yield running
     finally:
         running.end()

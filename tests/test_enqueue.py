@@ -420,3 +420,38 @@ class TestConcurrently:
 
         assert len(tasks) == 100
         assert Task.objects.count() == 25
+
+
+@pytest.mark.django_db
+class TestNoCall:
+    """The class stands in the place of a call."""
+
+    def test_delay_on_the_class_says_what_to_write(self):
+        with pytest.raises(TypeError, match=r"Make a call first.*Processor\(5\)\.delay\(\)"):
+            Write.delay(5)
+
+    async def test_so_does_adelay(self):
+        with pytest.raises(TypeError, match=r"Make a call first.*Processor\('a'\)\.adelay\(\)"):
+            await Write.adelay("a")
+
+    def test_many_calls_that_are_one_are_refused(self):
+        with pytest.raises(TypeError, match=r"Write\.bulk_delay\(\) takes a list of calls"):
+            Write.bulk_delay(Write(1))
+
+    def test_one_without_arguments_is_refused(self):
+        """Its own __init__() has kept them to itself."""
+
+        class Forgetful(Write):
+            def __init__(self, name):
+                self.name = name
+
+        with pytest.raises(TypeError, match=r"must call super\(\).__init__"):
+            Forgetful("a").delay()
+
+    def test_another_attribute_error_is_its_own(self):
+        class Odd(Write):
+            def _call(self, *args):
+                raise AttributeError("mine")
+
+        with pytest.raises(AttributeError, match="mine"):
+            Odd().delay()

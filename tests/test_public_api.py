@@ -181,7 +181,7 @@ def test_postpone_config(readme, monkeypatch):
     module.MyProcessor().delay()
 
     for _ in range(6):
-        run_pending()
+        run_pending(errors="keep")
         Task.objects.filter(status="scheduled").update(execute_after="2020-01-01T00:00Z")
 
     task = Task.objects.get()
@@ -200,7 +200,7 @@ def test_errors_handling(readme):
 
     pauses = []
     for _ in range(4):
-        run_pending()
+        run_pending(errors="keep")
         task = Task.objects.get()
         if task.status == "scheduled":
             pauses.append(round((task.execute_after - task.last_attempted_at).total_seconds()))

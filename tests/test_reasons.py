@@ -227,7 +227,7 @@ class TestWaiting:
 
     def test_names_and_messages_command_no_terminal(self, alive):
         task = Fail("ValueError", "red \x1b[31m and\nsecond line").delay()
-        run_pending()
+        run_pending(errors="keep")
         Task.objects.update(processor_class="Evil\x1b[2J")
 
         said = why(task)
@@ -379,7 +379,7 @@ class TestInProcess:
 class TestEnded:
     def test_it_has_failed(self):
         task = Fail("ValueError", "too bad").delay()
-        run_pending()
+        run_pending(errors="keep")
 
         sentences = why(task).splitlines()[1:]
 

@@ -27,3 +27,23 @@ def test_two_processors_cannot_share_a_name():
 def test_a_name_from_a_row_imports_nothing(name):
     with pytest.raises(ProcessorClassNotFound, match="not registered"):
         registry.get(name)
+
+
+def function():
+    pass
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (function, "belongs above a class, and function is a function: write a subclass"),
+        (dict, "dict is no processor; make it a subclass of partisan_async.processor"),
+        (Write(), "pass the class Write, not an object of it"),
+        ("mail", "and got 'mail': write it without"),
+        (None, "and got None"),
+    ],
+)
+def test_what_is_no_processor_is_refused_where_it_is_written(found, words):
+    """Else the check fails on it, or its worker, far from there."""
+    with pytest.raises(TypeError, match=words):
+        registry.register(found)

@@ -80,7 +80,7 @@ class TestStored:
     def test_what_is_no_json_is_an_error_that_says_where(self):
         ReturnObject().delay()
 
-        (ran,) = run_pending()
+        (ran,) = run_pending(errors="keep")
 
         assert ran.task.status == "error"
         assert "what run() returned['at'][0] is of type object" in ran.task.errors[0]["message"]

@@ -85,7 +85,7 @@ class TestHere:
     @pytest.mark.parametrize("processor", [Fail("ValueError", "bad"), AsyncFail()])
     def test_a_failure_is_told_in_its_context(self, heard, processor):
         processor.delay()
-        run_pending()
+        run_pending(errors="keep")
 
         *_, (name, sender, _, more, error) = heard
         assert (name, sender) == ("failed", type(processor))

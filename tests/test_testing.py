@@ -1,13 +1,18 @@
 """The testing kit: what a test of an application can rely on."""
 
 import datetime
+import traceback
 
+import freezegun
 import pytest
+import time_machine
+from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 
+from partisan_async.exceptions import MaxPostponesReached
 from partisan_async.models import Supervisor, Task
 from partisan_async.policy import Failed, Finished, Postponed, Retried
 from partisan_async.testing import (
@@ -28,18 +33,23 @@ from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
     Add,
     AsyncAdd,
+    AsyncFail,
     AsyncSleep,
     AtomicWrite,
+    Die,
     Durable,
     Enqueue,
     EnqueueItself,
     Fail,
     FailOnCommit,
+    GiveUp,
+    Heal,
     OnCommit,
     OnCommits,
     Postpone,
     PostponeByDefault,
     Retry,
+    RetryByHand,
     Write,
     WriteElsewhere,
     WriteUnique,
@@ -99,6 +109,195 @@ class TestUntil:
             run_pending(until=HOUR)
 
 
+class Moved:
+    """The clock of a test: both packages that people move it with."""
+
+    def __init__(self, package, seconds):
+        self._moved = {
+            "time_machine": lambda: time_machine.travel(soon(seconds=seconds), tick=False),
+            "freezegun": lambda: freezegun.freeze_time(soon(seconds=seconds)),
+        }[package]()
+
+    def __enter__(self):
+        self._moved.__enter__()
+
+    def __exit__(self, *error):
+        self._moved.__exit__(*error)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("package", ["time_machine", "freezegun"])
+class TestTheClock:
+    def test_what_is_scheduled_is_due_by_it(self, package):
+        Write("tomorrow").delay(execute_after=soon(hours=24))
+
+        with Moved(package, 23 * 3600):
+            assert run_pending() == []
+        with Moved(package, 25 * 3600):
+            assert len(run_pending()) == 1
+
+    def test_what_is_new_runs_whatever_it_says(self, package):
+        """A test may stand at any date."""
+        with Moved(package, -365 * 24 * 3600):
+            Write("a year ago").delay()
+
+            assert len(run_pending()) == 1
+
+    def test_pauses_count_from_it(self, package):
+        """Also where it stands far ahead, or behind: by the database's clock they were over."""
+        for seconds in (-30 * 24 * 3600, 30 * 24 * 3600):
+            Postpone(f"at {seconds}", 1, 600).delay()
+            with Moved(package, seconds):
+                (ran,) = run_pending()
+                assert ran.task.execute_after == timezone.now() + datetime.timedelta(seconds=600)
+                assert run_pending() == []
+            with Moved(package, seconds + 660):
+                (ran,) = run_pending()
+                assert isinstance(ran.decision, Finished)
+
+    def test_so_does_a_processor_that_nobody_knows(self, package):
+        """Each pause does: a deferred task, too."""
+        Write().delay()
+        Task.objects.update(processor_class="Nowhere")
+        with Moved(package, 3600):
+            (ran,) = run_pending()
+
+            assert ran.task.execute_after - timezone.now() == ran.decision.pause
+
+    def test_until_goes_on_from_it(self, package):
+        Postpone("one", 9, 25 * 60).delay()
+
+        with Moved(package, 24 * 3600):
+            ran = run_pending(until=soon(minutes=60))
+            due = soon(minutes=75)
+
+        assert len(ran) == 3
+        assert Task.objects.get().execute_after == due
+
+    @pytest.mark.parametrize("processor", [Write, AtomicWrite])
+    def test_rows_have_its_times(self, package, processor):
+        """What compares them with the time that it asks for would be wrong by a day."""
+        processor("one").delay()
+        with Moved(package, 24 * 3600):
+            (ran,) = run_pending()
+
+            task = ran.task
+            assert abs(timezone.now() - task.started_at) < datetime.timedelta(minutes=1)
+            assert task.finished_at == timezone.now()
+
+    def test_it_gives_up_after_a_day(self, package):
+        """By the time that its first run was begun, that its row has."""
+        give_up = GiveUp(24 * 3600).delay()
+        for seconds in (3600, 12 * 3600, 24 * 3600):
+            with Moved(package, seconds):
+                (ran,) = run_pending()
+                assert isinstance(ran.decision, Postponed)
+        with Moved(package, 26 * 3600), pytest.raises(ExceptionGroup) as raised:
+            run_pending()
+
+        assert raised.group_contains(TimeoutError, match="^given up")
+        give_up.refresh_from_db()
+        assert give_up.status == "error"
+
+
+@pytest.mark.django_db
+class TestErrors:
+    def test_those_of_tasks_that_ended_in_error_rise_together(self):
+        """When all have run: one failure hides no other."""
+        first = Fail("ValueError", "first").delay()
+        Write("between").delay()
+        AsyncFail().delay()
+
+        with pytest.raises(ExceptionGroup, match="2 tasks ended in error") as raised:
+            run_pending()
+
+        assert marks() == ["between"]
+        value, lookup = raised.value.exceptions
+        assert (type(value), str(value)) == (ValueError, "first")
+        assert value.__notes__ == [f"Raised by Fail #{first.pk} (error)."]
+        assert type(lookup) is LookupError
+        assert [frame.name for frame in traceback.extract_tb(value.__traceback__)][-1] == "run"
+        assert not Supervisor.objects.exists()
+
+    def test_kept_they_are_on_the_rows(self):
+        Fail("ValueError", "first").delay()
+
+        (ran,) = run_pending(errors="keep")
+
+        assert ran.task.errors[0]["message"] == "first"
+
+    def test_another_word_is_refused(self):
+        with pytest.raises(ValueError, match=r"errors='ignore': pass \"raise\" or \"keep\"\.$"):
+            run_pending(errors="ignore")
+
+    def test_tries_that_run_again_are_none(self):
+        Retry("one", 2).delay()
+
+        (ran,) = run_pending()
+
+        assert isinstance(ran.decision, Retried)
+        assert len(run_pending(until=timezone.now() + HOUR)) == 2
+
+    def test_the_last_try_is_one(self):
+        Retry("one", 99).delay()
+
+        with pytest.raises(ExceptionGroup) as raised:
+            run_pending(until=timezone.now() + HOUR)
+
+        (error,) = raised.value.exceptions
+        assert isinstance(error, TimeoutError)
+
+    def test_too_many_postpones_are_one(self, settings):
+        """Nobody raised it: it is what the row says."""
+        settings.DEFAULT_POSTPONES_COUNT = 1
+        PostponeByDefault("one", 9, 0).delay()
+
+        with pytest.raises(ExceptionGroup) as raised:
+            run_pending()
+
+        (error,) = raised.value.exceptions
+        assert isinstance(error, MaxPostponesReached)
+        assert "Maximum postpones (1) reached" in str(error)
+
+    def test_what_somebody_ran_again_and_finished_is_none(self):
+        """In the end it is not in error."""
+        RetryByHand().delay()
+        Heal().delay()
+
+        assert len(run_pending()) == 3
+
+    def test_what_ends_a_process_ends_a_task(self):
+        """And is in the group, which is no ExceptionGroup then."""
+        Die("SystemExit").delay()
+
+        with pytest.raises(BaseExceptionGroup) as raised:
+            run_pending()
+
+        assert isinstance(raised.value.exceptions[0], SystemExit)
+
+    async def test_in_async_code(self):
+        await AsyncFail().adelay()
+
+        with pytest.raises(ExceptionGroup):
+            await arun_pending()
+        await sync_to_async(Task.objects.all().delete)()
+
+    def test_the_lines_are_a_supervisors(self, caplog):
+        Fail("ValueError", "first").delay()
+        Retry("one", 1).delay()
+
+        with caplog.at_level("INFO", "partisan_async"):
+            run_pending(until=timezone.now() + HOUR, errors="keep")
+
+        told = [record.event for record in caplog.records]
+        assert told == ["failed", "retried", "done"]
+        assert isinstance(caplog.records[0].exc_info[1], Exception)
+
+    def test_perform_keeps_them(self):
+        """Its decision is what one looks at."""
+        assert isinstance(perform(Fail, ["ValueError"]).decision, Failed)
+
+
 @pytest.mark.django_db
 class TestWithoutEnd:
     @pytest.fixture(autouse=True)
@@ -148,7 +347,7 @@ class InATestCase(TestCase):
     def test_an_on_commit_that_raises_fails_the_task_and_not_the_test(self):
         FailOnCommit().delay()
 
-        (ran,) = run_pending()
+        (ran,) = run_pending(errors="keep")
 
         assert ran.task.errors[0]["message"] == "on_commit"
         assert marks() == ["committed"]
@@ -194,7 +393,7 @@ class InATestCase(TestCase):
         Fail("ValueError").delay()
         AtomicWrite("kept").delay()
 
-        assert [type(each.decision) for each in run_pending()] == [Failed, Finished]
+        assert [type(each.decision) for each in run_pending(errors="keep")] == [Failed, Finished]
         assert marks() == ["kept"]
 
     async def test_async_code(self):
@@ -224,7 +423,7 @@ class InATransactionTestCase(TransactionTestCase):
         OnCommits().delay()
         FailOnCommit().delay()
 
-        assert [type(each.decision) for each in run_pending()] == [Finished, Failed]
+        assert [type(each.decision) for each in run_pending(errors="keep")] == [Finished, Failed]
         assert marks() == [
             *("at once", "in the block", "first", "second", "after the block"),
             "committed",

@@ -164,7 +164,7 @@ class TestRun:
     def test_an_error_is_recorded(self, spans, name, error):
         """With its traceback, where one looks for it."""
         registry.get(name)("ValueError", "no").delay()
-        run_pending()
+        run_pending(errors="keep")
 
         _, run = spans.take()
         (event,) = run.events
@@ -176,7 +176,7 @@ class TestRun:
     def test_an_error_that_cannot_be_told_ends_the_task_all_the_same(self, spans):
         """Its __str__ raises, in the SDK too."""
         task = registry.get("RaiseUnprintable")().delay()
-        run_pending()
+        run_pending(errors="keep")
 
         task.refresh_from_db()
         assert task.status == "error"
@@ -304,7 +304,7 @@ def printed_spans(output):
 def test_the_docs_list_each_attribute(spans):
     """Who searches traces goes by them."""
     registry.get("Fail")("ValueError", "no").delay()
-    run_pending()
+    run_pending(errors="keep")
     registry.get("Nothing").bulk_delay([process()])
 
     listed = {code(name) for name, *_ in tables("docs/howto/trace.md")["attribute"]}

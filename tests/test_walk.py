@@ -66,7 +66,7 @@ class TestPolicies:
     def test_an_error_ends_in_error_and_says_why(self):
         Fail("ValueError", "no such thing").delay()
 
-        run_pending()
+        run_pending(errors="keep")
 
         task = Task.objects.get()
         (error,) = task.errors
@@ -98,7 +98,7 @@ class TestPolicies:
         Retry("a", 99).delay()
 
         for _ in range(6):
-            run_pending()
+            run_pending(errors="keep")
             make_due()
 
         task = Task.objects.get()
@@ -122,7 +122,7 @@ class TestPolicies:
     def test_one_postpone_above_the_processors_limit_is_an_error(self):
         Postpone("a", 99, 0).delay()
 
-        run_pending()
+        run_pending(errors="keep")
 
         task = Task.objects.get()
         assert (task.status, task.postpones, task.tries) == ("error", 5, 1)
@@ -133,7 +133,7 @@ class TestPolicies:
         settings.DEFAULT_POSTPONES_COUNT = 2
         PostponeByDefault("a", 99, 0).delay()
 
-        run_pending()
+        run_pending(errors="keep")
 
         assert (Task.objects.get().status, len(marks())) == ("error", 3)
 
@@ -159,7 +159,7 @@ class TestPolicies:
     def test_postpones_do_not_erase_the_tries(self):
         PostponeThenFail().delay()
 
-        run_pending()
+        run_pending(errors="keep")
 
         task = Task.objects.get()
         assert (task.status, task.tries, task.postpones) == ("error", 3, 2)
@@ -204,7 +204,7 @@ class TestPolicies:
     def test_odd_errors_are_told_too(self, processor, words):
         processor.delay()
 
-        run_pending()
+        run_pending(errors="keep")
 
         task = Task.objects.get()
         assert task.status == "error"
@@ -223,7 +223,7 @@ class TestPolicies:
         Write().delay()
         Task.objects.update(arguments=[1, 2])
 
-        run_pending()
+        run_pending(errors="keep")
 
         assert "changed them by hand" in Task.objects.get().errors[0]["message"]
 
@@ -235,7 +235,7 @@ class TestPolicies:
         Write("x").delay()
         Task.objects.update(arguments={"args": [], "kwargs": {}})
 
-        run_pending()
+        run_pending(errors="keep")
 
         assert "missing 1 required" in Task.objects.get().errors[0]["message"]
 
@@ -258,7 +258,7 @@ class TestPolicies:
         Write().delay()
         Task.objects.update(processor_class="Removed", unrecognised=15)
 
-        run_pending()
+        run_pending(errors="keep")
 
         task = Task.objects.get()
         assert task.status == "error"
@@ -284,7 +284,7 @@ class TestPolicies:
         monkeypatch.setattr(Nothing, "run", run)
         Nothing().delay()
 
-        run_pending()
+        run_pending(errors="keep")
 
         assert Task.objects.get().status == "error"
 

@@ -237,7 +237,8 @@ class ProgressTests(WithMedia, TestCase):
     def test_a_broken_file_says_why(self) -> None:
         TakeIn(stored("cut.png", drawn("blue")[:50]).pk).delay()
 
-        run_pending()
+        with self.assertLogs("partisan_async", "ERROR"):
+            run_pending(errors="keep")
 
         self.assertEqual(states()["Read"], "failed")
         page = self.client.get("/")
@@ -247,7 +248,8 @@ class ProgressTests(WithMedia, TestCase):
     def test_what_timed_out_is_to_be_tried_again(self) -> None:
         taken_in("blue")
 
-        with mock.patch("example_site.gallery.watermark.stamp", side_effect=TimeoutError("late")):
+        late = mock.patch("example_site.gallery.watermark.stamp", side_effect=TimeoutError("late"))
+        with late, self.assertLogs("partisan_async", "WARNING"):
             run_pending()
 
         self.assertEqual(states()["Watermark"], "retrying")

@@ -22,6 +22,7 @@ class Question:
     :param more: how many there are besides.
     :param fields: what the form says again, besides that it was asked.
     :param back: where to go without doing it.
+    :param asks_why: the form has room for a ``reason``.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Question:
     things: Sequence[str] = field(default=())
     more: int = 0
     dangerous: bool = False
+    asks_why: bool = False
 
 
 def ask(model_admin: RowAdmin, request: HttpRequest, question: Question) -> TemplateResponse:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -55,6 +56,7 @@ class Steering:
     :param key: of ``steering.ACTIONS``.
     :param done: what it says of them afterwards.
     :param permission: who may do it, as ``has_…_permission`` of the admin.
+    :param asks_why: the reason is kept, and who it was.
     """
 
     key: str
@@ -63,6 +65,7 @@ class Steering:
     permission: str
     warning: str
     dangerous: bool = False
+    asks_why: bool = False
 
     @property
     def name(self) -> str:
@@ -93,7 +96,7 @@ STEERINGS = (
         "cancel", "Cancel", "are cancelled", "cancel",
         "What waits or runs ends in error. What runs is killed with its worker process: what it has"
         " done by then, outside of a transaction, stays done.",
-        dangerous=True,
+        dangerous=True, asks_why=True,
     ),
     Steering(
         "delete", "Delete", "are deleted", "forget",
@@ -286,10 +289,14 @@ class TaskAdmin(RowAdmin):
         tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
         # What this user cannot see is none of those that they were asked about.
         seen = [pk for pk in ids if pk in tasks]
+        do = what.do
+        if what.asks_why:
+            reason = request.POST.get("reason", "").strip()
+            do = partial(steering.cancel, by=request.user.get_username(), reason=reason)
         done: list[int] = []
         with self.acting(request):
             for start in range(0, len(seen), AT_ONCE):
-                done += what.do(seen[start:][:AT_ONCE])
+                done += do(seen[start:][:AT_ONCE])
         flag = DELETION if what.key == "delete" else CHANGE
         self.put_down(request, [tasks[pk] for pk in done], what.label, flag)
         self.message_user(
@@ -334,6 +341,7 @@ class TaskAdmin(RowAdmin):
             button=f"{what.label}, yes",
             back=self._url("change", able[0][0]) if from_page else request.get_full_path(),
             dangerous=what.dangerous,
+            asks_why=what.asks_why,
         )
         return ask(self, request, question)
 

@@ -26,7 +26,6 @@ from partisan_async.store.claiming import (
     look,
     orphans,
     promote,
-    put_off,
     ready,
     rescue,
 )

@@ -263,15 +263,6 @@ def advance(queue_name: str | None, until: datetime.datetime) -> Statement:
     return Statement(sql, {"queue_name": queue_name, "until": until})
 
 
-def put_off(task_id: int, moment: datetime.datetime) -> Statement:
-    """Schedule a waiting row for another moment."""
-    sql = """
-    UPDATE partisan_async_task SET execute_after = %(moment)s
-    WHERE id = %(id)s AND status = 'scheduled'
-    """
-    return Statement(sql, {"id": task_id, "moment": moment})
-
-
 def held(me: UUID) -> Statement:
     """Read the claims I hold; see ``claims``."""
     return Statement(_HELD, {"me": me})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, NamedTuple, assert_never
 from uuid import UUID
@@ -80,6 +79,9 @@ def kept(column: str) -> str:
 _STARTED_AT = "statement_timestamp() - make_interval(secs => d.ran_seconds)"
 _WORKER_IDS = f"{kept('t.worker_ids')} || to_jsonb(d.worker)"
 
+# A task that postpones itself a hundred times keeps the last reason, and its errors before that.
+_AGAIN = """d.postpones > 0 AND jsonb_typeof(t.errors) = 'array' AND t.errors -> -1 ? 'postponed'"""
+
 _SETTLE = f"""
 {PATIENCE}, d AS MATERIALIZED (
     SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
@@ -108,8 +110,9 @@ SET status = d.status,
     finished_at = CASE WHEN d.status IN ('finished', 'error') THEN statement_timestamp() END,
     worker_ids = CASE WHEN d.worker IS NULL THEN t.worker_ids ELSE {_WORKER_IDS} END,
     errors = CASE WHEN d.failure IS NULL THEN t.errors
-        ELSE {kept("t.errors")} || (d.failure::jsonb || jsonb_build_object(
-            'try', t.tries::bigint + 1, 'at', statement_timestamp())) END,
+        ELSE CASE WHEN {_AGAIN} THEN t.errors - (-1) ELSE {kept("t.errors")} END
+            || (d.failure::jsonb || jsonb_build_object(
+                'try', t.tries::bigint + 1, 'at', statement_timestamp())) END,
     result = COALESCE(d.result::jsonb, t.result),
     digest = CASE WHEN %(gently)s AND d.status IN ('new', 'scheduled') THEN NULL
         ELSE t.digest END
@@ -248,8 +251,9 @@ def _columns(settlement: Settlement) -> dict[str, Any]:
             row |= {"tries": 1} if ran else {}
         case Retried(pause, failure):
             row |= {"tries": 1, "failure": encoded(failure)} | _waiting(pause)
-        case Postponed(pause):
-            row |= {"postpones": 1} | _waiting(pause)
+        case Postponed(pause, failure):
+            why = failure and encoded(failure, postponed=True)
+            row |= {"postpones": 1, "failure": why} | _waiting(pause)
         case Deferred(pause):
             row |= _as_claimed(claim) | {"unrecognised": 1} | _waiting(pause)
         case Suspected(failure):
@@ -275,5 +279,9 @@ def _waiting(pause: timedelta) -> dict[str, Any]:
     return {"status": status, "pause": pause.total_seconds()}
 
 
-def encoded(failure: Failure) -> str:
-    return json.dumps(asdict(failure))
+_KEPT = ("exception_class", "message", "traceback")
+
+
+def encoded(failure: Failure, **more: bool | str) -> str:
+    """Return what a row keeps of a failure, as JSON, with more beside it."""
+    return json.dumps({name: getattr(failure, name) for name in _KEPT} | more)

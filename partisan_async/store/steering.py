@@ -58,8 +58,13 @@ def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     return _on(sql, ids, [Task.STATUS_SCHEDULED], takes=takes)
 
 
-def cancel(ids: Sequence[int], failure: Failure, *, takes: bool = False) -> Statement:
-    """End rows that wait or run; who runs one learns of it. Else as ``again``."""
+def cancel(
+    ids: Sequence[int], failure: Failure, *, by: str = "", reason: str = "", takes: bool = False
+) -> Statement:
+    """End rows that wait or run; who runs one learns of it. Else as ``again``.
+
+    :param failure: what the rows tell; ``by`` whom and for what ``reason`` stands beside it.
+    """
     sql = f"""
     UPDATE partisan_async_task t
     SET status = 'error', claimed_by = NULL, claimed_at = NULL,
@@ -69,7 +74,7 @@ def cancel(ids: Sequence[int], failure: Failure, *, takes: bool = False) -> Stat
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     statuses = [Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS]
-    return _on(sql, ids, statuses, takes=takes, failure=encoded(failure))
+    return _on(sql, ids, statuses, takes=takes, failure=encoded(failure, by=by, reason=reason))
 
 
 def delete(ids: Sequence[int], *, takes: bool = False) -> Statement:

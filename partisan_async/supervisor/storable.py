@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from partisan_async.exceptions import TEN_YEARS_SECONDS
-from partisan_async.policy import Decision, Failed, Failure, Finished, Retried, Suspected
+from partisan_async.policy import Decision, Failed, Failure, Finished, Postponed, Retried, Suspected
 from partisan_async.store import Settlement
 
 LONGEST_PAUSE = timedelta(seconds=TEN_YEARS_SECONDS)
@@ -48,7 +48,12 @@ def _with_texts(decision: Decision, codec: str) -> Decision:
             # As it was, where nothing is replaced: the database reads escapes, too.
             stored = _storable(plain, codec)
             return decision if stored == plain else replace(decision, result=stored)
-        case Failed(failure) | Retried(_, failure) | Suspected(Failure() as failure):
+        case (
+            Failed(failure)
+            | Retried(_, failure)
+            | Postponed(_, Failure() as failure)
+            | Suspected(Failure() as failure)
+        ):
             texts = (failure.exception_class, failure.message, failure.traceback)
             return replace(decision, failure=Failure(*(_storable(text, codec) for text in texts)))
         case _:
@@ -59,7 +64,12 @@ def _bare(decision: Decision) -> Decision:
     match decision:
         case Finished(str()):
             return replace(decision, result=None)
-        case Failed(failure) | Retried(_, failure) | Suspected(Failure() as failure):
+        case (
+            Failed(failure)
+            | Retried(_, failure)
+            | Postponed(_, Failure() as failure)
+            | Suspected(Failure() as failure)
+        ):
             name = re.sub(r"[^\w.]", "?", failure.exception_class, flags=re.ASCII)
             return replace(decision, failure=Failure(name[:255], LOST_TEXT))
         case _:

@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from partisan_async import logs, registry, store
 from partisan_async.blame import Blame, explain, whose
+from partisan_async.log_fields import Serving, serving
 from partisan_async.moments import told
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
@@ -175,6 +176,7 @@ class Supervisor:
 
         :raises Exception: what ended it, if it was not asked to stop; it has stopped in order.
         """
+        serving.set(Serving(self._queue_name, str(self.id)))
         asyncio.get_running_loop().set_exception_handler(self._on_callback_error)
         try:
             await self._start()

@@ -132,17 +132,20 @@ def _fields(outcome: Outcome) -> list[Any]:
     match outcome:
         case Returned(result, settled) if result is not None or settled:
             return [name, result, settled]
-        case PostponeAsked(seconds):
-            return [name, seconds]
+        case PostponeAsked(seconds, why):
+            return [name, seconds, why and _told(why)]
         case Raised(failure, retryable):
-            values = [failure.exception_class, failure.message, failure.traceback]
-            return [name, values, retryable]
+            return [name, _told(failure), retryable]
         case Unrecognised(processor_name):
             return [name, processor_name]
         case CutOff(failure, begun):
-            return [name, [failure.exception_class, failure.message, failure.traceback], begun]
+            return [name, _told(failure), begun]
         case _:
             return [name]
+
+
+def _told(failure: Failure) -> list[Any]:
+    return [failure.exception_class, failure.message, failure.traceback, failure.chain]
 
 
 def _decode(fields: list[Any]) -> Frame:
@@ -163,8 +166,8 @@ def _outcome(name: str, values: list[Any]) -> Outcome:
             return RETURNED
         case "Returned", [result, settled]:
             return Returned(result, settled)
-        case "PostponeAsked", [seconds]:
-            return PostponeAsked(seconds)
+        case "PostponeAsked", [seconds, why]:
+            return PostponeAsked(seconds, why and Failure(*why))
         case "Raised", [failure, retryable]:
             return Raised(Failure(*failure), retryable)
         case "CutOff", [failure, begun]:

@@ -28,7 +28,7 @@ from uuid import UUID
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
-from partisan_async import registry
+from partisan_async import log_fields, registry
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Failure, Outcome, Raised
 from partisan_async.settings import QueueSettings
@@ -86,6 +86,7 @@ def start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn
             from partisan_async import logs
 
             logs.attach_handler()
+        log_fields.serve_here(None, str(setup.supervisor_id))
         _worker = _Worker(feed, link, setup)
         undo_in_children(_worker.leave, _worker.limits.forget_alarm, sessions.unwatch)
         _tell_of_start()

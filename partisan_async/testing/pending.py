@@ -7,33 +7,29 @@ import dataclasses
 import datetime
 import json
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from unittest.mock import patch
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
-from partisan_async import registry, store
+from partisan_async import logs, registry, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
-from partisan_async.policy import (
-    Decision,
-    Finished,
-    Interrupted,
-    Outcome,
-    Postponed,
-    Retried,
-    decide,
-)
+from partisan_async.policy import Decision, Finished, Outcome, decide
 from partisan_async.processor import checked_time, rules_of
 from partisan_async.settings import queue_settings
 from partisan_async.supervisor.executor import Executor, is_async
 from partisan_async.testing.calls import call_of
+from partisan_async.testing.clock import as_of
+from partisan_async.testing.raised import Errors, Witness
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
@@ -62,21 +58,32 @@ class Ran:
 
 
 def run_pending(
-    *, queue_name: str | None = None, until: datetime.datetime | None = None
+    *,
+    queue_name: str | None = None,
+    until: datetime.datetime | None = None,
+    errors: Literal["raise", "keep"] = "raise",
 ) -> list[Ran]:
     """Run all tasks that are due, in this process and transaction, and return what ran.
 
     Tasks that these enqueue, retry or postpone run too, as far as they are due by then. Policies
-    are applied, and rows written, as by a supervisor. An error of a task does not rise: its row has
-    it. What a task registers with ``on_commit()`` is called where it would be, also in a test's
-    transaction.
+    are applied, rows written, and lines logged, as by a supervisor. What a task registers with
+    ``on_commit()`` is called where it would be, also in a test's transaction.
+
+    What is due, and from when pauses count, goes by ``timezone.now()``, so that ``time_machine``
+    and ``freezegun`` move it. What was due when it was enqueued runs whatever the clock says.
 
     :param queue_name: one queue alone; ``None``: every queue.
     :param until: run what would be due by then, too, one after the other in the order of its time;
         pauses count from there. No clock is changed: what tasks ask for the time see the real one.
+    :param errors: ``"keep"``: those of tasks are on their rows, and do not rise.
+    :raises ExceptionGroup: at the end, where tasks ended in ``error``: what these raised. A try
+        that is to run again is none of it.
+    :raises ValueError: a parameter cannot be.
     :raises RuntimeError: there is no end: a task enqueues itself, or postpones itself by nothing.
     """
     until = checked_time("until", until)
+    if errors not in ("raise", "keep"):
+        raise ValueError(f'errors={errors!r}: pass "raise" or "keep".')
     registry.autodiscover()
     bench = _Bench()
     ran: list[Ran] = []
@@ -96,6 +103,8 @@ def run_pending(
         if until is None or (moment := bench.advance(queue_name, until)) is None:
             break
     bench.leave()
+    if errors == "raise":
+        bench.errors.rise()
     return ran
 
 
@@ -131,6 +140,7 @@ class _Bench:
 
     def __init__(self) -> None:
         self.alias = store.database()
+        self.errors = Errors()
         self._me = uuid.uuid4()
 
     def count_waiting(self) -> int:
@@ -142,7 +152,7 @@ class _Bench:
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
             *_, pauses, _ = self._beat(name)
-            self._execute(store.promote(name))
+            self._execute(as_of(store.promote(name), timezone.now()))
             held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
             claim = store.claim(self._me, name, 1, _TTL, store.Among(paused=held))
             if claims := store.claims(self._execute(claim)):
@@ -160,43 +170,42 @@ class _Bench:
         return rows[0][0] if rows else None
 
     def run(self, claim: store.Claim, moment: datetime.datetime | None) -> Ran:
-        """Run a claim, and settle it as if it were that moment."""
+        """Run a claim, and settle it as if it were that moment; ``None``: it is now."""
+        executor = self._executor(claim, moment)
+        began = time.perf_counter()
         with self._patience_kept(), _contained():
-            outcome = contextvars.copy_context().run(self._run, claim)
+            outcome = contextvars.copy_context().run(_run, executor, claim)
         rules = rules_of(claim.processor_class, queue_settings(claim.queue_name))
         decision = decide(outcome, rules, claim)
+        logs.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
-            self._settle(store.Settlement(claim, decision, (0.0, WORKER_ID)))
-        match decision:
-            case Retried(pause) | Postponed(pause) | Interrupted(pause) if pause and moment:
-                self._execute(store.put_off(claim.id, moment + pause))
-            case Finished(result):
-                decision = Finished(result)
-        return Ran(Task.objects.using(self.alias).get(pk=claim.id), decision)
+            settlement = store.Settlement(claim, decision, (0.0, WORKER_ID))
+            self._settle(settlement, moment or timezone.now())
+        if isinstance(decision, Finished):
+            decision = Finished(decision.result)
+        task = Task.objects.using(self.alias).get(pk=claim.id)
+        self.errors.note(task, decision, executor.raised)
+        return Ran(task, decision)
 
     def leave(self) -> None:
         """Remove what says that it is there."""
         self._execute(store.forget([self._me]))
 
-    def _run(self, claim: store.Claim) -> Outcome:
+    def _executor(self, claim: store.Claim, moment: datetime.datetime | None) -> Witness:
         # A row that it deletes could not be shown.
         chosen = dataclasses.replace(
             queue_settings(claim.queue_name), DELETE_TASKS_ON_COMPLETE=False
         )
-        executor = Executor(self._me, chosen, WORKER_ID)
-        try:
-            run_async = is_async(registry.get(claim.processor_class))
-        except ProcessorClassNotFound:
-            run_async = False
-        return async_to_sync(executor.aexecute)(claim) if run_async else executor.execute(claim)
+        return Witness(self._me, chosen, WORKER_ID, moment)
 
-    def _settle(self, settlement: store.Settlement) -> None:
+    def _settle(self, settlement: store.Settlement, moment: datetime.datetime) -> None:
         with self._patience_kept():
             try:
                 with transaction.atomic(using=self.alias):
-                    self._execute(store.settle(self._me, [settlement]))
+                    self._execute(as_of(store.settle(self._me, [settlement]), moment))
             except IntegrityError:  # an identical call waits by now
-                self._execute(store.settle(self._me, [settlement], gently=True))
+                gently = store.settle(self._me, [settlement], gently=True)
+                self._execute(as_of(gently, moment))
 
     @contextmanager
     def _patience_kept(self) -> Iterator[None]:
@@ -224,6 +233,14 @@ class _Bench:
         with connections[self.alias].cursor() as cursor:
             cursor.execute(*statement)
             return cursor.fetchall() if cursor.description else []
+
+
+def _run(executor: Executor, claim: store.Claim) -> Outcome:
+    try:
+        run_async = is_async(registry.get(claim.processor_class))
+    except ProcessorClassNotFound:
+        run_async = False
+    return async_to_sync(executor.aexecute)(claim) if run_async else executor.execute(claim)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class PartisanBackendTests(TaskBackendConformance, TransactionTestCase):
     backend = "partisan_async.tasks_backend.PartisanBackend"
 
     def run_enqueued(self):
-        run_pending()
+        run_pending(errors="keep")
 
     def test_every_priority_keeps_its_rank_and_0_is_a_processors_default(self):
         for priority in range(-100, 101):
@@ -53,7 +53,7 @@ class PartisanBackendTests(TaskBackendConformance, TransactionTestCase):
         result = tasks.note.enqueue()
         Task.objects.update(processor_class="os.getcwd", unrecognised=100)
 
-        (ran,) = run_pending()
+        (ran,) = run_pending(errors="keep")
 
         assert ran.task.pk == int(result.id)
         assert ran.task.errors[0]["exception_class"].endswith("ProcessorClassNotFound")
@@ -62,7 +62,7 @@ class PartisanBackendTests(TaskBackendConformance, TransactionTestCase):
         result = tasks.note.enqueue()
         Task.objects.update(processor_class="tests.conformance.unused.evil", unrecognised=100)
 
-        (ran,) = run_pending()
+        (ran,) = run_pending(errors="keep")
 
         assert ran.task.errors[0]["exception_class"].endswith("ProcessorClassNotFound")
         with self.assertRaises(ProcessorClassNotFound):
@@ -75,7 +75,7 @@ class PartisanBackendTests(TaskBackendConformance, TransactionTestCase):
         Task.objects.update(processor_class="tests.conformance.tasks.note", unrecognised=100)
         processor_of.cache_clear()
 
-        (ran,) = run_pending()
+        (ran,) = run_pending(errors="keep")
 
         assert ran.task.status == "error"
 

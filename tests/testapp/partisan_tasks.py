@@ -17,12 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connection, transaction
+from django.utils import timezone
 
-from partisan_async import context, registry, signals
+from partisan_async import context, registry, signals, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask, TaskTimeout
 from partisan_async.in_flight import Flight
+from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
 from partisan_async.supervisor import worker
@@ -244,6 +246,70 @@ class Die(Marking):
 if os.environ.get("DEAF_RECEIVER"):
     # For a supervisor: who hears of a loss does not come back from it.
     signals.task_lost.connect(lambda **_: threading.Event().wait(), weak=False)
+
+
+@registry.register
+class PutOff(Marking):
+    """Postpones itself, each time in the next of these ways, at last in the last one."""
+
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=1, retry_pause=600
+    )
+
+    def run(self):
+        row = self.task_obj
+        way = self.args[min(row.tries + row.postpones, len(self.args) - 1)]
+        match way:
+            case "error":
+                raise TimeoutError("late")
+            case "plain":
+                raise PostponeTask(600)
+            case "reason":
+                raise PostponeTask(600, reason="the bank is closed")
+            case "odd":
+                raise PostponeTask(600, reason="a\0b")
+        try:
+            raise ConnectionError("no answer")
+        except ConnectionError as error:
+            match way:
+                case "cause":
+                    raise PostponeTask(600) from error
+                case "both":
+                    raise PostponeTask(600, reason="the bank is closed") from error
+                case "hidden":
+                    raise PostponeTask(600) from None
+            raise PostponeTask(600)  # noqa: B904  that is the case
+
+
+@registry.register
+class GiveUp(Marking):
+    """Looks every hour, and gives up so many seconds after its first run."""
+
+    def run(self):
+        began = self.task_obj.started_at
+        if began and (timezone.now() - began).total_seconds() > self.args[0]:
+            raise TimeoutError("given up")
+        raise PostponeTask(3600)
+
+
+@registry.register
+class RetryByHand(Marking):
+    """Fails, until another task has mended what it lacks."""
+
+    PRIORITY = 1
+
+    def run(self):
+        if not Mark.objects.filter(text="healed").exists():
+            raise ValueError("not healed")
+
+
+@registry.register
+class Heal(Marking):
+    """Does what an operator does: mends it, and has what failed run again."""
+
+    def run(self):
+        self.mark("healed")
+        steering.retry(list(Task.objects.filter(status="error").values_list("pk", flat=True)))
 
 
 @registry.register

@@ -74,3 +74,8 @@ def compares_times(context):
     result = context.task_result
     seen = (result.enqueued_at, result.started_at, result.last_attempted_at)
     return all(abs(timezone.now() - moment).total_seconds() < 60 for moment in seen)
+
+
+@task
+def put_off():
+    raise PostponeTask(600, reason="not yet")

@@ -45,6 +45,7 @@ class Async(BaseTaskProcessor):
 assert_type(Sync(1, a=2), Sync)
 assert_type(Sync(1).delay(priority=3, execute_after=datetime.datetime.now(datetime.UTC)), Task)
 assert_type(run_pending(), list[Ran])
+assert_type(run_pending(errors="keep"), list[Ran])
 
 
 assert_type(steering.cancel([1], processor="Sync"), list[int])

@@ -17,7 +17,18 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, ProgrammingError, connections
 
-from partisan_async import budget, home, logs, registry, rights, schema, steering, store
+from partisan_async import (
+    audit,
+    budget,
+    home,
+    log_fields,
+    logs,
+    registry,
+    rights,
+    schema,
+    steering,
+    store,
+)
 from partisan_async.blame import explain, way_out
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
@@ -109,6 +120,7 @@ class Command(BaseCommand):
         origin.refuse_within_main()
         queue = options["queue_name"]
         settings = _settings(queue, options)
+        log_fields.serve_here(queue, None)
         logs.attach_handler()
         health = _listen(options["health_host"], options["health_port"])
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
@@ -122,11 +134,13 @@ class Command(BaseCommand):
         _warn_of_unknown_queue(queue)
         _warn_of_too_many_connections(queue, settings, listen=options["listen"])
         if options["paused"]:
-            steering.pause(queue)
+            with audit.acting(audit.user_of_the_system(), "command"):
+                steering.pause(queue)
             connections.close_all()
         supervisor = Supervisor(
             queue, settings, listen=options["listen"], print_logs=True, health=health, home=name
         )
+        log_fields.serve_here(queue, str(supervisor.id))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
 

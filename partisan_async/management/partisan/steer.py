@@ -6,13 +6,14 @@ import argparse
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from partisan_async import settings, steering, store
+from partisan_async import audit, settings, steering, store
 from partisan_async.blame import explain
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
@@ -45,6 +46,9 @@ def add_to(commands: Any) -> None:
             _add_status(action, statuses)
         if name == "cancel":
             action.add_argument("--all", action="store_true", help="all that wait or run")
+            action.add_argument(
+                "--reason", default="", metavar="TEXT", help="why; kept on the rows, and shown"
+            )
         action.set_defaults(run=run, action=name)
     prune = commands.add_parser("prune", help="delete the rows of tasks that have ended")
     prune.add_argument(
@@ -59,6 +63,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     """Do it to the tasks that are named, or to all that match."""
     name, ids = options["action"], options["ids"]
     do, _ = steering.ACTIONS[name]
+    if name == "cancel":
+        do = partial(steering.cancel, by=audit.user_of_the_system(), reason=options["reason"])
     which = steering.Which(
         options["queue"],
         options["processor"],

@@ -1,0 +1,59 @@
+"""Tells whether a function takes the arguments of a call, before a worker finds out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+_PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+class _Shape:
+    """What a function takes: how many arguments by their places, as most calls have them alone."""
+
+    def __init__(self, signature: inspect.Signature) -> None:
+        self.signature = signature
+        parameters = signature.parameters.values()
+        self.is_plain = all(each.kind is _PLAIN for each in parameters)
+        self.least = sum(each.default is each.empty for each in parameters)
+        self.most = len(signature.parameters)
+
+
+@lru_cache(maxsize=1024)
+def _shape(function: Callable[..., Any]) -> _Shape | None:
+    try:
+        # As it is called: a decorator may pass what the function below it needs.
+        return _Shape(inspect.signature(function, follow_wrapped=False))
+    except (TypeError, ValueError):  # one that is written in C may not tell
+        return None
+
+
+def refuse_misfit(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    name: str,
+    *,
+    given: int = 0,
+) -> None:
+    """Do nothing if the function can be called so.
+
+    :param name: what the caller knows it by.
+    :param given: so many arguments come first, and not from the caller.
+    :raises TypeError: it cannot.
+    """
+    shape = _shape(function)
+    if shape is None:
+        return
+    if shape.is_plain and not kwargs and shape.least <= len(args) + given <= shape.most:
+        return
+    try:
+        shape.signature.bind(*[None] * given, *args, **kwargs)
+    except TypeError as error:
+        parameters = list(shape.signature.parameters.values())[given:]
+        takes = inspect.Signature(parameters)
+        raise TypeError(
+            f"{name} takes {takes}, and cannot be called with what is enqueued: {error}."
+        ) from None

@@ -1,0 +1,67 @@
+"""Finds attributes of processors that were meant to be ours: a slip, or another runner's word."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+
+from partisan_async.processor import BaseTaskProcessor
+
+OTHERS_WORDS = {
+    "ATTEMPTS": "RETRY_ON_ERROR_CONFIG",
+    "AUTORETRY_FOR": "RETRY_ON_ERROR_CONFIG",
+    "CRON": "SCHEDULE",
+    "CRONTAB": "SCHEDULE",
+    "HARD_TIME_LIMIT": "TIMEOUT_SECONDS",
+    "IGNORE_RESULT": "STORE_RESULT",
+    "JOB_TIMEOUT": "TIMEOUT_SECONDS",
+    "MAX_ATTEMPTS": "RETRY_ON_ERROR_CONFIG",
+    "MAX_POSTPONES": "POSTPONE_CONFIG",
+    "MAX_RETRIES": "RETRY_ON_ERROR_CONFIG",
+    "PERIODIC": "SCHEDULE",
+    "POSTPONE": "POSTPONE_CONFIG",
+    "QUEUES": "QUEUE_NAME",
+    "RETRIES": "RETRY_ON_ERROR_CONFIG",
+    "RETRY": "RETRY_ON_ERROR_CONFIG",
+    "RETRY_CONFIG": "RETRY_ON_ERROR_CONFIG",
+    "RETRY_FOR": "RETRY_ON_ERROR_CONFIG",
+    "RETRY_ON": "RETRY_ON_ERROR_CONFIG",
+    "RETRY_ON_ERROR": "RETRY_ON_ERROR_CONFIG",
+    "RETRY_ON_ERRORS": "RETRY_ON_ERROR_CONFIG",
+    "SOFT_TIME_LIMIT": "TIMEOUT_SECONDS",
+    "TIMEOUT": "TIMEOUT_SECONDS",
+    "TIMEOUT_MS": "TIMEOUT_SECONDS",
+    "TIME_LIMIT": "TIMEOUT_SECONDS",
+    "UNIQUE": "UNIQUE_FOR_PARAMS",
+    "UNIQUE_FOR": "UNIQUE_FOR_PARAMS",
+}
+"""What other runners, and readers in a hurry, call ours."""
+
+CLOSE = 0.85
+"""So alike are two names that one of them is a slip, by ``difflib``."""
+
+
+def misnamed(
+    processor: type[BaseTaskProcessor], known: Collection[str]
+) -> Iterator[tuple[type, str, str]]:
+    """Yield each attribute that was meant to be one of ours: where it stands, its name, and ours.
+
+    :param known: the names of ours.
+    """
+    for owner in processor.__mro__:
+        if owner in BaseTaskProcessor.__mro__:
+            continue
+        for name in vars(owner):
+            if name.isupper() and (ours := _meant(name, known)):
+                yield owner, name, ours
+
+
+def _meant(name: str, known: Collection[str]) -> str | None:
+    if name in known:
+        return None
+    if name in OTHERS_WORDS:
+        return OTHERS_WORDS[name]
+    for close in get_close_matches(name, known, n=1, cutoff=CLOSE):
+        # HTTP_TIMEOUT_SECONDS is the project's own.
+        return None if f"_{close}_" in f"_{name}_" else close
+    return None

@@ -1,0 +1,13 @@
+"""Lets statements count by the test's clock, which ``time_machine`` and ``freezegun`` move."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from partisan_async.store import Statement
+
+
+def as_of(statement: Statement, moment: datetime) -> Statement:
+    """Return the statement as it would be executed at that moment: the database has its own."""
+    sql = statement.sql.replace("statement_timestamp()", "%(moment)s::timestamptz")
+    return Statement(sql, statement.params | {"moment": moment})

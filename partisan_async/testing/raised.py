@@ -1,0 +1,76 @@
+"""Remembers what tasks raised, and raises it in the test: a failure is not to pass unseen."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from django.utils import timezone
+
+from partisan_async.exceptions import MaxPostponesReached, PostponeTask
+from partisan_async.models import Task
+from partisan_async.policy import Decision, Failed, Outcome, class_path
+from partisan_async.retold import rebuilt
+from partisan_async.settings import QueueSettings
+from partisan_async.store import Claim, Settlement, Statement
+from partisan_async.supervisor.executor import Executor
+from partisan_async.testing.clock import as_of
+
+
+class Witness(Executor):
+    """An executor that keeps the exception of its run.
+
+    :param moment: when an ``ATOMIC`` run ends, by its row; ``None``: it is now.
+    """
+
+    def __init__(
+        self, me: UUID, settings: QueueSettings, worker_id: str, moment: datetime | None
+    ) -> None:
+        super().__init__(me, settings, worker_id)
+        self.raised: BaseException | None = None
+        self._moment = moment
+
+    def _outcome(self, claim: Claim, error: BaseException) -> Outcome:
+        self.raised = error
+        return super()._outcome(claim, error)
+
+    def _end(self, settlement: Settlement) -> Statement:
+        return as_of(super()._end(settlement), self._moment or timezone.now())
+
+
+class Errors:
+    """The errors of tasks that ended in ``error``, by task."""
+
+    def __init__(self) -> None:
+        self._errors: dict[int, BaseException] = {}
+
+    def note(self, task: Task, decision: Decision, raised: BaseException | None) -> None:
+        """Take notice of a run: what ran again, and did not fail, is forgotten."""
+        self._errors.pop(task.pk, None)
+        if isinstance(decision, Failed):
+            error = _of(decision, raised)
+            error.add_note(f"Raised by {task}.")
+            self._errors[task.pk] = error
+
+    def rise(self) -> None:
+        """Raise them together, if there are any."""
+        if errors := list(self._errors.values()):
+            message = (
+                f"{len(errors)} task{'' if len(errors) == 1 else 's'} ended in error; if that is"
+                ' what you test, pass errors="keep"'
+            )
+            raise BaseExceptionGroup(message, errors)
+
+
+def _of(failed: Failed, raised: BaseException | None) -> BaseException:
+    """Return the exception that the row tells of."""
+    name = failed.failure.exception_class
+    for each in (raised, raised and raised.__cause__):
+        if each is not None and class_path(each) == name:
+            return each
+    if isinstance(raised, PostponeTask):
+        error = MaxPostponesReached.__new__(MaxPostponesReached)
+        error.args = (failed.failure.message,)
+        error.__cause__ = raised
+        return error
+    return rebuilt(failed.failure)

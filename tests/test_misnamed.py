@@ -1,0 +1,88 @@
+"""Attributes that look like ours and are not."""
+
+import pytest
+from django.core.checks import run_checks
+
+from partisan_async import checks, registry
+from partisan_async.misnamed import OTHERS_WORDS, misnamed
+from tests.testapp.partisan_tasks import Nothing
+
+ID = "partisan_async.W014"
+
+
+def meant(name):
+    processor = type("Odd", (Nothing,), {name: 5})
+    return [
+        (owner.__name__, own, ours) for owner, own, ours in misnamed(processor, checks.ATTRIBUTES)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("UNIQUE_FOR_PARAM", "UNIQUE_FOR_PARAMS"),
+        ("TIMEOUT_SECOND", "TIMEOUT_SECONDS"),
+        ("TIMEOUT_SECS", "TIMEOUT_SECONDS"),
+        ("STORE_RESULTS", "STORE_RESULT"),
+        ("QUEUENAME", "QUEUE_NAME"),
+        ("PRIORTY", "PRIORITY"),
+        ("RETRY_ON_ERROR_CONF", "RETRY_ON_ERROR_CONFIG"),
+        ("TIMEOUT", "TIMEOUT_SECONDS"),
+        ("RETRIES", "RETRY_ON_ERROR_CONFIG"),
+        ("MAX_RETRIES", "RETRY_ON_ERROR_CONFIG"),
+    ],
+)
+def test_a_slip_and_anothers_word_are_told_with_ours(name, ours):
+    """It has no effect, and nothing else would say so."""
+    assert meant(name) == [("Odd", name, ours)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "API_URL",
+        "HTTP_TIMEOUT_SECONDS",
+        "DB_TIMEOUT_SECONDS",
+        "TIMEOUT_SECONDS_OF_BANK",
+        "PRIORITIES",
+        "MAX_SECONDS",
+        "FOLDER_NAME",
+        "RESULT_URL",
+        "CONFIG",
+        "timeout",
+        "_TIMEOUT",
+        "QUEUE",
+        *checks.ATTRIBUTES,
+    ],
+)
+def test_a_projects_own_is_none(name):
+    """QUEUE has an error of its own."""
+    assert meant(name) == []
+
+
+def test_each_word_of_others_means_one_of_ours():
+    assert set(OTHERS_WORDS.values()) <= set(checks.ATTRIBUTES)
+    assert not OTHERS_WORDS.keys() & set(checks.ATTRIBUTES)
+
+
+@pytest.fixture
+def two_of_a_base():
+    base = type("Base", (Nothing,), {"RETRIES": 3})
+    for name in ("First", "Second"):
+        registry.register(type(name, (base,), {}))
+    yield
+    for name in ("First", "Second"):
+        del registry._processors[name]
+
+
+def test_it_is_a_warning_where_it_stands(two_of_a_base):
+    """Once, however many processors derive from that."""
+    (warning,) = [each for each in run_checks(tags=["partisan_async"]) if each.id == ID]
+
+    assert warning.msg == "Base sets RETRIES, which has no effect."
+    assert "Did you mean RETRY_ON_ERROR_CONFIG?" in warning.hint
+    assert not warning.is_serious()
+
+
+def test_the_tests_own_processors_have_none():
+    assert [each for each in run_checks(tags=["partisan_async"]) if each.id == ID] == []
