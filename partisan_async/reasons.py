@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from django.db import connections
 
-from partisan_async import arguments, overview, registry, settings, store
+from partisan_async import arguments, overview, readable, registry, settings, store
 from partisan_async.durations import in_words
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, PausedQueue, Task
@@ -99,8 +99,9 @@ def _last_error(task: Task) -> str:
     # A row may have been changed by hand.
     error = task.errors[-1] if isinstance(task.errors, list) else task.errors
     if not isinstance(error, dict):
-        return str(error)
-    return f"{error.get('exception_class')}: {error.get('message')}".removesuffix(": ")
+        return readable.text(error)
+    name, message = (readable.text(error.get(key)) for key in ("exception_class", "message"))
+    return f"{name}: {message}".removesuffix(": ")
 
 
 # In process
@@ -122,7 +123,7 @@ def _who_runs(task: Task) -> Iterator[str]:
             "It was claimed by a supervisor that is gone"
             if holder is None
             else f"The supervisor {holder.process} that claimed it has been silent for"
-            f" {in_words(max(0.0, holder.silent))}"
+            f" {in_words(holder.silent)}"
         ) + (
             f"; another one takes it over, {TTL_SECONDS:g} seconds after the last sign of life,"
             " as soon as it has a worker free."

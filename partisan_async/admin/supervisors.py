@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from partisan_async import overview, steering
+from partisan_async import overview, readable, steering
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.models import Supervisor
@@ -112,7 +112,7 @@ class SupervisorAdmin(RowAdmin):
             noun = "1 supervisor" if len(asked) == 1 else f"{len(asked)} supervisors"
             self.message_user(request, f"{noun} drained: it ends when all that it runs has ended.")
             return HttpResponseRedirect(where)
-        names = [f"{each.hostname}/{each.process.get('pid', '?')}" for each in supervisors]
+        names = [_name(each) for each in supervisors]
         noun = short(names[0], 60) if len(names) == 1 else f"{len(names)} supervisors"
         question = Question(
             title=f"Drain {noun}?",
@@ -130,6 +130,11 @@ class SupervisorAdmin(RowAdmin):
             ],
         )
         return ask(self, request, question)
+
+
+def _name(supervisor: Supervisor) -> str:
+    process = supervisor.process if isinstance(supervisor.process, dict) else {}
+    return f"{supervisor.hostname}/{readable.text(process.get('pid', readable.MARK))}"
 
 
 def _with_states(supervisors: Iterable[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from django.db import Error, transaction
+from django.db import transaction
 
 from partisan_async import registry, store
 from partisan_async.doctor import reach, server, table, tasks
@@ -63,7 +63,7 @@ def examine() -> Iterator[Finding]:
             # One that fails takes no other with it, also where the caller is in a transaction.
             with transaction.atomic(using=store.database()):
                 found = list(look())
-        except Error as error:
+        except Exception as error:  # noqa: BLE001  no look may keep the others from being told
             yield Finding(name, None, f"It could not be looked up: {' '.join(str(error).split())}")
         else:
             yield from (Finding(name, well, said) for well, said in found)

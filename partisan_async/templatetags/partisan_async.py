@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from django import template
+
+from partisan_async.readable import MARK
 
 register = template.Library()
 
@@ -14,6 +18,8 @@ def span(seconds: float | None) -> str:
     """Return seconds in the unit that suits them, such as ``12 ms``, ``3.4 s`` or ``5 h``."""
     if seconds is None:
         return "-"
+    if not math.isfinite(seconds):
+        return MARK
     for unit, length in _UNITS:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

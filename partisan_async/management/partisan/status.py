@@ -13,7 +13,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import Error, connections
 
-from partisan_async import overview, store
+from partisan_async import overview, readable, store
 from partisan_async.durations import short
 from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Cell, cut, table, width
@@ -44,7 +44,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
             "queues": [asdict(each) for each in overview.queues()],
             "supervisors": [asdict(each) for each in overview.supervisors()],
         }
-        command.stdout.write(json.dumps(told))
+        command.stdout.write(json.dumps(readable.as_json(told)))
     elif options.get("watch"):
         _watch(command)
     else:
