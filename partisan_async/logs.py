@@ -107,6 +107,16 @@ def _of_pause(event: str, queue_name: str, processor_class: str | None) -> dict[
     return extra if processor_class is None else extra | {"processor_class": processor_class}
 
 
+def odd_supervisor(supervisor_id: str) -> None:
+    """Tell of a supervisor's row that cannot be read."""
+    logger.warning(
+        "supervisor %s: what its row says of its process cannot be read; its tasks are taken over"
+        " when it has been silent for long enough, and not before",
+        supervisor_id,
+        extra={"event": "odd row", "supervisor_id": supervisor_id},
+    )
+
+
 def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s %d%s", how, len(claims), _listed(claims), extra=_about_all(claims, how))

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from partisan_async import moments
+from partisan_async.readable import JSONField, MomentField
 
 WAITING = ("new", "scheduled")
 ENDED = ("finished", "error")
@@ -41,11 +42,11 @@ class Task(models.Model):
     id = models.BigAutoField(primary_key=True)
     queue_name = models.CharField(max_length=255)
     processor_class = models.CharField(max_length=255)
-    arguments = models.JSONField(help_text='{"args": […], "kwargs": {…}}')
+    arguments = JSONField(help_text='{"args": […], "kwargs": {…}}')
     status = models.CharField(max_length=16, choices=STATUS_CHOICES, db_default=STATUS_NEW)
     priority = models.IntegerField(help_text="lower number first")
-    execute_after = models.DateTimeField(help_text="not to be claimed before")
-    parked_from = models.DateTimeField(
+    execute_after = MomentField(help_text="not to be claimed before")
+    parked_from = MomentField(
         null=True,
         blank=True,
         help_text="its execute_after, while it is put off since its processor is paused",
@@ -53,7 +54,7 @@ class Task(models.Model):
 
     claim_seq = models.IntegerField(db_default=0, help_text="+1 per claim; fences old claims off")
     claimed_by = models.UUIDField(null=True, blank=True, help_text="the supervisor that holds it")
-    claimed_at = models.DateTimeField(null=True, blank=True)
+    claimed_at = MomentField(null=True, blank=True)
 
     tries = models.IntegerField(db_default=0, help_text="runs that ended, well or badly")
     postpones = models.IntegerField(db_default=0)
@@ -69,15 +70,15 @@ class Task(models.Model):
         help_text="claims since its last outcome that ended without one of its run's own",
     )
 
-    created_at = models.DateTimeField(db_default=Now())
-    started_at = models.DateTimeField(null=True, blank=True, help_text="start of the first run")
-    last_attempted_at = models.DateTimeField(null=True, blank=True, help_text="of the last run")
-    finished_at = models.DateTimeField(null=True, blank=True)
-    worker_ids = models.JSONField(
+    created_at = MomentField(db_default=Now())
+    started_at = MomentField(null=True, blank=True, help_text="start of the first run")
+    last_attempted_at = MomentField(null=True, blank=True, help_text="of the last run")
+    finished_at = MomentField(null=True, blank=True)
+    worker_ids = JSONField(
         default=list, db_default=models.Value([], models.JSONField()), help_text="one per run"
     )
-    result = models.JSONField(null=True, blank=True)
-    errors = models.JSONField(
+    result = JSONField(null=True, blank=True)
+    errors = JSONField(
         default=list,
         db_default=models.Value([], models.JSONField()),
         help_text="exception_class, message, traceback, try and at, newest last",
@@ -181,18 +182,27 @@ class Task(models.Model):
     @property
     def tick(self) -> datetime.datetime | None:
         """The moment that it stands for, where a ``SCHEDULE`` enqueued it; its retries keep it."""
-        tick = self.arguments.get("tick")
+        tick = self._call.get("tick")
         return None if tick is None else moments.read(tick, self._state.db or DEFAULT_DB_ALIAS)
 
     @property
     def args(self) -> list[Any]:
         """The positional arguments of the call."""
-        return list(self.arguments.get("args", ()))
+        return list(self._call.get("args", ()))
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments of the call."""
-        return dict(self.arguments.get("kwargs", {}))
+        return dict(self._call.get("kwargs", {}))
+
+    @property
+    def _call(self) -> dict[str, Any]:
+        if not isinstance(self.arguments, dict):
+            raise ValueError(
+                f"The arguments of task {self.pk} are no call any more: somebody changed them by"
+                " hand."
+            )
+        return self.arguments
 
 
 class Supervisor(models.Model):
@@ -200,18 +210,18 @@ class Supervisor(models.Model):
 
     id = models.UUIDField(primary_key=True, help_text="fresh at every start")
     hostname = models.CharField(max_length=255)
-    process = models.JSONField(help_text="boot_id, pid_namespace, pid and started, where known")
+    process = JSONField(help_text="boot_id, pid_namespace, pid and started, where known")
     queue_name = models.CharField(max_length=255)
-    started_at = models.DateTimeField(db_default=Now())
+    started_at = MomentField(db_default=Now())
     # Without an index on it a beat is a HOT update, and the table never grows.
-    last_seen_at = models.DateTimeField(db_default=Now())
+    last_seen_at = MomentField(db_default=Now())
     draining = models.BooleanField(
         db_default=False, help_text="was asked to start nothing more, and to end when all is done"
     )
-    stopping_since = models.DateTimeField(
+    stopping_since = MomentField(
         null=True, blank=True, help_text="since when it starts nothing more, and is about to end"
     )
-    workers = models.JSONField(
+    workers = JSONField(
         default=list,
         db_default=models.Value([], models.JSONField()),
         help_text="pid and tasks of each, as of last_seen_at",
@@ -234,7 +244,7 @@ class PausedQueue(models.Model):
     """A queue of which nothing is started as long as this row is there; what runs goes on."""
 
     queue_name = models.CharField(max_length=255, primary_key=True)
-    paused_at = models.DateTimeField(db_default=Now())
+    paused_at = MomentField(db_default=Now())
 
     def __str__(self) -> str:
         return self.queue_name
@@ -250,8 +260,8 @@ class PausedProcessor(models.Model):
     id = models.BigAutoField(primary_key=True)
     processor_class = models.CharField(max_length=255)
     queue_name = models.CharField(max_length=255, blank=True, help_text="empty: in every queue")
-    paused_at = models.DateTimeField(db_default=Now())
-    resumed_at = models.DateTimeField(null=True, blank=True)
+    paused_at = MomentField(db_default=Now())
+    resumed_at = MomentField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -273,7 +283,7 @@ class Home(models.Model):
         max_length=32, blank=True, help_text="the server's system_identifier; empty: not known"
     )
     database = models.CharField(max_length=255, help_text="the database's name")
-    kept_at = models.DateTimeField(db_default=Now())
+    kept_at = MomentField(db_default=Now())
 
     class Meta:
         constraints = [
@@ -291,8 +301,8 @@ class Schedule(models.Model):
     queue_name = models.CharField(max_length=255)
     schedule = models.TextField(help_text="as the code of set_by has it")
     enabled = models.BooleanField(db_default=True)
-    last_tick = models.DateTimeField(null=True, blank=True, help_text="the last that came")
-    next_tick = models.DateTimeField(
+    last_tick = MomentField(null=True, blank=True, help_text="the last that came")
+    next_tick = MomentField(
         null=True, blank=True, help_text="none while it is switched off, and until it is counted"
     )
     set_by = models.UUIDField(help_text="the supervisor whose code says when and in which queue")
@@ -305,7 +315,7 @@ class Tally(models.Model):
     """What one processor's tasks did in one minute, as supervisors add it up every few seconds."""
 
     id = models.BigAutoField(primary_key=True)
-    minute = models.DateTimeField()
+    minute = MomentField()
     queue_name = models.CharField(max_length=255)
     processor_class = models.CharField(max_length=255)
     finished = models.IntegerField(db_default=0)

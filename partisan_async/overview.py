@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,9 +11,10 @@ from typing import Any
 from django.db import connections
 from django.utils import timezone
 
-from partisan_async import store
+from partisan_async import readable, store
 from partisan_async.models import Task
 from partisan_async.moments import told as told_moment
+from partisan_async.readable import is_key, is_number, moment, seconds_since
 from partisan_async.store import NEVER
 from partisan_async.store.statement import is_alive
 from partisan_async.supervisor.supervisor import TTL_SECONDS
@@ -30,7 +31,8 @@ class QueueState:
     """A queue at one moment; the ages are in seconds.
 
     :param ready, scheduled: as far as was counted.
-    :param oldest: how long the first of the ready ones has been ready; ``None``: there is none.
+    :param oldest: how long the first of the ready ones has been ready; ``None``: there is none;
+        NaN: nobody can say.
     :param finished, failed: ends of the last hour.
     :param per_minute: ends of this minute and the last one, to the minute.
     :param supervisors: those that are alive.
@@ -98,10 +100,11 @@ class RunState:
 class WorkerState:
     """A worker process at one moment.
 
+    :param pid: ``None``, with no tasks: what its supervisor says of it cannot be read.
     :param tasks: the first of those that it runs.
     """
 
-    pid: int
+    pid: int | None
     running: int
     tasks: list[RunState]
 
@@ -115,7 +118,7 @@ class WorkerState:
 class SupervisorState:
     """A supervisor at one moment.
 
-    :param silent: seconds since its last sign of life.
+    :param up, silent: seconds since its start and its last sign of life; NaN: nobody can say.
     :param workers: as of that.
     :param stopping_since: since when it starts nothing more, and is about to end.
     """
@@ -206,17 +209,21 @@ held AS (
 last AS (
     SELECT date_trunc('minute', statement_timestamp()) - interval '1 minute' AS minute),
 ended AS (
-    SELECT queue_name, sum(finished) AS finished, sum(failed) AS failed,
-        COALESCE(sum(finished + failed) FILTER (WHERE t.minute >= last.minute), 0) * 60
+    SELECT queue_name, sum(t.finished)::bigint AS finished, sum(t.failed)::bigint AS failed,
+        COALESCE(sum(t.finished + t.failed) FILTER (WHERE t.minute >= last.minute), 0)::float8 * 60
             / extract(epoch FROM statement_timestamp() - last.minute)::float8 AS per_minute
-    FROM partisan_async_tally t, last
-    WHERE t.minute > statement_timestamp() - %(recent)s GROUP BY queue_name, last.minute),
+    FROM last, (
+        SELECT queue_name, minute, GREATEST(finished, 0)::bigint AS finished,
+            GREATEST(failed, 0)::bigint AS failed
+        FROM partisan_async_tally
+        WHERE minute BETWEEN statement_timestamp() - %(recent)s AND statement_timestamp()) AS t
+    GROUP BY queue_name, last.minute),
 alive AS (
     SELECT queue_name, count(*) AS supervisors FROM partisan_async_supervisor
     WHERE {is_alive()} GROUP BY queue_name),
 paused AS (SELECT queue_name, true AS paused FROM partisan_async_pausedqueue)
 SELECT queue_name, COALESCE(ready, 0), COALESCE(scheduled, 0), COALESCE(running, 0),
-    extract(epoch FROM statement_timestamp() - since)::float8,
+    {seconds_since("since")},
     COALESCE(finished, 0), COALESCE(failed, 0), COALESCE(per_minute, 0), COALESCE(supervisors, 0),
     COALESCE(paused, false), COALESCE(parked, 0)
 FROM waiting FULL JOIN later USING (queue_name) FULL JOIN held USING (queue_name)
@@ -229,10 +236,9 @@ _SUPERVISORS = f"""
 SELECT s.id::text, s.hostname || '/' || COALESCE(s.process->>'pid', '?'), s.queue_name,
     (SELECT count(*) FROM partisan_async_task t
      WHERE t.status = 'in_process' AND t.claimed_by = s.id),
-    extract(epoch FROM statement_timestamp() - s.started_at)::float8,
+    {seconds_since("s.started_at")},
     {is_alive("s")}, s.draining,
-    extract(epoch FROM statement_timestamp() - s.last_seen_at)::float8, s.workers,
-    s.stopping_since
+    {seconds_since("s.last_seen_at")}, s.workers::text, {moment("s.stopping_since")}
 FROM partisan_async_supervisor s ORDER BY s.queue_name, s.started_at
 """  # noqa: S608
 
@@ -268,17 +274,30 @@ def still_held(supervisors: Sequence[SupervisorState]) -> set[int]:
 
 
 def _workers(told: str, silent: float) -> list[WorkerState]:
-    return [
-        WorkerState(
-            worker["pid"],
-            worker["running"],
-            [
-                RunState(run["id"], run["processor"], run["seconds"] + silent)
-                for run in worker["tasks"]
-            ],
-        )
-        for worker in json.loads(told)
-    ]
+    # Another release may say it in another way, and a hand in any.
+    workers = readable.load(told)
+    if not isinstance(workers, list):
+        return [_UNREADABLE] if workers else []
+    return [_worker(each, silent) for each in workers]
+
+
+_UNREADABLE = WorkerState(None, 0, [])
+
+
+def _worker(told: Any, silent: float) -> WorkerState:
+    match told:
+        case {"pid": pid, "running": running, "tasks": list(tasks)} if is_key(pid):
+            runs = [_run(each, silent) for each in tasks]
+            known = [run for run in runs if run is not None]
+            return WorkerState(pid, running if is_key(running) else len(known), known)
+    return _UNREADABLE
+
+
+def _run(told: Any, silent: float) -> RunState | None:
+    match told:
+        case {"id": pk, "processor": str(name), "seconds": seconds} if is_key(pk):
+            return RunState(pk, name, seconds + silent if is_number(seconds) else math.nan)
+    return None
 
 
 def _fetch(sql: str, **params: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from django.db import connections
 
-from partisan_async import arguments, moments, overview, registry, settings, store
+from partisan_async import arguments, moments, overview, readable, registry, settings, store
 from partisan_async.durations import in_words
 from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
 from partisan_async.models import WAITING, PausedQueue, Task
@@ -114,12 +114,13 @@ def _last_error(task: Task, ways: WaysOut, *, postponed: bool = False) -> str:
     """Return what the last error was, or why it postponed itself last; ``""``: there is none."""
     # A row may have been changed by hand.
     if not isinstance(task.errors, list):
-        return "" if postponed or not task.errors else ways.text(task.errors)
+        return "" if postponed or not task.errors else ways.text(readable.text(task.errors))
     for error in reversed(task.errors):
         if not isinstance(error, dict):
-            return "" if postponed else ways.text(error)
+            return "" if postponed else ways.text(readable.text(error))
         if ("postponed" in error) is postponed:
-            return ways.error(error.get("exception_class"), error.get("message"))
+            told = (readable.text(error.get(key)) for key in ("exception_class", "message"))
+            return ways.error(*told)
     return ""
 
 
@@ -144,7 +145,7 @@ def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
             "It was claimed by a supervisor that is gone"
             if holder is None
             else f"The supervisor {holder.process} that claimed it has been silent for"
-            f" {in_words(max(0.0, holder.silent))}"
+            f" {in_words(holder.silent)}"
         ) + (
             f"; another one takes it over, {TTL_SECONDS:g} seconds after the last sign of life,"
             " as soon as it has a worker free."
@@ -183,7 +184,7 @@ def _is_left(task: Task, holder: SupervisorState) -> bool:
     """Tell whether a supervisor has it that does not run it: what waits is given back sooner."""
     if task.claimed_at is None or any(worker.more for worker in holder.workers):
         return False  # of many not all are told of
-    had = (_now() - task.claimed_at).total_seconds() - holder.silent
+    had: float = (_now() - task.claimed_at).total_seconds() - holder.silent
     return had > ODD_SECONDS
 
 

@@ -15,6 +15,9 @@ from partisan_async.overview import RECENT
 NAMED = 8
 """So many processors are the slowest, or fail most."""
 
+LEAST_SECONDS, MOST_SECONDS = 1e-9, 1e12
+"""What no processor's runs take in a minute, on however many hosts; reckoned with, it fails."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -86,27 +89,42 @@ class LastHour:
         return order[: -NAMED - 1 : -1]
 
 
+_COUNTED = ("finished", "failed", "retried", "postponed", "lost")
+_SPANS = ("run_seconds", "longest_run_seconds", "wait_seconds", "longest_wait_seconds")
+
+# What no supervisor adds up is left out: one NaN would make one of every sum.
+_READABLE = [f"GREATEST({name}, 0)::bigint AS {name}" for name in _COUNTED]
+_READABLE += [
+    f"CASE WHEN {name} BETWEEN {LEAST_SECONDS} AND {MOST_SECONDS} THEN {name} ELSE 0 END AS {name}"
+    for name in _SPANS
+]
+
+_SUMS = [f"sum({name})::bigint AS {name}" for name in _COUNTED]
+
 # One walk over the index on the minute, for both. 60 minutes are told where nothing ran too.
-_LAST_HOUR = """
+_LAST_HOUR = f"""
 WITH recent AS (
-    SELECT minute, processor_class, finished, failed, retried, postponed, lost,
-        run_seconds, longest_run_seconds, wait_seconds, longest_wait_seconds
-    FROM partisan_async_tally WHERE minute > statement_timestamp() - %(recent)s
+    SELECT date_trunc('minute', minute) AS minute, processor_class, {", ".join(_READABLE)}
+    FROM partisan_async_tally
+    WHERE minute BETWEEN statement_timestamp() - %(recent)s AND statement_timestamp()
         AND (%(queues)s::text[] IS NULL OR queue_name = ANY(%(queues)s))
         AND (%(processors)s::text[] IS NULL OR processor_class = ANY(%(processors)s))
     UNION ALL
     SELECT generate_series(
             date_trunc('minute', statement_timestamp() - %(recent)s) + interval '1 minute',
             statement_timestamp(), interval '1 minute'),
-        NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-SELECT minute, processor_class, sum(finished), sum(failed), sum(retried), sum(postponed), sum(lost),
-    COALESCE(sum(run_seconds) / NULLIF(sum(finished + failed + retried + postponed + lost), 0), 0),
-    max(longest_run_seconds),
-    COALESCE(sum(wait_seconds) / NULLIF(sum(finished + failed + retried + postponed + lost), 0), 0),
-    max(longest_wait_seconds)
-FROM recent GROUP BY GROUPING SETS ((minute), (processor_class))
-ORDER BY minute, processor_class
-"""
+        NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+added AS (
+    SELECT minute, processor_class, {", ".join(_SUMS)},
+        sum({" + ".join(_COUNTED)})::float8 AS runs, sum(run_seconds) AS run_seconds,
+        max(longest_run_seconds) AS longest_run, sum(wait_seconds) AS wait_seconds,
+        max(longest_wait_seconds) AS longest_wait
+    FROM recent GROUP BY GROUPING SETS ((minute), (processor_class)))
+SELECT minute, processor_class, {", ".join(_COUNTED)},
+    COALESCE(run_seconds / NULLIF(runs, 0), 0), longest_run,
+    COALESCE(wait_seconds / NULLIF(runs, 0), 0), longest_wait
+FROM added ORDER BY minute, processor_class
+"""  # noqa: S608
 
 
 def last_hour(

@@ -53,7 +53,21 @@ def test_of_another_boot_or_namespace_nothing_is_proven(me, key):
 
 
 @pytest.mark.parametrize(
-    "process", [None, [], "x", {}, {"pid": "1"}, {"pid": None}, {"pid": 1.5}, {"pid": 10**30}]
+    "process",
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"pid": "1"},
+        {"pid": None},
+        {"pid": 1.5},
+        {"pid": 10**30},
+        {"pid": 0},
+        {"pid": -(2**22)},
+        {"started": "x"},
+        {"started": []},
+    ],
 )
 def test_of_a_row_that_was_broken_by_hand_nothing_is_proven(me, process):
     if isinstance(process, dict):

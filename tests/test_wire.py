@@ -1,7 +1,10 @@
 """Frames survive any cut of the stream, and any text in an error."""
 
 import io
+import json
+import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +58,72 @@ def test_frames_arrive_whole_however_the_stream_is_cut(frames, size):
         arrived += decoder.feed(stream[start : start + size])
 
     assert arrived == frames
+
+
+RIGHT = (
+    ["Hello", 1, None, "x"],
+    ["Started", 1, None],
+    ["Started", 1, 2],
+    ["Started", 1, 2.5],
+    ["Revoked", 0, 1],
+    ["Done", 1, 5, False, "Returned"],
+    ["Done", 1, 5, True, "Returned", "1", True],
+    ["Done", 1, 5, False, "PostponeAsked", 1.5],
+    ["Done", 1, 5, False, "PostponeAsked", None],
+    ["Done", 1, 5, False, "Unrecognised", "x"],
+    ["Done", 1, 5, False, "Raised", ["a", "b", "c"], True],
+    ["Done", 1, 5, False, "CutOff", ["a", "b", "c"], True],
+)
+WRONG = (True, None, "x", -1, 2**63, 10**400, 1.5, math.nan, math.inf, [], ["x"], {}, {"x": 1})
+
+
+def taken(fields):
+    """What a frame of these fields is taken for; ``None``: it is refused."""
+    try:
+        (frame,) = Decoder().feed(json.dumps(fields).encode() + b"\n")
+    except Exception:
+        return None
+    return frame
+
+
+@pytest.mark.parametrize("fields", RIGHT, ids=str)
+def test_a_frame_with_a_field_of_another_type_is_refused(fields):
+    """A task can write there: an error that comes of it later would be the supervisor's own."""
+    assert taken(fields) is not None
+    for place in range(1, len(fields)):
+        for wrong in WRONG:
+            frame = taken([*fields[:place], wrong, *fields[place + 1 :]])
+            if place == 1 and fields[0] in ("Started", "Done"):
+                continue  # the ticket, which is looked up
+            assert frame is None or of_their_types(frame), (place, wrong)
+
+
+def of_their_types(frame):
+    match frame:
+        case Hello(int(pid), trouble, note):
+            return pid >= 0 and {type(trouble), type(note)} <= {str, type(None)}
+        case Started(_, limit):
+            return limit is None or 0 <= limit < 2**63
+        case Revoked(int(after), int(upto)):
+            return not {type(after), type(upto)} & {bool} and min(after, upto) >= 0
+        case Done(_, int(microseconds), bool(), outcome):
+            is_right = type(microseconds) is int and 0 <= microseconds < 2**63
+            return is_right and of_its_types(outcome)
+    return False
+
+
+def of_its_types(outcome):
+    match outcome:
+        case Returned(None | str(), bool()):
+            return True
+        case PostponeAsked(seconds):
+            return seconds is None or (type(seconds) is not bool and 0 <= seconds < 2**63)
+        case Unrecognised(str()):
+            return True
+        case Raised(failure, bool()) | CutOff(failure, bool()):
+            told = (failure.exception_class, failure.message, failure.traceback)
+            return all(type(each) is str for each in told)
+    return False
 
 
 FIELDS = st.lists(TEXT | NUMBER | st.floats(0, 1e9) | st.booleans() | st.none())

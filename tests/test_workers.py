@@ -239,6 +239,16 @@ class TestMisbehaviour:
         [
             ["close everything"],
             *(["link", line] for line in ("no frame", "1", "[]", "{}", '["Done"]', "null,[")),
+            *(
+                ["link", line]
+                for line in (
+                    '["Done",1,"x",false,"Returned"]',
+                    f'["Done",1,{"9" * 400},false,"Returned"]',
+                    '["Done",1,1,false,"PostponeAsked","x"]',
+                    '["Started",1,"x"]',
+                    '["Revoked","x",null]',
+                )
+            ),
         ],
     )
     def test_a_worker_whose_link_was_closed_or_written_to_is_replaced(self, how):

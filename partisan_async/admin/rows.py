@@ -11,13 +11,16 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import Error
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.template.response import TemplateResponse
 
-from partisan_async import audit, store
+from partisan_async import audit, readable, store
 from partisan_async.admin.scope import EVERYTHING, Scope
 from partisan_async.blame import Blame, explain, whose
 from partisan_async.models import Dashboard, Supervisor, Task
 from partisan_async.templatetags.partisan_async import moment
+
+NUL = "\x00"
 
 
 def told_moment(name: str) -> Callable[[Any, Any], str]:
@@ -56,6 +59,13 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(store.database())
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        if NUL in object_id:
+            return None  # no key has one
+        return super().get_object(request, object_id, from_field)
 
     def get_scope(self, request: HttpRequest) -> Scope:
         """Return which queues and processors the user sees: for a site's own ``TaskAdmin``.
@@ -97,9 +107,24 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list, with a way to the dashboard for those who may see it."""
+        """Show the list, with a way to the dashboard for those who may see it.
+
+        :raises Http404: it is asked for by what no column can hold.
+        """
+        if any(NUL in value for query in (request.GET, request.POST) for value in _texts(query)):
+            raise Http404("PostgreSQL's texts have no NUL.")
         context = {"may_see_dashboard": may_see_dashboard(request, self.admin_site)}
-        return super().changelist_view(request, context | (extra_context or {}))
+        page = super().changelist_view(request, context | (extra_context or {}))
+        if isinstance(page, TemplateResponse) and page.context_data and "cl" in page.context_data:
+            for row in page.context_data["cl"].result_list:
+                readable.mark(row)
+        return page
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        readable.mark(context["original"])
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @contextmanager
     def acting(self, request: HttpRequest) -> Iterator[None]:
@@ -124,3 +149,9 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if rows:
             user = cast("AbstractBaseUser", request.user)
             LogEntry.objects.log_actions(user.pk, rows, flag, what)
+
+
+def _texts(query: QueryDict) -> Iterator[str]:
+    for name, values in query.lists():
+        yield name
+        yield from map(str, values)

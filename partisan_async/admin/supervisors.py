@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from partisan_async import overview, steering, store
+from partisan_async import overview, readable, steering, store
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Supervisor
@@ -134,7 +134,7 @@ class SupervisorAdmin(RowAdmin):
                 told = f"{noun} drained: it ends when all that it runs has ended."
                 self.message_user(request, told)
             return HttpResponseRedirect(where)
-        names = [f"{each.hostname}/{each.process.get('pid', '?')}" for each in supervisors]
+        names = [_name(each) for each in supervisors]
         noun = short(names[0], 60) if len(names) == 1 else f"{len(names)} supervisors"
         question = Question(
             title=f"Drain {noun}?",
@@ -152,3 +152,8 @@ class SupervisorAdmin(RowAdmin):
             ],
         )
         return ask(self, request, question)
+
+
+def _name(supervisor: Supervisor) -> str:
+    process = supervisor.process if isinstance(supervisor.process, dict) else {}
+    return f"{supervisor.hostname}/{readable.text(process.get('pid', readable.MARK))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from partisan_async import moments, overview, reasons, steering
+from partisan_async import moments, overview, readable, reasons, steering
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
 from partisan_async.admin.sight import HIDDEN, PageWays, may, sees_arguments
@@ -206,15 +207,15 @@ class TaskAdmin(RowAdmin):
 
     @admin.display(description="when")
     def when(self, task: Task) -> str:
-        moment: datetime | None = (
+        moment: datetime | str | None = (
             task.finished_at
             or task.claimed_at
             or (task.parked_from if task.is_parked else task.execute_after)
             or task.created_at
         )
         now: datetime = task.now  # type: ignore[attr-defined]
-        if moment is None:
-            return ""
+        if not isinstance(moment, datetime):
+            return moment or ""
         seconds = (now - moment).total_seconds()
         return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
 
@@ -236,18 +237,18 @@ class TaskAdmin(RowAdmin):
     @admin.display(description="worker processes")
     def workers(self, task: Task) -> str:
         ids = task.worker_ids
-        return ", ".join(map(str, ids)) if isinstance(ids, list) else str(ids)
+        return ", ".join(map(readable.text, ids)) if isinstance(ids, list) else readable.text(ids)
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Task | None:
         """Return the task, with what is shown of its arguments and its result."""
-        if not (object_id.isdecimal() and len(object_id) < 19):
+        if (pk := _key(object_id)) is None:
             return None
         tasks = self.get_queryset(request).defer("arguments", "result", "digest")
         for name in ("arguments", "result") if sees_arguments(request) else ():
             tasks = tasks.annotate(**{f"told_{name}": _pretty(name), f"{name}_size": _size(name)})
-        return tasks.filter(pk=int(object_id)).first()
+        return tasks.filter(pk=pk).first()
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -285,7 +286,8 @@ class TaskAdmin(RowAdmin):
         """Ask whether to do it; or do it, where the answer is there."""
         if CONFIRMED not in request.POST:
             return self._ask(request, chosen, what)
-        ids = [int(word) for word in request.POST.get("ids", "").split(",") if word.isdecimal()]
+        words = request.POST.get("ids", "").split(",")
+        ids = [pk for word in words if (pk := _key(word)) is not None]
         tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
         # What this user cannot see is none of those that they were asked about.
         seen = [pk for pk in ids if pk in tasks]
@@ -352,10 +354,20 @@ class TaskAdmin(RowAdmin):
 
 def _told(error: Any, alias: str) -> dict[str, Any]:
     if not isinstance(error, dict):
-        return {"message": error}
-    with suppress(TypeError, ValueError, KeyError):
-        return error | {"at": moments.read(error["at"], alias)}
-    return error
+        return {"message": readable.text(error)}
+    told = {
+        key: each if isinstance(each, str) else readable.text(each) for key, each in error.items()
+    }
+    with suppress(TypeError, ValueError, KeyError, OverflowError):
+        return told | {"at": moments.read(error["at"], alias)}
+    return told
+
+
+def _key(word: str) -> int | None:
+    """Return the number of a task that an address or a form names."""
+    if not re.fullmatch(r"-?[0-9]{1,19}", word):
+        return None
+    return int(word) if readable.is_key(int(word)) else None
 
 
 def _without_text(error: dict[str, Any]) -> dict[str, Any]:

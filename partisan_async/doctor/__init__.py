@@ -68,13 +68,15 @@ def examine() -> Iterator[Finding]:
             # One that fails takes no other with it, also where the caller is in a transaction.
             with transaction.atomic(using=store.database()):
                 found = list(look())
-        except Error as error:
+        except Exception as error:  # noqa: BLE001  no look may keep the others from being told
             yield Finding(name, None, f"It could not be looked up: {_told(error)}")
         else:
             yield from (Finding(name, well, said) for well, said in found)
 
 
-def _told(error: Error) -> str:
+def _told(error: Exception) -> str:
+    if not isinstance(error, Error):
+        return " ".join(str(error).split())
     said = explain(error)
     cause = error.__cause__ or error
     if whose(cause) is not Blame.RIGHT:

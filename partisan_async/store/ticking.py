@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from partisan_async.readable import moment
 from partisan_async.store.enqueuing import Call
 from partisan_async.store.settling import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive
@@ -29,7 +30,7 @@ me AS (SELECT id, started_at FROM partisan_async_supervisor
 _SCHEDULES = f"""
 WITH {_ME}
 SELECT p.name, statement_timestamp(), s.queue_name, s.schedule, COALESCE(s.enabled, true),
-    s.next_tick, s.last_tick, COALESCE((SELECT {_MAY_SET} FROM me), false)
+    {moment("s.next_tick")}, {moment("s.last_tick")}, COALESCE((SELECT {_MAY_SET} FROM me), false)
 FROM unnest(%(names)s::text[]) AS p (name)
     LEFT JOIN partisan_async_schedule s ON s.processor_class = p.name
 """  # noqa: S608
@@ -84,7 +85,7 @@ class Scheduled(NamedTuple):
 
     :param now: its clock.
     :param queue_name, schedule: as they were set; ``None``: there is no row.
-    :param next_tick: ``None``: it is to be counted.
+    :param next_tick: ``None``: it is to be counted; see ``readable.is_moment``.
     :param may_set: nobody who started later and lives has set it.
     """
 

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import logs, readable, store
 from partisan_async.blame import is_nobodys
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble
@@ -124,6 +124,7 @@ class Lease:
         self._ahead: tuple[float, float] | None = None
         self._jumped_at = -math.inf
         self._lapsed = False
+        self._odd: set[str] = set()
         self._turned = time.monotonic()
         self._trouble = Trouble("beat", connection.role)
 
@@ -256,16 +257,28 @@ class Lease:
         others = json.loads(encoded or "[]")
         dead = [
             UUID(other)
-            for other, hostname, process, _ in others
-            if hostname == socket.gethostname() and _is_gone(process, self._process)
+            for other, hostname, _, process in others
+            if hostname == socket.gethostname()
+            and _is_gone(self._read(other, process), self._process)
         ]
-        silent = [UUID(other) for other, _, _, silent in others if silent]
+        silent = [UUID(other) for other, _, silent, _ in others if silent]
         pauses = json.loads(processors or "[]")
         return Sight(
             *(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining),
             paused_processors=frozenset(name for name, holds in pauses if holds),
             pauses_end=not all(holds for _, holds in pauses),
         )
+
+    def _read(self, other: str, encoded: str) -> dict[str, Any]:
+        """Return what a supervisor tells of its process; nothing, where nobody can read it."""
+        process = readable.load(encoded)
+        if isinstance(process, dict):
+            return process
+        # It is judged by the clock alone, then.
+        if other not in self._odd:
+            self._odd.add(other)
+            logs.odd_supervisor(other)
+        return {}
 
 
 def identify_process() -> dict[str, Any]:
@@ -285,18 +298,22 @@ def identify_process() -> dict[str, Any]:
 def _is_gone(process: Any, mine: dict[str, Any]) -> bool:
     """Tell whether a process of this very system is proven to be over; if in doubt, it is not."""
     keys = ("boot_id", "pid_namespace")
-    if not isinstance(process, dict) or not isinstance(process.get("pid"), int):
+    if not isinstance(process, dict):
+        return False
+    pid, recorded = process.get("pid"), process.get("started")
+    # A number below 1 is none of a process: kill() takes it for a group of them.
+    if not isinstance(pid, int) or pid < 1 or not isinstance(recorded, int | None):
         return False
     if any(key not in mine or process.get(key) != mine[key] for key in keys):
         return False
     try:
         # Not a look into /proc alone: mounted with hidepid, it hides other users' processes.
-        os.kill(process["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
         return False
-    started, recorded = _start_time(process["pid"]), process.get("started")
+    started = _start_time(pid)
     return None not in (started, recorded) and started != recorded
 
 

@@ -20,6 +20,7 @@ import psycopg
 from partisan_async import logs, registry, schedule, store
 from partisan_async.blame import Blame, explain, whose
 from partisan_async.processor import tick_of
+from partisan_async.readable import is_moment
 from partisan_async.store import Call, Scheduled
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble
@@ -76,6 +77,8 @@ class Ticker:
         for each in seen:
             if each.next_tick is None or not self._is_ours(each):
                 continue
+            if not is_moment(each.next_tick):
+                continue  # set by hand, as to infinity: that is when it comes
             if each.next_tick > each.now:
                 left = await self._seconds_to(each, each.next_tick)
             else:
@@ -116,7 +119,11 @@ class Ticker:
         known = self._known[seen.processor_class].schedule
         own = known.following(next_tick, seen.now)
         last = seen.last_tick
-        if last is not None and (last == own or seen.now < last <= seen.now + self._ttl):
+        if (
+            last is not None
+            and is_moment(last)
+            and (last == own or seen.now < last <= seen.now + self._ttl)
+        ):
             own = known.following(last, last)
         if own < next_tick:
             try:

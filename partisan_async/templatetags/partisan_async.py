@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 from django import template
 from django.utils import timezone
 
 from partisan_async.moments import told
+from partisan_async.readable import MARK
 
 register = template.Library()
 
@@ -19,6 +21,8 @@ def span(seconds: float | None) -> str:
     """Return seconds in the unit that suits them, such as ``12 ms``, ``3.4 s`` or ``5 h``."""
     if seconds is None:
         return "-"
+    if not math.isfinite(seconds):
+        return MARK
     for unit, length in _UNITS:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, connections
 
-from partisan_async import overview, store
+from partisan_async import overview, readable, store
 from partisan_async.durations import short
 from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Cell, cut, table, width
@@ -47,7 +47,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
             "supervisors": [asdict(each) for each in overview.supervisors()],
             "paused_processors": [asdict(each) for each in overview.pauses()],
         }
-        command.stdout.write(json.dumps(told, cls=DjangoJSONEncoder))
+        command.stdout.write(json.dumps(readable.as_json(told), cls=DjangoJSONEncoder))
     elif options.get("watch"):
         _watch(command)
     else:

@@ -1,0 +1,144 @@
+"""Reads what others wrote into the package's tables: a hand, another release, a broken restore.
+
+PostgreSQL's types hold more than Python's: infinite times, years before Christ, numbers of any
+length. One value that cannot be read must not hide the row that it is in, nor the rows beside it.
+So a time out of Python's reach is read as the last one within it, and JSON that Python cannot read
+as ``UNREADABLE``; people are shown "?".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+from typing import Any
+
+from django.db import models
+
+MARK = "?"
+"""What people are shown in the place of what cannot be read."""
+
+DEEPEST = 50
+"""What is shown has a few levels; to print a thousand takes more of the stack than there is."""
+
+# A day within the years that Python knows: in every time zone they can be told. `delay()` takes
+# nothing that is near them.
+_EARLIEST, _LATEST = "0001-01-02 00:00:00+00", "9999-12-30 00:00:00+00"
+
+
+class Unreadable(str):
+    """The text that stands for JSON which cannot be read."""
+
+    __slots__ = ()
+
+
+UNREADABLE = Unreadable(MARK)
+
+
+class MomentField(models.DateTimeField):  # type: ignore[type-arg]
+    """A point in time that is always read as one; see ``is_moment``."""
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+        """Have the server put what Python does not know within its reach."""
+        return moment(sql), (*params, *params, *params)
+
+    def deconstruct(self) -> Any:
+        """Return what migrations know it as: the column is no other one."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.DateTimeField", args, kwargs
+
+
+class JSONField(models.JSONField):
+    """JSON of any size and depth; see ``load``."""
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        """Return it decoded, or ``UNREADABLE``."""
+        try:
+            return super().from_db_value(value, expression, connection)
+        except (ValueError, RecursionError):
+            return UNREADABLE
+
+    def deconstruct(self) -> Any:
+        """Return what migrations know it as: the column is no other one."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+
+def moment(sql: str) -> str:
+    """Return the SQL of a point in time that Python can read, of one that it may not know."""
+    # Not LEAST(GREATEST(…)): they pass over NULL.
+    return (
+        f"CASE WHEN {sql} < '{_EARLIEST}'::timestamptz THEN '{_EARLIEST}'::timestamptz"
+        f" WHEN {sql} > '{_LATEST}'::timestamptz THEN '{_LATEST}'::timestamptz ELSE {sql} END"
+    )
+
+
+def is_moment(value: datetime) -> bool:
+    """Tell whether it is what the column says, and not the last one in reach before that."""
+    return 1 < value.year < 9999
+
+
+def seconds_since(sql: str) -> str:
+    """Return the SQL of how long ago a point in time is; NaN where nobody can say."""
+    # A difference to 'infinity' is an error before PostgreSQL 17.
+    return (
+        f"CASE WHEN isfinite({sql}) THEN extract(epoch FROM statement_timestamp() - {sql})::float8"
+        f" WHEN {sql} IS NOT NULL THEN 'NaN'::float8 END"
+    )
+
+
+def load(text: str | None) -> Any:
+    """Return JSON decoded, or ``UNREADABLE``: it is too deep, or has a number that is too long."""
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return UNREADABLE
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether something that was JSON can be reckoned with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def is_key(value: Any) -> bool:
+    """Tell whether something that was JSON can be the number of a row."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return is_number and -(2**63) <= value < 2**63
+
+
+def text(value: Any) -> str:
+    """Return the text of something that was JSON."""
+    return MARK if is_deep(value) else str(value)
+
+
+def is_deep(value: Any, left: int = DEEPEST) -> bool:
+    """Tell whether it has more levels than can be shown."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return left == 0 or any(is_deep(each, left - 1) for each in value)
+
+
+def as_json(value: Any) -> Any:
+    """Return plain data as JSON can hold it: with null for what is no number."""
+    match value:
+        case dict():
+            return {key: as_json(each) for key, each in value.items()}
+        case list():
+            return [as_json(each) for each in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
+
+
+def mark(row: models.Model) -> None:
+    """Put "?" in the place of what cannot be read in a row, for who shows it and no more."""
+    deferred = row.get_deferred_fields()
+    for field in row._meta.concrete_fields:  # noqa: SLF001  documented API in spite of its name
+        if field.attname in deferred:
+            continue
+        value = getattr(row, field.attname)
+        is_odd = isinstance(value, datetime) and not is_moment(value)
+        if is_odd or (isinstance(field, models.JSONField) and is_deep(value)):
+            setattr(row, field.attname, MARK)
