@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connections
@@ -14,6 +15,12 @@ from tests.testapp.models import Mark
 
 DEADLINE_SECONDS = 60
 """Far more than anything takes, on a machine that is busy with other things."""
+
+# A machine that is busy with other things draws its examples slowly, and that is all right.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 # A shell that starts the tests in the background has it ignored, and so would what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -21,6 +21,8 @@ import pytest
 from PIL import Image
 
 from tests.demo import (
+
+pytestmark = pytest.mark.timeout(600)
     CHECKOUT,
     DEADLINE_SECONDS,
     Site,

@@ -16,7 +16,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from partisan_async import store
-from partisan_async.models import PausedQueue, Schedule, Supervisor, Tally, Task
+from partisan_async.models import (
+    Home,
+    PausedProcessor,
+    PausedQueue,
+    Schedule,
+    Supervisor,
+    Tally,
+    Task,
+)
 from partisan_async.schedule import Every
 from partisan_async.settings import queue_settings
 from partisan_async.supervisor.lease import identify_process
@@ -89,6 +97,16 @@ def pauses():
     yield PausedQueue(queue_name=f"paused {uuid.uuid4()}")
 
 
+def processor_pauses():
+    yield PausedProcessor(processor_class=uuid.uuid4().hex, queue_name=ODD)
+
+
+def homes():
+    """The one row of its table: which home it is, a setting says; the tests have none."""
+    Home.objects.all().delete()
+    yield Home(database="odd")
+
+
 def tallies():
     minute = timezone.now().replace(second=0, microsecond=0)
     for ago in range(2):
@@ -102,6 +120,7 @@ def tallies():
 
 ROWS = {
     Task: tasks, Supervisor: supervisors, Schedule: schedules, PausedQueue: pauses, Tally: tallies,
+    PausedProcessor: processor_pauses, Home: homes,
 }  # fmt: skip
 """By model, what its odd rows are but for the odd value."""
 
@@ -229,7 +248,7 @@ def steer():
 def clear(supervisor):
     Task.objects.all().delete()
     Supervisor.objects.exclude(pk=supervisor.id).delete()
-    for model in (Schedule, PausedQueue, Tally):
+    for model in (Schedule, PausedQueue, PausedProcessor, Home, Tally):
         model.objects.all().delete()
 
 

@@ -10,6 +10,7 @@ anybody: whoever parks locks the pause's row, and passes over one that is being 
 
 from __future__ import annotations
 
+from partisan_async.readable import moment
 from partisan_async.store.statement import Statement
 
 NEVER = "timestamptz '9999-01-01 00:00:00+00'"
@@ -91,7 +92,7 @@ parked AS (
 
 _PAUSES = f"""
 WITH {_PARKED_QUEUES}
-SELECT p.processor_class, p.queue_name, p.paused_at, p.resumed_at IS NOT NULL,
+SELECT p.processor_class, p.queue_name, {moment("p.paused_at")}, p.resumed_at IS NOT NULL,
     (SELECT count(*) FROM (
         SELECT FROM parked q JOIN partisan_async_task t USING (queue_name)
         WHERE p.queue_name IN ('', q.queue_name) AND t.status = 'scheduled'
