@@ -21,8 +21,6 @@ import pytest
 from PIL import Image
 
 from tests.demo import (
-
-pytestmark = pytest.mark.timeout(600)
     CHECKOUT,
     DEADLINE_SECONDS,
     Site,
@@ -33,6 +31,8 @@ pytestmark = pytest.mark.timeout(600)
     running_site,
     wait_until,
 )
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
