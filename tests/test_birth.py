@@ -729,6 +729,61 @@ class TestReceiversOfWorkerStarted:
             supervisor.wait_until_nothing_is_left()
 
 
+class TestImportsThatBlock:
+    """The project's code may wait for something that does not come: nobody is to wait for it."""
+
+    BLOCKS = """
+        import os, sys, time
+        from partisan_async.supervisor import forkserver, process
+        forkserver.START_SECONDS = {seconds}
+        with open("starts", "a") as file:
+            print(os.getpid(), file=file)
+        if len(open("starts").read().split()) in {which}:
+            while True:
+                time.sleep(0.1)
+    """
+
+    def test_in_the_forkserver_workers_start_cold(self, tmp_path):
+        ready = self.BLOCKS.format(seconds=3, which=[2])
+        with Site(tmp_path, ready=ready).start() as supervisor:
+            assert told("answer = 1") == 1
+            line = "share no memory: it ended, or did not report in time"
+            assert supervisor.output.count(line) == 1
+            stuck = int((tmp_path / "starts").read_text().split()[1])
+            assert not psutil.pid_exists(stuck)
+
+    @pytest.mark.parametrize("which", [[2], [2, 3]], ids=["the forkserver", "a cold worker, too"])
+    def test_ctrl_c_ends_a_supervisor_whose_forkserver_is_stuck(self, tmp_path, which):
+        """And not after the minute that it may take to import a project."""
+        ready = self.BLOCKS.format(seconds=600, which=which)
+        starts = tmp_path / "starts"
+        with Site(tmp_path, ready=ready).start(wait=False) as supervisor:
+            wait_until(lambda: starts.exists() and len(starts.read_text().split()) == 2)
+            supervisor.wait_for("listening")
+            supervisor.signal(signal.SIGINT)
+            assert supervisor.wait(30) == 0
+            supervisor.wait_until_nothing_is_left()
+
+    def test_so_it_does_where_a_later_one_is_stuck(self, tmp_path):
+        """The first one died, and a worker is to be replaced."""
+        ready = self.BLOCKS.format(seconds=600, which=[3])
+        starts = tmp_path / "starts"
+        with Site(tmp_path, ready=ready).start() as supervisor:
+            supervisor.forkserver().kill()
+            os.kill(told("import os; answer = os.getpid()"), signal.SIGKILL)
+            wait_until(lambda: len(starts.read_text().split()) == 3)
+            supervisor.signal(signal.SIGINT)
+            assert supervisor.wait(30) == 0
+            supervisor.wait_until_nothing_is_left()
+
+    def test_what_it_prints_may_be_more_than_a_pipe_holds(self, tmp_path):
+        """Somebody reads it; it is the command's own output."""
+        ready = "print('x' * 300_000)"
+        with Site(tmp_path, ready=ready).start(piped=True) as supervisor:
+            assert told("answer = 1") == 1
+            assert supervisor.output.count("x" * 300_000) == 2  # here and in the forkserver
+
+
 class TestWhatCannotBeStarted:
     @BOTH
     @pytest.mark.parametrize("how", ["os._exit(1)", "raise RuntimeError('not now')"])
