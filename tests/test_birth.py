@@ -729,6 +729,64 @@ class TestReceiversOfWorkerStarted:
             supervisor.wait_until_nothing_is_left()
 
 
+class TestImportsThatBlock:
+    """The project's code may wait for something that does not come: nobody is to wait for it."""
+
+    BLOCKS = """
+        import os, sys, time
+        from partisan_async.supervisor import forkserver
+        forkserver.START_SECONDS = {seconds}
+        command = " ".join(sys.orig_argv)
+        if os.path.exists("blocks") and any("birth." + kind in command for kind in {which}):
+            with open("stuck", "a") as file:
+                print(command, file=file)
+            while True:
+                time.sleep(0.1)
+    """
+
+    def test_in_the_forkserver_workers_start_cold(self, tmp_path):
+        (tmp_path / "blocks").touch()
+        ready = self.BLOCKS.format(seconds=1, which=["forkserver"])
+        with Site(tmp_path, ready=ready).start() as supervisor:
+            assert told("answer = 1") == 1
+            line = "share no memory: it ended, or did not report in time"
+            assert supervisor.output.count(line) == 1
+            (worker,) = supervisor.workers()
+            assert "birth.cold" in " ".join(worker.cmdline())
+            assert len(supervisor.family()) == 2
+
+    @pytest.mark.parametrize("which", [["forkserver"], ["forkserver", "cold"]], ids=str)
+    def test_ctrl_c_ends_a_supervisor_that_waits_for_it(self, tmp_path, which):
+        """And not after the minute that it may take to import a project."""
+        (tmp_path / "blocks").touch()
+        ready = self.BLOCKS.format(seconds=600, which=which)
+        with Site(tmp_path, ready=ready).start(wait=False) as supervisor:
+            wait_until((tmp_path / "stuck").exists)
+            supervisor.wait_for("listening")
+            supervisor.signal(signal.SIGINT)
+            assert supervisor.wait(40) == 0
+            supervisor.wait_until_nothing_is_left()
+
+    def test_so_it_does_where_a_later_one_is_stuck(self, tmp_path):
+        """The first one died, and a worker is to be replaced."""
+        ready = self.BLOCKS.format(seconds=600, which=["forkserver"])
+        with Site(tmp_path, ready=ready).start() as supervisor:
+            (tmp_path / "blocks").touch()
+            supervisor.forkserver().kill()
+            os.kill(told("import os; answer = os.getpid()"), signal.SIGKILL)
+            wait_until((tmp_path / "stuck").exists)
+            supervisor.signal(signal.SIGINT)
+            assert supervisor.wait(40) == 0
+            supervisor.wait_until_nothing_is_left()
+
+    def test_what_it_prints_may_be_more_than_a_pipe_holds(self, tmp_path):
+        """Somebody reads it; it is the command's own output."""
+        ready = "print('x' * 300_000)"
+        with Site(tmp_path, ready=ready).start(piped=True) as supervisor:
+            assert told("answer = 1") == 1
+            assert supervisor.output.count("x" * 300_000) == 2  # here and in the forkserver
+
+
 class TestWhatCannotBeStarted:
     @BOTH
     @pytest.mark.parametrize("how", ["os._exit(1)", "raise RuntimeError('not now')"])

@@ -1,9 +1,15 @@
 """A worker that ends in order ends as Python does."""
 
+import asyncio
+import math
 import signal
+import uuid
 
 import pytest
 
+from partisan_async.settings import QueueSettings
+from partisan_async.supervisor import supervisor, worker
+from partisan_async.supervisor.process import WorkerProcess
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.home import told
@@ -193,6 +199,32 @@ def test_a_worker_ends_in_order_where_it_is_told_to_alone():
     """Its feed ends first, before its link, where a supervisor is killed: or the other way."""
     with live_supervisor(WORKERS_COUNT=1):
         assert told(END_OF_FEED) == [7, 1, 1]
+
+
+class Nobody:
+    """Listens to a worker process, and does nothing."""
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+@pytest.mark.parametrize("preload", [True, False])
+def test_one_that_is_closed_twice_ends_once(preload):
+    """As where its slot is replaced while the supervisor stops; its exit code is read once."""
+    settings = QueueSettings(PRELOAD=preload)
+    setup = worker.Setup(supervisor._resolved_databases(), False, uuid.uuid4(), settings)
+
+    async def close_twice():
+        process = WorkerProcess(math.inf, setup, Nobody())
+        await process.start()
+        await asyncio.gather(process.close(), process.close())
+        await process.close()
+        return process
+
+    process = asyncio.run(close_twice())
+
+    assert process._exit_code == 0
+    assert not process._signal(0)
 
 
 def test_it_may_take_a_while(shop):

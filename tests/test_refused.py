@@ -319,6 +319,25 @@ class TestTimeouts:
         assert "settle failed, trying again: canceling statement" in caplog.text
         assert marks().count("slow") == 1
 
+    def test_what_is_too_much_three_times_is_written_without_its_text(self, monkeypatch, caplog):
+        """It may be too large for the server as it is; that it ended is what counts."""
+        monkeypatch.setattr(refused, "LONGEST_PAUSE_SECONDS", 0.1)
+        execute("CREATE SEQUENCE attempts_made")
+        does = "PERFORM nextval('attempts_made'); RAISE EXCEPTION 'big' USING ERRCODE = '54000'"
+        try:
+            with trigger(does, "NEW.result IS NOT NULL"), live_supervisor(WORKERS_COUNT=1):
+                task = Keep("much").delay()
+                wait_until(ended)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT last_value FROM attempts_made")
+                assert cursor.fetchone() == (3,)
+        finally:
+            execute("DROP SEQUENCE attempts_made")
+
+        task.refresh_from_db()
+        assert (task.status, task.result, task.claim_seq) == ("finished", None, 1)
+        assert "the text of its outcome cannot be stored" in caplog.text
+
 
 class TestClaims:
     """A batch begins at the same end each time: one row there must not be in all others' way."""

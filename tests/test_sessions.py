@@ -1,12 +1,15 @@
 """What a run finds in the database sessions of its worker, whatever ran before it."""
 
 import json
+import os
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from textwrap import dedent
 from weakref import ReferenceType
 
+import psycopg
 import pytest
 from django.core.signals import request_finished, request_started
 from django.db import OperationalError, connection, connections
@@ -16,8 +19,9 @@ from partisan_async.models import Task
 from partisan_async.supervisor import abandoned, runs, sessions
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
+from tests.faults.pgbouncer import Pgbouncer
 from tests.home import Site, told
-from tests.process import partisan
+from tests.process import environment, partisan
 from tests.testapp.partisan_tasks import (
     AskElsewhere,
     CountQueries,
@@ -274,6 +278,44 @@ class TestBackendsOfAProjects:
         assert after[0].result == {**first.result, "backend": after[0].result["backend"]}
         # Made as new and kept: how the session is found out about is the server's affair.
         assert after[2].result == after[0].result
+
+
+@pytest.mark.skipif(
+    not shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin"), reason="no pgbouncer"
+)
+class TestBehindAPooler:
+    """What is made as new there may be somebody else's session: the connection is closed."""
+
+    LEFTOVERS = (
+        "SET statement_timeout = '1h'",
+        "SET ROLE pg_read_all_data",
+        "SELECT pg_advisory_lock(4711)",
+        "CREATE TEMP TABLE leftover (id integer)",
+    )
+
+    def test_of_sessions_nothing_is_left_to_the_next_task(self):
+        """With one session of the server's for all tasks: the pooler makes it as new."""
+        url = environment()["DATABASE_URL"]
+        with (
+            Pgbouncer(url, pool_mode="session", pool_size=20) as pgbouncer,
+            partisan("--async", "--workers_count", "1", DATABASE_URL=pgbouncer.url),
+        ):
+            (before,) = run(ReportSession())
+            for leftover in self.LEFTOVERS:
+                _, after = run(Execute(leftover), ReportSession())
+                assert {**after.result, "backend": 0} == {**before.result, "backend": 0}
+
+    def test_of_transactions_it_renews_nothing(self):
+        """It would undo what another client has set, in whose session it happens to be."""
+        url = environment()["DATABASE_URL"]
+        with Pgbouncer(url, pool_size=1) as pgbouncer:
+            with psycopg.connect(pgbouncer.url, autocommit=True) as another:
+                another.execute("SET statement_timeout = '17min'")
+            options = ("--workers_count", "1", "--sleep_delay_seconds", "0.2")
+            with partisan(*options, DATABASE_URL=pgbouncer.url):
+                reports = run(ReportSession(), Nothing(), ReportSession())
+
+        assert [r.result["statement_timeout"] for r in reports if r.result] == ["17min"] * 2
 
 
 class TestOtherThreads:

@@ -62,6 +62,12 @@ def stop() -> None:
         _server = None
 
 
+def give_up_start() -> None:
+    """End a server that imports the project still; who waits for it has a cold worker instead."""
+    if (process := _starting) is not None:
+        process.kill()
+
+
 def warn_once(message: str) -> None:
     """Log a warning, unless this process has done so."""
     if message not in _warned:
@@ -76,12 +82,15 @@ class Server:
     """
 
     def __init__(self) -> None:
+        global _starting
         self._process, self._control = spawn(birth.forkserver.__name__)
         self._control.settimeout(START_SECONDS)
         self.trouble, notes = "it ended, or did not report in time", []
+        _starting = self._process
         with suppress(OSError):
             if report := birth.receive(self._control):
                 self.trouble, notes = json.loads(report[0])
+        _starting = None
         self._control.settimeout(ANSWER_SECONDS)
         for note in notes:
             warn_once(note)
@@ -143,6 +152,7 @@ class Server:
 
 _lock = threading.Lock()
 _server: Server | None = None
+_starting: subprocess.Popen[bytes] | None = None
 _cold_until = 0.0
 _warned: set[str] = set()
 
@@ -166,8 +176,9 @@ def _running_server() -> Server | None:
 
 
 def _forget() -> None:
-    global _lock, _server
+    global _lock, _server, _starting
     _lock = threading.Lock()
+    _starting = None
     if _server is not None:
         _server.forget()
         _server = None

@@ -31,6 +31,9 @@ logger = logging.getLogger("partisan_async")
 HELLO_SECONDS = 60
 """A worker that has not said hello by then is given up."""
 
+BIRTH_SECONDS = 2.0
+"""Whoever stops waits so long for a worker that is being started."""
+
 NAMED = 10
 """So many of the tasks in a process are told of."""
 
@@ -124,6 +127,7 @@ class WorkerProcess(asyncio.Protocol):
         self._feed: asyncio.Transport | None = None
         self._hello: asyncio.Future[wire.Hello] | None = None
         self._link_ended = asyncio.Event()
+        self._birth: asyncio.Future[Child] | None = None
         self._child: Child | None = None
         self._exit_code: int | None = None
         self._ending: asyncio.Future[int | None] | None = None
@@ -187,16 +191,24 @@ class WorkerProcess(asyncio.Protocol):
 
     async def _start_child(self, feed: socket.socket, link: socket.socket) -> Child:
         # A fork takes 10 ms, and the first of all several hundred.
-        starting = self._loop.run_in_executor(
+        self._birth = starting = self._loop.run_in_executor(
             None, forkserver.start_worker, feed, link, self._setup
         )
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             # The thread goes on: wait for the process, so that close() can end it.
+            await self._hurry_birth()
             with suppress(Exception):
                 self._child = await starting
             raise
+
+    async def _hurry_birth(self) -> None:
+        """See to it that the thread ends that starts the process, whatever the project imports."""
+        if self._birth is not None:
+            _, late = await asyncio.wait({self._birth}, timeout=BIRTH_SECONDS)
+            if late:
+                forkserver.give_up_start()
 
     @property
     def accepts(self) -> bool:
@@ -255,6 +267,7 @@ class WorkerProcess(asyncio.Protocol):
         if self._child is None:
             # It is closed while it starts: start() ends the process that may still come.
             self._hang_up()
+            await self._hurry_birth()
             return
         if self.runs or not self._ready:
             self.kill()
