@@ -55,14 +55,14 @@ found AS (
     SELECT n, what, format('%%I.%%I', s.nspname, c.relname) AS told, c.oid, s.oid AS schema,
         s.nspname,
         CASE WHEN what = 'USAGE ON SEQUENCE'
+                AND has_schema_privilege(c.relnamespace, 'USAGE')
             THEN pg_get_serial_sequence(format('%%I.%%I', s.nspname, c.relname), 'id') END AS seq
     FROM needed JOIN pg_class c USING (oid) JOIN pg_namespace s ON s.oid = c.relnamespace)
-SELECT what, told, seq, format('%%I', nspname), has_schema_privilege(r.oid, schema, 'USAGE'),
-    format('%%I', r.rolname)
-FROM found, pg_roles r
-WHERE r.rolname = %(role)s AND NOT (has_schema_privilege(r.oid, schema, 'USAGE') AND CASE
-    WHEN what <> 'USAGE ON SEQUENCE' THEN has_table_privilege(r.oid, found.oid, what)
-    ELSE seq IS NULL OR has_sequence_privilege(r.oid, seq::regclass, 'USAGE') END)
+SELECT what || ' ' || seq, what, told, format('%%I', nspname), format('%%I', r.rolname),
+    has_schema_privilege(r.oid, schema, 'USAGE'),
+    CASE WHEN what <> 'USAGE ON SEQUENCE' THEN has_table_privilege(r.oid, found.oid, what)
+        ELSE seq IS NULL OR has_sequence_privilege(r.oid, seq::regclass, 'USAGE') END
+FROM found, pg_roles r WHERE r.rolname = %(role)s
 ORDER BY n
 """
 
@@ -77,7 +77,11 @@ def missing(alias: str, rights: Rights, role: str | None = None) -> list[str]:
     pairs = [(name, what) for name, whats in rights.items() for what in whats]
     names, whats = map(list, zip(*pairs, strict=True))
     rows = _fetch(alias, _MISSING, names=names, whats=whats, role=role or current_role(alias))
-    return [*_of_schemas(rows), *_of_tables(rows)]
+    schemas = {(schema, to) for *_, schema, to, may_use, _ in rows if not may_use}
+    return [
+        *(f"GRANT USAGE ON SCHEMA {schema} TO {to};" for schema, to in sorted(schemas)),
+        *_of_tables([row for row in rows if not row[-1]]),
+    ]
 
 
 def current_role(alias: str) -> str:
@@ -86,21 +90,13 @@ def current_role(alias: str) -> str:
     return str(role)
 
 
-def _of_schemas(rows: list[Any]) -> list[str]:
-    lacked = {(schema, role) for *_, schema, may_use, role in rows if not may_use}
-    return [f"GRANT USAGE ON SCHEMA {schema} TO {role};" for schema, role in sorted(lacked)]
-
-
-def _of_tables(rows: list[Any]) -> list[str]:
+def _of_tables(lacked: list[Any]) -> list[str]:
     granted = []
-    for (told, role), of_table in groupby(rows, key=lambda row: (row[1], row[5])):
-        whats: list[str] = []
-        sequences: list[str] = []
-        for what, _, sequence, *_ in of_table:
-            (whats if sequence is None else sequences).append(sequence or what)
-        if whats:
-            granted.append(f"GRANT {', '.join(whats)} ON {told} TO {role};")
-        granted += [f"GRANT USAGE ON SEQUENCE {name} TO {role};" for name in sequences]
+    for (table, role), of_table in groupby(lacked, key=lambda row: (row[2], row[4])):
+        rights = [(told, what) for told, what, *_ in of_table]
+        if whats := [what for _, what in rights if what != "USAGE ON SEQUENCE"]:
+            granted.append(f"GRANT {', '.join(whats)} ON {table} TO {role};")
+        granted += [f"GRANT {told} TO {role};" for told, what in rights if what not in whats]
     return granted
 
 
