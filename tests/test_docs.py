@@ -708,7 +708,7 @@ class Walk:
             self.expect("started: queue 'default', N workers, database 'default', woken by NOTIFY")
             return
         process = self._start(line)
-        output, _ = process.communicate(stdin, timeout=60)
+        output, _ = process.communicate(stdin, timeout=120)
         assert process.returncode == 0, output
         self._printed += map(_bare, output.splitlines())
 
@@ -721,7 +721,7 @@ class Walk:
     def expect(self, text: str) -> None:
         """Wait until all of these lines were printed since the last command began."""
         expected = [_bare(line) for line in text.splitlines()]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while missing := [each for each in expected if each not in self._printed[self._since :]]:
             if time.monotonic() > deadline:
                 printed = "\n".join(self._printed[self._since :])
