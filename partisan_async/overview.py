@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from shlex import quote
 from typing import Any
 
 from django.db import connections
@@ -74,8 +75,8 @@ class PauseState:
     @property
     def way_out(self) -> str:
         """The command that ends it."""
-        of = f" --queue-name {self.queue_name}" if self.queue_name else ""
-        return f"manage.py partisan resume --processor {self.processor}{of}"
+        of = f" --queue-name {quote(self.queue_name)}" if self.queue_name else ""
+        return f"manage.py partisan resume --processor {quote(self.processor)}{of}"
 
     def is_of(self, processor: str, queue_name: str) -> bool:
         """Tell whether it holds back such a task."""

@@ -722,7 +722,7 @@ class Walk:
             return
         process = self._start(line)
         try:
-            output, _ = process.communicate(stdin, timeout=60)
+            output, _ = process.communicate(stdin, timeout=120)
         finally:
             process.kill()
         assert process.returncode == 0, output
@@ -737,7 +737,7 @@ class Walk:
     def expect(self, text: str) -> None:
         """Wait until all of these lines were printed since the last command began."""
         expected = [_bare(line) for line in text.splitlines()]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while missing := [each for each in expected if each not in self._printed[self._since :]]:
             if time.monotonic() > deadline:
                 printed = "\n".join(self._printed[self._since :])

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from partisan_async import overview, reasons, steering, store
 from partisan_async.doctor import tasks as looks
-from partisan_async.models import PausedProcessor, PausedQueue, Supervisor, Task
+from partisan_async.models import PausedProcessor, PausedQueue, Schedule, Supervisor, Task
 from partisan_async.supervisor.parking import Parking
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
@@ -160,6 +160,20 @@ class TestLive:
 
             steering.resume(processor="Write")
             wait_until(lambda: ended(task))
+
+    def test_its_schedule_goes_on_ticking(self):
+        """A tick is a call like any other; of unique ones one waits."""
+        steering.pause(processor="Tick")
+
+        def last_tick():
+            return Schedule.objects.get(processor_class="Tick").last_tick
+
+        with live_supervisor("ticks", WORKERS_COUNT=1):
+            wait_until(lambda: parked(processor_class="Tick").exists())
+            first = last_tick()
+            wait_until(lambda: last_tick() > first)
+
+        assert Task.objects.get(processor_class="Tick").claim_seq == 0
 
     def test_100000_of_it_in_front_keep_nobody_of_the_others(self, supervisor, caplog):
         caplog.set_level("INFO", "partisan_async")
@@ -538,10 +552,17 @@ class TestCommand:
             partisan(verb, *words)
 
         assert "Nobody knows a " in asked[0]
-        assert "'default'" in asked[0] or "'Write'" in asked[0]
+        right = "similar are 'Write'" if "Wriet" in words else "known are 'default', 'elsewhere'"
+        assert right in asked[0]
         assert not PausedQueue.objects.exists()
         assert not PausedProcessor.objects.exists()
         partisan(verb, *words, "--yes")
+
+    def test_the_way_out_can_be_pasted_into_a_shell(self):
+        steering.pause("the; rm -rf", processor="Write")
+
+        (pause,) = overview.pauses()
+        assert pause.way_out.endswith(" --processor Write --queue-name 'the; rm -rf'")
 
     def test_nobody_there_to_ask(self, monkeypatch):
         def nobody(_):

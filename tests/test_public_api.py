@@ -244,7 +244,15 @@ def test_the_flat_settings(settings):
         assert getattr(queue_settings("any"), name) == value
 
 
-@pytest.mark.parametrize("line", ["", "--queue_name another_queue"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--queue_name another_queue",
+        "--queue-name another_queue --workers-count 3 --min-queue-size 1 --max-queue-size 2",
+        "--queue_name another_queue --checks-before-cleanup 9 --sleep-delay-seconds 1",
+    ],
+)
 def test_the_command_lines(line, monkeypatch):
     from partisan_async.management.commands import start_partisan
 

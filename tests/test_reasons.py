@@ -239,7 +239,7 @@ class TestWaiting:
         task = Write().delay()
         Task.objects.update(status="error", errors={"oops": 1}, finished_at=None)
 
-        assert "ended in error, at an unknown time" in why(task)
+        assert "ended in error at an unknown time" in why(task)
 
 
 class CaptureRows:

@@ -98,7 +98,8 @@ class Command(BaseCommand):
             ("--workers_count", int, count(1), "how many worker processes to run"),
             ("--sleep_delay_seconds", float, seconds(0.01), "time between polls"),
         ):
-            parser.add_argument(option, type=_number(kind, check), help=text)
+            spellings = (option, f"--{option[2:].replace('_', '-')}")
+            parser.add_argument(*spellings, type=_number(kind, check), help=text)
         parser.add_argument(
             "--health-port",
             type=_number(int, _port),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,6 +14,9 @@ from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.logs import plain
 from partisan_async.management.partisan.steer import add_queue, add_yes, confirm, name_of
 from partisan_async.models import Schedule, Tally
+
+NAMED = 10
+"""So many known names are told."""
 
 
 def add_to(commands: Any) -> None:
@@ -83,8 +87,16 @@ def _ask_for_unknown(queues: list[str], processors: list[str], options: dict[str
     ):
         for name in names:
             if name not in known and not (names is processors and _is_djangos(name)):
-                listed = ", ".join(map(repr, sorted(known))) or "none"
-                confirm(plain(f"Nobody knows {what} {name!r}; known are {listed}. Go on"), options)
+                question = f"Nobody knows {what} {name!r}; {_others(name, known)}. Go on"
+                confirm(plain(question), options)
+
+
+def _others(name: str, known: set[str]) -> str:
+    if similar := get_close_matches(name, known, NAMED):
+        return f"similar are {', '.join(map(repr, similar))}"
+    first = sorted(known)[:NAMED]
+    more = f" and {len(known) - NAMED:,} more" if len(known) > NAMED else ""
+    return f"known are {', '.join(map(repr, first)) or 'none'}{more}"
 
 
 def _queues() -> set[str]:
