@@ -122,6 +122,22 @@ class AsyncSleep(Marking):
 
 
 @registry.register
+class WaitElsewhere(Marking):
+    """Waits until a file is there, between two marks, and may hold no connection meanwhile."""
+
+    QUEUE_NAME = "waiting"
+
+    async def run(self):
+        path, releases = self.args[:2]
+        await Mark.objects.acreate(text="waits", pid=os.getpid())
+        if releases:
+            await self.release_connections()
+        while not os.path.exists(path):
+            await asyncio.sleep(0.05)
+        await Mark.objects.acreate(text="goes on", pid=os.getpid())
+
+
+@registry.register
 class BlockTheLoop(Marking):
     """Does on the event loop what it should not, for so many seconds; a file shows since when."""
 
