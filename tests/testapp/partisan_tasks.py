@@ -138,6 +138,29 @@ class WaitElsewhere(Marking):
 
 
 @registry.register
+class DoNext(Marking):
+    """Does the oldest mark of a customer, the third at the second try, and enqueues the next."""
+
+    ATOMIC = True
+    UNIQUE_FOR_PARAMS = True
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=3, retry_pause=0.1
+    )
+
+    def run(self):
+        (customer,) = self.args
+        to_do = Mark.objects.select_for_update().filter(text__startswith=f"to do {customer}")
+        if not (oldest := to_do.order_by("pk").first()):
+            return
+        number = oldest.text[-1]
+        if number == "2" and not self.task_obj.tries:
+            raise TimeoutError("late")
+        oldest.delete()
+        self.mark(f"done {customer} {number}")
+        DoNext(customer).delay()
+
+
+@registry.register
 class BlockTheLoop(Marking):
     """Does on the event loop what it should not, for so many seconds; a file shows since when."""
 
