@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's name
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from partisan_async import registry, schedule, settings, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
@@ -183,6 +183,63 @@ def check_pooler(
             id="partisan_async.W010",
         )
     ]
+
+
+@register("partisan_async")
+def check_own_database(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W015: the tasks are in another database than the default one."""
+    alias = store.database()
+    if alias == DEFAULT_DB_ALIAS:
+        return []
+    return [
+        Warning(
+            f"Tasks are stored in database {alias!r}, so that delay() is not in the transactions of"
+            f" {DEFAULT_DB_ALIAS!r}: a task may run before what it is about is committed, or though"
+            " that was rolled back; where the process ends between the two, it is not enqueued.",
+            hint="Route partisan_async to the database that the tasks are about; or enqueue by"
+            " transaction.on_commit(), and silence this check.",
+            id="partisan_async.W015",
+        )
+    ]
+
+
+@register("partisan_async")
+def check_pools(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W016: async tasks of a queue may want more connections than a pool of Django's has."""
+    queues = {
+        each.QUEUE_NAME
+        for each in registry.processors()
+        if inspect.iscoroutinefunction(each.run) and isinstance(each.QUEUE_NAME, str)
+    }
+    if list(settings.problems()):
+        return []
+    return [
+        Warning(
+            f"Database {alias!r} has a pool of {most}, and in queue {name!r} up to {wanted} async"
+            " tasks run in each worker: those that find no connection wait for one, and fail.",
+            hint=f'Set OPTIONS["pool"]["max_size"] to {wanted + 1} or more, or ASYNC_CONCURRENCY to'
+            f" {most} or less; and have tasks `await self.release_connections()` before they wait.",
+            id="partisan_async.W016",
+        )
+        for alias in connections
+        if (most := _pool_size(connections.settings[alias])) is not None
+        for name in sorted(queues)
+        if (wanted := settings.queue_settings(name).ASYNC_CONCURRENCY) > most
+    ]
+
+
+def _pool_size(database: Mapping[str, Any]) -> int | None:
+    """Return how many connections a database's pool may open; ``None``: it has none, or no end."""
+    pool = database.get("OPTIONS", {}).get("pool")
+    if not pool:
+        return None
+    pool = pool if isinstance(pool, Mapping) else {}
+    size = pool.get("max_size") or pool.get("min_size", 4)  # as psycopg_pool has it
+    return size if isinstance(size, int) else None
 
 
 def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:

@@ -122,6 +122,45 @@ class AsyncSleep(Marking):
 
 
 @registry.register
+class WaitElsewhere(Marking):
+    """Waits until a file is there, between two marks, and may hold no connection meanwhile."""
+
+    QUEUE_NAME = "waiting"
+
+    async def run(self):
+        path, releases = self.args[:2]
+        await Mark.objects.acreate(text="waits", pid=os.getpid())
+        if releases:
+            await self.release_connections()
+        while not os.path.exists(path):
+            await asyncio.sleep(0.05)
+        await Mark.objects.acreate(text="goes on", pid=os.getpid())
+
+
+@registry.register
+class DoNext(Marking):
+    """Does the oldest mark of a customer, the third at the second try, and enqueues the next."""
+
+    ATOMIC = True
+    UNIQUE_FOR_PARAMS = True
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=3, retry_pause=0.1
+    )
+
+    def run(self):
+        (customer,) = self.args
+        to_do = Mark.objects.select_for_update().filter(text__startswith=f"to do {customer}")
+        if not (oldest := to_do.order_by("pk").first()):
+            return
+        number = oldest.text[-1]
+        if number == "2" and not self.task_obj.tries:
+            raise TimeoutError("late")
+        oldest.delete()
+        self.mark(f"done {customer} {number}")
+        DoNext(customer).delay()
+
+
+@registry.register
 class BlockTheLoop(Marking):
     """Does on the event loop what it should not, for so many seconds; a file shows since when."""
 
