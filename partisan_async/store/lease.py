@@ -49,7 +49,7 @@ SELECT
      ORDER BY execute_after LIMIT 1),
     orphans,
     (SELECT jsonb_agg(jsonb_build_array(
-            id, hostname, NOT {is_alive()}, process::text))::text
+            id, hostname, process::text, NOT {is_alive()}))::text
      FROM partisan_async_supervisor
      WHERE id <> %(me)s AND queue_name = %(queue_name)s
          AND (hostname = %(hostname)s OR NOT {is_alive()})),
@@ -80,7 +80,7 @@ def beat(
 
     One row: whether rows are ready; in how many seconds the next scheduled one is due; whether rows
     of silent supervisors are there; JSON of the other supervisors of this host or silent ones
-    (``id, hostname, silent`` and JSON of the process, by itself, since one may be unreadable);
+    (``id, hostname, process, silent``; the process as a text of JSON, since it may be unreadable);
     where a nonce is given, that it was sent; the ids of rows that I hold and that are not among the
     known ones, and of known ones that I do not hold; whether the queue is paused; whether I am to
     drain; and what time it is, in seconds.

@@ -231,11 +231,11 @@ class Lease:
         others = json.loads(encoded or "[]")
         dead = [
             UUID(other)
-            for other, hostname, _, process in others
+            for other, hostname, process, _ in others
             if hostname == socket.gethostname()
             and _is_gone(self._read(other, process), self._process)
         ]
-        silent = [UUID(other) for other, _, silent, _ in others if silent]
+        silent = [UUID(other) for other, _, _, silent in others if silent]
         return Sight(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining)
 
     def _read(self, other: str, encoded: str) -> dict[str, Any]:
