@@ -6,6 +6,7 @@ the processor, is looked at row by row, ``WALKED`` rows far and no further.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
@@ -72,10 +73,6 @@ class _Choice(admin.SimpleListFilter):
     """What was chosen of some values; ``TaskList`` does with it what can be done."""
 
     parameter_name: str
-
-    def value(self) -> str | None:
-        value = super().value()
-        return None if value and "\x00" in value else value  # no text has one
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset
@@ -187,7 +184,7 @@ class TaskList(ChangeList):
                 wanted &= Q(**{field: value})
         self.walked, self.given_up = bool(wanted), False
         if self.walked:
-            found = _walk(tasks, wanted)
+            found = _walk(tasks, wanted, limited=bool(self.query))
             self.given_up = found is None
             order = tasks.query.order_by
             tasks = self.root_queryset.filter(pk__in=found or []).order_by(*order)
@@ -231,22 +228,31 @@ def _search(text: str) -> tuple[Q, bool]:
     return Q(processor_class__icontains=text) | Q(IContains(is_in_arguments, text)), False
 
 
-def _walk(tasks: QuerySet[Any], wanted: Q) -> list[int] | None:
-    """Return the ids of those that are wanted; ``None``: it took too long."""
+def _walk(tasks: QuerySet[Any], wanted: Q, *, limited: bool) -> list[int] | None:
+    """Return the ids of those that are wanted; ``None``: it took too long.
+
+    :param limited: texts are searched. Those that are small as they are stored may be large then.
+    """
     walk = tasks.annotate(is_wanted=ExpressionWrapper(wanted, BooleanField()))
     sql, params = walk.values("id", "is_wanted")[:WALKED].query.sql_with_params()
     # Not in the walk itself: it would go on until it has found enough, to the table's end.
     sql = f"SELECT id FROM ({sql}) AS walk WHERE is_wanted LIMIT %s"  # noqa: S608
-    return _fetch_in_time(sql, [*params, LISTED + 1], tasks.db)
+    params = [*params, LISTED + 1]
+    return _fetch_in_time(sql, params, tasks.db) if limited else _fetch(sql, params, tasks.db)
 
 
-def _fetch_in_time(sql: str, params: list[Any], alias: str) -> list[int] | None:
-    # Texts that are small as they are stored may be large when they are searched.
+def _fetch(sql: str, params: Sequence[Any], alias: str) -> list[int]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, params)
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def _fetch_in_time(sql: str, params: Sequence[Any], alias: str) -> list[int] | None:
     try:
-        with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = {round(SEARCH_SECONDS * 1000)}")
-            cursor.execute(sql, params)
-            found = [pk for (pk,) in cursor.fetchall()]
+        with transaction.atomic(using=alias):
+            with connections[alias].cursor() as cursor:
+                cursor.execute(f"SET LOCAL statement_timeout = {round(SEARCH_SECONDS * 1000)}")
+            found = _fetch(sql, params, alias)
             # Else a transaction of the caller's would keep the time-out.
             transaction.set_rollback(True, using=alias)
             return found
