@@ -15,6 +15,9 @@ from typing import Any
 from django.db.models import Model
 from django.utils.functional import Promise
 
+from partisan_async.exceptions import ArgumentsTooLarge
+from partisan_async.settings import SMALL_ARGUMENTS_BYTES, most_arguments_bytes
+
 TOO_DEEP = (
     "The arguments are nested too deeply, or contain themselves; pass flatter data, or the key of a"
     " row that holds them."
@@ -51,6 +54,20 @@ def encode_result(value: Any) -> str:
         return _canonical(value)
     except RecursionError:
         raise ValueError("What run() returned is nested too deeply, or contains itself.") from None
+
+
+def require_size(encoded: str, queue_name: str) -> None:
+    """Refuse arguments that are more than their queue takes.
+
+    :raises ArgumentsTooLarge: they are.
+    """
+    size = len(encoded)  # in ASCII
+    if size > SMALL_ARGUMENTS_BYTES and size > (most := most_arguments_bytes(queue_name)):
+        raise ArgumentsTooLarge(
+            f"The arguments are {size:,} bytes of JSON, and MAX_ARGUMENTS_BYTES of queue"
+            f" {queue_name!r} is {most:,}. Write them to a file or to a table of yours and pass the"
+            " key, or raise the setting."
+        )
 
 
 _quoted = json.JSONEncoder().encode

@@ -72,6 +72,7 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     if task.run_after is not None:
         more["run_after"] = task.run_after.isoformat()
     encoded = arguments.encode(tuple(_json(args)), _json(kwargs), **more)
+    arguments.require_size(encoded, task.queue_name)
     return store.Call(
         queue_name=task.queue_name,
         processor_class=task.module_path,

@@ -115,6 +115,10 @@ class TaskCancelled(PartisanException):
         self.reason = reason
 
 
+class ArgumentsTooLarge(PartisanException, ValueError):  # noqa: N818  as its sisters
+    """The arguments of a call are more than ``MAX_ARGUMENTS_BYTES`` of its queue."""
+
+
 class ResultTooLarge(PartisanException):
     """``run()`` returned more than ``MAX_RESULT_BYTES`` of its queue."""
 
@@ -127,7 +131,7 @@ class ResultTooLarge(PartisanException):
 
 
 class ClaimLost(PartisanException):
-    """Another supervisor has taken over a task while its ``ATOMIC`` run lasted."""
+    """Another supervisor has taken over a task while its ``ATOMIC`` run lasted, or before a run."""
 
     def __init__(self, task_id: int) -> None:
         super().__init__(

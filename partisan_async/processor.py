@@ -90,6 +90,8 @@ class BaseTaskProcessor(abc.ABC):
         :raises TypeError: an argument is not JSON, or this processor is itself running a task.
         :raises ValueError: an argument cannot be stored, ``execute_after`` is naive though USE_TZ
             is on or is out of reach, or ``priority`` is no 32-bit number.
+        :raises ArgumentsTooLarge: a ``ValueError``, too: the arguments are more than
+            ``MAX_ARGUMENTS_BYTES`` of the queue.
         :raises ProcessorClassNotFound: the class is not registered, and no worker would know it.
         """
         try:
@@ -218,7 +220,9 @@ class BaseTaskProcessor(abc.ABC):
                 f"This {name} is running a task and cannot be delayed; make a new one,"
                 f" {name}(…).delay(), or raise PostponeTask to run again later."
             )
-        return arguments.encode(self.args, self.kwargs)
+        encoded = arguments.encode(self.args, self.kwargs)
+        arguments.require_size(encoded, self.QUEUE_NAME)
+        return encoded
 
 
 def _close_idle() -> None:

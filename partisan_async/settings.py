@@ -16,6 +16,11 @@ from partisan_async import dsn
 from partisan_async.exceptions import TEN_YEARS_SECONDS
 
 DEFAULT_QUEUE_NAME = "default"
+
+MAX_ARGUMENTS_BYTES = 2**20
+SMALL_ARGUMENTS_BYTES = 1024
+"""Arguments of this size are let in by every queue, without a look at its settings."""
+
 CONFIG_NAME = "PARTISAN_CONFIG"
 HOME_NAME = "PARTISAN_HOME"
 
@@ -118,6 +123,7 @@ class QueueSettings:
     SLEEP_DELAY_SECONDS: float = _setting(2, seconds(0.01))
     TASKS_PER_WORKER_INSTANCE: int | None = _setting(None, or_none(count(1)))
     DELETE_TASKS_ON_COMPLETE: bool = _setting(False, flag)
+    MAX_ARGUMENTS_BYTES: int = _setting(MAX_ARGUMENTS_BYTES, count(SMALL_ARGUMENTS_BYTES))
     MAX_RESULT_BYTES: int = _setting(2**20, count(1))
     KEEP_FINISHED_SECONDS: float | None = _setting(None, or_none(seconds(0)))
     DEFAULT_POSTPONE_DELAY_SECONDS: float = _setting(5, seconds(0))
@@ -158,6 +164,12 @@ def queue_settings(name: str = DEFAULT_QUEUE_NAME) -> QueueSettings:
     if wrongs := resolved.wrongs():
         raise ImproperlyConfigured(f"Queue {name!r}: {' '.join(wrongs)}")
     return resolved
+
+
+def most_arguments_bytes(name: str) -> int:
+    """Return a queue's ``MAX_ARGUMENTS_BYTES``, without a look at its other settings."""
+    most: int = _look_up(_config(), name, "MAX_ARGUMENTS_BYTES", MAX_ARGUMENTS_BYTES)
+    return most
 
 
 def configured_queues() -> list[str]:
@@ -213,16 +225,18 @@ def _wrong_home(value: Any) -> str | None:
 
 def _resolve(name: str) -> QueueSettings:
     config = _config()
-    found: dict[str, Any] = {}
-    for key in SETTING_NAMES:
-        for layer in (config.get(name), config.get(DEFAULT_QUEUE_NAME)):
-            if isinstance(layer, Mapping) and key in layer:
-                found[key] = layer[key]
-                break
-        else:
-            if hasattr(settings, key):
-                found[key] = getattr(settings, key)
-    return QueueSettings(**found)
+    looked_up = {key: _look_up(config, name, key, _UNSET) for key in SETTING_NAMES}
+    return QueueSettings(**{key: each for key, each in looked_up.items() if each is not _UNSET})
+
+
+_UNSET: Any = object()
+
+
+def _look_up(config: Mapping[Any, Any], name: str, key: str, default: Any) -> Any:
+    for layer in (config.get(name), config.get(DEFAULT_QUEUE_NAME)):
+        if isinstance(layer, Mapping) and key in layer:
+            return layer[key]
+    return getattr(settings, key, default)
 
 
 def _config() -> Mapping[Any, Any]:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from partisan_async import steering
 from partisan_async.admin import task_list
 from partisan_async.admin.tasks import SHOWN_CHARACTERS, STEERINGS, TaskAdmin
-from partisan_async.models import Schedule, Supervisor, Task
+from partisan_async.models import PausedQueue, Schedule, Supervisor, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.site_rules import refusal
@@ -202,8 +202,65 @@ class TestList:
 
     @pytest.mark.parametrize("name", ["q", "queue", "processor", "status", "ended"])
     def test_odd_characters_find_nothing_and_break_nothing(self, admin_client, name):
-        for value in ("\x00", "%s", "'; --", "é" * 300, "{0}"):
+        for value in ("%s", "'; --", "é" * 300, "{0}"):
             assert admin_client.get(LIST, {name: value}).status_code == 200
+        assert admin_client.get(LIST, {name: "\x00"}).status_code == 404
+
+    @pytest.mark.parametrize("model", ["task", "supervisor", "schedule"])
+    def test_what_no_key_can_be_is_found_nowhere(self, admin_client, model):
+        """Neither NUL, nor a number of thousands of digits, in an address, a filter or a form."""
+        pages = f"/admin/partisan_async/{model}/"
+        for key in ("_00", "%00", "a_00b", "9" * 5000, "\N{ARABIC-INDIC DIGIT THREE}", "-", "x"):
+            for view in ("change", "history", "delete"):
+                page = admin_client.get(f"{pages}{key}/{view}/")
+                assert page.status_code in (302, 403, 404), (key, view)
+        for name in ("q", "id", "queue_name", "processor_class__exact", "hostname", "x\x00", "p"):
+            assert admin_client.get(pages, {name: "\x00"}).status_code == 404, name
+        for key in ("\x00", "9" * 5000, "x"):
+            chosen = {"action": "drain", "_selected_action": key, "ids": key}
+            assert admin_client.post(pages, chosen).status_code in (200, 302, 404), key
+
+    def test_nor_is_a_queue_to_be_paused(self, admin_client):
+        page = admin_client.post("/admin/partisan_async/dashboard/", {"pause": "\x00"})
+
+        assert page.status_code == 302
+        assert not PausedQueue.objects.exists()
+
+    def test_a_confirmed_number_of_thousands_of_digits_is_nobodys(self, admin_client):
+        task = Write().delay()
+        confirmed = {"action": "cancel", "_selected_action": task.pk, "confirmed": "1"}
+
+        page = admin_client.post(LIST, confirmed | {"ids": "9" * 5000 + f",{10**30},-,٣"})
+
+        assert page.status_code == 302
+        assert not ended(task)
+
+    def test_a_search_that_takes_too_long_is_given_up(self, admin_client, monkeypatch):
+        """What is small as it is stored may be large when it is searched."""
+        Write.bulk_delay([Write("x" * 150_000, n) for n in range(300)])
+        monkeypatch.setattr(task_list, "SEARCH_SECONDS", 0.001)
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            before = cursor.fetchall()
+
+        page = admin_client.get(LIST, {"q": "needle"})
+
+        assert page.status_code == 200
+        assert "The search was given up after 1 ms, and nothing is shown" in text_of(page)
+        assert listed(admin_client, q="needle") == []
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchall() == before
+
+    def test_a_search_leaves_no_time_limit_behind(self, admin_client):
+        """The rest of a request that is one transaction has as long as before."""
+        task = Write("needle").delay()
+
+        assert listed(admin_client, q="needle") == [task.pk]
+
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchall() == [("0",)]
 
     def test_the_queues_are_on_top(self, admin_client):
         Write().delay()
@@ -311,7 +368,8 @@ class TestPage:
         assert "&quot;ok&quot;: true" in page
         assert "Why it" not in page
 
-    def test_ten_megabytes_are_shown_in_part_and_stay_in_the_database(self, admin_client):
+    def test_ten_megabytes_are_shown_in_part_and_stay_in_the_database(self, admin_client, settings):
+        settings.MAX_ARGUMENTS_BYTES = 2**25
         task = Write("x" * 10_000_000).delay()
 
         page = admin_client.get(page_of(task))

@@ -1,6 +1,7 @@
 """What /metrics shows, what it leaves out, and what it costs."""
 
 import re
+import socket
 import sys
 import time
 from datetime import timedelta
@@ -14,9 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from partisan_async import registry, steering
 from partisan_async.models import Task
 from partisan_async.policy import Deferred, Finished
+from partisan_async.settings import queue_settings
 from partisan_async.store import Claim, Statement
 from partisan_async.supervisor import figures, metrics
 from partisan_async.supervisor.figures import Figures
+from partisan_async.supervisor.supervisor import Supervisor
 from tests.conftest import ended, wait_until
 from tests.process import partisan
 from tests.test_docs import blocks, code, tables
@@ -74,6 +77,58 @@ class TestFigures:
         for _ in range(1000):
             counted.count(one, decision, 0.01)
         return (time.thread_time() - began) / 1000
+
+
+@pytest.mark.django_db(transaction=True)
+class TestShown:
+    """On the event loop, which has more to do."""
+
+    async def shown(self, *accepted):
+        """What a supervisor shows one after the other, to who accepts this."""
+        with socket.create_server(("127.0.0.1", 0)) as port:
+            supervisor = Supervisor("default", queue_settings(), health=port)
+            shown = supervisor._metrics
+            try:
+                for accept in accepted:
+                    shown._figures.count(claim(), Finished(), 0.1)
+                    yield await shown.show(accept)
+            finally:
+                await shown.close()
+
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            "application/openmetrics-text; version=a.b.c",
+            "application/openmetrics-text; version=9999999999.1; escaping=x",
+            "application/openmetrics-text;;;,version",
+            "text/plain; version=x.y",
+            "\x00; version=1",
+            ",",
+        ],
+    )
+    async def test_whatever_the_client_accepts_it_has_an_answer(self, accept):
+        """The library has none for some."""
+        ((content_type, text),) = [each async for each in self.shown(accept)]
+
+        assert ("openmetrics" in content_type) == ("openmetrics" in accept)
+        assert text.endswith(b"# EOF\n") == ("openmetrics" in accept)
+        assert b"partisan_tasks" in text
+
+    async def test_they_are_made_once_a_second_however_many_ask(self, monkeypatch):
+        """For a thousand processors it takes a third of a second."""
+        monkeypatch.setattr(metrics, "MADE_EVERY_SECONDS", 600)
+        odd = "application/openmetrics-text; version=%d"
+
+        texts = [text async for _, text in self.shown("", "", odd % 1, odd % 2, "")]
+
+        assert len(set(texts)) == 2
+
+    async def test_and_then_anew(self, monkeypatch):
+        monkeypatch.setattr(metrics, "MADE_EVERY_SECONDS", 0)
+
+        texts = [text async for _, text in self.shown("", "")]
+
+        assert len(set(texts)) == 2
 
 
 @pytest.mark.django_db(transaction=True)

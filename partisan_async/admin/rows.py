@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import ValidationError
 from django.db import Error
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
@@ -113,6 +115,11 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """
         if any(NUL in value for query in (request.GET, request.POST) for value in _texts(query)):
             raise Http404("PostgreSQL's texts have no NUL.")
+        try:
+            for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(chosen)
+        except ValidationError as error:
+            raise Http404("No row has such a key.") from error
         context = {"may_see_dashboard": may_see_dashboard(request, self.admin_site)}
         page = super().changelist_view(request, context | (extra_context or {}))
         if isinstance(page, TemplateResponse) and page.context_data and "cl" in page.context_data:

@@ -6,6 +6,7 @@ the processor, is looked at row by row, ``WALKED`` rows far and no further.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
@@ -14,7 +15,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db import connections
+from django.db import OperationalError, connections, transaction
 from django.db.models import (
     BooleanField,
     Case,
@@ -32,6 +33,7 @@ from django.db.models.functions import Cast, Left, Now
 from django.db.models.lookups import IContains, LessThan
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from psycopg.errors import QueryCanceled
 
 from partisan_async import overview, registry, steering, tallies
 from partisan_async.admin.rows import RowAdmin
@@ -41,6 +43,9 @@ from partisan_async.settings import configured_queues
 
 WALKED = 100_000
 """So many rows are looked at for what no index tells."""
+
+SEARCH_SECONDS = 2.0
+"""So long the database may look at them; then the search is given up."""
 
 LISTED = 1_000
 """So many tasks are counted, leafed through, and steered at once."""
@@ -70,10 +75,6 @@ class _Choice(admin.SimpleListFilter):
     """What was chosen of some values; ``TaskList`` does with it what can be done."""
 
     parameter_name: str
-
-    def value(self) -> str | None:
-        value = super().value()
-        return None if value and "\x00" in value else value  # no text has one
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset
@@ -154,10 +155,12 @@ class TaskList(ChangeList):
     """The tasks that were asked for.
 
     :ivar queues: all queues, at the moment of the request.
+    :ivar given_up: whether the search took longer than ``SEARCH_SECONDS``.
     :ivar walked: whether only the first ``WALKED`` rows were looked at.
     """
 
     queues: list[overview.QueueState]
+    given_up: bool
     walked: bool
 
     def get_queryset(
@@ -191,11 +194,12 @@ class TaskList(ChangeList):
                 tasks = tasks.filter(**{field: value})
             elif value is not None:
                 wanted &= Q(**{field: value})
-        self.walked = bool(wanted)
+        self.walked, self.given_up = bool(wanted), False
         if self.walked:
-            tasks = self.root_queryset.filter(pk__in=_walk(tasks, wanted)).order_by(
-                *tasks.query.order_by
-            )
+            found = _walk(tasks, wanted, limited=bool(self.query))
+            self.given_up = found is None
+            order = tasks.query.order_by
+            tasks = self.root_queryset.filter(pk__in=found or []).order_by(*order)
         return _with_what_is_shown(tasks)
 
     def get_results(self, request: HttpRequest) -> None:
@@ -246,16 +250,38 @@ def _search(text: str, *, in_arguments: bool) -> tuple[Q, bool]:
     return Q(processor_class__icontains=text) | Q(IContains(is_in_arguments, text)), False
 
 
-def _walk(tasks: QuerySet[Any], wanted: Q) -> list[int]:
+def _walk(tasks: QuerySet[Any], wanted: Q, *, limited: bool) -> list[int] | None:
+    """Return the ids of those that are wanted; ``None``: it took too long.
+
+    :param limited: texts are searched. Those that are small as they are stored may be large then.
+    """
     walk = tasks.annotate(is_wanted=ExpressionWrapper(wanted, BooleanField()))
     sql, params = walk.values("id", "is_wanted")[:WALKED].query.sql_with_params()
     # Not in the walk itself: it would go on until it has found enough, to the table's end.
-    with connections[tasks.db].cursor() as cursor:
-        cursor.execute(
-            f"SELECT id FROM ({sql}) AS walk WHERE is_wanted LIMIT %s",  # noqa: S608
-            [*params, LISTED + 1],
-        )
+    sql = f"SELECT id FROM ({sql}) AS walk WHERE is_wanted LIMIT %s"  # noqa: S608
+    params = [*params, LISTED + 1]
+    return _fetch_in_time(sql, params, tasks.db) if limited else _fetch(sql, params, tasks.db)
+
+
+def _fetch(sql: str, params: Sequence[Any], alias: str) -> list[int]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, params)
         return [pk for (pk,) in cursor.fetchall()]
+
+
+def _fetch_in_time(sql: str, params: Sequence[Any], alias: str) -> list[int] | None:
+    try:
+        with transaction.atomic(using=alias):
+            with connections[alias].cursor() as cursor:
+                cursor.execute(f"SET LOCAL statement_timeout = {round(SEARCH_SECONDS * 1000)}")
+            found = _fetch(sql, params, alias)
+            # Else a transaction of the caller's would keep the time-out.
+            transaction.set_rollback(True, using=alias)
+            return found
+    except OperationalError as error:
+        if isinstance(error.__cause__, QueryCanceled):
+            return None
+        raise
 
 
 class _StoredSize(Func):

@@ -21,6 +21,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from partisan_async import moments, overview, readable, reasons, steering
+from partisan_async.admin import task_list
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
 from partisan_async.admin.sight import HIDDEN, PageWays, may, sees_arguments
@@ -182,7 +183,11 @@ class TaskAdmin(RowAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context = {"counted": overview.COUNTED, "walked": WALKED}
+        context = {
+            "counted": overview.COUNTED,
+            "walked": WALKED,
+            "search_seconds": task_list.SEARCH_SECONDS,
+        }
         return super().changelist_view(request, context | (extra_context or {}))
 
     def get_search_results(

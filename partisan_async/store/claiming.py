@@ -23,6 +23,7 @@ PROMOTED_AT_ONCE = 1000
 class Claim(NamedTuple):
     """A claimed row, in the order of the claim's RETURNING.
 
+    :param arguments: JSON; ``None``: it is large, and its worker reads it: see ``arguments_of``.
     :param waited_seconds: how long it was due when it was claimed.
     :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
     """
@@ -31,7 +32,7 @@ class Claim(NamedTuple):
     claim_seq: int
     queue_name: str
     processor_class: str
-    arguments: str
+    arguments: str | None
     priority: int
     tries: int
     postpones: int
@@ -55,9 +56,22 @@ extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST
     t.execute_after, t.created_at, statement_timestamp() - interval '30 days')))::float8
 """
 
+LARGE_BYTES = 2 * 2**20
+"""Arguments of more do not pass through the supervisor, which would have to hold those of many."""
+
+# By its size as it is stored, which is read without the value itself. So little of it comes to less
+# than that, however well it is compressed; what is larger than that as it is, is not looked at.
+_SURELY_SMALL_BYTES = 8000
+
+_ARGUMENTS = f"""
+CASE WHEN pg_column_size(t.arguments) < {_SURELY_SMALL_BYTES} THEN t.arguments::text
+    WHEN pg_column_size(t.arguments) < {LARGE_BYTES}
+        AND octet_length(t.arguments::text) <= {LARGE_BYTES} THEN t.arguments::text END
+"""
+
 _COLUMNS = f"""
-t.id, t.claim_seq, t.queue_name, t.processor_class, t.arguments::text, t.priority, t.tries,
-    t.postpones, t.lost, t.suspect, t.unrecognised, t.interrupted, {_WAITED_SECONDS},
+t.id, t.claim_seq, t.queue_name, t.processor_class, {_ARGUMENTS}, t.priority, t.tries, t.postpones,
+    t.lost, t.suspect, t.unrecognised, t.interrupted, {_WAITED_SECONDS},
     CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
         t.created_at, t.started_at, t.worker_ids, t.errors)::text END,
     t.traceparent
@@ -226,6 +240,15 @@ def claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
 
 
 _ORDER = attrgetter("priority", "id")
+
+
+def arguments_of(me: UUID, claim: Claim) -> Statement:
+    """Read the arguments of a row that came without. Row: JSON, or none: it is another's."""
+    sql = """
+    SELECT arguments::text FROM partisan_async_task
+    WHERE id = %(id)s AND claim_seq = %(claim_seq)s AND claimed_by = %(me)s
+    """
+    return Statement(sql, {"id": claim.id, "claim_seq": claim.claim_seq, "me": me})
 
 
 def look(claims: Sequence[Claim]) -> Statement:

@@ -54,7 +54,7 @@ SELECT
      ORDER BY execute_after LIMIT 1),
     orphans,
     (SELECT jsonb_agg(jsonb_build_array(
-            id, hostname, NOT {is_alive()}, process::text))::text
+            id, hostname, process::text, NOT {is_alive()}))::text
      FROM partisan_async_supervisor
      WHERE id <> %(me)s AND queue_name = %(queue_name)s
          AND (hostname = %(hostname)s OR NOT {is_alive()})),
@@ -89,8 +89,8 @@ def beat(
 
     No row: the database belongs to another home. One row: whether rows are ready; in how many
     seconds the next scheduled one is due; whether rows of silent supervisors are there; JSON of the
-    other supervisors of this host or silent ones (``id, hostname, silent`` and JSON of the process,
-    by itself, since one may be unreadable); where a nonce is given, that it was sent; the ids of
+    other supervisors of this host or silent ones (``id, hostname, process, silent``; the process as
+    a text of JSON, since it may be unreadable); where a nonce is given, that it was sent; the ids of
     rows that I hold and that are not among the known ones, and of known ones that I do not hold;
     whether the queue is paused; whether I am to drain; JSON of the processors that are paused in it
     (``name, paused``), also of those whose pause is ending; and what time it is, in seconds.

@@ -58,6 +58,20 @@ def transaction_of(alias: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def before_run() -> Iterator[None]:
+    """Do in the block what a run needs before it begins.
+
+    :raises SessionLost: its session ended, or could not be had.
+    """
+    try:
+        yield
+    except Error as error:
+        if _is_the_connections(error):
+            raise SessionLost(begun=False) from error
+        raise
+
+
 def _is_broken(session: Any) -> bool:
     # Closed by the run itself it would be closed, and not broken.
     return isinstance(session, psycopg.Connection) and session.broken

@@ -54,7 +54,7 @@ from partisan_async.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, message
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor import limits
-from partisan_async.supervisor.cut_off import SessionLost, transaction_of
+from partisan_async.supervisor.cut_off import SessionLost, before_run, transaction_of
 from partisan_async.supervisor.limits import Alarm, run_within
 
 
@@ -122,7 +122,7 @@ class Executor:
         with trace.running(claim) as span:
             try:
                 with alarm or nullcontext():
-                    processor = _processor(claim)
+                    processor = _processor(claim, self._arguments(claim))
                     if processor._is_heard():  # noqa: SLF001  its other half
                         processor._tell_start()  # noqa: SLF001
                     if not processor.ATOMIC:
@@ -142,7 +142,7 @@ class Executor:
     async def aexecute(self, claim: store.Claim, limit: float | None = None) -> Outcome:
         """Run a task with an ``async def run()``, for so many seconds at most."""
         self._enter(claim)
-        run = _AsyncRun(claim, self._result)
+        run = _AsyncRun(claim, self._arguments, self._result)
         with trace.running(claim) as span:
             error = await run_within(limit, run())
             outcome = self._outcome(claim, error) if error else _returned(run.result)
@@ -167,6 +167,15 @@ class Executor:
     def _enter(self, claim: store.Claim) -> None:
         pk, claim_seq, queue_name, processor_class = claim[:4]
         current_task.set(CurrentTask(pk, claim_seq, processor_class, queue_name, self._worker_id))
+
+    def _arguments(self, claim: store.Claim) -> str:
+        if claim.arguments is not None:
+            return claim.arguments
+        with before_run(), connections[store.database()].cursor() as cursor:
+            cursor.execute(*store.arguments_of(self._supervisor_id, claim))
+            for (arguments,) in cursor.fetchall():
+                return str(arguments)
+        raise ClaimLost(claim.id)
 
     def _run(self, processor: BaseTaskProcessor) -> Any:
         try:
@@ -241,11 +250,15 @@ class Executor:
 
 class _AsyncRun:
     def __init__(
-        self, claim: store.Claim, result: Callable[[BaseTaskProcessor, Any], str | None]
+        self,
+        claim: store.Claim,
+        arguments: Callable[[store.Claim], str],
+        result: Callable[[BaseTaskProcessor, Any], str | None],
     ) -> None:
         self.processor: BaseTaskProcessor | None = None
         self.result: str | None = None
         self._claim = claim
+        self._arguments = arguments
         self._result = result
 
     async def __call__(self) -> None:
@@ -255,7 +268,10 @@ class _AsyncRun:
             _close_caches(self._claim)
 
     async def _run(self) -> None:
-        self.processor = processor = _processor(self._claim)
+        encoded = self._claim.arguments
+        if encoded is None:
+            encoded = await sync_to_async(self._arguments)(self._claim)
+        self.processor = processor = _processor(self._claim, encoded)
         if processor.ATOMIC:
             raise TypeError(
                 "ATOMIC needs a plain `def run(self)`: Django has no transactions in async code."
@@ -270,7 +286,7 @@ def tell_of_loss(
 ) -> None:
     """Send the signals of an end that no worker has seen; for a thread of its own."""
     try:
-        arguments = json.loads(claim.arguments)
+        arguments = None if claim.arguments is None else json.loads(claim.arguments)
         processor_class._tell_loss(_row(claim, arguments), decision)  # noqa: SLF001
     finally:
         connections.close_all()
@@ -285,9 +301,9 @@ def _close_caches(claim: store.Claim) -> None:
             logs.cache_not_closed(claim, error)
 
 
-def _processor(claim: store.Claim) -> BaseTaskProcessor:
+def _processor(claim: store.Claim, encoded: str) -> BaseTaskProcessor:
     processor_class = registry.get(claim.processor_class)
-    arguments, _ = _decode(claim.arguments)
+    arguments, _ = _decode(encoded)
     if not (
         isinstance(arguments, dict)
         and isinstance(arguments.get("args"), list)
@@ -300,7 +316,7 @@ def _processor(claim: store.Claim) -> BaseTaskProcessor:
     return load(processor_class, arguments, partial(_row, claim, arguments))
 
 
-def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
+def _row(claim: store.Claim, arguments: dict[str, Any] | None) -> Task:
     # The columns that were not claimed are deferred: Django reads them when they are asked for.
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
     columns = _COLUMNS
@@ -314,6 +330,8 @@ def _row(claim: store.Claim, arguments: dict[str, Any]) -> Task:
             "worker_ids": worker_ids,
             "errors": errors,
         }
+    if arguments is None:
+        columns = [name for name in columns if name != "arguments"]
     return Task.from_db(alias, columns, [fields[name] for name in columns])
 
 

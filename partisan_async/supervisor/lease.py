@@ -257,11 +257,11 @@ class Lease:
         others = json.loads(encoded or "[]")
         dead = [
             UUID(other)
-            for other, hostname, _, process in others
+            for other, hostname, process, _ in others
             if hostname == socket.gethostname()
             and _is_gone(self._read(other, process), self._process)
         ]
-        silent = [UUID(other) for other, _, silent, _ in others if silent]
+        silent = [UUID(other) for other, _, _, silent in others if silent]
         pauses = json.loads(processors or "[]")
         return Sight(
             *(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, cast, get_args, get_type_hints
 
 MOST = 2**63
 """No number that travels is as large, or below 0; a NaN is neither."""
@@ -21,7 +21,9 @@ class _Field(NamedTuple):
 
 def is_well_formed(value: Any) -> bool:
     """Tell whether all fields of a frame, and those of what is in them, are of their types."""
-    return all(_fits(getattr(value, name), kinds) for name, kinds in _fields_of(type(value)))
+    return all(
+        _fits(getattr(value, name), kinds) for name, kinds in _fields_of(cast("Any", type(value)))
+    )
 
 
 def _fits(value: Any, kinds: tuple[type, ...]) -> bool:

@@ -293,7 +293,8 @@ class TestCodeThatIsGone:
 
 
 class TestArguments:
-    def test_20_megabytes_arrive(self, site):
+    def test_20_megabytes_arrive(self, site, settings):
+        settings.MAX_ARGUMENTS_BYTES = 2**26
         site.start()
         payload = "x\n" * 10_000_000
         with site.load(rate=20):
