@@ -90,8 +90,8 @@ def beat(
     No row: the database belongs to another home. One row: whether rows are ready; in how many
     seconds the next scheduled one is due; whether rows of silent supervisors are there; JSON of the
     other supervisors of this host or silent ones (``id, hostname, process, silent``; the process as
-    a text of JSON, since it may be unreadable); where a nonce is given, that it was sent; the ids of
-    rows that I hold and that are not among the known ones, and of known ones that I do not hold;
+    a text of JSON, since it may be unreadable); where a nonce is given, that it was sent; the ids
+    of rows that I hold and that are not among the known ones, and of known ones that I do not hold;
     whether the queue is paused; whether I am to drain; JSON of the processors that are paused in it
     (``name, paused``), also of those whose pause is ending; and what time it is, in seconds.
 
