@@ -19,6 +19,8 @@ SUPERVISOR: Rights = {
     "partisan_async_task": ("SELECT", "INSERT", "UPDATE", "DELETE", "USAGE ON SEQUENCE"),
     "partisan_async_supervisor": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_pausedqueue": ("SELECT",),
+    "partisan_async_pausedprocessor": ("SELECT", "UPDATE", "DELETE"),
+    "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
@@ -29,6 +31,8 @@ ESSENTIAL: Rights = {
     "partisan_async_task": ("SELECT", "UPDATE"),
     "partisan_async_supervisor": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_pausedqueue": ("SELECT",),
+    "partisan_async_pausedprocessor": ("SELECT",),
+    "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
 }
 """Of these, those without which it neither claims nor settles nor beats."""
 
@@ -37,6 +41,8 @@ OPERATOR: Rights = {
     "partisan_async_task": ("SELECT", "INSERT", "UPDATE", "DELETE", "USAGE ON SEQUENCE"),
     "partisan_async_supervisor": ("SELECT", "UPDATE"),
     "partisan_async_pausedqueue": ("SELECT", "INSERT", "DELETE"),
+    "partisan_async_pausedprocessor": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_schedule": ("SELECT", "UPDATE"),
     "partisan_async_tally": ("SELECT", "USAGE ON SEQUENCE"),
 }
