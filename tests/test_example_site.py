@@ -32,7 +32,6 @@ from tests.demo import (
     wait_until,
 )
 
-
 DEMO_SECONDS = 280
 """Far more than a whole demo takes, on a machine that is busy with other things."""
 
