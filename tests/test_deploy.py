@@ -122,6 +122,15 @@ class TestUnit:
 
         assert said.returncode == 0, said.stdout
 
+    def test_it_writes_to_its_own_folders_alone_and_gains_no_rights(self):
+        """Of the many settings those that matter most: their weight in the rating is small."""
+        service = unit()["Service"]
+
+        shut = {"ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes"}
+        shut |= {"NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "UMask": "0077"}
+        assert {name: service[name] for name in shut} == shut
+        assert service["User"] != "root"
+
     def test_its_page_tells_how_to_open_what_it_shuts(self):
         """Each line names a setting that the unit has, or one that lets something in."""
         service = unit()["Service"]

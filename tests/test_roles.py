@@ -205,11 +205,13 @@ class TestWeb:
             assert steering.retry([task.pk]) == [task.pk]
             steering.cancel([task.pk])
             assert steering.pause("default")
+            assert steering.pause(processor="Tick")
+            assert steering.resume(processor="Tick")
             assert steering.resume("default")
             assert steering.switch_off(["Tick"]) == ["Tick"]
             assert not steering.drain(uuid.uuid4())
             assert steering.delete([task.pk]) == [task.pk]
-            assert sum(p.deleted for p in steering.prune(timedelta(0))) == 0
+            assert steering.prune(timedelta(0)).deleted == 0
 
 
 class TestSupervisor:
