@@ -20,6 +20,7 @@ from partisan_async.models import Home, PausedQueue, Supervisor, Task
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, Partisan, environment
+from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Sleep, Write, WriteElsewhere
 
 
@@ -100,6 +101,11 @@ def statuses(copy):
     return [status for _, status in rows]
 
 
+def marks_of(copy):
+    with psycopg.connect(copy) as there:
+        return [text for (text,) in there.execute(f"SELECT text FROM {Mark._meta.db_table}")]
+
+
 @pytest.mark.django_db(transaction=True)
 class TestCopies:
     """With pg_dump and pg_restore, and supervisors that are processes."""
@@ -109,7 +115,7 @@ class TestCopies:
         """A home, a task that runs, and one that waits."""
         with started("production") as running:
             running.wait_for("started: queue")
-            Sleep(60, "long").delay()
+            Sleep(600, "long").delay()
             wait_until(lambda: "start long" in marks())
             Write("mail").delay()
             yield running
@@ -133,7 +139,8 @@ class TestCopies:
             assert statuses(copy) == ["error", "error"]
             with started(name, copy) as running:
                 running.wait_for("started: queue")
-        assert "mail" not in marks()
+            assert statuses(copy) == ["error", "error"]
+            assert "mail" not in marks_of(copy)
 
     def test_kept_it_runs_there(self):
         Write("mail").delay()

@@ -260,7 +260,8 @@ class TestStatements:
 
     def test_who_is_scheduled_for_that_very_moment_is_left_alone(self):
         far = datetime(9999, 1, 1, tzinfo=UTC)
-        task = Write().delay(execute_after=far)
+        task = Write().delay()
+        Task.objects.update(status="scheduled", execute_after=far)
 
         assert execute(store.unpark("default")) == [(0,)]
 
@@ -436,7 +437,7 @@ class TestSeen:
     def test_by_why(self, task):
         (said, *_) = reasons.why(task)
 
-        assert said.startswith("Its processor was paused in every queue, ")
+        assert said.startswith("Its processor was paused in every queue at ")
         assert said.endswith("To resume it: manage.py partisan resume --processor Write")
         assert not any("scheduled until" in said for said in reasons.why(task))
 

@@ -265,6 +265,7 @@ class TestWaiting:
         def end_them():
             wait_until(lambda: seen.append(listening()) or seen[-1])
             run_pending()
+            seen.append(listening())  # by now all of them wait
             for task in tasks:
                 tell(task)
 
