@@ -91,6 +91,19 @@ def postgres15(session: nox.Session) -> None:
         )
 
 
+@nox.session
+def replica(session: nox.Session) -> None:
+    """Run what reads rows on a site whose replica nobody of the package may ask."""
+    session.install("-e", ".[dev,embedded]")
+    names = ("admin", "dashboard", "django_tasks", "doctor", "partisan_command", "reasons",
+             "replica", "results", "signals", "steering", "testing")  # fmt: skip
+    files = [f"tests/test_{name}.py" for name in names]
+    settings = ("--ds", "tests.settings_replica")
+    session.run(
+        *("python", "-m", "pytest", "-n", TEST_PROCESSES, *settings, *files, *session.posargs)
+    )
+
+
 @nox.session(python=_newest_python())
 def conformance(session: nox.Session) -> None:
     """Put the backend for Django's task API to its suite on Django 6.0; others are in "matrix"."""

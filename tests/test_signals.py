@@ -107,7 +107,7 @@ class TestHere:
         run_pending()
 
         assert names(heard) == ["enqueued", "started", "postponed"]
-        assert heard[-1][3] == {"pause_seconds": 7.0}
+        assert heard[-1][3] == {"failure": None, "pause_seconds": 7.0}
 
     def test_a_receiver_that_raises_changes_nothing(self):
         def receiver(**kwargs):
