@@ -100,7 +100,7 @@ def test_a_worker_is_signalled_by_its_descriptor(innocent, preload):
         process = slot.process
         process._child._handle._pid = innocent.pid  # as if it had that one's
         process.kill()
-        wait_until(lambda: slot.process is not process, seconds=20)
+        wait_until(lambda: slot.process is not process)
         Write().delay()
         wait_until(ended)
 
