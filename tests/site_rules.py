@@ -50,19 +50,20 @@ def constraint(check: str) -> Iterator[None]:
 @contextmanager
 def role() -> Iterator[str]:
     """Have supervisors that start now use a role that has what they need; its name."""
-    tables = "ALL TABLES IN SCHEMA public"
+    # Roles belong to the whole server, and tests may run beside each other in their databases.
+    name = f"{connection.settings_dict['NAME']}_rules"
     options = connection.settings_dict["OPTIONS"]
     execute(
-        "CREATE ROLE site_supervisor",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO site_supervisor",
-        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO site_supervisor",
+        f"CREATE ROLE {name}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}",
     )
     connection.close()
-    options["assume_role"] = "site_supervisor"
+    options["assume_role"] = name
     connection.settings_dict["OPTIONS"] = options
     try:
-        yield "site_supervisor"
+        yield name
     finally:
         options.pop("assume_role")
         connection.close()
-        execute("DROP OWNED BY site_supervisor", "DROP ROLE site_supervisor")
+        execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")

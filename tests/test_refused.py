@@ -432,7 +432,7 @@ class TestRights:
         as_owner(f"REVOKE UPDATE ON partisan_async_task FROM {supervise}")
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
             task = Write().delay()
-            grant = 'ON partisan_async_task TO "site_supervisor"'
+            grant = f'ON partisan_async_task TO "{supervise}"'
             wait_until(lambda: grant in caplog.text)
             seen = Supervisor.objects.get().last_seen_at
             wait_until(lambda: Supervisor.objects.get().last_seen_at > seen)
