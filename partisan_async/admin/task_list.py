@@ -198,8 +198,8 @@ class TaskList(ChangeList):
         if self.walked:
             found = _walk(tasks, wanted, limited=bool(self.query))
             self.given_up = found is None
-            order = tasks.query.order_by
-            tasks = self.root_queryset.filter(pk__in=found or []).order_by(*order)
+            in_order = tasks.query.order_by
+            tasks = self.root_queryset.filter(pk__in=found or []).order_by(*in_order)
         return _with_what_is_shown(tasks)
 
     def get_results(self, request: HttpRequest) -> None:

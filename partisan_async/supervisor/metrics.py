@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import accumulate
+from typing import NamedTuple
 
 import psycopg
 from prometheus_client import CollectorRegistry
@@ -83,6 +83,12 @@ SELECT
 _QUEUE_STATUSES = ("ready", "scheduled", "parked", "running")
 
 
+class _Made(NamedTuple):
+    at: float
+    content_type: str
+    text: bytes
+
+
 class Metrics:
     """What one supervisor shows.
 
@@ -111,8 +117,8 @@ class Metrics:
         self._connection = Connection(alias, f"{queue_name} metrics", PATIENCE)
         self._asking = asyncio.Lock()
         self._asked_at: float | None = None
-        # By whether it is OpenMetrics: when it was made, its content type, and what is shown.
-        self._made: dict[bool, tuple[float, str, bytes]] = {}
+        # By whether it is OpenMetrics.
+        self._made: dict[bool, _Made] = {}
         self._depth: tuple[int, int, int, int, float | None] | None = None
         # Not the library's global one: what a site's own code registers there is not ours to show.
         self._registry = CollectorRegistry(auto_describe=False)
@@ -126,15 +132,17 @@ class Metrics:
         is_open = OPENMETRICS in accept
         async with self._asking:
             await self._ask()
-            made_at, *made = self._made.get(is_open, (-math.inf, "", b""))
-            if time.monotonic() - made_at >= MADE_EVERY_SECONDS:
-                # Of what the header says besides nothing matters here, and it may be anything.
-                encode, content_type = choose_encoder(
-                    f"{OPENMETRICS}; version=1.0.0" if is_open else ""
-                )
-                made = [content_type, encode(self._registry)]
-                self._made[is_open] = (time.monotonic(), *made)
-        return made[0], made[1]
+            made = self._made.get(is_open)
+            if made is None or time.monotonic() - made.at >= MADE_EVERY_SECONDS:
+                made = self._made[is_open] = self._make(is_open=is_open)
+        return made.content_type, made.text
+
+    def _make(self, *, is_open: bool) -> _Made:
+        # Of what the header says besides nothing matters here, and it may be anything.
+        wanted = f"{OPENMETRICS}; version=1.0.0" if is_open else ""
+        encode, content_type = choose_encoder(wanted)
+        text = encode(self._registry)
+        return _Made(time.monotonic(), content_type, text)
 
     async def close(self) -> None:
         """Close its connection."""

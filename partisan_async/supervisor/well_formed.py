@@ -6,9 +6,10 @@ with it expects: an error there would be the supervisor's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, NamedTuple, cast, get_args, get_type_hints
+from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
 
 MOST = 2**63
 """No number that travels is as large, or below 0; a NaN is neither."""
@@ -43,6 +44,8 @@ def _fields_of(kind: Any) -> tuple[_Field, ...]:
 
 
 def _kinds_of(hint: Any) -> tuple[type, ...]:
+    if get_origin(hint) is Sequence:
+        return (list, tuple)  # what is in it, its reader takes for anything
     kinds = get_args(hint) or (hint,)
     # JSON has no other way to write 1.0 than some do to write 1.
     return (*kinds, int) if float in kinds else kinds
