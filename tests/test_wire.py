@@ -68,10 +68,10 @@ RIGHT = (
     ["Revoked", 0, 1],
     ["Done", 1, 5, False, "Returned"],
     ["Done", 1, 5, True, "Returned", "1", True],
-    ["Done", 1, 5, False, "PostponeAsked", 1.5],
-    ["Done", 1, 5, False, "PostponeAsked", None],
+    ["Done", 1, 5, False, "PostponeAsked", 1.5, None],
+    ["Done", 1, 5, False, "PostponeAsked", None, ["a", "b", "c", []]],
     ["Done", 1, 5, False, "Unrecognised", "x"],
-    ["Done", 1, 5, False, "Raised", ["a", "b", "c"], True],
+    ["Done", 1, 5, False, "Raised", ["a", "b", "c", [["x", "y", True, []]]], True],
     ["Done", 1, 5, False, "CutOff", ["a", "b", "c"], True],
 )
 WRONG = (True, None, "x", -1, 2**63, 10**400, 1.5, math.nan, math.inf, [], ["x"], {}, {"x": 1})
