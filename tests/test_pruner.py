@@ -3,7 +3,7 @@
 import asyncio
 import io
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import psycopg
@@ -156,10 +156,12 @@ class TestPruner:
         kept, locked = Task.objects.order_by("id")[:2]
         referring(kept)
 
-        with live_supervisor(WORKERS_COUNT=1, KEEP_FINISHED_SECONDS=3600):
-            with locking(locked):
-                wait_until(lambda: set(Task.objects.all()) == {kept, locked}, seconds=20)
-            wait_until(lambda: set(Task.objects.all()) == {kept})
+        with ExitStack() as held:
+            held.enter_context(locking(locked))
+            with live_supervisor(WORKERS_COUNT=1, KEEP_FINISHED_SECONDS=3600):
+                wait_until(lambda: set(Task.objects.all()) == {kept, locked})
+                held.close()
+                wait_until(lambda: set(Task.objects.all()) == {kept})
 
         told = [record for record in caplog.records if "were not deleted" in record.message]
         assert [record.task_ids for record in told] == [[kept.pk]]

@@ -261,7 +261,7 @@ def test_the_command_lines(line, monkeypatch):
     def stop_here():
         raise CommandError("far enough")
 
-    monkeypatch.setattr(start_partisan, "_require_migrations", stop_here)
+    monkeypatch.setattr(start_partisan, "_require_database", stop_here)
     monkeypatch.setattr(
         start_partisan, "_settings", lambda name, options: given.update(queue=name) or None
     )
