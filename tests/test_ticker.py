@@ -651,7 +651,7 @@ def has_looked_since(moment):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM pg_stat_activity WHERE application_name = 'partisan_async ticks beat'"
-            " AND query LIKE '%%LEFT JOIN partisan_async_schedule%%' AND query_start > %s"
+            " AND query LIKE '%%SELECT p.name, %%' AND query_start > %s"
             " AND state = 'idle'",
             [moment],
         )
