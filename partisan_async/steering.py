@@ -94,7 +94,7 @@ def cancel(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
-    statuses: Sequence[str] = (),
+    statuses: Sequence[str] | None = None,
     by: str = "",
     reason: str = "",
 ) -> list[int]:
@@ -103,7 +103,8 @@ def cancel(
     One that runs is killed with its worker process: at once by a supervisor that listens, and else
     at its next beat. The other parameters are those of ``run_now``.
 
-    :param statuses: those in one of these: of ``new``, ``scheduled`` and ``in_process``.
+    :param statuses: those in one of these: of ``new``, ``scheduled`` and ``in_process``; with none
+        in it, none.
     :param by: who does it, for people; kept on the rows, as is the reason.
     """
     which = Which(queue_name, processor, older_than, statuses)
@@ -116,7 +117,7 @@ def delete(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
-    statuses: Sequence[str] = (),
+    statuses: Sequence[str] | None = None,
 ) -> list[int]:
     """Delete tasks that have ended; return the ids of those that were.
 
@@ -133,25 +134,31 @@ class Which:
     queue_name: str | None = None
     processor: str | None = None
     older_than: timedelta | None = None
-    statuses: Sequence[str] = ()
+    statuses: Sequence[str] | None = None
 
     def among(self, action: str) -> QuerySet[Task]:
         """Return the tasks that an action is for, and that match.
 
         :raises ValueError: the action is for no task in such a status.
         """
-        _, able = ACTIONS[action]
-        if wrong := sorted(set(self.statuses).difference(able)):
-            raise ValueError(
-                f"{action}: no task in status {wrong[0]!r}; it is for {', '.join(able)}."
-            )
+        statuses = self._statuses(action)
         given = {
             "queue_name": self.queue_name,
             "processor_class": self.processor,
             f"{SINCE[action]}__lt": None if self.older_than is None else Now() - self.older_than,
         }
-        tasks = Task.objects.using(store.database()).filter(status__in=self.statuses or able)
+        tasks = Task.objects.using(store.database()).filter(status__in=statuses)
         return tasks.filter(**{key: value for key, value in given.items() if value is not None})
+
+    def _statuses(self, action: str) -> Sequence[str]:
+        _, able = ACTIONS[action]
+        if self.statuses is None:
+            return able
+        if wrong := sorted(set(self.statuses).difference(able)):
+            raise ValueError(
+                f"{action}: no task in status {wrong[0]!r}; it is for {', '.join(able)}."
+            )
+        return self.statuses
 
 
 def _to_all(
@@ -253,7 +260,7 @@ def prune_in_batches(
 
     What the database does not let go holds up no other.
     """
-    names = [queue_name] if queue_name else ended_queues()
+    names = ended_queues() if queue_name is None else [queue_name]
     for name, status in product(names, statuses):
         behind, more = None, True
         while more:

@@ -69,7 +69,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         options["queue"],
         options["processor"],
         options["older_than"],
-        tuple(options.get("status") or ()),
+        options.get("status"),
     )
     given = which != steering.Which()
     if options.get("all") and (ids or given):
