@@ -305,7 +305,8 @@ def pause(queue_name: str | None = None, *, processor: str | None = None) -> boo
 def resume(queue_name: str | None = None, *, processor: str | None = None) -> bool:
     """End a pause; return whether there was one.
 
-    :param processor: that of this one; without a queue: wherever it is paused.
+    :param processor: that of this one; without a queue: wherever it is paused. The queue ``""``
+        stands for the pause in every queue: then those in single queues go on.
     :raises TypeError: neither is given.
     """
     if processor is None:
