@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from shlex import quote
 from typing import Any
 
 from django.db import connections
 from django.utils import timezone
 
-from partisan_async import readable, store
+from partisan_async import readable, store, to_copy
 from partisan_async.models import Task
 from partisan_async.moments import told as told_moment
 from partisan_async.readable import is_key, is_number, moment, seconds_since
@@ -75,8 +74,7 @@ class PauseState:
     @property
     def way_out(self) -> str:
         """The command that ends it."""
-        of = f" --queue-name {quote(self.queue_name)}" if self.queue_name else ""
-        return f"manage.py partisan resume --processor {quote(self.processor)}{of}"
+        return to_copy.resume_processor(self.processor, self.queue_name)
 
     def is_of(self, processor: str, queue_name: str) -> bool:
         """Tell whether it holds back such a task."""

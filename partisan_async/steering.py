@@ -94,7 +94,7 @@ def cancel(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
-    statuses: Sequence[str] = (),
+    statuses: Sequence[str] | None = None,
     by: str = "",
     reason: str = "",
 ) -> list[int]:
@@ -103,11 +103,13 @@ def cancel(
     One that runs is killed with its worker process: at once by a supervisor that listens, and else
     at its next beat. The other parameters are those of ``run_now``.
 
-    :param statuses: those in one of these: of ``new``, ``scheduled`` and ``in_process``.
+    :param statuses: those in one of these: of ``new``, ``scheduled`` and ``in_process``; with none
+        in it, none.
     :param by: who does it, for people; kept on the rows, as is the reason.
     """
     which = Which(queue_name, processor, older_than, statuses)
-    return _to_all("cancel", partial(_cancel, by=by, reason=reason), ids, which)
+    do = partial(_cancel, statuses=which.statuses_for("cancel"), by=by, reason=reason)
+    return _to_all("cancel", do, ids, which)
 
 
 def delete(
@@ -116,14 +118,15 @@ def delete(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
-    statuses: Sequence[str] = (),
+    statuses: Sequence[str] | None = None,
 ) -> list[int]:
     """Delete tasks that have ended; return the ids of those that were.
 
     The parameters are those of ``retry`` and of ``cancel``. Of many, ``prune`` is faster.
     """
     which = Which(queue_name, processor, older_than, statuses)
-    return _to_all("delete", _delete, ids, which)
+    do = partial(_delete, statuses=which.statuses_for("delete"))
+    return _to_all("delete", do, ids, which)
 
 
 @dataclass(frozen=True)
@@ -133,25 +136,32 @@ class Which:
     queue_name: str | None = None
     processor: str | None = None
     older_than: timedelta | None = None
-    statuses: Sequence[str] = ()
+    statuses: Sequence[str] | None = None
 
     def among(self, action: str) -> QuerySet[Task]:
-        """Return the tasks that an action is for, and that match.
+        """Return the tasks that an action is for, and that match now.
 
         :raises ValueError: the action is for no task in such a status.
         """
-        _, able = ACTIONS[action]
-        if wrong := sorted(set(self.statuses).difference(able)):
-            raise ValueError(
-                f"{action}: no task in status {wrong[0]!r}; it is for {', '.join(able)}."
-            )
         given = {
             "queue_name": self.queue_name,
             "processor_class": self.processor,
             f"{SINCE[action]}__lt": None if self.older_than is None else Now() - self.older_than,
         }
-        tasks = Task.objects.using(store.database()).filter(status__in=self.statuses or able)
+        rows = Task.objects.using(store.database())
+        tasks = rows.filter(status__in=self.statuses_for(action))
         return tasks.filter(**{key: value for key, value in given.items() if value is not None})
+
+    def statuses_for(self, action: str) -> Sequence[str]:
+        """Return the statuses that a task has to be in; see ``among``."""
+        _, able = ACTIONS[action]
+        if self.statuses is None:
+            return able
+        if wrong := sorted(set(self.statuses).difference(able)):
+            raise ValueError(
+                f"{action}: no task in status {wrong[0]!r}; it is for {', '.join(able)}."
+            )
+        return self.statuses
 
 
 def _to_all(
@@ -174,24 +184,25 @@ def _to_all(
 
 
 def _retry(ids: Sequence[int]) -> list[int]:
-    return _steer_tasks("retry", store.again, ids, Task.STATUS_NEW)
+    return _steer_tasks("retry", store.again, ids, Task.STATUS_NEW, [Task.STATUS_ERROR])
 
 
 def _run_now(ids: Sequence[int]) -> list[int]:
-    return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW)
+    return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW, [Task.STATUS_SCHEDULED])
 
 
-def _cancel(ids: Sequence[int], *, by: str = "", reason: str = "") -> list[int]:
+def _cancel(ids: Sequence[int], *, statuses: Sequence[str], by: str, reason: str) -> list[int]:
     by, reason = storable(by[:MESSAGE_LENGTH]), storable(reason[:MESSAGE_LENGTH])
     failure = Failure.of(TaskCancelled(by, reason))
-    end = partial(store.cancel, failure=failure, by=by, reason=reason)
-    done = _steer_tasks("cancel", end, ids, store.HELD_NO_MORE)
+    end = partial(store.cancel, failure=failure, by=by, reason=reason, statuses=statuses)
+    done = _steer_tasks("cancel", end, ids, store.HELD_NO_MORE, statuses)
     signals.tell_of_cancelled(done, by, reason)
     return done
 
 
-def _delete(ids: Sequence[int]) -> list[int]:
-    return _steer_tasks("delete", store.delete, ids, None)
+def _delete(ids: Sequence[int], *, statuses: Sequence[str]) -> list[int]:
+    end = partial(store.delete, statuses=statuses)
+    return _steer_tasks("delete", end, ids, None, statuses)
 
 
 AT_ONCE = 1000
@@ -253,7 +264,7 @@ def prune_in_batches(
 
     What the database does not let go holds up no other.
     """
-    names = [queue_name] if queue_name else ended_queues()
+    names = ended_queues() if queue_name is None else [queue_name]
     for name, status in product(names, statuses):
         behind, more = None, True
         while more:
@@ -294,7 +305,8 @@ def pause(queue_name: str | None = None, *, processor: str | None = None) -> boo
 def resume(queue_name: str | None = None, *, processor: str | None = None) -> bool:
     """End a pause; return whether there was one.
 
-    :param processor: that of this one; without a queue: wherever it is paused.
+    :param processor: that of this one; without a queue: wherever it is paused. The queue ``""``
+        stands for the pause in every queue: then those in single queues go on.
     :raises TypeError: neither is given.
     """
     if processor is None:
@@ -359,7 +371,7 @@ def drain(supervisor_id: UUID) -> bool:
 ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]] = {
     "retry": (retry, (Task.STATUS_ERROR,)),
     "run-now": (run_now, (Task.STATUS_SCHEDULED,)),
-    "cancel": (cancel, (Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS)),
+    "cancel": (cancel, store.UNENDED),
     "delete": (delete, ENDED),
 }
 """Each with the statuses that it can be done in."""
@@ -383,7 +395,11 @@ def locked(action: str, ids: Sequence[int]) -> list[int]:
 
 
 def _steer_tasks(
-    action: str, way: Callable[..., store.Statement], ids: Sequence[int], told: str | None
+    action: str,
+    way: Callable[..., store.Statement],
+    ids: Sequence[int],
+    told: str | None,
+    statuses: Sequence[str],
 ) -> list[int]:
     """Return the ids of those it was done to: not of those that others hold locked for longer."""
     connection = connections[store.database()]
@@ -400,16 +416,15 @@ def _steer_tasks(
                 raise
             break  # the others are done
         done += now
-        left = _matching(action, set(left).difference(now))
+        left = _matching(set(left).difference(now), statuses)
         if not left:
             break
     audit.put_down(action, done, task_ids=done)
     return done
 
 
-def _matching(action: str, ids: set[int]) -> list[int]:
-    """Return those that the action is for: they were locked when it came, or are refused."""
-    _, statuses = ACTIONS[action]
+def _matching(ids: set[int], statuses: Sequence[str]) -> list[int]:
+    """Return those in one of these statuses: they were locked when it came, or are refused."""
     rows = Task.objects.using(store.database()).filter(pk__in=ids, status__in=statuses)
     return sorted(rows.values_list("pk", flat=True)) if ids else []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from partisan_async import to_copy
 from partisan_async.overview import PauseState
 
 
@@ -21,7 +22,7 @@ class WaysOut:
 
     def resume(self, queue_name: str) -> str:
         """Return how to end a queue's pause."""
-        return f"To resume it: manage.py partisan resume {queue_name}"
+        return f"To resume it: {to_copy.resume(queue_name)}"
 
     def resume_processor(self, pause: PauseState) -> str:
         """Return how to end a processor's pause."""
@@ -29,7 +30,7 @@ class WaysOut:
 
     def start(self, queue_name: str) -> str:
         """Return how to start a supervisor."""
-        return f"Start one: manage.py start_partisan --async --queue_name {queue_name}"
+        return f"Start one: {to_copy.start(queue_name)}"
 
     def look_further(self) -> str:
         """Return where to look when nothing that is known explains it."""

@@ -1,7 +1,9 @@
 """One processor is paused, at night; the others of its queue run as always."""
 
+import html
 import io
 import json
+import re
 import threading
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -489,6 +491,26 @@ class TestSeen:
         assert "Processor Write is resumed." in answer
         entries = [(e.get_change_message(), e.object_repr) for e in LogEntry.objects.order_by("id")]
         assert entries == [("Pause", "Write"), ("Resume", "Write")]
+
+    def test_by_a_row_of_the_dashboard_that_resumes_it_alone(self, admin_client):
+        """Others of the processor may stand for other reasons."""
+        page = reverse("admin:partisan_async_dashboard_changelist")
+        for queue in (None, "default", "a&b #c"):
+            steering.pause(queue, processor="Write")
+
+        shown = admin_client.get(page).text
+        buttons = re.findall(r'formaction="([^"]*)" name="resume_processor" value="Write"', shown)
+        assert len(buttons) == 3
+        left = ["", "a&b #c", "default"]
+        for number, action in ((1, "a&b #c"), (0, "")):
+            answer = admin_client.post(
+                page + html.unescape(buttons[number]), {"resume_processor": "Write"}, follow=True
+            )
+            left.remove(action)
+            assert [each.queue_name for each in overview.pauses() if not each.ending] == left
+            where = f" in queue {html.escape(action)}" if action else ""
+            assert f"Processor Write{where} is resumed." in answer.text
+        assert LogEntry.objects.count() == 2
 
     def test_who_may_only_look_cannot_pause_it(self, django_user_model):
         user = django_user_model.objects.create_user("look", is_staff=True)

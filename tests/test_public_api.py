@@ -329,6 +329,35 @@ def test_a_status_that_an_action_is_not_for_is_refused():
         steering.prune(timedelta(0), statuses=["new"])
 
 
+def test_what_names_nothing_matches_nothing():
+    """A filter that came out empty must not be as if there were none: then all would go."""
+    waiting, gone = (
+        Task.objects.create(
+            queue_name="a",
+            processor_class="X",
+            status=status,
+            priority=1,
+            arguments={},
+            execute_after="2020-01-01T00:00Z",
+            finished_at="2020-01-01T00:00Z",
+        )
+        for status in ("new", "error")
+    )
+    for steer in (steering.cancel, steering.delete):
+        for nothing in ([], ()):
+            assert steer(statuses=nothing) == []
+            assert steer(queue_name="a", statuses=nothing) == []
+            assert steer([waiting.pk, gone.pk], statuses=nothing) == []
+    for steer in (steering.cancel, steering.delete, steering.retry, steering.run_now):
+        assert steer([]) == []
+        assert steer([], queue_name="a") == []
+        assert steer(queue_name="") == []
+    assert steering.prune(timedelta(0), statuses=()).deleted == 0
+    assert steering.prune(timedelta(0), queue_name="").deleted == 0
+
+    assert set(Task.objects.values_list("status", flat=True)) == {"new", "error"}
+
+
 def test_prune_says_what_it_did():
     task = Task.objects.create(
         queue_name="a",

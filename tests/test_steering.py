@@ -2,6 +2,7 @@
 
 import io
 import uuid
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -36,6 +37,62 @@ def partisan(*arguments):
 
 def soon(**delta):
     return timezone.now() + timedelta(**delta)
+
+
+@contextmanager
+def claimed_meanwhile():
+    """Have a supervisor claim what is ready when tasks were chosen, and before they are ended."""
+    me, claimed = uuid.uuid4(), []
+
+    def on_statement(execute, sql, *arguments):
+        if "SET status = 'error'" in sql and not claimed:
+            ttl = timedelta(seconds=30)
+            about = {"hostname": "h", "process": "{}", "queue_name": "default", "ttl": ttl}
+            beat = store.beat(me, probe_channel="", nonce=None, known=(), **about)
+            with connection.cursor() as cursor:
+                for statement in (beat, store.claim(me, "default", 10, ttl)):
+                    cursor.execute(*statement)
+                    claimed[:] = cursor.fetchall()
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(on_statement):
+        yield
+    assert claimed
+
+
+@pytest.mark.django_db
+class TestClaimedMeanwhile:
+    """Who cancels what waits means none that runs: that would be killed with its worker."""
+
+    def test_it_is_not_cancelled_from_code(self):
+        tasks = [Write(number).delay() for number in range(3)]
+        later = Write(4).delay(execute_after=soon(hours=1))
+
+        with claimed_meanwhile():
+            done = steering.cancel(queue_name="default", statuses=["new", "scheduled"])
+
+        assert done == [later.pk]
+        rows = Task.objects.filter(pk__in=[task.pk for task in tasks])
+        assert {row.status for row in rows} == {"in_process"}
+
+    @pytest.mark.parametrize("by_id", [True, False])
+    def test_it_is_not_cancelled_by_the_command(self, by_id):
+        task, later = Write(1).delay(), Write(2).delay(execute_after=soon(hours=1))
+        which = [task.pk, later.pk] if by_id else ["--queue", "default", "--yes"]
+
+        with claimed_meanwhile(), suppress(CommandError):  # the command says so of those named
+            partisan("cancel", *which, "--status", "new", "--status", "scheduled")
+
+        assert [Task.objects.get(pk=each.pk).status for each in (task, later)] == [
+            "in_process",
+            "error",
+        ]
+
+    def test_without_a_status_it_is(self):
+        task = Write(1).delay()
+
+        with claimed_meanwhile():
+            assert steering.cancel(queue_name="default") == [task.pk]
 
 
 @pytest.mark.django_db

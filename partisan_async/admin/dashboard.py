@@ -87,9 +87,7 @@ class DashboardAdmin(RowAdmin):
                 self._steer_queue(request, name, verb, steer, f"Queue {short(name)} {done}.")
             name = request.POST.get(f"{verb}_processor")
             if name is not None and not settings.queue_name(name):
-                self._steer_processor(
-                    request, name, verb, steer, f"Processor {short(name)} {done}."
-                )
+                self._steer_processor(request, name, verb, steer, done)
         url = reverse("admin:partisan_async_dashboard_changelist", current_app=self.admin_site.name)
         return HttpResponseRedirect(url)
 
@@ -104,16 +102,22 @@ class DashboardAdmin(RowAdmin):
             self.message_user(request, told)
 
     def _steer_processor(
-        self, request: HttpRequest, name: str, verb: str, steer: Callable[..., bool], told: str
+        self, request: HttpRequest, name: str, verb: str, steer: Callable[..., bool], done: str
     ) -> None:
         if not self.scope_of(request).has_all_of_processor(name):
             raise PermissionDenied
+        # In the address, since a button sends one value; empty: the pause in every queue alone.
+        queue = request.GET.get("queue") if verb == "resume" else None
+        if queue and settings.queue_name(queue):
+            return
+        where = f" in queue {short(queue)}" if queue else ""
         with self.acting(request):
-            rows = self._pauses_of(name) if verb == "resume" else []
-            if steer(processor=name):
-                self.put_down(request, rows or self._pauses_of(name), verb.capitalize())
-            self.message_user(request, told)
+            rows = self._pauses_of(name, queue) if verb == "resume" else []
+            if steer(queue, processor=name):
+                self.put_down(request, rows or self._pauses_of(name, queue), verb.capitalize())
+            self.message_user(request, f"Processor {short(name)}{where} {done}.")
 
-    def _pauses_of(self, name: str) -> list[PausedProcessor]:
+    def _pauses_of(self, name: str, queue: str | None) -> list[PausedProcessor]:
         rows = PausedProcessor.objects.using(store.database())
-        return list(rows.filter(processor_class=name, resumed_at=None))
+        of_queue = {} if queue is None else {"queue_name": queue}
+        return list(rows.filter(processor_class=name, resumed_at=None, **of_queue))

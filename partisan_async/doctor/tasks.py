@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from partisan_async import overview, schema, store
+from partisan_async import overview, schema, store, to_copy
 from partisan_async.doctor.look import Said, ask, well, wrong
 from partisan_async.durations import in_words
 from partisan_async.models import ENDED, PausedQueue, Tally, Task
@@ -50,7 +50,7 @@ def silent_supervisors() -> Iterator[Said]:
         yield wrong(
             f"The supervisor {each.process} of queue {each.queue_name!r} has been silent for"
             f" {in_words(each.silent)}{taken}: if it is to run, look at its host and its log, and"
-            f" start one: manage.py start_partisan --async --queue_name {each.queue_name}"
+            f" start one: {to_copy.start(each.queue_name)}"
         )
     if not silent:
         yield well(f"{len(found):,}, all alive" if found else "none has ended without a word")
@@ -71,10 +71,7 @@ def unserved_queues() -> Iterator[Said]:
     bad |= dict.fromkeys(ending.keys() & set(names), "Only supervisors that end serve queue")
     for name, what in sorted(bad.items()):
         ends = f" ({ending[name]})" if name in ending else ""
-        yield wrong(
-            f"{what} {name!r}{ends}, and tasks wait in it: manage.py start_partisan --async"
-            f" --queue_name {name}"
-        )
+        yield wrong(f"{what} {name!r}{ends}, and tasks wait in it: {to_copy.start(name)}")
     if not bad:
         yield well("none has tasks that wait for a supervisor")
 
@@ -87,8 +84,8 @@ def paused_queues() -> Iterator[Said]:
     paused = PausedQueue.objects.using(store.database()).filter(queue_name__in=waiting)
     for each in paused:
         yield wrong(
-            f"Queue {each.queue_name!r} is paused, and tasks wait in it: manage.py partisan resume"
-            f" {each.queue_name}"
+            f"Queue {each.queue_name!r} is paused, and tasks wait in it:"
+            f" {to_copy.resume(each.queue_name)}"
         )
     if not paused:
         yield well("none has tasks that wait")

@@ -72,6 +72,7 @@ from partisan_async.store.statement import (
     database,
 )
 from partisan_async.store.steering import (
+    UNENDED,
     again,
     cancel,
     delete,
@@ -119,6 +120,7 @@ __all__ = [
     "PROMOTED_AT_ONCE",
     "STEERED",
     "TALLY_COLUMNS",
+    "UNENDED",
     "Among",
     "Call",
     "Claim",

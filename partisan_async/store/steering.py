@@ -12,6 +12,8 @@ from partisan_async.store.settling import encoded, kept
 from partisan_async.store.statement import Statement
 from partisan_async.store.taking import KEY
 
+UNENDED = (Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS)
+
 # What another transaction has locked is left out: it may stay open for long. So may the caller's:
 # then the digests are taken, or whoever enqueues an identical call would wait for its end.
 _FREE = f"""
@@ -59,11 +61,19 @@ def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
 
 
 def cancel(
-    ids: Sequence[int], failure: Failure, *, by: str = "", reason: str = "", takes: bool = False
+    ids: Sequence[int],
+    failure: Failure,
+    *,
+    by: str = "",
+    reason: str = "",
+    statuses: Sequence[str] = UNENDED,
+    takes: bool = False,
 ) -> Statement:
     """End rows that wait or run; who runs one learns of it. Else as ``again``.
 
     :param failure: what the rows tell; ``by`` whom and for what ``reason`` stands beside it.
+    :param statuses: those that are in one of these now: since somebody looked, one that waited may
+        have been claimed.
     """
     sql = f"""
     UPDATE partisan_async_task t
@@ -73,14 +83,15 @@ def cancel(
             'try', t.tries::bigint + 1, 'at', statement_timestamp()))
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
-    statuses = [Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS]
     return _on(sql, ids, statuses, takes=takes, failure=encoded(failure, by=by, reason=reason))
 
 
-def delete(ids: Sequence[int], *, takes: bool = False) -> Statement:
-    """Delete rows that have ended; else as ``again``."""
+def delete(
+    ids: Sequence[int], *, statuses: Sequence[str] = ENDED, takes: bool = False
+) -> Statement:
+    """Delete rows that have ended; else as ``cancel``."""
     sql = f"DELETE FROM partisan_async_task {_SELECTED} RETURNING id, queue_name"  # noqa: S608
-    return _on(sql, ids, ENDED, takes=takes)
+    return _on(sql, ids, statuses, takes=takes)
 
 
 def _on(

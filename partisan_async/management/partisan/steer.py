@@ -61,16 +61,13 @@ def add_to(commands: Any) -> None:
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
     """Do it to the tasks that are named, or to all that match."""
-    name, ids = options["action"], options["ids"]
+    name, ids, statuses = options["action"], options["ids"], options.get("status")
     do, _ = steering.ACTIONS[name]
     if name == "cancel":
-        do = partial(steering.cancel, by=audit.user_of_the_system(), reason=options["reason"])
-    which = steering.Which(
-        options["queue"],
-        options["processor"],
-        options["older_than"],
-        tuple(options.get("status") or ()),
-    )
+        # What was scheduled when it was chosen may run by now.
+        by = audit.user_of_the_system()
+        do = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
+    which = steering.Which(options["queue"], options["processor"], options["older_than"], statuses)
     given = which != steering.Which()
     if options.get("all") and (ids or given):
         raise CommandError("--all is all of them: leave out the numbers and the other options.")

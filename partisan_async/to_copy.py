@@ -1,0 +1,35 @@
+"""Commands that people copy into a shell, with the names of queues and processors in them.
+
+A name comes from a row, and whoever may enqueue chose it: it is quoted, lest the shell run it.
+"""
+
+from __future__ import annotations
+
+from shlex import quote
+
+
+def start(queue_name: str) -> str:
+    """Return how to start a supervisor of a queue."""
+    return f"manage.py start_partisan --async {_option('--queue_name', queue_name)}"
+
+
+def resume(queue_name: str) -> str:
+    """Return how to end a queue's pause."""
+    is_like_an_option = queue_name.startswith("-")
+    which = _option("--queue-name", queue_name) if is_like_an_option else quote(queue_name)
+    return f"manage.py partisan resume {which}"
+
+
+def resume_processor(processor: str, queue_name: str) -> str:
+    """Return how to end a processor's pause.
+
+    :param queue_name: empty: wherever it is paused.
+    """
+    of = f" {_option('--queue-name', queue_name)}" if queue_name else ""
+    return f"manage.py partisan resume {_option('--processor', processor)}{of}"
+
+
+def _option(option: str, name: str) -> str:
+    # As one word where it would be taken for an option itself.
+    between = "=" if name.startswith("-") else " "
+    return f"{option}{between}{quote(name)}"
