@@ -22,6 +22,7 @@ from partisan_async.admin import (
     TaskAdmin,
 )
 from partisan_async.models import Dashboard, PausedQueue, Schedule, Supervisor, Task
+from tests.site_rules import constraint, trigger
 from tests.test_admin import LIST, SUPERVISORS, do, failed, listed, page_of
 from tests.test_dashboard import client_of, supervise, tally, text_of
 from tests.test_docs import blocks
@@ -162,6 +163,28 @@ class TestHidden:
 
         for answer in (asked, done, history):
             assert (answer.status_code, b"order 4711" in answer.content) == (200, False)
+
+    @pytest.mark.parametrize("sees", [False, True])
+    def test_what_the_database_refuses_is_told_without_the_row(self, client, task, sees, caplog):
+        """Its detail has the row that it refuses, and with that the arguments."""
+        if sees:
+            client = client_of("view_task", "retry_task", "view_arguments", name="other")
+        with constraint("status <> 'new'"):
+            page = do(client, "retry", task)
+
+        assert ("The database refuses it: what it says is in the log." in text_of(page)) != sees
+        assert ("violates check constraint" in text_of(page)) == sees
+        assert "Failing row" not in text_of(page)
+        assert "tasks run again" not in text_of(page)
+        (line,) = [each for each in caplog.records if each.event == "refused"]
+        assert "Failing row contains" in line.getMessage()
+
+    def test_nor_by_the_words_of_a_trigger(self, client, task):
+        with trigger("RAISE EXCEPTION 'not so: %', OLD.arguments", "true"):
+            page = do(client, "retry", task)
+
+        assert "The database refuses it" in text_of(page)
+        assert "order 4711" not in text_of(page)
 
 
 class TestWords:
