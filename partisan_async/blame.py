@@ -122,3 +122,9 @@ def way_out(error: BaseException, role: str) -> str:
 def explain(error: BaseException) -> str:
     """Return what an error says, in one line."""
     return " ".join(str(error).split()) or "no answer"
+
+
+def primary(error: BaseException) -> str:
+    """Return what an error says without its detail, in one line: that has the row in it."""
+    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return " ".join((said or str(error)).split()) or "no answer"

@@ -375,6 +375,16 @@ def passed_over(task_id: int, what: str, seconds: float, error: BaseException) -
     )
 
 
+def refused(by: str, error: BaseException) -> None:
+    """Say what the database says of what somebody wanted done in the admin."""
+    logger.warning(
+        "refused: what %s wanted done in the admin: %s",
+        plain(by),
+        plain(explain(error)),
+        extra={"event": "refused", "by": by},
+    )
+
+
 def overran(claim: Claim, limit: float | None) -> None:
     logger.warning(
         "overran %s %s: it does not heed its time limit of %g s; its worker process is killed",

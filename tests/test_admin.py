@@ -69,8 +69,9 @@ class TestRefusals:
 
         assert alone.status_code == beside.status_code == 200
         assert "The database refuses it: the site refuses it" in text_of(alone)
-        assert "0 of 1 tasks" in text_of(alone)
+        assert "0 of 1 tasks" not in text_of(alone)
         assert "1 of 2 tasks" in text_of(beside)
+        assert "or the database refuses them" in text_of(beside)
         assert Task.objects.get(pk=bad.pk).status == of[0]
 
     def test_of_a_drain(self, admin_client):

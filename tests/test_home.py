@@ -1,6 +1,7 @@
 """A copy of a database, as of production for staging, does not run what the original is to run."""
 
 import io
+import logging
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from partisan_async import embedded, home, steering
+from partisan_async import audit, embedded, home, signals, steering
 from partisan_async.checks import check_settings
 from partisan_async.doctor import place
 from partisan_async.models import Home, PausedQueue, Supervisor, Task
@@ -302,7 +303,7 @@ class TestHome:
         self.kept(name="production")
         at("staging")
         task = Write().delay()
-        monkeypatch.setattr(steering, "cancel", lambda ids: [])
+        monkeypatch.setattr(steering, "cancel_untold", lambda ids, **told: [])
 
         with pytest.raises(CommandError, match="1 task could not be ended"):
             partisan("adopt", "--cancel", "--yes")
@@ -319,6 +320,69 @@ class TestHome:
 
         assert "cancel: 2 tasks." in partisan("adopt", "--cancel", "--yes")
         assert set(Task.objects.values_list("status", flat=True)) == {"error"}
+
+    @pytest.mark.parametrize(
+        "kept",
+        [
+            {"name": "production", "server": "7"},
+            {"name": "production", "database": "old"},
+            {"name": ""},
+        ],
+    )
+    def test_where_supervisors_start_nothing_is_adopted(self, at, kept):
+        """After an upgrade of the server, and where PARTISAN_HOME was just set."""
+        at("production")
+        self.kept(**kept)
+        task = Write().delay()
+
+        for what in ("--cancel", "--keep"):
+            with pytest.raises(CommandError, match="belongs here already"):
+                partisan("adopt", what, "--yes")
+
+        task.refresh_from_db()
+        assert task.status == "new"
+
+    def test_adopting_tells_rows_and_log_and_no_receiver(
+        self, at, caplog, django_capture_on_commit_callbacks
+    ):
+        """Receivers mail customers, and these are another place's."""
+        caplog.set_level(logging.INFO, "partisan_async")
+        self.kept(name="production")
+        at("staging")
+        task, heard = Write().delay(), []
+
+        def hear(**signal):
+            heard.append(signal)
+
+        signals.task_cancelled.connect(hear)
+        try:
+            with django_capture_on_commit_callbacks(execute=True):
+                partisan("adopt", "--cancel", "--yes")
+        finally:
+            signals.task_cancelled.disconnect(hear)
+
+        task.refresh_from_db()
+        (error,) = task.errors
+        assert (error["by"], error["reason"]) == (
+            audit.user_of_the_system(), "adopted by 'staging'",
+        )  # fmt: skip
+        assert heard == []
+        told = [each for each in caplog.records if each.event == "steered"]
+        assert [(each.action, each.way) for each in told] == [
+            ("cancel", "command"), ("adopt", "command"),
+        ]  # fmt: skip
+        assert "of 'staging'" in told[1].getMessage()
+
+    def test_kept_it_is_put_down(self, at, caplog, django_capture_on_commit_callbacks):
+        caplog.set_level(logging.INFO, "partisan_async")
+        self.kept(name="production")
+        at("staging")
+
+        with django_capture_on_commit_callbacks(execute=True):
+            partisan("adopt", "--keep", "--yes")
+
+        (told,) = [each for each in caplog.records if each.event == "steered"]
+        assert (told.action, told.by) == ("adopt", audit.user_of_the_system())
 
     @pytest.mark.parametrize("value", ["", 7, "x" * 256])
     def test_what_is_no_name_is_an_error(self, settings, value):

@@ -22,6 +22,7 @@ from partisan_async.admin import (
     TaskAdmin,
 )
 from partisan_async.models import Dashboard, PausedQueue, Schedule, Supervisor, Task
+from tests.site_rules import constraint, trigger
 from tests.test_admin import LIST, SUPERVISORS, do, failed, listed, page_of
 from tests.test_dashboard import client_of, supervise, tally, text_of
 from tests.test_docs import blocks
@@ -162,6 +163,28 @@ class TestHidden:
 
         for answer in (asked, done, history):
             assert (answer.status_code, b"order 4711" in answer.content) == (200, False)
+
+    @pytest.mark.parametrize("sees", [False, True])
+    def test_what_the_database_refuses_is_told_without_the_row(self, client, task, sees, caplog):
+        """Its detail has the row that it refuses, and with that the arguments."""
+        if sees:
+            client = client_of("view_task", "retry_task", "view_arguments", name="other")
+        with constraint("status <> 'new'"):
+            page = do(client, "retry", task)
+
+        assert ("The database refuses it: what it says is in the log." in text_of(page)) != sees
+        assert ("violates check constraint" in text_of(page)) == sees
+        assert "Failing row" not in text_of(page)
+        assert "tasks run again" not in text_of(page)
+        (line,) = [each for each in caplog.records if each.event == "refused"]
+        assert "Failing row contains" in line.getMessage()
+
+    def test_nor_by_the_words_of_a_trigger(self, client, task):
+        with trigger("RAISE EXCEPTION 'not so: %', OLD.arguments", "true"):
+            page = do(client, "retry", task)
+
+        assert "The database refuses it" in text_of(page)
+        assert "order 4711" not in text_of(page)
 
 
 class TestWords:
@@ -338,7 +361,45 @@ class TestScope:
         if scope.queues is not None:
             assert choices["queue"] == counted == {"elsewhere"}
         else:
-            assert (choices["processor"], counted) == ({"WriteElsewhere"}, set())
+            assert counted == set()
+        assert "WriteElsewhere" in choices["processor"]
+        assert "Write" not in choices["processor"]
+
+    def test_who_sees_some_processors_drains_no_supervisor(self, client, tasks, scope):
+        """It runs others' tasks, too."""
+        inside = Supervisor.objects.get(queue_name="elsewhere")
+        pages = [client.get(page) for page in (DASHBOARD, f"{SUPERVISORS}{inside.pk}/change/")]
+        client.post(SUPERVISORS, {"action": "drain", "confirmed": 1,
+                                  "_selected_action": inside.pk})  # fmt: skip
+        inside.refresh_from_db()
+
+        may = scope.queues is not None
+        assert inside.draining == may
+        assert [("Drain</button>" in page.content.decode()) for page in pages] == [may, may]
+
+    def test_a_worker_that_runs_others_is_busy(self, client, tasks, scope):
+        told = text_of(client.get(f"{DASHBOARD}live/"))
+
+        assert "idle" not in told
+        assert ("busy with 1" in told) == (scope.processors is not None)
+
+    def test_pauses_of_others_are_not_there_and_no_button_is_refused(self, client, tasks, scope):
+        for processor in ("Write", "WriteElsewhere"):
+            steering.pause(processor=processor)
+        steering.pause("default", processor="WriteElsewhere")
+
+        page = client.get(f"{DASHBOARD}live/")
+
+        where = {(each.processor, each.queue_name) for each in page.context["pauses"]}
+        own = {("WriteElsewhere", "")}
+        assert where == (own if scope.queues is not None else own | {("WriteElsewhere", "default")})
+        names = re.findall(r'name="(\w+_processor)" value="(\w+)"', page.content.decode())
+        assert bool(names) == (scope.queues is None)
+        for name, value in names:
+            assert client.post(DASHBOARD, {name: value}).status_code == 302
+        assert ('<td data-label="Waiting"></td>' in page.content.decode()) == (
+            scope.queues is not None
+        )
 
     def test_the_dashboard_counts_no_other(self, client, tasks, scope):
         for page in (DASHBOARD, f"{DASHBOARD}live/"):
@@ -367,11 +428,10 @@ class TestScope:
 
     def test_nor_a_supervisor_drained_or_a_schedule_switched(self, client, tasks, scope):
         outside = Supervisor.objects.get(queue_name="default")
-        if scope.queues is not None:
-            client.post(SUPERVISORS, {"action": "drain", "confirmed": 1,
-                                      "_selected_action": outside.pk})  # fmt: skip
-            outside.refresh_from_db()
-            assert not outside.draining
+        client.post(SUPERVISORS, {"action": "drain", "confirmed": 1,
+                                  "_selected_action": outside.pk})  # fmt: skip
+        outside.refresh_from_db()
+        assert not outside.draining
         client.post(SCHEDULES, {"action": "switch_off",
                                 "_selected_action": ["Write", "WriteElsewhere"]})  # fmt: skip
 
@@ -397,9 +457,28 @@ class TestScope:
         assert "busy, the longest with:" in told
         assert ("Others" in told) == (scope.queues is not None)
 
+    def test_whose_button_there_is_not_is_not_sent_there(self, client, scope):
+        """The dashboard lets them resume all that they see, and nothing that is others', too."""
+        steering.pause("elsewhere")
+        task = WriteElsewhere().delay()
+        of_queue = text_of(client.get(page_of(task)))
+        steering.resume("elsewhere")
+        steering.pause(processor="WriteElsewhere")
+        of_processor = text_of(client.get(page_of(task)))
+
+        sent = "It is resumed on the dashboard."
+        assert (sent in of_queue) == (scope.queues is not None)
+        assert (sent in of_processor) == (scope.processors is not None)
+
     def test_others_see_all(self, client, tasks, admin_client):
         assert len(listed(admin_client)) == len(tasks)
         assert len(admin_client.get(DASHBOARD).context["queues"]) == 2
+
+    @pytest.mark.parametrize("field", ["queues", "processors"])
+    def test_a_single_name_is_refused(self, field):
+        """Each queue whose name is a part of it would be seen."""
+        with pytest.raises(TypeError, match=rf"write Scope\({field}={{'mails'}}\)"):
+            Scope(**{field: "mails"})
 
     def test_it_is_asked_for_once_a_request(self, tasks):
         """It may be a query for the user's groups."""

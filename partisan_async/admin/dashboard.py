@@ -58,17 +58,23 @@ class DashboardAdmin(RowAdmin):
         request.current_app = self.admin_site.name
         scope = self.scope_of(request)
         hour = tallies.last_hour(scope.queues, scope.processors)
+        known = scope.known(each.name for each in hour.processors)
+        may_pause = request.user.has_perm("partisan_async.change_task")
+        may_drain = request.user.has_perm("partisan_async.change_supervisor")
         context = {
             "queues": scope.of(overview.queues(at_most=overview.COUNTED)),
             "counted": overview.COUNTED,
-            "pauses": [each for each in overview.pauses() if scope.has_pause(each)],
+            "pauses": [each for each in overview.pauses() if scope.has_pause(each, known)],
             "supervisors": scope.among(overview.supervisors()),
             "hour": hour,
             "throughput": plot.throughput(hour.minutes),
             "latency": plot.latency(hour.minutes),
             "plot": plot,
-            "may_pause": request.user.has_perm("partisan_async.change_task"),
-            "may_drain": request.user.has_perm("partisan_async.change_supervisor"),
+            "may_pause": may_pause,
+            # All of a processor is that in every queue, and all of a supervisor every processor.
+            "has_every_queue": scope.queues is None,
+            "may_pause_processors": may_pause and scope.queues is None,
+            "may_drain": may_drain and scope.processors is None,
         }
         if template.endswith("dashboard.html"):
             context |= self.admin_site.each_context(request)

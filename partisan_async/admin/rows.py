@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -16,13 +17,21 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 
-from partisan_async import audit, readable, store
+from partisan_async import audit, logs, readable, store
 from partisan_async.admin.scope import EVERYTHING, Scope
-from partisan_async.blame import Blame, explain, whose
+from partisan_async.admin.sight import sees_arguments
+from partisan_async.blame import Blame, primary, whose
 from partisan_async.models import Dashboard, Supervisor, Task
 from partisan_async.templatetags.partisan_async import moment
 
 NUL = "\x00"
+
+
+@dataclass
+class Done:
+    """What became of a block that somebody had done; ``refused``: the database refused it."""
+
+    refused: bool = False
 
 
 def told_moment(name: str) -> Callable[[Any, Any], str]:
@@ -134,20 +143,25 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return super().render_change_form(request, context, *args, **kwargs)
 
     @contextmanager
-    def acting(self, request: HttpRequest) -> Iterator[None]:
+    def acting(self, request: HttpRequest) -> Iterator[Done]:
         """Have what the block does be done by the user, in the log.
 
         Where the database refuses it, as where a trigger of the site's raises or a right is
-        missing, they are told what it says, and what is left of the block is not done.
+        missing, they are told so, and what is left of the block is not done.
         """
+        done, name = Done(), request.user.get_username()
         try:
-            with audit.acting(request.user.get_username(), "admin"):
-                yield
+            with audit.acting(name, "admin"):
+                yield done
         except Error as error:
-            if whose(error.__cause__ or error) is Blame.CONNECTION:
+            cause = error.__cause__ or error
+            if whose(cause) is Blame.CONNECTION:
                 raise
-            told = f"The database refuses it: {explain(error)}"
-            self.message_user(request, told, messages.ERROR)
+            done.refused = True
+            logs.refused(name, cause)
+            # A trigger may quote the row in what it raises.
+            said = primary(cause) if sees_arguments(request) else "what it says is in the log."
+            self.message_user(request, f"The database refuses it: {said}", messages.ERROR)
 
     def put_down(
         self, request: HttpRequest, rows: Sequence[Model], what: str, flag: int = CHANGE

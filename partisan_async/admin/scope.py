@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from django.db.models import Q
 
+from partisan_async import registry
 from partisan_async.overview import PauseState, QueueState, SupervisorState, WorkerState
 
 
@@ -20,6 +21,18 @@ class Scope:
 
     queues: Collection[str] | None = None
     processors: Collection[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a single name, whose letters would be taken for names.
+
+        :raises TypeError: there is one.
+        """
+        for field in ("queues", "processors"):
+            if isinstance(name := getattr(self, field), str):
+                raise TypeError(
+                    f"Scope({field}={name!r}) is one name, and should be several: write"
+                    f" Scope({field}={{{name!r}}})."
+                )
 
     @property
     def is_whole(self) -> bool:
@@ -52,10 +65,24 @@ class Scope:
         """Whether its tasks are seen in all queues: it may be paused."""
         return self.queues is None and self.has_processor(name)
 
-    def has_pause(self, pause: PauseState) -> bool:
-        """Whether a processor's pause holds back tasks that are seen."""
-        seen = self.has_queue(pause.queue_name) or not pause.queue_name
-        return seen and self.has_processor(pause.processor)
+    def known(self, ran: Iterable[str]) -> set[str]:
+        """Return the names of processors of which tasks are seen, as far as this process knows.
+
+        :param ran: those that ran lately, in queues that are seen.
+        """
+        ours = {each.__name__ for each in registry.processors() if self.has_queue(each.QUEUE_NAME)}
+        return {name for name in ours.union(ran) if self.has_processor(name)}
+
+    def has_pause(self, pause: PauseState, known: Collection[str]) -> bool:
+        """Whether a processor's pause holds back tasks that are seen.
+
+        :param known: as ``known()`` returns it: a pause in every queue may be another team's.
+        """
+        if not self.has_processor(pause.processor):
+            return False
+        if pause.queue_name:
+            return self.has_queue(pause.queue_name)
+        return self.queues is None or pause.processor in known
 
     def of(self, queues: Iterable[QueueState]) -> list[QueueState]:
         """Return those of which all is seen."""

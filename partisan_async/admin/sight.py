@@ -50,13 +50,14 @@ class PageWays(WaysOut):
         return "When that is mended, somebody who may cancel and retry tasks can run it again."
 
     def resume(self, queue_name: str) -> str:
-        return self._resume()
+        return self._resume(self.scope.has_all_of_queue(queue_name))
 
     def resume_processor(self, pause: PauseState) -> str:
-        return self._resume()
+        return self._resume(self.scope.has_all_of_processor(pause.processor))
 
-    def _resume(self) -> str:
-        if self.has_dashboard and self.request.user.has_perm("partisan_async.change_task"):
+    def _resume(self, has_all: bool) -> str:
+        may_change = self.request.user.has_perm("partisan_async.change_task")
+        if has_all and may_change and self.has_dashboard:
             return "It is resumed on the dashboard."
         return "Somebody who may change tasks can resume it on the dashboard."
 

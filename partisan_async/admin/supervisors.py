@@ -57,6 +57,10 @@ class SupervisorAdmin(RowAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Supervisor]:
         return super().get_queryset(request).filter(self.scope_of(request).of_queues)
 
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may drain: not what runs tasks of processors they do not see."""
+        return super().has_steer_permission(request) and self.scope_of(request).processors is None
+
     def with_states(self, request: HttpRequest, supervisors: Iterable[Any]) -> list[Any]:
         """Give supervisors their states, and leave out those that went away in between."""
         seen = self.scope_of(request).among(overview.supervisors())
@@ -87,7 +91,9 @@ class SupervisorAdmin(RowAdmin):
         runs = [run for worker in supervisor.state.workers for run in worker.tasks]
         told = ", ".join(f"{short(run.processor, 40)} #{run.id}" for run in runs[:NAMED])
         more = sum(worker.running for worker in supervisor.state.workers) - len(runs[:NAMED])
-        return f"{told} and {more:,} more" if told and more > 0 else told
+        if more <= 0:
+            return told
+        return f"{told} and {more:,} more" if told else f"{more:,}"
 
     @admin.display(description="last sign of life")
     def heartbeat(self, supervisor: Any) -> str:
@@ -113,7 +119,6 @@ class SupervisorAdmin(RowAdmin):
             "subtitle": None,
             "supervisor": state,
             "may_steer": self.has_steer_permission(request),
-            "sees_tasks": request.user.has_perm("partisan_async.view_task"),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -130,9 +135,7 @@ class SupervisorAdmin(RowAdmin):
                 with transaction.atomic(using=store.database()):
                     asked = [each for each in supervisors if steering.drain(each.pk)]
                 self.put_down(request, asked, "Drain")
-                noun = "1 supervisor" if len(asked) == 1 else f"{len(asked)} supervisors"
-                told = f"{noun} drained: it ends when all that it runs has ended."
-                self.message_user(request, told)
+                self.message_user(request, _told(len(asked)))
             return HttpResponseRedirect(where)
         names = [_name(each) for each in supervisors]
         noun = short(names[0], 60) if len(names) == 1 else f"{len(names)} supervisors"
@@ -152,6 +155,12 @@ class SupervisorAdmin(RowAdmin):
             ],
         )
         return ask(self, request, question)
+
+
+def _told(count: int) -> str:
+    if count == 1:
+        return "1 supervisor drained: it ends when all that it runs has ended."
+    return f"{count} supervisors drained: each ends when all that it runs has ended."
 
 
 def _name(supervisor: Supervisor) -> str:

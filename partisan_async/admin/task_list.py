@@ -35,7 +35,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from psycopg.errors import QueryCanceled
 
-from partisan_async import overview, registry, steering, tallies
+from partisan_async import overview, steering, tallies
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.models import ENDED, Task
@@ -125,10 +125,9 @@ class ProcessorFilter(_Choice):
     title = parameter_name = "processor"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        known = {processor.__name__ for processor in registry.processors()}
-        ran = {processor.name for processor in tallies.last_hour().processors}
         scope = model_admin.scope_of(request)
-        return self._and_chosen({name for name in known | ran if scope.has_processor(name)})
+        hour = tallies.last_hour(scope.queues, scope.processors)
+        return self._and_chosen(scope.known(each.name for each in hour.processors))
 
 
 class TaskPaginator(Paginator):  # type: ignore[type-arg]

@@ -48,7 +48,10 @@ AT_ONCE = 1_000
 """So many tasks are steered by one statement."""
 
 
-_OTHERS = " The others had changed in between, or another transaction has them locked."
+_OTHERS = (
+    " The others had changed in between, another transaction has them locked, or the database"
+    " refuses them."
+)
 
 
 @dataclass(frozen=True)
@@ -301,17 +304,18 @@ class TaskAdmin(RowAdmin):
             reason = request.POST.get("reason", "").strip()
             do = partial(steering.cancel, by=request.user.get_username(), reason=reason)
         done: list[int] = []
-        with self.acting(request):
+        with self.acting(request) as acting:
             for start in range(0, len(seen), AT_ONCE):
                 done += do(seen[start:][:AT_ONCE])
         flag = DELETION if what.key == "delete" else CHANGE
         self.put_down(request, [tasks[pk] for pk in done], what.label, flag)
-        self.message_user(
-            request,
-            f"{len(done):,} of {len(ids):,} tasks {what.done}."
-            + (_OTHERS if len(done) < len(ids) else ""),
-            messages.SUCCESS if done else messages.WARNING,
-        )
+        if done or not acting.refused:
+            why = _OTHERS if len(done) < len(ids) and not acting.refused else ""
+            self.message_user(
+                request,
+                f"{len(done):,} of {len(ids):,} tasks {what.done}.{why}",
+                messages.SUCCESS if done else messages.WARNING,
+            )
         back = request.get_full_path()
         if "from_page" in request.POST and what.key != "delete" and len(ids) == 1:
             back = self._url("change", ids[0])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
-from partisan_async import home, steering, store
+from partisan_async import audit, home, steering, store
 from partisan_async.home import Place
 from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Progress, number
@@ -37,14 +38,19 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     end = "are ended" if options["cancel"] else "run here"
     confirm(plain(f"It is to be {_told(place)}, and {number(total)} {end}. Go on"), options)
     if options["cancel"]:
-        _cancel(command, total)
+        _cancel(command, total, place)
     home.adopt(place)
+    audit.put_down("adopt", [_told(place)], home=place.name)
     command.stdout.write(plain(f"It is {_told(place)} now."))
 
 
-def _cancel(command: BaseCommand, total: int) -> None:
+def _cancel(command: BaseCommand, total: int, place: Place) -> None:
     progress = Progress(command.stderr, total, "cancel")
-    count = add_up(progress, map(len, steering.in_batches(steering.cancel, _unended())))
+    reason = f"adopted by {(place.name or place.database)!r}"
+    # Receivers of this place's would tell production's customers of it.
+    who = {"by": audit.user_of_the_system(), "reason": reason}
+    cancel = partial(steering.cancel_untold, statuses=store.UNENDED, **who)
+    count = add_up(progress, map(len, steering.in_batches(cancel, _unended())))
     command.stdout.write(f"cancel: {number(count)}.")
     # Before it belongs here: else what is left would run.
     if left := _unended().count():
@@ -59,7 +65,8 @@ def _unended() -> QuerySet[Task]:
 
 
 def _is_ours(place: Place, kept: Home) -> bool:
-    return kept.name == place.name and not place.is_new(kept)
+    # A name is the place's on whatever server, as after an upgrade: supervisors start there, too.
+    return kept.name == place.name if kept.name else not place.is_new(kept)
 
 
 def _told(place: Place) -> str:
