@@ -133,7 +133,7 @@ def test_what_comes_before_a_line_that_is_no_frame_is_handed_out(line):
 
     each = Decoder().feed(b"".join(map(encode, frames)) + line + b"\n" + encode(frames[0]))
     assert [next(each) for _ in frames] == frames
-    with pytest.raises(Exception):  # noqa: B017, PT011  of any class
+    with pytest.raises(Exception):  # noqa: B017  of any class
         next(each)
 
 
