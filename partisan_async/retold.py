@@ -90,7 +90,8 @@ def rebuilt(failure: Failure) -> BaseException:
 
 
 def _of_name(path: str, message: str) -> BaseException:
-    module, _, name = path.rpartition(".")
+    # No class can have a NUL or half of a surrogate pair in its name; the text may have both.
+    module, _, name = plain(path).rpartition(".")
     attributes = {"__module__": module or "builtins", "__qualname__": name}
     kind: type[RetoldError] = type(name, (RetoldError,), attributes)
     return kind(_in_its_lines(message))

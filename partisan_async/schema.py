@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import ClassVar
 
-from django.db import connections
+from django.db import OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 
 logger = logging.getLogger("partisan_async")
+
+LOCK_PATIENCE = "500ms"
+"""So long a migration waits for its tables at a time; before PostgreSQL looks for deadlocks."""
+
+LOCK_AGAIN_SECONDS = 1.0
+
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 class PostgresMigration(Migration):
@@ -19,6 +29,9 @@ class PostgresMigration(Migration):
     Without a router ``migrate`` takes every app to every database, also to a site's SQLite.
     """
 
+    locked: ClassVar[tuple[str, ...]] = ()
+    """The tables in use that it alters: it takes them at once, or lets go of all of them."""
+
     def apply(
         self,
         project_state: ProjectState,
@@ -26,6 +39,8 @@ class PostgresMigration(Migration):
         collect_sql: bool = False,
     ) -> ProjectState:
         if schema_editor.connection.vendor == "postgresql":
+            if not collect_sql:
+                _lock(schema_editor.connection, self.locked)
             return super().apply(project_state, schema_editor, collect_sql)
         if self.initial:
             logger.warning(
@@ -42,8 +57,43 @@ class PostgresMigration(Migration):
         collect_sql: bool = False,
     ) -> ProjectState:
         if schema_editor.connection.vendor == "postgresql":
+            if not collect_sql:
+                _lock(schema_editor.connection, self.locked)
             return super().unapply(project_state, schema_editor, collect_sql)
         return project_state
+
+
+def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:
+    """Take tables from all others, however long some open transaction has them.
+
+    Who waits for such a lock keeps everybody behind it waiting, and beats are among them: a lease
+    would be lost. So it waits for a moment, again and again.
+    """
+    told = False
+    while tables and not _is_locked(connection, tables):
+        if not told:
+            told = True
+            logger.warning(
+                "waiting for an open transaction that has read or written one of: %s",
+                ", ".join(tables),
+            )
+        time.sleep(LOCK_AGAIN_SECONDS)
+
+
+def _is_locked(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> bool:
+    try:
+        with transaction.atomic(connection.alias), connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            (before,) = cursor.fetchone()
+            keep = "SELECT set_config('lock_timeout', %s, true)"
+            cursor.execute(keep, [LOCK_PATIENCE])
+            cursor.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+            cursor.execute(keep, [before])
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    return True
 
 
 def unapplied(alias: str) -> list[str]:

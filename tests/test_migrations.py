@@ -1,17 +1,26 @@
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections
 from django.db.migrations.loader import MigrationLoader
 
 from partisan_async.schema import PostgresMigration
+from tests.conftest import wait_until
 from tests.process import ROOT, environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+INSERT = """
+INSERT INTO partisan_async_task
+    (queue_name, processor_class, arguments, priority, execute_after)
+VALUES ('default', 'Nothing', '{"args": [], "kwargs": {}}', 1, now())
+"""
 
 
 def test_the_models_need_no_further_migration():
@@ -70,22 +79,51 @@ def test_each_of_them_leaves_other_databases_alone():
 
 def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_release_insert():
     """The table may be large, and the last release's processes go on beside the new ones."""
-    insert = """
-    INSERT INTO partisan_async_task
-        (queue_name, processor_class, arguments, priority, execute_after)
-    VALUES ('default', 'Nothing', '{"args": [], "kwargs": {}}', 1, now())
-    """
     call_command("migrate", "partisan_async", "0007", verbosity=0)
     try:
         with connection.cursor() as cursor:
-            cursor.execute(insert)
+            cursor.execute(INSERT)
             cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
             before = cursor.fetchone()
             call_command("migrate", "partisan_async", verbosity=0)
             cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
             assert cursor.fetchone() == before
-            cursor.execute(insert)
+            cursor.execute(INSERT)
             cursor.execute("SELECT interrupted FROM partisan_async_task")
             assert cursor.fetchall() == [(0,), (0,)]
     finally:
         call_command("migrate", "partisan_async", verbosity=0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("0007", "0008"), ("0008", "0009"), ("0009", "0008")]
+)
+def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
+    """A lease would be lost, and with it what runs: the migration lets go, and asks again."""
+    call_command("migrate", "partisan_async", before, verbosity=0)
+
+    def migrate():
+        call_command("migrate", "partisan_async", after, verbosity=0)
+        connections.close_all()
+
+    migration = threading.Thread(target=migrate)
+    open_transaction = connection.copy()
+    try:
+        with open_transaction.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute(INSERT)
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = '5s'")
+            migration.start()
+            wait_until(lambda: "waiting for an open transaction" in caplog.text)
+            for _ in range(30):
+                cursor.execute("UPDATE partisan_async_supervisor SET last_seen_at = now()")
+                cursor.execute("SELECT id FROM partisan_async_task FOR UPDATE SKIP LOCKED")
+                time.sleep(0.1)
+            cursor.execute("RESET statement_timeout")
+        assert migration.is_alive()
+    finally:
+        open_transaction.close()
+        migration.join(30)
+        call_command("migrate", "partisan_async", verbosity=0)
+    assert not migration.is_alive()

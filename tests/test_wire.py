@@ -126,6 +126,17 @@ def of_its_types(outcome):
     return False
 
 
+@pytest.mark.parametrize("line", [b"garbage", b"1", b"null,[", b'["Done"]', b"\xff", b""])
+def test_what_comes_before_a_line_that_is_no_frame_is_handed_out(line):
+    """In one piece too: a start that is lost is a run that nobody counts, again and again."""
+    frames = [Started(1, None), Done(1, 5, False, RETURNED), Started(2, None)]
+
+    each = Decoder().feed(b"".join(map(encode, frames)) + line + b"\n" + encode(frames[0]))
+    assert [next(each) for _ in frames] == frames
+    with pytest.raises(Exception):  # noqa: B017  of any class
+        next(each)
+
+
 FIELDS = st.lists(TEXT | NUMBER | st.floats(0, 1e9) | st.booleans() | st.none())
 TASKS = st.lists(st.tuples(NUMBER, FIELDS).map(list))
 

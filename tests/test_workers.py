@@ -1,5 +1,6 @@
 """Workers that die, and who is blamed for it."""
 
+import logging
 import os
 import signal
 import time
@@ -21,6 +22,7 @@ from tests.testapp.partisan_tasks import (
     Die,
     DieAsync,
     ExecuteDeaf,
+    Fail,
     ForkAsync,
     Misbehave,
     Nothing,
@@ -261,6 +263,41 @@ class TestMisbehaviour:
         task.refresh_from_db(), after.refresh_from_db()
         assert (task.status, task.lost) == ("error", 3)
         assert (after.status, after.lost) == ("finished", 0)
+
+    @pytest.mark.parametrize("name", ["a.b\\u0000c", "a.\\ud800", "\\u0000", ""])
+    def test_an_error_of_a_name_that_no_class_can_have_ends_the_task_alone(self, name):
+        """It is told to log handlers as an exception, of a class by that name."""
+        words = f'["Done",1,5,false,"Raised",["{name}","m","t",[]],false]'
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Misbehave("last words", words).delay()
+            wait_until(lambda: ended(task))
+            after = Write("after").delay()
+            wait_until(lambda: ended(after))
+
+        task.refresh_from_db(), after.refresh_from_db()
+        assert (task.status, task.lost) == ("error", 0)
+        assert after.status == "finished"
+
+    def test_a_log_handler_that_raises_ends_no_supervisor(self):
+        """Lines only tell; logging itself catches no more than what its own handlers raise."""
+
+        class Broken(logging.Handler):
+            def handle(self, record):
+                raise RuntimeError("the site's")
+
+        broken = Broken(logging.ERROR)
+        with live_supervisor(WORKERS_COUNT=1):
+            logging.getLogger("partisan_async").addHandler(broken)
+            try:
+                task = Fail("ValueError", "boom").delay()
+                wait_until(lambda: ended(task))
+            finally:
+                logging.getLogger("partisan_async").removeHandler(broken)
+            after = Write("after").delay()
+            wait_until(lambda: ended(after))
+
+        assert Task.objects.get(pk=task.pk).status == "error"
+        assert Task.objects.get(pk=after.pk).status == "finished"
 
     def test_no_connection_stays_in_the_threads_of_an_async_task(self):
         """Nobody would close it, or open another one after a restart of the server."""

@@ -8,6 +8,8 @@ class Migration(PostgresMigration):
         ("partisan_async", "0007_dashboard"),
     ]
 
+    locked = ("partisan_async_task",)
+
     # A constant default is kept in the catalog: no row is written, however many there are. What an
     # older release inserts beside it takes that default.
     operations = [

@@ -19,6 +19,8 @@ class Migration(PostgresMigration):
         ("partisan_async", "0008_interrupted"),
     ]
 
+    locked = ("partisan_async_task", "partisan_async_supervisor")
+
     operations = [
         migrations.AddField(
             model_name="supervisor",

@@ -336,13 +336,22 @@ class Dispatcher:
             logs.undecided(claim, error)
             decision = Failed(Failure.of(error))
         self._settler.add(Settlement(claim, decision, ran, stores_result))
+        try:
+            self._tell(claim, decision, ran, unseen=isinstance(outcome, _UNSEEN))
+        except Exception as error:  # noqa: BLE001  a log handler of the site's, for one
+            with suppress(Exception):
+                logs.untold(claim, error)
+
+    def _tell(
+        self, claim: Claim, decision: Decision, ran: tuple[float, str] | None, *, unseen: bool
+    ) -> None:
         if ran is not None:
             self._tally.add(claim, decision, ran[0])
         if self._figures is not None:
             self._figures.count(claim, decision, ran and ran[0])
-        logs.settled(claim, decision, ran and ran[0])
-        if isinstance(outcome, _UNSEEN):
+        if unseen:
             self._tell_of_loss(claim, decision)
+        logs.settled(claim, decision, ran and ran[0])
 
     def _tell_of_loss(self, claim: Claim, decision: Decision) -> None:
         """Send the signals of an end that no worker has seen; elsewhere: receivers may block."""

@@ -110,19 +110,30 @@ class Decoder:
     def __init__(self) -> None:
         self._rest: list[bytes] = []
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that this piece completes.
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Return the frames that this piece completes, one by one.
 
-        :raises Exception: of any class: a line is no frame, or not as its types say.
+        What comes before a line that is no frame is handed out first: a start that was lost with it
+        would be a run that nobody counts.
+
+        :raises Exception: of any class, in its turn: a line is no frame, or not as its types say.
         """
         # A line of many megabytes comes in thousands of pieces: it is put together once.
         self._rest.append(data)
         if b"\n" not in data:
-            return []
+            return iter(())
         *lines, rest = b"".join(self._rest).split(b"\n")
         self._rest = [rest]
+        return map(_decode, _parsed(lines))
+
+
+def _parsed(lines: list[bytes]) -> Iterable[Any]:
+    try:
         # As one document: most of what a line costs is the call.
-        return [_decode(fields) for fields in json.loads(b"[%b]" % b",".join(lines))]
+        together: list[Any] = json.loads(b"[%b]" % b",".join(lines))
+    except Exception:  # noqa: BLE001  it may be anything; which line it is, is seen one by one
+        return map(json.loads, lines)
+    return together
 
 
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode

@@ -393,6 +393,9 @@ class Misbehave(Marking):
             case "link":
                 worker._worker._link.sendall(self.args[1].encode() + b"\n")
                 time.sleep(60)
+            case "last words":
+                worker._worker._link.sendall(self.args[1].encode() + b"\n")
+                os.kill(os.getpid(), signal.SIGKILL)
             case "feed":
                 worker._worker._feed.shutdown(socket.SHUT_RD)
             case "directory":
