@@ -165,7 +165,6 @@ __all__ = [
     "pauses",
     "promote",
     "prune",
-    "put_off",
     "ready",
     "rescue",
     "resume",
