@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from partisan_async import moments
-from partisan_async.readable import JSONField, MomentField
+from partisan_async.readable import always_read
 
 WAITING = ("new", "scheduled")
 ENDED = ("finished", "error")
@@ -42,19 +42,21 @@ class Task(models.Model):
     id = models.BigAutoField(primary_key=True)
     queue_name = models.CharField(max_length=255)
     processor_class = models.CharField(max_length=255)
-    arguments = JSONField(help_text='{"args": […], "kwargs": {…}}')
+    arguments = always_read(models.JSONField(help_text='{"args": […], "kwargs": {…}}'))
     status = models.CharField(max_length=16, choices=STATUS_CHOICES, db_default=STATUS_NEW)
     priority = models.IntegerField(help_text="lower number first")
-    execute_after = MomentField(help_text="not to be claimed before")
-    parked_from = MomentField(
-        null=True,
-        blank=True,
-        help_text="its execute_after, while it is put off since its processor is paused",
+    execute_after = always_read(models.DateTimeField(help_text="not to be claimed before"))
+    parked_from = always_read(
+        models.DateTimeField(
+            null=True,
+            blank=True,
+            help_text="its execute_after, while it is put off since its processor is paused",
+        )
     )
 
     claim_seq = models.IntegerField(db_default=0, help_text="+1 per claim; fences old claims off")
     claimed_by = models.UUIDField(null=True, blank=True, help_text="the supervisor that holds it")
-    claimed_at = MomentField(null=True, blank=True)
+    claimed_at = always_read(models.DateTimeField(null=True, blank=True))
 
     tries = models.IntegerField(db_default=0, help_text="runs that ended, well or badly")
     postpones = models.IntegerField(db_default=0)
@@ -70,18 +72,26 @@ class Task(models.Model):
         help_text="claims since its last outcome that ended without one of its run's own",
     )
 
-    created_at = MomentField(db_default=Now())
-    started_at = MomentField(null=True, blank=True, help_text="start of the first run")
-    last_attempted_at = MomentField(null=True, blank=True, help_text="of the last run")
-    finished_at = MomentField(null=True, blank=True)
-    worker_ids = JSONField(
-        default=list, db_default=models.Value([], models.JSONField()), help_text="one per run"
+    created_at = always_read(models.DateTimeField(db_default=Now()))
+    started_at = always_read(
+        models.DateTimeField(null=True, blank=True, help_text="start of the first run")
     )
-    result = JSONField(null=True, blank=True)
-    errors = JSONField(
-        default=list,
-        db_default=models.Value([], models.JSONField()),
-        help_text="exception_class, message, traceback, try and at, newest last",
+    last_attempted_at = always_read(
+        models.DateTimeField(null=True, blank=True, help_text="of the last run")
+    )
+    finished_at = always_read(models.DateTimeField(null=True, blank=True))
+    worker_ids = always_read(
+        models.JSONField(
+            default=list, db_default=models.Value([], models.JSONField()), help_text="one per run"
+        )
+    )
+    result = always_read(models.JSONField(null=True, blank=True))
+    errors = always_read(
+        models.JSONField(
+            default=list,
+            db_default=models.Value([], models.JSONField()),
+            help_text="exception_class, message, traceback, try and at, newest last",
+        )
     )
     digest = models.BinaryField(null=True, blank=True, help_text="the same for identical calls")
     traceparent = models.CharField(  # noqa: DJ001  "" would be stored with every task
@@ -210,21 +220,29 @@ class Supervisor(models.Model):
 
     id = models.UUIDField(primary_key=True, help_text="fresh at every start")
     hostname = models.CharField(max_length=255)
-    process = JSONField(help_text="boot_id, pid_namespace, pid and started, where known")
+    process = always_read(
+        models.JSONField(help_text="boot_id, pid_namespace, pid and started, where known")
+    )
     queue_name = models.CharField(max_length=255)
-    started_at = MomentField(db_default=Now())
+    started_at = always_read(models.DateTimeField(db_default=Now()))
     # Without an index on it a beat is a HOT update, and the table never grows.
-    last_seen_at = MomentField(db_default=Now())
+    last_seen_at = always_read(models.DateTimeField(db_default=Now()))
     draining = models.BooleanField(
         db_default=False, help_text="was asked to start nothing more, and to end when all is done"
     )
-    stopping_since = MomentField(
-        null=True, blank=True, help_text="since when it starts nothing more, and is about to end"
+    stopping_since = always_read(
+        models.DateTimeField(
+            null=True,
+            blank=True,
+            help_text="since when it starts nothing more, and is about to end",
+        )
     )
-    workers = JSONField(
-        default=list,
-        db_default=models.Value([], models.JSONField()),
-        help_text="pid and tasks of each, as of last_seen_at",
+    workers = always_read(
+        models.JSONField(
+            default=list,
+            db_default=models.Value([], models.JSONField()),
+            help_text="pid and tasks of each, as of last_seen_at",
+        )
     )
 
     def __str__(self) -> str:
@@ -244,7 +262,7 @@ class PausedQueue(models.Model):
     """A queue of which nothing is started as long as this row is there; what runs goes on."""
 
     queue_name = models.CharField(max_length=255, primary_key=True)
-    paused_at = MomentField(db_default=Now())
+    paused_at = always_read(models.DateTimeField(db_default=Now()))
 
     def __str__(self) -> str:
         return self.queue_name
@@ -260,8 +278,8 @@ class PausedProcessor(models.Model):
     id = models.BigAutoField(primary_key=True)
     processor_class = models.CharField(max_length=255)
     queue_name = models.CharField(max_length=255, blank=True, help_text="empty: in every queue")
-    paused_at = MomentField(db_default=Now())
-    resumed_at = MomentField(null=True, blank=True)
+    paused_at = always_read(models.DateTimeField(db_default=Now()))
+    resumed_at = always_read(models.DateTimeField(null=True, blank=True))
 
     class Meta:
         constraints = [
@@ -283,7 +301,7 @@ class Home(models.Model):
         max_length=32, blank=True, help_text="the server's system_identifier; empty: not known"
     )
     database = models.CharField(max_length=255, help_text="the database's name")
-    kept_at = MomentField(db_default=Now())
+    kept_at = always_read(models.DateTimeField(db_default=Now()))
 
     class Meta:
         constraints = [
@@ -301,9 +319,15 @@ class Schedule(models.Model):
     queue_name = models.CharField(max_length=255)
     schedule = models.TextField(help_text="as the code of set_by has it")
     enabled = models.BooleanField(db_default=True)
-    last_tick = MomentField(null=True, blank=True, help_text="the last that came")
-    next_tick = MomentField(
-        null=True, blank=True, help_text="none while it is switched off, and until it is counted"
+    last_tick = always_read(
+        models.DateTimeField(null=True, blank=True, help_text="the last that came")
+    )
+    next_tick = always_read(
+        models.DateTimeField(
+            null=True,
+            blank=True,
+            help_text="none while it is switched off, and until it is counted",
+        )
     )
     set_by = models.UUIDField(help_text="the supervisor whose code says when and in which queue")
 
@@ -315,7 +339,7 @@ class Tally(models.Model):
     """What one processor's tasks did in one minute, as supervisors add it up every few seconds."""
 
     id = models.BigAutoField(primary_key=True)
-    minute = MomentField()
+    minute = always_read(models.DateTimeField())
     queue_name = models.CharField(max_length=255)
     processor_class = models.CharField(max_length=255)
     finished = models.IntegerField(db_default=0)

@@ -3,7 +3,7 @@
 PostgreSQL's types hold more than Python's: infinite times, years before Christ, numbers of any
 length. One value that cannot be read must not hide the row that it is in, nor the rows beside it.
 So a time out of Python's reach is read as the last one within it, and JSON that Python cannot read
-as ``UNREADABLE``; people are shown "?".
+as ``UNREADABLE``; people are shown "?". Neither is written back: see ``always_read``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import math
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from django.db import models
+from django.utils import timezone
 
 MARK = "?"
 """What people are shown in the place of what cannot be read."""
@@ -24,6 +26,9 @@ DEEPEST = 50
 # A day within the years that Python knows: in every time zone they can be told. `delay()` takes
 # nothing that is near them.
 _EARLIEST, _LATEST = "0001-01-02 00:00:00+00", "9999-12-30 00:00:00+00"
+_STAND_INS = (datetime.fromisoformat(_EARLIEST), datetime.fromisoformat(_LATEST))
+
+AnyField = TypeVar("AnyField", bound="models.Field[Any, Any]")
 
 
 class Unreadable(str):
@@ -35,33 +40,48 @@ class Unreadable(str):
 UNREADABLE = Unreadable(MARK)
 
 
-class MomentField(models.DateTimeField):  # type: ignore[type-arg]
-    """A point in time that is always read as one; see ``is_moment``."""
+def always_read(column: AnyField) -> AnyField:
+    """Return a field that reads whatever its column has, and refuses to write what it could not.
 
-    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
-        """Have the server put what Python does not know within its reach."""
-        return moment(sql), (*params, *params, *params)
+    These are methods of this one field, whose class stays Django's: by that, expressions tell
+    whether they mix types, and migrations what a column is.
+    """
+    methods: dict[str, Any] = {
+        "get_db_prep_save": partial(_to_save, column),
+        "clone": partial(_clone, column),
+    }
+    if isinstance(column, models.JSONField):
+        methods["from_db_value"] = partial(_json, column)
+    else:
+        methods["select_format"] = _select_moment
+    vars(column).update(methods)
+    return column
 
-    def deconstruct(self) -> Any:
-        """Return what migrations know it as: the column is no other one."""
-        name, _, args, kwargs = super().deconstruct()
-        return name, "django.db.models.DateTimeField", args, kwargs
+
+def _select_moment(_: Any, sql: str, params: Any) -> tuple[str, Any]:
+    """Have the server put what Python does not know within its reach."""
+    return moment(sql), (*params, *params, *params)
 
 
-class JSONField(models.JSONField):
-    """JSON of any size and depth; see ``load``."""
+def _json(column: Any, value: Any, expression: Any, connection: Any) -> Any:
+    try:
+        return type(column).from_db_value(column, value, expression, connection)
+    except (ValueError, RecursionError):
+        return UNREADABLE
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
-        """Return it decoded, or ``UNREADABLE``."""
-        try:
-            return super().from_db_value(value, expression, connection)
-        except (ValueError, RecursionError):
-            return UNREADABLE
 
-    def deconstruct(self) -> Any:
-        """Return what migrations know it as: the column is no other one."""
-        name, _, args, kwargs = super().deconstruct()
-        return name, "django.db.models.JSONField", args, kwargs
+def _to_save(column: Any, value: Any, connection: Any) -> Any:
+    if isinstance(value, Unreadable) or (isinstance(value, datetime) and _stands_in(value)):
+        raise ValueError(
+            f"{column} was read as {str(value)!r}, which stands for what Python cannot hold, and to"
+            " save it would overwrite that. Save the columns that you changed:"
+            " save(update_fields=[…])."
+        )
+    return type(column).get_db_prep_save(column, value, connection)
+
+
+def _clone(column: Any) -> Any:
+    return always_read(type(column).clone(column))
 
 
 def moment(sql: str) -> str:
@@ -71,6 +91,12 @@ def moment(sql: str) -> str:
         f"CASE WHEN {sql} < '{_EARLIEST}'::timestamptz THEN '{_EARLIEST}'::timestamptz"
         f" WHEN {sql} > '{_LATEST}'::timestamptz THEN '{_LATEST}'::timestamptz ELSE {sql} END"
     )
+
+
+def _stands_in(value: datetime) -> bool:
+    """Tell whether it is what a time out of reach is read as."""
+    aware = timezone.make_aware(value) if timezone.is_naive(value) else value
+    return aware in _STAND_INS
 
 
 def is_moment(value: datetime) -> bool:
@@ -141,4 +167,4 @@ def mark(row: models.Model) -> None:
         value = getattr(row, field.attname)
         is_odd = isinstance(value, datetime) and not is_moment(value)
         if is_odd or (isinstance(field, models.JSONField) and is_deep(value)):
-            setattr(row, field.attname, MARK)
+            setattr(row, field.attname, UNREADABLE)

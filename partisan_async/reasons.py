@@ -12,7 +12,7 @@ from partisan_async import arguments, moments, overview, readable, registry, set
 from partisan_async.durations import in_words
 from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
 from partisan_async.models import WAITING, PausedQueue, Task
-from partisan_async.overview import RunState, SupervisorState
+from partisan_async.overview import SupervisorState
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED, class_path
 from partisan_async.supervisor.supervisor import TTL_SECONDS
 from partisan_async.ways_out import COMMANDS, WaysOut
@@ -165,7 +165,7 @@ def _how_it_runs(task: Task, holder: SupervisorState, ways: WaysOut) -> str:
             if run.id == task.pk:
                 return (
                     f"It runs on {holder.process}, in worker process {worker.pid},"
-                    f" for {in_words(run.seconds + holder.silent)}."
+                    f" for {in_words(run.seconds)}."
                 )
     claimed = f"It was claimed by {holder.process} {_at(task.claimed_at)}"
     if _is_left(task, holder):
@@ -284,12 +284,7 @@ def _behind(task: Task, willing: Sequence[SupervisorState], ways: WaysOut) -> It
     before = _count_before(task)
     workers = [(each, worker) for each in willing for worker in each.workers]
     held = overview.still_held(willing)
-    runs = [
-        RunState(run.id, run.processor, run.seconds + each.silent)
-        for each, worker in workers
-        for run in worker.tasks
-        if run.id in held
-    ]
+    runs = [run for _, worker in workers for run in worker.tasks if run.id in held]
     # What more there is beside those that are named may have ended too, but not all at once.
     free = sum(
         1

@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from django.core.management import call_command
@@ -182,6 +183,16 @@ class TestCopies:
                 assert running.wait() == 3
                 assert "The database belongs to another home by now" in running.output
             assert statuses(copy)[1] == "new"
+
+    def test_a_home_that_is_renamed_ends_what_its_supervisors_run(self, production):
+        """They beat no more, so that those of the new name would run the same beside them."""
+        pid = production.workers()[0].pid
+
+        assert manage("staging", None, "adopt", "--keep", "--yes").returncode == 0
+
+        assert production.wait() == 3  # long before the grace time is over
+        assert not psutil.pid_exists(pid)
+        assert {task.status for task in Task.objects.all()} == {"new"}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,6 +1,8 @@
 """The ancestor's README, block by block, with only the import root renamed."""
 
+import importlib
 import inspect
+import pkgutil
 import sys
 import types
 from datetime import timedelta
@@ -9,6 +11,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.core.management import CommandError, call_command
 
+import partisan_async
 from partisan_async import registry, steering
 from partisan_async.models import Task
 from partisan_async.settings import queue_settings
@@ -388,3 +391,18 @@ def test_a_twin_steers():
     assert async_to_sync(steering.acancel)([task.pk]) == [task.pk]
     assert async_to_sync(steering.apause)("a")
     assert async_to_sync(steering.aresume)("a")
+
+
+def test_what_a_module_names_as_its_own_is_there():
+    """``import *`` raises where a name of ``__all__`` is not."""
+    modules = [
+        importlib.import_module(each.name)
+        for each in pkgutil.walk_packages(partisan_async.__path__, "partisan_async.")
+        if ".migrations." not in each.name and not each.name.endswith(".__main__")
+    ]
+    named = [module for module in modules if hasattr(module, "__all__")]
+
+    gone = {f"{m.__name__}.{name}" for m in named for name in m.__all__ if not hasattr(m, name)}
+
+    assert "partisan_async.store" in {module.__name__ for module in named}
+    assert not gone

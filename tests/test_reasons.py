@@ -367,6 +367,19 @@ class TestInProcess:
 
         assert "It was claimed by a supervisor that is gone, and no other" in why(task)
 
+    def test_how_long_it_runs_by_now(self, alive):
+        """Its supervisor told it at its last beat; what is behind it is told the same."""
+        task = Write().delay()
+        hold(alive)
+        run = {"id": task.pk, "processor": "Write", "seconds": 10}
+        alive.workers = [{"pid": 8, "running": 1, "tasks": [run]}]
+        alive.last_seen_at = soon(seconds=-20)
+        alive.save()
+
+        runs = r"for 3\d seconds"
+        assert re.search(runs, why(task)), why(task)
+        assert re.search(runs, why(Write().delay()))
+
     def test_its_supervisor_is_draining(self, alive):
         task = Write().delay()
         hold(alive)

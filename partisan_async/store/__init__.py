@@ -167,7 +167,6 @@ __all__ = [
     "pauses",
     "promote",
     "prune",
-    "put_off",
     "ready",
     "rescue",
     "resume",

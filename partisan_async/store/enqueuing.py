@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, connections, models, transaction
 from django.db.models.base import ModelState
 from psycopg.errors import DeadlockDetected
 
 from partisan_async import arguments, one_message, trace
 from partisan_async.in_flight import Flight, Message
 from partisan_async.models import Task
-from partisan_async.readable import MomentField, moment
+from partisan_async.readable import moment
 from partisan_async.store.statement import array, database
 from partisan_async.store.taking import KEY, Taken, attempts, key_of, taken_by
 from partisan_async.store.waking import notify, wake
@@ -30,7 +30,7 @@ _COUNTS = ("claim_seq", "tries", "postpones", "lost", "unrecognised", "interrupt
 _COLUMNS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
 _COLUMN_NAMES = [field.attname for field in _COLUMNS]
 _COLUMNS_READABLE = ", ".join(
-    f"{moment(name)} AS {name}" if isinstance(field, MomentField) else name
+    f"{moment(name)} AS {name}" if isinstance(field, models.DateTimeField) else name
     for field, name in zip(_COLUMNS, _COLUMN_NAMES, strict=True)
 )
 

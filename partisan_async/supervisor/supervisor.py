@@ -34,7 +34,7 @@ from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.figures import Figures
 from partisan_async.supervisor.health import Health
-from partisan_async.supervisor.lease import Lease, Sight
+from partisan_async.supervisor.lease import Lease, NotAtHome, Sight
 from partisan_async.supervisor.notify import ServiceManager
 from partisan_async.supervisor.pruner import Pruner
 from partisan_async.supervisor.settler import Settler
@@ -353,6 +353,8 @@ class Supervisor:
         logger.critical("stopping: an unexpected error", exc_info=error)
         self._failure = self._failure or error
         self.stop()
+        # Without beats, a grace time would outlast the claims: who is at home would run them, too.
+        self._at_once = self._at_once or isinstance(error, NotAtHome)
 
     # What the parts tell each other
 
