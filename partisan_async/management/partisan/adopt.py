@@ -48,8 +48,8 @@ def _cancel(command: BaseCommand, total: int, place: Place) -> None:
     progress = Progress(command.stderr, total, "cancel")
     reason = f"adopted by {(place.name or place.database)!r}"
     # Receivers of this place's would tell production's customers of it.
-    who = {"by": audit.user_of_the_system(), "reason": reason}
-    cancel = partial(steering.cancel_untold, statuses=store.UNENDED, **who)
+    by = audit.user_of_the_system()
+    cancel = partial(steering.cancel_untold, statuses=store.UNENDED, by=by, reason=reason)
     count = add_up(progress, map(len, steering.in_batches(cancel, _unended())))
     command.stdout.write(f"cancel: {number(count)}.")
     # Before it belongs here: else what is left would run.
