@@ -165,6 +165,6 @@ def mark(row: models.Model) -> None:
         if field.attname in deferred:
             continue
         value = getattr(row, field.attname)
-        is_odd = isinstance(value, datetime) and not is_moment(value)
+        is_odd = isinstance(value, datetime) and _stands_in(value)
         if is_odd or (isinstance(field, models.JSONField) and is_deep(value)):
             setattr(row, field.attname, UNREADABLE)
