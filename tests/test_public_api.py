@@ -258,10 +258,10 @@ def test_the_command_lines(line, monkeypatch):
 
     given = {}
 
-    def stop_here():
+    def stop_here(**_):
         raise CommandError("far enough")
 
-    monkeypatch.setattr(start_partisan, "_require_migrations", stop_here)
+    monkeypatch.setattr(start_partisan, "_require_database", stop_here)
     monkeypatch.setattr(
         start_partisan, "_settings", lambda name, options: given.update(queue=name) or None
     )
