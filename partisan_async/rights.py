@@ -36,6 +36,9 @@ ESSENTIAL: Rights = {
 }
 """Of these, those without which it neither claims nor settles nor beats."""
 
+PAUSING: Rights = {"partisan_async_pausedqueue": ("SELECT", "INSERT")}
+"""Of who runs ``start_partisan --paused``, besides."""
+
 OPERATOR: Rights = {
     "django_migrations": ("SELECT",),
     "partisan_async_task": ("SELECT", "INSERT", "UPDATE", "DELETE", "USAGE ON SEQUENCE"),

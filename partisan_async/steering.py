@@ -5,6 +5,8 @@ Each has a twin for async code, named with an ``a`` before. None of them asks wh
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -314,6 +316,9 @@ def pause(queue_name: str | None = None, *, processor: str | None = None) -> boo
 def resume(queue_name: str | None = None, *, processor: str | None = None) -> bool:
     """End a pause; return whether there was one.
 
+    What waited for the end of a processor's pause is made ready again: what one second does of it
+    by this call, and the rest by the supervisors of its queue, with their beats.
+
     :param processor: that of this one; without a queue: wherever it is paused. The queue ``""``
         stands for the pause in every queue: then those in single queues go on.
     :raises TypeError: neither is given.
@@ -324,15 +329,30 @@ def resume(queue_name: str | None = None, *, processor: str | None = None) -> bo
     statement = store.resume_processor(processor, queue_name)
     about = {"queue_name": queue_name, "processor": processor}
     over = _tell("resume", _named_processor(processor, queue_name), [], statement, **about)
-    if not connections[store.database()].in_atomic_block:
-        # Supervisors do it, too: but of an older release none would.
-        for name in [name for (name,) in _execute(store.parked_queues())]:
-            while _execute(store.unpark(name)) != [(0,)]:
-                pass
-        _execute(store.end_pauses())
+    # Supervisors do it, too: but of an older release none would.
+    bring_back(BROUGHT_BACK_SECONDS)
     for name in [queue_name] if queue_name else _served_queues():
         store.wake(name, store.STEERED, store.database())
     return over
+
+
+BROUGHT_BACK_SECONDS = 1.0
+"""So long at most ``resume`` makes tasks ready, and it takes one statement to notice."""
+
+
+def bring_back(seconds: float = math.inf) -> None:
+    """Make tasks ready again whose processors are paused no more, as far as it gets in so long.
+
+    In a transaction of the caller's it does nothing: that would keep them locked.
+    """
+    if connections[store.database()].in_atomic_block:
+        return
+    until = time.monotonic() + seconds
+    for (name,) in _execute(store.parked_queues()):
+        while _execute(store.unpark(name)) != [(0,)]:
+            if time.monotonic() >= until:
+                return
+    _execute(store.end_pauses())
 
 
 def _named(queue_name: str | None) -> str:

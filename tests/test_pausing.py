@@ -412,6 +412,26 @@ class TestRaces:
             wait_until(ended)
             wait_until(lambda: not PausedProcessor.objects.exists())
 
+    @pytest.mark.parametrize("rest", ["supervisor", "command"])
+    def test_a_resume_makes_the_caller_wait_no_longer_than_agreed(self, monkeypatch, rest):
+        """A web request would run into its time limit: of millions that takes minutes."""
+        monkeypatch.setattr(steering, "BROUGHT_BACK_SECONDS", 0.0)
+        steering.pause(processor="Nothing")
+        crowd(2 * store.PARKED_AT_ONCE + 1)
+        park_all()
+
+        steering.resume(processor="Nothing")
+
+        assert parked().count() == store.PARKED_AT_ONCE + 1
+        assert [each.ending for each in overview.pauses()] == [True]
+        if rest == "supervisor":
+            with live_supervisor(WORKERS_COUNT=1):
+                wait_until(lambda: not PausedProcessor.objects.exists())
+        else:
+            partisan("resume", "--all")
+        assert not parked().exists()
+        assert not PausedProcessor.objects.exists()
+
     def test_the_migration_back_leaves_none_parked(self):
         """The release before knows of no pause, and would never look for it."""
         steering.pause(processor="Nothing")
@@ -605,6 +625,50 @@ class TestCommand:
         assert {"default", "elsewhere"} <= names
         partisan("resume", "--all")
         assert not PausedQueue.objects.exists()
+
+    def test_all_that_is_paused_is_resumed_and_said(self):
+        """It is the way back to a release that knows of no processor's pause."""
+        steering.pause("elsewhere")
+        for queue in (None, "default"):
+            steering.pause(queue, processor="Write")
+        err = io.StringIO()
+
+        said = partisan("resume", "--all", err=err).splitlines()
+
+        assert "Queue 'elsewhere' is resumed." in said
+        assert said[-2:] == [
+            "Processor Write is resumed.",
+            "Processor Write is resumed in queue 'default'.",
+        ]
+        assert all(each.ending for each in overview.pauses())
+        assert not PausedQueue.objects.exists()
+        assert err.getvalue() == ""
+
+    def test_to_pause_all_leaves_processors_alone(self):
+        steering.pause("default", processor="Write")
+
+        assert "Processor" not in partisan("pause", "--all")
+        assert PausedProcessor.objects.count() == 1
+
+    def test_every_pause_that_is_left_is_said(self):
+        """Else the tasks of a processor would wait on, in a queue that was just resumed."""
+        for queue in ("default", "-else; where"):
+            steering.pause(queue)
+        steering.pause("default", processor="Write")
+        err = io.StringIO()
+
+        partisan("resume", "default", err=err)
+
+        assert err.getvalue().splitlines() == [
+            (
+                "Queue '-else; where' is still paused: manage.py partisan resume"
+                " --queue-name='-else; where'"
+            ),
+            (
+                "Processor Write is still paused in queue 'default':"
+                " manage.py partisan resume --processor Write --queue-name default"
+            ),
+        ]
 
     def test_all_beside_a_name_is_refused(self):
         with pytest.raises(CommandError, match="--all is all queues"):

@@ -261,7 +261,7 @@ def test_the_command_lines(line, monkeypatch):
 
     given = {}
 
-    def stop_here():
+    def stop_here(**_):
         raise CommandError("far enough")
 
     monkeypatch.setattr(start_partisan, "_require_database", stop_here)

@@ -306,6 +306,23 @@ class TestStart:
         sequence = "public.partisan_async_task_id_seq"
         assert own(f"GRANT USAGE ON SEQUENCE {sequence} TO site_supervisor;") in caplog.text
 
+    def test_what_it_cannot_be_paused_without_is_named(self, site):
+        """The page does not grant it, and whoever restores a backup reads this, no traceback."""
+        with connected_as("supervisor"):
+            running = Partisan("--async", "--paused")
+        try:
+            assert running.wait() == 1
+            assert "Traceback" not in running.output
+            (grant,) = re.findall(r"As the tables' owner, run: (GRANT .*;)", running.output)
+        finally:
+            running.end()
+        role = own("site_supervisor")
+        assert grant == f"GRANT INSERT ON public.partisan_async_pausedqueue TO {role};"
+
+        execute(grant)
+        with supervising("--paused"):
+            assert PausedQueue.objects.get().queue_name == "default"
+
     def test_an_odd_name_is_quoted(self, site):
         """The statement is there to be copied."""
         execute('CREATE ROLE "it\'s; odd"')

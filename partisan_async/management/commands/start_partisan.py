@@ -130,7 +130,7 @@ class Command(BaseCommand):
                 " set it to your settings module rather than call settings.configure()."
             )
         registry.autodiscover()
-        _require_database()
+        _require_database(paused=options["paused"])
         name = _require_home()
         _warn_of_unknown_queue(queue)
         _warn_of_too_many_connections(queue, settings, listen=options["listen"])
@@ -187,10 +187,10 @@ def _settings(queue: str, options: dict[str, Any]) -> QueueSettings:
     return settings
 
 
-def _require_database() -> None:
+def _require_database(*, paused: bool = False) -> None:
     alias = store.database()
     try:
-        _require_rights(alias)
+        _require_rights(alias, paused=paused)
         missing = schema.unapplied(alias)
     except OperationalError as error:
         raise CommandError(
@@ -203,12 +203,14 @@ def _require_database() -> None:
         )
 
 
-def _require_rights(alias: str) -> None:
+def _require_rights(alias: str, *, paused: bool) -> None:
     role = rights.current_role(alias)
-    if grants := rights.missing(alias, rights.ESSENTIAL):
+    essential = {**rights.ESSENTIAL, **rights.PAUSING} if paused else rights.ESSENTIAL
+    if grants := rights.missing(alias, essential):
+        what = "pause and run" if paused else "run"
         raise CommandError(
-            f"The role {role!r} may not run tasks in database {alias!r}. As the tables' owner, run:"
-            f" {' '.join(grants)}"
+            f"The role {role!r} may not {what} tasks in database {alias!r}. As the tables' owner,"
+            f" run: {' '.join(grants)}"
         )
     if grants := rights.missing(alias, rights.SUPERVISOR):
         logger.warning(

@@ -5,25 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
-from partisan_async import overview, registry, settings, steering, store
+from partisan_async import overview, registry, settings, steering, store, to_copy
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.logs import plain
 from partisan_async.management.partisan.steer import add_queue, add_yes, confirm, name_of
-from partisan_async.models import Schedule, Tally
+from partisan_async.models import PausedQueue, Schedule, Tally
+from partisan_async.overview import PauseState
 
 NAMED = 10
 """So many known names are told."""
 
 
+class Target(NamedTuple):
+    """What is paused or resumed: a queue, or a processor in one.
+
+    :param queue: of a processor ``None``: in all, or wherever it is; empty: in all, by one pause.
+    """
+
+    queue: str | None
+    processor: str | None = None
+
+
 def add_to(commands: Any) -> None:
     """Add the subcommands."""
-    for name, about, run in (
-        ("pause", "start nothing of queues or processors; what runs goes on", run_pause),
-        ("resume", "end the pause of queues or processors", run_resume),
+    queues = "all queues that are known"
+    for name, about, everything, run in (
+        ("pause", "start nothing of queues or processors; what runs goes on", queues, run_pause),
+        (
+            "resume",
+            "end the pause of queues or processors",
+            f"{queues}, and all processors that are paused",
+            run_resume,
+        ),
     ):
         parser = commands.add_parser(name, help=about)
         parser.add_argument("queues", nargs="*", type=name_of, metavar="QUEUE")
@@ -35,48 +52,66 @@ def add_to(commands: Any) -> None:
             type=name_of,
             help="this one alone, in these queues or, without any, in all; may be given again",
         )
-        parser.add_argument("--all", action="store_true", help="all queues that are known")
+        parser.add_argument("--all", action="store_true", help=everything)
         add_yes(parser)
         parser.set_defaults(run=run)
 
 
 def run_pause(command: BaseCommand, options: dict[str, Any]) -> None:
     """Pause them."""
-    _each(command, options, steering.pause, "is paused", "was already paused")
+    targets = _targets(options, _all_queues)
+    _each(command, targets, steering.pause, "is paused", "was already paused")
 
 
 def run_resume(command: BaseCommand, options: dict[str, Any]) -> None:
-    """End their pauses."""
-    _each(command, options, steering.resume, "is resumed", "was not paused")
-    for each in overview.pauses(1):
-        if each.processor in options["processor"] and not each.ending:
-            command.stderr.write(
-                f"Processor {each.processor} is still paused in {each.where}: {each.way_out}"
-            )
+    """End their pauses, and say which are left."""
+    targets = _targets(options, lambda: [*_all_queues(), *_paused_processors()])
+    _each(command, targets, steering.resume, "is resumed", "was not paused")
+    steering.bring_back()
+    for each in PausedQueue.objects.using(store.database()).order_by("queue_name"):
+        name = each.queue_name
+        command.stderr.write(plain(f"Queue {name!r} is still paused: {to_copy.resume(name)}"))
+    for pause in _held():
+        told = f"Processor {pause.processor} is still paused in {pause.where}: {pause.way_out}"
+        command.stderr.write(plain(told))
 
 
-def _each(
-    command: BaseCommand,
-    options: dict[str, Any],
-    steer: Callable[..., bool],
-    done: str,
-    as_before: str,
-) -> None:
+def _targets(options: dict[str, Any], everything: Callable[[], list[Target]]) -> list[Target]:
     queues, processors = [*options["queues"], *options["queue"]], options["processor"]
     if options["all"]:
         if queues or processors:
             raise CommandError("--all is all queues: leave out QUEUE and --processor.")
-        queues = sorted(_queues())
-    elif not queues and not processors:
+        return everything()
+    if not queues and not processors:
         raise CommandError("Say which: QUEUE, --processor PROCESSOR, or --all.")
-    else:
-        _ask_for_unknown(queues, processors, options)
-    for processor in processors or [None]:
-        for queue in queues or [None]:
-            news = steer(queue, processor=processor)
-            what = f"Queue {queue!r}" if processor is None else f"Processor {processor}"
-            where = f" in queue {queue!r}" if queue and processor else ""
-            command.stdout.write(plain(f"{what} {done if news else as_before}{where}."))
+    _ask_for_unknown(queues, processors, options)
+    return [Target(queue, name) for name in processors or [None] for queue in queues or [None]]
+
+
+def _all_queues() -> list[Target]:
+    return [Target(name) for name in sorted(_queues())]
+
+
+def _paused_processors() -> list[Target]:
+    return [Target(each.queue_name, each.processor) for each in _held()]
+
+
+def _held() -> list[PauseState]:
+    return [each for each in overview.pauses(1) if not each.ending]
+
+
+def _each(
+    command: BaseCommand,
+    targets: list[Target],
+    steer: Callable[..., bool],
+    done: str,
+    as_before: str,
+) -> None:
+    for queue, processor in targets:
+        news = steer(queue, processor=processor)
+        what = f"Queue {queue!r}" if processor is None else f"Processor {processor}"
+        where = f" in queue {queue!r}" if queue and processor else ""
+        command.stdout.write(plain(f"{what} {done if news else as_before}{where}."))
 
 
 def _ask_for_unknown(queues: list[str], processors: list[str], options: dict[str, Any]) -> None:
