@@ -363,15 +363,25 @@ def left(claim: Claim, error: BaseException) -> None:
     )
 
 
-def passed_over(task_id: int, what: str, seconds: float, error: BaseException) -> None:
-    """Say that a row is in the way of others, and not touched for a while."""
+def passed_over(
+    task_id: int,
+    what: str,
+    seconds: float,
+    error: BaseException,
+    row: tuple[int, str, str] | None,
+) -> None:
+    """Say that a row is in the way of others, and not touched for a while.
+
+    :param row: its claim_seq, processor_class and queue_name; ``None``: it is gone.
+    """
+    about = dict(zip(("claim_seq", "processor_class", "queue_name"), row or (), strict=False))
     logger.error(
         "passed over %s: the database refuses to %s it, which is tried again every %g s: %s",
         task_id,
         what,
         seconds,
         plain(explain(error)),
-        extra={"event": "passed over", "task_id": task_id},
+        extra={"event": "passed over", "task_id": task_id} | about,
     )
 
 

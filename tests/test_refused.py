@@ -355,6 +355,12 @@ class TestClaims:
         assert {status(task) for task in bad} == {"new"}
         for task in bad:
             assert caplog.text.count(f"passed over {task.pk}:") == 1
+        told = {
+            (each.task_id, each.processor_class, each.queue_name, each.claim_seq)
+            for each in caplog.records
+            if getattr(each, "event", "") == "passed over"
+        }
+        assert told == {(task.pk, "Write", "default", 0) for task in bad}
 
     @pytest.mark.parametrize("state", ["42501", "42P01", "08006", "XX000", "57014", "P0001"])
     def test_whatever_class_the_error_is_of(self, state):

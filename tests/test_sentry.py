@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import signal
 import threading
 from contextlib import contextmanager
@@ -121,6 +122,23 @@ def test_it_names_the_task(sentry, supervised):
     (event,) = sentry.events
     assert event["tags"] == {"task_id": str(task.pk), "processor": "Fail", "queue": "default"}
     assert event["extra"]["exception"] == "builtins.ValueError"
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"exception": "builtins.ValueError"}, {"processor_class": "Pay"}]
+)
+def test_the_hook_takes_a_record_that_lacks_something(more):
+    """What a hook raises costs the event."""
+    (block,) = blocks("docs/howto/sentry.md", "python")
+    page = {}
+    exec(block.text.partition("sentry_sdk.init(")[0], page)
+    record = logging.makeLogRecord({"task_id": 7, "exc_info": None} | more)
+
+    event = page["name_task"]({}, {"log_record": record})
+
+    assert event["tags"]["task_id"] == "7"
+    assert event["tags"]["processor"] == more.get("processor_class")
+    assert ("fingerprint" in event) == ("exception" in more)
 
 
 def test_a_try_that_runs_again_is_none(sentry, supervised):

@@ -28,7 +28,9 @@ from partisan_async.testing import (
     run_pending,
     wait_until_ended,
 )
+from partisan_async.testing.pending import MOST_MORE
 from tests.conftest import marks
+from tests.test_docs import read
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
     Add,
@@ -301,33 +303,50 @@ class TestErrors:
 
 @pytest.mark.django_db
 class TestWithoutEnd:
-    @pytest.fixture(autouse=True)
-    def _soon(self, monkeypatch):
-        monkeypatch.setattr("partisan_async.testing.pending.RUNS_BETWEEN_COUNTS", 10)
-
     @pytest.mark.parametrize("processor", [EnqueueItself(), PostponeByDefault("one", 999, 0)])
     def test_it_is_told_who_has_none(self, processor, settings):
         settings.DEFAULT_POSTPONES_COUNT = None
         processor.delay()
 
         name = type(processor).__name__
-        with pytest.raises(RuntimeError, match=rf"has run 30 tasks.* the last was {name} #"):
-            run_pending()
+        with pytest.raises(RuntimeError, match=rf"more than 30 tasks.* the last was {name} #"):
+            run_pending(most_more=30)
 
         assert not Supervisor.objects.exists()
+
+    def test_hundreds_that_each_enqueue_one_have_one(self):
+        """As many wait after each of them as before."""
+        Enqueue.bulk_delay([Enqueue(number) for number in range(300)])
+
+        assert len(run_pending(most_more=300)) == 600
+
+    def test_neither_what_waits_for_later_nor_other_queues_count(self):
+        Write.bulk_delay([Write(number) for number in range(40)])
+        Write.bulk_delay([Write(number) for number in range(40)], execute_after=soon(hours=1))
+        WriteElsewhere.bulk_delay([WriteElsewhere(number) for number in range(40)])
+
+        assert len(run_pending(queue_name="default", most_more=0)) == 40
+
+    @pytest.mark.parametrize("value", [-1, 1.5, None, True])
+    def test_what_is_no_number_of_runs_is_refused(self, value):
+        with pytest.raises(ValueError, match=f"most_more={value!r}: pass a number"):
+            run_pending(most_more=value)
+
+    def test_the_page_tells_how_many(self):
+        assert f"{MOST_MORE:,} runs came of others" in read("docs/howto/test.md")
 
     def test_many_have_one(self):
         """Also those that another one enqueues."""
         Write.bulk_delay([Write(number) for number in range(15)])
         Enqueue(*range(30)).delay()
 
-        assert len(run_pending()) == 46
+        assert len(run_pending(most_more=30)) == 46
 
     def test_pauses_have_one(self, settings):
         settings.DEFAULT_POSTPONES_COUNT = None
         PostponeByDefault("one", 999, 60).delay()
 
-        assert len(run_pending(until=soon(minutes=14.5))) == 15
+        assert len(run_pending(until=soon(minutes=14.5), most_more=1)) == 15
 
 
 class InATestCase(TestCase):

@@ -286,6 +286,14 @@ def advance(queue_name: str | None, until: datetime.datetime) -> Statement:
     return Statement(sql, {"queue_name": queue_name, "until": until})
 
 
+def named(pk: int) -> Statement:
+    """Read what a log line tells of a row. Rows: claim_seq, processor_class and queue_name."""
+    sql = """
+    SELECT claim_seq, processor_class, queue_name FROM partisan_async_task WHERE id = %(id)s
+    """
+    return Statement(sql, {"id": pk})
+
+
 def held(me: UUID) -> Statement:
     """Read the claims I hold; see ``claims``."""
     return Statement(_HELD, {"me": me})

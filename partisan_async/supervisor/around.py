@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 
 from partisan_async import logs
 from partisan_async.blame import Blame, NoAnswer, is_nobodys, whose
-from partisan_async.store import Among, Statement
+from partisan_async.store import Among, Statement, named
 from partisan_async.supervisor.connection import Connection
 
 PASSED_OVER_SECONDS = 60.0
@@ -95,7 +96,7 @@ class Around:
             # It may have been for all, and have passed between the two.
             await self._take_one(statement, pk, taken, failed)
         for pk, own in failed.items():
-            self._pass_over(pk, own)
+            await self._pass_over(pk, own)
         self.went_around = True
         return taken
 
@@ -121,8 +122,12 @@ class Around:
         self._until = {pk: until for pk, until in self._until.items() if until > now}
         return Among(but=list(self._until), paused=sorted(self.paused))
 
-    def _pass_over(self, pk: int, error: psycopg.Error) -> None:
+    async def _pass_over(self, pk: int, error: psycopg.Error) -> None:
         self._until[pk] = time.monotonic() + PASSED_OVER_SECONDS
         if pk not in self._told:
             self._told.add(pk)
-            logs.passed_over(pk, self._what, PASSED_OVER_SECONDS, error)
+            rows: list[Any] = []
+            with suppress(psycopg.Error):  # what was taken must not be lost for it
+                rows = await self._connection.execute(named(pk))
+            row = rows[0] if rows else None
+            logs.passed_over(pk, self._what, PASSED_OVER_SECONDS, error, row)

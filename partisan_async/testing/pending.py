@@ -39,8 +39,8 @@ logger = logging.getLogger("partisan_async")
 WORKER_ID = "run_pending"
 """What rows call this process."""
 
-RUNS_BETWEEN_COUNTS = 500
-"""After so many runs, all at one moment, it is seen whether fewer tasks wait than before."""
+MOST_MORE = 5_000
+"""So many runs may come of others, at one moment."""
 
 _TTL = datetime.timedelta(minutes=1)
 
@@ -62,6 +62,7 @@ def run_pending(
     queue_name: str | None = None,
     until: datetime.datetime | None = None,
     errors: Literal["raise", "keep"] = "raise",
+    most_more: int = MOST_MORE,
 ) -> list[Ran]:
     """Run all tasks that are due, in this process and transaction, and return what ran.
 
@@ -76,6 +77,8 @@ def run_pending(
     :param until: run what would be due by then, too, one after the other in the order of its time;
         pauses count from there. No clock is changed: what tasks ask for the time see the real one.
     :param errors: ``"keep"``: those of tasks are on their rows, and do not rise.
+    :param most_more: so many runs may come of others: of tasks that these enqueue, and of those
+        that run again; with ``until``, at each moment. More are taken for work without an end.
     :raises ExceptionGroup: at the end, where tasks ended in ``error``: what these raised. A try
         that is to run again is none of it.
     :raises ValueError: a parameter cannot be.
@@ -84,22 +87,20 @@ def run_pending(
     until = checked_time("until", until)
     if errors not in ("raise", "keep"):
         raise ValueError(f'errors={errors!r}: pass "raise" or "keep".')
+    if type(most_more) is not int or most_more < 0:
+        raise ValueError(f"most_more={most_more!r}: pass a number of runs.")
     registry.autodiscover()
     bench = _Bench()
+    growth = _Growth(bench.newest(), most_more)
     ran: list[Ran] = []
     moment = None
     while True:
-        waited: list[int] = []
         while claims := bench.claim_next(queue_name):
-            ran += [bench.run(claim, moment) for claim in claims]
-            if len(ran) % RUNS_BETWEEN_COUNTS == 0:
-                waited.append(bench.count_waiting())
-                if len(waited) > 2 and 0 < waited[-3] <= waited[-2] <= waited[-1]:
+            for claim in claims:
+                ran.append(bench.run(claim, moment))
+                if growth.is_too_much(claim, moment):
                     bench.leave()
-                    raise RuntimeError(
-                        f"run_pending() has run {len(ran)} tasks, and there is no end: the last was"
-                        f" {ran[-1].task}. Does it enqueue itself, or postpone itself by 0 seconds?"
-                    )
+                    raise RuntimeError(growth.told(ran[-1].task))
         if until is None or (moment := bench.advance(queue_name, until)) is None:
             break
     bench.leave()
@@ -135,6 +136,38 @@ def perform(
 aperform = sync_to_async(perform)
 
 
+class _Growth:
+    """How many runs at one moment come of others: what goes on for ever is nothing but these.
+
+    What waits at the beginning is finite, however much it is, and so is what each of it enqueues.
+
+    :param newest: the last row that was there before.
+    """
+
+    def __init__(self, newest: int, most: int) -> None:
+        self._newest = newest
+        self._most = most
+        self._more = 0
+        self._seen: set[int] = set()
+        self._moment: datetime.datetime | None = None
+
+    def is_too_much(self, claim: store.Claim, moment: datetime.datetime | None) -> bool:
+        """Count a run, and tell whether there are too many."""
+        if moment != self._moment:
+            self._moment, self._more = moment, 0
+        self._more += claim.id > self._newest or claim.id in self._seen
+        self._seen.add(claim.id)
+        return self._more > self._most
+
+    def told(self, last: Task) -> str:
+        """Return what is wrong."""
+        return (
+            f"run_pending() has run more than {self._most:,} tasks that others enqueued, or that"
+            f" ran before, and there is no end: the last was {last}. Does it enqueue itself, or"
+            " postpone itself by 0 seconds? If there is an end, pass a larger most_more."
+        )
+
+
 class _Bench:
     """Where one call of the kit runs tasks: it claims and settles as a supervisor does."""
 
@@ -143,8 +176,10 @@ class _Bench:
         self.errors = Errors()
         self._me = uuid.uuid4()
 
-    def count_waiting(self) -> int:
-        return Task.objects.using(self.alias).filter(status__in=WAITING).count()
+    def newest(self) -> int:
+        """Return the number of the last row."""
+        last = Task.objects.using(self.alias).order_by("-pk").values_list("pk", flat=True).first()
+        return last or 0
 
     def claim_next(self, only: str | None) -> list[store.Claim]:
         """Claim one task that is due, by each queue's own order."""
