@@ -34,7 +34,7 @@ from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.figures import Figures
 from partisan_async.supervisor.health import Health
-from partisan_async.supervisor.lease import Lease, Sight
+from partisan_async.supervisor.lease import Lease, NotAtHome, Sight
 from partisan_async.supervisor.notify import ServiceManager
 from partisan_async.supervisor.pruner import Pruner
 from partisan_async.supervisor.settler import Settler
@@ -350,7 +350,11 @@ class Supervisor:
         # starts a whole one.
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        logger.critical("stopping: an unexpected error", exc_info=error)
+        if isinstance(error, NotAtHome):
+            # No fault, and nothing that a traceback would tell.
+            logger.critical("stopping: %s", error, extra={"event": "not at home"})
+        else:
+            logger.critical("stopping: an unexpected error", exc_info=error)
         self._failure = self._failure or error
         self.stop()
 
