@@ -399,6 +399,16 @@ class TestEnded:
 
         assert "partisan_async.exceptions.TaskCancelled: " in why(task)
 
+    def test_how_long_a_cancelled_one_waited_is_no_duration(self):
+        """Between its last run and its end it waited."""
+        task = Retry("one", 1).delay()
+        run_pending()
+        Task.objects.update(last_attempted_at=soon(hours=-1))
+        steering.cancel([task.pk])
+
+        assert "after 1 try.\n" in why(task)
+        assert "the last took" not in why(task)
+
     def test_it_has_finished(self):
         task = Write().delay()
         run_pending()
