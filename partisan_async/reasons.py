@@ -11,6 +11,7 @@ from django.db import connections
 from partisan_async import arguments, moments, overview, readable, registry, settings, store
 from partisan_async.durations import in_words
 from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound, TaskCancelled
+from partisan_async.innermost import innermost
 from partisan_async.models import WAITING, PausedQueue, Task
 from partisan_async.overview import RunState, SupervisorState
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED, class_path
@@ -129,7 +130,8 @@ def _last_error(task: Task, ways: WaysOut, *, postponed: bool = False) -> str:
             return "" if postponed else ways.text(readable.text(error))
         if ("postponed" in error) is postponed:
             told = (readable.text(error.get(key)) for key in ("exception_class", "message"))
-            return ways.error(*told)
+            place = "" if postponed else innermost(error.get("traceback"))
+            return ways.error(*told, place)
     return ""
 
 

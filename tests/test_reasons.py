@@ -1,5 +1,6 @@
 """``manage.py partisan why``: each of its answers, by making it happen."""
 
+import inspect
 import io
 import json
 import re
@@ -382,6 +383,7 @@ class TestEnded:
         run_pending(errors="keep")
 
         sentences = why(task).splitlines()[1:]
+        line = inspect.getsourcelines(Fail.run)[1] + 3
 
         assert re.fullmatch(
             rf"- It has ended in error at {CLOCK} \(0 seconds ago\), after 1 try; the last took 0"
@@ -389,7 +391,7 @@ class TestEnded:
             sentences[0],
         )
         assert sentences[1:] == [
-            "- builtins.ValueError: too bad",
+            f"- builtins.ValueError: too bad (at tests/testapp/partisan_tasks.py:{line} in run)",
             f"- To run it again: manage.py partisan retry {task.pk}",
         ]
 
