@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 from django.utils import timezone
 
 from partisan_async import readable, store, to_copy
@@ -157,6 +157,20 @@ class SupervisorState:
         return f"{self.ending}{since}, runs {runs}, starts none"
 
 
+@dataclass(frozen=True)
+class FailedTask:
+    """A task that ended in error.
+
+    :param error: the class of its last error; empty: nobody can say.
+    """
+
+    id: int
+    queue_name: str
+    processor: str
+    error: str
+    at: datetime
+
+
 # By the partial index of each status, and however many rows have ended or wait: names and first
 # rows by leaps over the indexes, ends by what supervisors added up. The limits of the leaps keep
 # thousands of priorities or queues, which nobody has, from being a way to stop the database.
@@ -231,6 +245,30 @@ FROM waiting FULL JOIN later USING (queue_name) FULL JOIN held USING (queue_name
 ORDER BY queue_name
 """  # noqa: S608
 
+# The last of each queue, by the index of what has ended, and of these the last. A moment to come,
+# which a hand wrote, would be the last for ever.
+_FAILED = f"""
+WITH RECURSIVE queue AS (
+    (SELECT queue_name FROM partisan_async_task
+     WHERE status IN ('finished', 'error') ORDER BY queue_name LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM queue CROSS JOIN LATERAL (
+        SELECT t.queue_name FROM partisan_async_task t
+        WHERE t.status IN ('finished', 'error') AND t.queue_name > queue.queue_name
+        ORDER BY t.queue_name LIMIT 1) AS next),
+last AS (
+    SELECT t.* FROM (SELECT queue_name FROM queue LIMIT 1000) AS q CROSS JOIN LATERAL (
+        SELECT id, finished_at FROM partisan_async_task t
+        WHERE t.status = 'error' AND t.queue_name = q.queue_name
+            AND t.finished_at <= statement_timestamp()
+        ORDER BY t.finished_at DESC LIMIT %(at_most)s) AS t
+    ORDER BY t.finished_at DESC, t.id DESC LIMIT %(at_most)s)
+SELECT t.id, t.queue_name, t.processor_class,
+    COALESCE(left(t.errors->-1->>'exception_class', 255), ''), {moment("t.finished_at")}
+FROM last JOIN partisan_async_task t USING (id)
+ORDER BY t.finished_at DESC, t.id DESC
+"""  # noqa: S608
+
 _SUPERVISORS = f"""
 SELECT s.id::text, s.hostname || '/' || COALESCE(s.process->>'pid', '?'), s.queue_name,
     (SELECT count(*) FROM partisan_async_task t
@@ -255,6 +293,17 @@ def pauses(at_most: int = COUNTED) -> list[PauseState]:
     """Return the processors that are paused, by name; see ``queues`` for ``at_most``."""
     statement = store.pauses(at_most)
     return [PauseState(*row) for row in _fetch(statement.sql, **statement.params)]
+
+
+def failed_lately(at_most: int = 5) -> list[FailedTask]:
+    """Return the tasks that ended in error last, the newest first; none, if that cannot be read.
+
+    In a transaction such an error ends it: ask for this last.
+    """
+    try:
+        return [FailedTask(*row) for row in _fetch(_FAILED, at_most=at_most)]
+    except Error:
+        return []
 
 
 def supervisors() -> list[SupervisorState]:

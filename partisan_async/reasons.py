@@ -10,7 +10,8 @@ from django.db import connections
 
 from partisan_async import arguments, moments, overview, readable, registry, settings, store
 from partisan_async.durations import in_words
-from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
+from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound, TaskCancelled
+from partisan_async.innermost import innermost
 from partisan_async.models import WAITING, PausedQueue, Task
 from partisan_async.overview import SupervisorState
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED, class_path
@@ -26,6 +27,8 @@ COUNTED = 1000
 ODD_SECONDS = 60.0
 """Who is next, with a worker free for it, should have started by then."""
 
+
+CANCELLED = class_path(TaskCancelled("", ""))
 
 _ENDINGS = {
     "draining": "it ends when this and all else that it runs has.",
@@ -106,8 +109,15 @@ def _why_failed(task: Task, ways: WaysOut) -> Iterator[str]:
 def _took(task: Task) -> str:
     if task.finished_at is None or task.last_attempted_at is None:
         return ""
+    if _last_class(task) == CANCELLED:  # it may have waited for long in between
+        return ""
     took = (task.finished_at - task.last_attempted_at).total_seconds()
     return f"; the last took {in_words(took)}"
+
+
+def _last_class(task: Task) -> object:
+    last = task.errors[-1] if isinstance(task.errors, list) and task.errors else None
+    return last.get("exception_class") if isinstance(last, dict) else None
 
 
 def _last_error(task: Task, ways: WaysOut, *, postponed: bool = False) -> str:
@@ -120,7 +130,8 @@ def _last_error(task: Task, ways: WaysOut, *, postponed: bool = False) -> str:
             return "" if postponed else ways.text(readable.text(error))
         if ("postponed" in error) is postponed:
             told = (readable.text(error.get(key)) for key in ("exception_class", "message"))
-            return ways.error(*told)
+            place = "" if postponed else innermost(error.get("traceback"))
+            return ways.error(*told, place)
     return ""
 
 

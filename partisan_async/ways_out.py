@@ -36,9 +36,13 @@ class WaysOut:
         """Return where to look when nothing that is known explains it."""
         return "look at the log of the supervisors, and at manage.py partisan doctor"
 
-    def error(self, exception_class: object, message: object) -> str:
-        """Return what is told of an error: its text may quote arguments."""
-        return f"{exception_class}: {message}".removesuffix(": ")
+    def error(self, exception_class: object, message: object, place: str = "") -> str:
+        """Return what is told of an error: its text may quote arguments.
+
+        :param place: the line that raised it; empty: it is not known.
+        """
+        said = f"{exception_class}: {message}".removesuffix(": ")
+        return f"{said} (at {place})" if place else said
 
     def text(self, told: object) -> str:
         """Return what is told of an error that is not of the usual form."""

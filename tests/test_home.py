@@ -181,7 +181,11 @@ class TestCopies:
                 refresh(copy)
 
                 assert running.wait() == 3
-                assert "The database belongs to another home by now" in running.output
+                (said,) = [line for line in running.output.splitlines() if "stopping: The" in line]
+                assert "CRITICAL" in said
+                assert "stopping: The database belongs to another home by now" in said
+                assert "unexpected" not in running.output
+                assert "Traceback" not in running.output
             assert statuses(copy)[1] == "new"
 
     def test_a_home_that_is_renamed_ends_what_its_supervisors_run(self, production):

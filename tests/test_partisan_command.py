@@ -18,9 +18,10 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError, OutputWrapper
+from django.db import connection, transaction
 from django.utils import timezone
 
-from partisan_async import steering
+from partisan_async import overview, steering
 from partisan_async.embedded import EmbeddedPostgres
 from partisan_async.management.partisan import screen
 from partisan_async.models import PausedQueue, Supervisor, Tally, Task
@@ -137,8 +138,63 @@ class TestStatus:
         run = {"id": Task.objects.first().pk, "processor": "Write", "seconds": 1.0}
         Supervisor.objects.update(workers=[{"pid": 1, "running": 1, "tasks": [run]}])
 
-        with django_assert_num_queries(4):
+        with django_assert_num_queries(5):
             partisan("status")
+
+    def test_what_failed_lately(self, alive):
+        """A count alone says of no task that it failed, and `why` wants a number."""
+        tasks = [Fail("ValueError", f"no {number}").delay() for number in range(6)]
+        elsewhere = WriteElsewhere().delay()
+        run_pending(errors="keep")
+        Task.objects.filter(pk=elsewhere.pk).update(
+            status="error", finished_at=soon(minutes=-5), errors=[]
+        )
+        Task.objects.filter(pk=tasks[0].pk).update(finished_at=soon(hours=-3))
+        Task.objects.filter(pk=tasks[1].pk).update(finished_at=soon(hours=-2))
+        Task.objects.filter(pk=tasks[2].pk).update(finished_at=soon(days=1))
+
+        *_, failed = map(cells, partisan("status").split("\n\n"))
+
+        assert failed[0] == ["failed lately", "of", "when"]
+        assert [row[0] for row in failed[1:]] == [
+            f"{tasks[5].pk} Fail", f"{tasks[4].pk} Fail", f"{tasks[3].pk} Fail",
+            f"{elsewhere.pk} WriteElsewhere", f"{tasks[1].pk} Fail",
+        ]  # fmt: skip
+        assert failed[1][1] == "ValueError"
+        assert [row[-1] for row in failed[4:]] == ["5 m ago", "2 h ago"]
+        told = json.loads(partisan("status", "--json"))["failed"]
+        assert [each["id"] for each in told] == [int(row[0].split()[0]) for row in failed[1:]]
+        assert told[0]["error"] == "builtins.ValueError"
+        assert told[3]["error"] == ""
+
+    def test_what_failed_is_found_by_the_index(self):
+        """Of a million rows that ended it reads a few."""
+        now = timezone.now()
+        row = {"arguments": {}, "priority": 0, "execute_after": now, "status": "finished"}
+        Task.objects.bulk_create(
+            Task(**row, queue_name=f"q{n % 3}", processor_class="P", finished_at=now)
+            for n in range(3000)
+        )
+        Task.objects.filter(pk__in=Task.objects.values("pk")[:1500]).update(status="error")
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE partisan_async_task")
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {overview._FAILED}", {"at_most": 5})
+            plan = json.dumps(cursor.fetchone()[0])
+
+        assert "Seq Scan" not in plan
+        assert "partisan_async_ended" in plan
+        assert max(map(float, re.findall(r'"Actual Rows": ([\d.]+)', plan))) <= 15
+
+    def test_it_is_there_without_what_failed(self, alive, monkeypatch):
+        """An operator wants to see what can be seen."""
+        monkeypatch.setattr(overview, "_FAILED", "SELECT 1 / 0")
+
+        with transaction.atomic():
+            said = partisan("status")
+            transaction.set_rollback(True)
+
+        assert "here/7" in said
+        assert "failed lately" not in said
 
     def test_names_command_no_terminal(self, alive):
         Write().delay()

@@ -1,5 +1,6 @@
 """``manage.py partisan why``: each of its answers, by making it happen."""
 
+import inspect
 import io
 import json
 import re
@@ -395,6 +396,7 @@ class TestEnded:
         run_pending(errors="keep")
 
         sentences = why(task).splitlines()[1:]
+        line = inspect.getsourcelines(Fail.run)[1] + 3
 
         assert re.fullmatch(
             rf"- It has ended in error at {CLOCK} \(0 seconds ago\), after 1 try; the last took 0"
@@ -402,7 +404,7 @@ class TestEnded:
             sentences[0],
         )
         assert sentences[1:] == [
-            "- builtins.ValueError: too bad",
+            f"- builtins.ValueError: too bad (at tests/testapp/partisan_tasks.py:{line} in run)",
             f"- To run it again: manage.py partisan retry {task.pk}",
         ]
 
@@ -411,6 +413,16 @@ class TestEnded:
         steering.cancel([task.pk])
 
         assert "partisan_async.exceptions.TaskCancelled: " in why(task)
+
+    def test_how_long_a_cancelled_one_waited_is_no_duration(self):
+        """Between its last run and its end it waited."""
+        task = Retry("one", 1).delay()
+        run_pending()
+        Task.objects.update(last_attempted_at=soon(hours=-1))
+        steering.cancel([task.pk])
+
+        assert "after 1 try.\n" in why(task)
+        assert "the last took" not in why(task)
 
     def test_it_has_finished(self):
         task = Write().delay()

@@ -71,9 +71,9 @@ class PageWays(WaysOut):
             return super().look_further()
         return "ask who runs your servers to look at the log of the supervisors"
 
-    def error(self, exception_class: object, message: object) -> str:
+    def error(self, exception_class: object, message: object, place: str = "") -> str:
         if sees_arguments(self.request):
-            return super().error(exception_class, message)
+            return super().error(exception_class, message, place)
         return f"{exception_class} {HIDDEN}"
 
     def text(self, told: object) -> str:

@@ -350,7 +350,11 @@ class Supervisor:
         # starts a whole one.
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        logger.critical("stopping: an unexpected error", exc_info=error)
+        if isinstance(error, NotAtHome):
+            # No fault, and nothing that a traceback would tell.
+            logger.critical("stopping: %s", error, extra={"event": "not at home"})
+        else:
+            logger.critical("stopping: an unexpected error", exc_info=error)
         self._failure = self._failure or error
         self.stop()
         # Without beats, a grace time would outlast the claims: who is at home would run them, too.

@@ -14,12 +14,13 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, connections
+from django.utils import timezone
 
 from partisan_async import overview, readable, store
 from partisan_async.durations import short
 from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Cell, cut, table, width
-from partisan_async.overview import PauseState, QueueState, SupervisorState
+from partisan_async.overview import FailedTask, PauseState, QueueState, SupervisorState
 
 WATCH_SECONDS = 2.0
 
@@ -46,6 +47,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
             "queues": [asdict(each) for each in overview.queues()],
             "supervisors": [asdict(each) for each in overview.supervisors()],
             "paused_processors": [asdict(each) for each in overview.pauses()],
+            "failed": [asdict(each) for each in overview.failed_lately()],
         }
         command.stdout.write(json.dumps(readable.as_json(told), cls=DjangoJSONEncoder))
     elif options.get("watch"):
@@ -114,6 +116,16 @@ def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
         named = ("paused processor", "queue", "waiting", "to end it")
         yield from table([_header(command, named), *map(_pause, pauses)], columns)
     yield ""
+    yield from _supervisors(command, supervisors, columns)
+    if failed := overview.failed_lately():
+        yield ""
+        named = ("failed lately", "of", "when")
+        yield from table([_header(command, named), *map(_failed, failed)], columns)
+
+
+def _supervisors(
+    command: BaseCommand, supervisors: list[SupervisorState], columns: int | None
+) -> Iterator[str]:
     if not supervisors:
         yield "No supervisor runs: manage.py start_partisan --async"
         return
@@ -194,6 +206,12 @@ def _supervisor(command: BaseCommand, each: SupervisorState) -> list[Cell]:
         Cell(f"{each.running:,}"),
         Cell(short(each.up)),
     ]
+
+
+def _failed(each: FailedTask) -> list[Cell]:
+    ago = (timezone.now() - each.at).total_seconds()
+    name = each.error.rpartition(".")[2]
+    return [Cell(f"{each.id} {each.processor}"), Cell(name), Cell(f"{short(max(0.0, ago))} ago")]
 
 
 def _runs(supervisors: list[SupervisorState]) -> Iterator[list[Cell]]:
