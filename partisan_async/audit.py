@@ -64,7 +64,9 @@ def put_down(action: str, things: Sequence[object], **about: Any) -> None:
         _tell(actor, action, things, about)
 
     connection = connections[store.database()]
-    if connection.in_atomic_block or connection.get_autocommit():
+    # Of a connection that was lost, Django would open another to ask for its autocommit.
+    is_open = connection.connection is not None
+    if connection.in_atomic_block or (is_open and connection.get_autocommit()):
         # What is rolled back was done by nobody.
         transaction.on_commit(tell, using=connection.alias, robust=True)
     else:

@@ -437,18 +437,21 @@ def _steer_tasks(
     taken.count += len(ids) if takes else 0
     done: list[int] = []
     left = list(ids)
-    for attempt, _ in enumerate(takewhile(bool, store.attempts())):
-        try:
-            now = _steer(partial(way, takes=takes), left, told, taken)
-        except Error as error:
-            if attempt == 0 or not _is_the_rows(error):
-                raise
-            break  # the others are done
-        done += now
-        left = _matching(set(left).difference(now), statuses)
-        if not left:
-            break
-    audit.put_down(action, done, task_ids=done)
+    try:
+        for attempt, _ in enumerate(takewhile(bool, store.attempts())):
+            try:
+                now = _steer(partial(way, takes=takes), left, told, taken)
+            except Error as error:
+                if attempt == 0 or not _is_the_rows(error):
+                    raise
+                break  # the others are done
+            done += now
+            left = _matching(set(left).difference(now), statuses)
+            if not left:
+                break
+    finally:
+        # What an attempt has committed was done, also where the next one loses the connection.
+        audit.put_down(action, done, task_ids=done)
     return done
 
 

@@ -9,13 +9,14 @@ import sys
 import uuid
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from partisan_async import audit, steering
+from partisan_async import audit, database, steering
 from partisan_async.models import Schedule, Supervisor, Task
 from partisan_async.testing import run_pending
 from tests.process import ROOT, environment
@@ -133,6 +134,34 @@ class TestCode:
             transaction.set_autocommit(True)
 
         assert len(told()) == 1
+
+    def test_what_was_done_before_the_server_was_lost_is_put_down(self, told, monkeypatch):
+        """Of two tasks one is locked by another, so that a second attempt is made."""
+        settings = connection.settings_dict
+        free, locked = Write(1).delay(), Write(2).delay()
+        attempts = []
+
+        def on_statement(execute, sql, *arguments):
+            if "SET status = 'error'" in sql:
+                attempts.append(sql)
+                if len(attempts) == 2:
+                    pid = connection.connection.info.backend_pid
+                    other.execute("SELECT pg_terminate_backend(%s, 30000)", [pid])
+                    gone.setitem(settings, "PORT", "1")
+            return execute(sql, *arguments)
+
+        with psycopg.connect(**database.parameters("default")) as other:
+            other.execute("SELECT FROM partisan_async_task WHERE id = %s FOR UPDATE", [locked.pk])
+            with (
+                monkeypatch.context() as gone,
+                connection.execute_wrapper(on_statement),
+                pytest.raises(OperationalError),
+            ):
+                steering.cancel([free.pk, locked.pk])
+
+        ((action, *_, line),) = told()
+        assert (action, line) == ("cancel", f"steered: cancel {free.pk}, by {ME} (code)")
+        assert Task.objects.get(pk=free.pk).status == "error"
 
     def test_of_a_tasks_code_it_is_the_task(self, told):
         """Nobody sits before a worker."""
