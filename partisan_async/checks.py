@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -129,13 +130,14 @@ def check_names(
     """W014: an attribute of a processor is almost one of ours, or another runner's word for it."""
     found = {
         (owner, name): ours
-        for processor in registry.processors()
+        for processor in _processors()
         for owner, name, ours in misnamed(processor, ATTRIBUTES)
     }
     return [
         Warning(
-            f"{owner.__name__} sets {name}, which has no effect.",
-            hint=f"Did you mean {ours}? If {name} is your own, silence this check, or rename it.",
+            f"{owner.__name__} sets {name}, which partisan_async does not read.",
+            hint=f"Did you mean {ours}? If {name} is your own, rename it, or add"
+            " 'partisan_async.W014' to SILENCED_SYSTEM_CHECKS.",
             obj=owner,
             id="partisan_async.W014",
         )
@@ -212,7 +214,7 @@ def check_pools(
     """W016: async tasks of a queue may want more connections than a pool of Django's has."""
     queues = {
         each.QUEUE_NAME
-        for each in registry.processors()
+        for each in _processors()
         if inspect.iscoroutinefunction(each.run) and isinstance(each.QUEUE_NAME, str)
     }
     if list(settings.problems()):
@@ -230,6 +232,13 @@ def check_pools(
         for name in sorted(queues)
         if (wanted := settings.queue_settings(name).ASYNC_CONCURRENCY) > most
     ]
+
+
+def _processors() -> list[type[BaseTaskProcessor]]:
+    """Return those there are: the checks of a tag run in no order. E006 and E007 tell of errors."""
+    with suppress(Exception):
+        registry.autodiscover()
+    return registry.processors()
 
 
 def _pool_size(database: Mapping[str, Any]) -> int | None:

@@ -618,6 +618,14 @@ class TestSupervisors:
         assert done.url == reverse("admin:partisan_async_dashboard_changelist")
         assert LogEntry.objects.get().get_change_message() == "Drain"
 
+    def test_of_several_each_ends_by_itself(self, admin_client):
+        chosen = [supervise().pk, supervise().pk]
+        data = {"action": "drain", "_selected_action": chosen, "confirmed": 1}
+
+        told = text_of(admin_client.post(SUPERVISORS, data, follow=True))
+
+        assert "2 supervisors drained: each ends when all that it runs has ended." in told
+
     def test_who_may_only_look_cannot_drain(self):
         supervisor = supervise()
         client = client_of("view_supervisor")

@@ -1,10 +1,14 @@
 """Attributes that look like ours and are not."""
 
+import subprocess
+import sys
+
 import pytest
 from django.core.checks import run_checks
 
 from partisan_async import checks, registry
 from partisan_async.misnamed import OTHERS_WORDS, misnamed
+from tests.process import ROOT, environment
 from tests.testapp.partisan_tasks import Nothing
 
 ID = "partisan_async.W014"
@@ -79,9 +83,34 @@ def test_it_is_a_warning_where_it_stands(two_of_a_base):
     """Once, however many processors derive from that."""
     (warning,) = [each for each in run_checks(tags=["partisan_async"]) if each.id == ID]
 
-    assert warning.msg == "Base sets RETRIES, which has no effect."
+    assert warning.msg == "Base sets RETRIES, which partisan_async does not read."
     assert "Did you mean RETRY_ON_ERROR_CONFIG?" in warning.hint
+    assert "rename it, or add 'partisan_async.W014' to SILENCED_SYSTEM_CHECKS" in warning.hint
     assert not warning.is_serious()
+
+
+ALONE = """
+import django, sys
+django.setup()
+from django.db import connections
+from partisan_async import checks, registry
+assert not registry.processors()
+if sys.argv[1] == "check_pools":
+    connections.settings["default"].setdefault("OPTIONS", {})["pool"] = {"max_size": 1}
+    print([each.id for each in checks.check_pools()])
+else:
+    checks.misnamed = lambda processor, known: [(processor, "FOOS", "FOO")]
+    print({each.id for each in checks.check_names()})
+"""
+
+
+@pytest.mark.parametrize(("check", "code"), [("check_names", "W014"), ("check_pools", "W016")])
+def test_it_needs_no_other_check_before_it(check, code):
+    """Checks are kept in a set: which one imports the processors is chance."""
+    command = [sys.executable, "-c", ALONE, check]
+    answer = subprocess.run(command, env=environment(), cwd=ROOT, text=True, capture_output=True)
+
+    assert f"partisan_async.{code}" in answer.stdout, answer.stderr
 
 
 def test_the_tests_own_processors_have_none():

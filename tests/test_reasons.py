@@ -483,7 +483,7 @@ class TestMissing:
 
     @pytest.mark.parametrize("number", ["x", "-1", "1.5", "9" * 30, "²"])
     def test_no_number(self, number):
-        with pytest.raises(CommandError, match="is no task's number"):
+        with pytest.raises(CommandError, match="is no task's number: pass one such as"):
             why(number)
 
 

@@ -122,7 +122,10 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
 def task_id(text: str) -> int:
     """Return the number of a task that an argument names."""
     if not text.isdecimal() or not 0 <= int(text[:20]) < 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no task's number; `why` and the admin know")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no task's number: pass one such as 4711, as the log and the admin's list"
+            " have it"
+        )
     return int(text)
 
 
