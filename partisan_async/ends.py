@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 from asgiref.sync import sync_to_async
@@ -33,22 +32,22 @@ def wait(task: Task, timeout_seconds: float | None) -> None:
     """Wait for a task's end, and refresh it."""
     if _has_ended(task):
         return
-    parameters = _parameters(task)
+    way = _way(task)
     with _explained(task, timeout_seconds) as deadline:
         while not _has_ended(task):
             try:
-                _listen(task, parameters, deadline)
+                _listen(task, way, deadline)
             except psycopg.OperationalError as error:
                 _warn(task, error)
                 time.sleep(_patience(deadline, LISTEN_AGAIN_SECONDS))
 
 
-def _listen(task: Task, parameters: dict[str, Any], deadline: float | None) -> None:
-    with psycopg.connect(**parameters, autocommit=True) as connection:
+def _listen(task: Task, way: tuple[str, str | None], deadline: float | None) -> None:
+    with psycopg.connect(**database.parameters(*way), autocommit=True) as connection:
         connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
         while not _has_ended(task):
             for notification in connection.notifies(timeout=_patience(deadline)):
-                if _names(notification.payload, task):
+                if str(task.pk) in store.announced(notification.payload):
                     break
 
 
@@ -57,8 +56,8 @@ async def await_end(task: Task, timeout_seconds: float | None) -> None:
     has_ended = sync_to_async(_has_ended)
     if await has_ended(task):
         return
-    parameters = await sync_to_async(_parameters)(task)
-    listener = listening.of_this_loop(parameters, lambda: LISTEN_AGAIN_SECONDS, _warn)
+    way = await sync_to_async(_way)(task)
+    listener = listening.of_this_loop(*way, lambda: LISTEN_AGAIN_SECONDS, _warn)
     with _explained(task, timeout_seconds) as deadline:
         async with listener.waiter(task) as told:
             while not await has_ended(task):
@@ -76,7 +75,8 @@ def _warn(task: Task, error: psycopg.OperationalError) -> None:
     )
 
 
-def _parameters(task: Task) -> dict[str, Any]:
+def _way(task: Task) -> tuple[str, str | None]:
+    """Return which database tells its end, and what is laid over the parameters of that."""
     alias = store.database()
     registry.autodiscover()  # it may have been enqueued elsewhere
     if not registry.get(task.processor_class).STORE_RESULT:
@@ -89,7 +89,7 @@ def _parameters(task: Task) -> dict[str, Any]:
             f"Task {task.pk} would be waited for in vain: what its worker sees, and what it writes,"
             " comes after the end of this transaction. Wait outside of atomic()."
         )
-    return database.parameters(alias, queue_settings(task.queue_name).LISTEN_DSN)
+    return alias, queue_settings(task.queue_name).LISTEN_DSN
 
 
 @contextmanager
@@ -127,7 +127,3 @@ def _has_ended(task: Task) -> bool:
             " how it ended."
         ) from None
     return task.status in ENDED
-
-
-def _names(payload: str, task: Task) -> bool:
-    return str(task.pk) in payload.split(",")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import database, store
 from partisan_async.cancelling import Session
 from partisan_async.models import Task
 
@@ -24,20 +25,23 @@ Waiter = tuple[Task, asyncio.Event]
 class Listener:
     """Listens while anybody waits.
 
-    :param parameters: of the connection.
+    :param parameters: asked for those of each connection, in a thread: a token may be in them.
     :param again_seconds: asked how long after its connection was lost another one is made.
     :param warn: called with each task that is waited for then.
+    :param on_end: called when nobody waits any more.
     """
 
     def __init__(
         self,
-        parameters: dict[str, Any],
+        parameters: Callable[[], dict[str, Any]],
         again_seconds: Callable[[], float],
         warn: Callable[[Task, psycopg.OperationalError], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._parameters = parameters
         self._again_seconds = again_seconds
         self._warn = warn
+        self._on_end = on_end
         self._waiters: dict[str, list[Waiter]] = {}
         self._keeping: asyncio.Task[None] | None = None
 
@@ -56,6 +60,7 @@ class Listener:
             if not others:
                 del self._waiters[str(task.pk)]
             if not self._waiters:
+                self._on_end()
                 await self._end()
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
@@ -92,12 +97,14 @@ class Listener:
                 await asyncio.sleep(self._again_seconds())
 
     async def _listen(self) -> None:
-        async with await Session.connect(**self._parameters, autocommit=True) as connection:
+        # Not by sync_to_async(): its thread may end with the request that waited first.
+        parameters = await asyncio.to_thread(self._parameters)
+        async with await Session.connect(**parameters, autocommit=True) as connection:
             await connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
             self._set(self._all())  # what was told before is not heard
             async with aclosing(connection.notifies()) as told:
                 async for notification in told:
-                    for pk in notification.payload.split(","):
+                    for pk in store.announced(notification.payload):
                         self._set(self._waiters.get(pk, ()))
 
     def _all(self) -> list[Waiter]:
@@ -108,17 +115,29 @@ class Listener:
             event.set()
 
 
-_listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Listener]] = WeakKeyDictionary()
+_Way = tuple[str, str | None]
+_listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Way, Listener]] = WeakKeyDictionary()
 
 
 def of_this_loop(
-    parameters: dict[str, Any],
+    alias: str,
+    listen_dsn: str | None,
     again_seconds: Callable[[], float],
     warn: Callable[[Task, psycopg.OperationalError], None],
 ) -> Listener:
-    """Return the listener of the running event loop that goes this way; see ``Listener``."""
+    """Return the listener of the running event loop that goes this way; see ``Listener``.
+
+    Have it wait before anything is awaited: it is there as long as somebody does.
+
+    :param alias, listen_dsn: see ``database.parameters``.
+    """
     listeners = _listeners.setdefault(asyncio.get_running_loop(), {})
-    way = repr(sorted(parameters.items()))
+    way = (alias, listen_dsn)
     if way not in listeners:
-        listeners[way] = Listener(parameters, again_seconds, warn)
+        listeners[way] = Listener(
+            partial(database.parameters, *way),
+            again_seconds,
+            warn,
+            on_end=partial(listeners.__delitem__, way),
+        )
     return listeners[way]

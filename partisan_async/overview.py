@@ -9,15 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import Error, connections
-from django.utils import timezone
 
 from partisan_async import readable, store, to_copy
 from partisan_async.models import Task
-from partisan_async.moments import told as told_moment
 from partisan_async.readable import is_key, is_number, moment, seconds_since
 from partisan_async.store import NEVER
 from partisan_async.store.statement import is_alive
-from partisan_async.supervisor.supervisor import TTL_SECONDS
+from partisan_async.supervisor.supervisor import TTL_SECONDS, farewell
 
 RECENT = timedelta(hours=1)
 """Ends within it are counted."""
@@ -148,13 +146,7 @@ class SupervisorState:
     @property
     def farewell(self) -> str:
         """How it ends, in words."""
-        since = (
-            ""
-            if self.stopping_since is None
-            else f" since {told_moment(self.stopping_since, timezone.now())}"
-        )
-        runs = "1 task" if self.running == 1 else f"{self.running:,} tasks"
-        return f"{self.ending}{since}, runs {runs}, starts none"
+        return farewell(self.ending, self.stopping_since, self.running)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ import os
 import uuid
 
 import pytest
+from django.db import connection
 
 from partisan_async import store
 from partisan_async.exceptions import ArgumentsTooLarge, PartisanException
 from partisan_async.models import Task
-from partisan_async.store.claiming import LARGE_BYTES
+from partisan_async.store.claiming import LARGE_BYTES, SURELY_SMALL_BYTES
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.test_store import TTL, beat, execute
@@ -27,6 +28,17 @@ def insert(text, processor="Write"):
         "default", processor, f'{{"args": ["large", "{text}"], "kwargs": {{}}}}', 10, None, None
     )
     return store.enqueue(call)
+
+
+def store_numbers(numbers):
+    """Have the row have them; the bytes that they take, as they are stored and as text."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE partisan_async_task SET arguments = %s", [f"[{','.join(numbers)}]"])
+        cursor.execute(
+            "SELECT pg_column_size(arguments), octet_length(arguments::text)"
+            " FROM partisan_async_task"
+        )
+        return cursor.fetchone()
 
 
 class TestAtTheDoor:
@@ -89,6 +101,40 @@ class TestClaimed:
         (claim,) = store.claims(execute(store.claim(me, "default", 1, TTL)))
 
         assert (claim.arguments is not None) == comes
+
+    @pytest.mark.parametrize(
+        ("numbers", "filler"),
+        [
+            (["1e308"] * 20_000, 0),
+            (["1e308"] * 20_000, 8000),
+            (["1e131071"] * 20, 0),
+            (["1e131071"] * 1000, 8000),
+            ([f"1{'0' * 131_071}.{'0' * 16_383}"] * 15, 0),
+        ],
+        ids=["of floats", "of floats, in a wide row", "few", "many", "the longest"],
+    )
+    def test_numbers_are_longer_than_as_they_are_stored(self, numbers, filler):
+        """A few bytes of them, and fewer where they are compressed, are megabytes of text."""
+        insert("x")
+        Task.objects.update(errors=[os.urandom(filler).hex()])  # compresses the rest
+        stored, length = store_numbers(numbers)
+        assert stored < 8000 < LARGE_BYTES < length
+        me = uuid.uuid4()
+        beat(me)
+
+        (claim,) = store.claims(execute(store.claim(me, "default", 1, TTL)))
+
+        assert claim.arguments is None
+
+    def test_what_is_taken_for_small_is_so(self):
+        """As many of the longest numbers as it is taken for small without a look at its text."""
+        insert("x")
+        longest = f"-1{'0' * 131_071}.{'0' * 16_383}"
+        for count in range(1, 30):
+            stored, length = store_numbers([longest] * count)
+            if stored < SURELY_SMALL_BYTES:
+                assert length <= LARGE_BYTES
+        assert stored > SURELY_SMALL_BYTES
 
     @pytest.mark.parametrize("processor", ["Write", "AtomicWrite"])
     def test_its_worker_reads_them(self, processor):

@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 
 from partisan_async import store
+from partisan_async.listening import _listeners
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, wait_until
@@ -40,6 +41,16 @@ def listening():
             " AND datname = current_database()"
         )
         return cursor.fetchone()[0]
+
+
+def listeners():
+    """The names of the connections that listen for ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT application_name FROM pg_stat_activity"
+            " WHERE query LIKE 'LISTEN%%ended%%' AND datname = current_database()"
+        )
+        return {name for (name,) in cursor.fetchall()}
 
 
 def tell(task):
@@ -277,6 +288,43 @@ class TestWaiting:
         assert [task.result for task in tasks] == list(range(100))
         assert max(seen) == 1
         await sync_to_async(wait_until)(lambda: not listening())
+
+    async def test_parameters_that_differ_each_time_make_no_more_of_them(
+        self, listens, monkeypatch
+    ):
+        """As with a token for each connection, which is asked for when one is made."""
+        made = []
+        ask = type(connections["default"]).get_connection_params
+
+        def with_token(wrapper):
+            made.append(f"token {len(made)}")
+            return ask(wrapper) | {"application_name": made[-1]}
+
+        monkeypatch.setattr(type(connections["default"]), "get_connection_params", with_token)
+        monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 1000)
+        monkeypatch.setattr("partisan_async.ends.LISTEN_AGAIN_SECONDS", 0.1)
+        loop = asyncio.get_running_loop()
+        tasks = await Add.abulk_delay([Add(number) for number in range(10)])
+        seen, ways = [], []
+
+        def end_them():
+            wait_until(lambda: listeners())
+            run_pending()
+            seen.append(listeners())  # by now all of them wait
+            ways.extend(_listeners[loop])
+            wait_until(listens)
+            wait_until(lambda: listeners() - seen[0])
+            for task in tasks:
+                tell(task)
+
+        waiting = asyncio.gather(*(task.await_end(timeout_seconds=60) for task in tasks))
+        thread = self.in_a_thread(end_them)
+        await waiting
+        await asyncio.to_thread(thread.join)
+
+        assert len(seen[0]) == 1
+        assert ways == [("default", None)]
+        assert not _listeners[loop]
 
     async def test_one_that_gives_up_takes_none_with_it(self, monkeypatch):
         monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 1000)

@@ -220,6 +220,11 @@ def announce(ids: Sequence[int]) -> Statement:
     return Statement(sql, {"channel": ENDS_CHANNEL, "payloads": payloads})
 
 
+def announced(payload: str) -> list[str]:
+    """Return the ids that ``announce`` tells, as text: anybody may have sent it."""
+    return payload.split(",")
+
+
 def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:
     params["patience"] = str(LOCK_PATIENCE_MILLISECONDS)
     return Statement(f"{sql}{free} RETURNING t.id", params)

@@ -402,7 +402,8 @@ class Supervisor:
     def _hindrance(self) -> str:
         """Say why it starts no tasks; empty: it does, or could."""
         if self._stopping.is_set():
-            return self._farewell()
+            ending = "stopping" if self._stop_asked else "draining"
+            return farewell(ending, self._stopping_at, len(self._dispatcher.pool.claims()))
         if not self.started.is_set():
             return "starting"
         if not self._lease.held:
@@ -410,15 +411,6 @@ class Supervisor:
         if not self._dispatcher.pool.up:
             return "no worker process is up"
         return ""
-
-    def _farewell(self) -> str:
-        word = "stopping" if self._stop_asked else "draining"
-        since = (
-            "" if self._stopping_at is None else f" since {told(self._stopping_at, timezone.now())}"
-        )
-        count = len(self._dispatcher.pool.claims())
-        runs = "1 task" if count == 1 else f"{count:,} tasks"
-        return f"{word}{since}, runs {runs}, starts none"
 
     def _status(self) -> str:
         pool = self._dispatcher.pool
@@ -465,6 +457,16 @@ class Supervisor:
                     name,
                     name,
                 )
+
+
+def farewell(ending: str | None, since: datetime | None, running: int) -> str:
+    """Return how a supervisor ends, in words.
+
+    :param ending: see ``SupervisorState.ending``.
+    """
+    moment = "" if since is None else f" since {told(since, timezone.now())}"
+    runs = "1 task" if running == 1 else f"{running:,} tasks"
+    return f"{ending}{moment}, runs {runs}, starts none"
 
 
 async def _beside(what: str, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
