@@ -257,7 +257,9 @@ def interrupted(running: Sequence[Claim]) -> None:
 
 def disowned(running: Sequence[Claim]) -> None:
     logger.warning(
-        "killed, being another's by now%s", _listed(running), extra=_about_all(running, "disowned")
+        "killed, being cancelled or another's by now%s",
+        _listed(running),
+        extra=_about_all(running, "disowned"),
     )
 
 

@@ -150,10 +150,11 @@ class Task(models.Model):
     @property
     def is_parked(self) -> bool:
         """Whether it waits for the end of its processor's pause."""
-        is_scheduled = self.status == self.STATUS_SCHEDULED
-        return (
-            is_scheduled and self.parked_from is not None and self.execute_after.year >= NEVER_YEAR
-        )
+        if self.status != self.STATUS_SCHEDULED or self.parked_from is None:
+            return False
+        due: object = self.execute_after
+        # For who shows it, a time that is out of reach is marked, and none any more.
+        return not isinstance(due, datetime.datetime) or due.year >= NEVER_YEAR
 
     def wait(self, timeout_seconds: float | None = None) -> Self:
         """Wait until it has ended, woken by NOTIFY; return it, refreshed.

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from django.db import connections
 
-from partisan_async import arguments, moments, overview, readable, registry, settings, store
+from partisan_async import arguments, home, moments, overview, readable, registry, settings, store
 from partisan_async.durations import in_words
 from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound, TaskCancelled
 from partisan_async.innermost import innermost
-from partisan_async.models import WAITING, PausedQueue, Task
+from partisan_async.models import ENDED, WAITING, PausedQueue, Task
 from partisan_async.overview import SupervisorState
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED, class_path
 from partisan_async.supervisor.supervisor import TTL_SECONDS
@@ -50,7 +50,14 @@ def why(task: Task, ways: WaysOut = COMMANDS) -> list[str]:
             said = _who_runs(task, ways)
         case _:
             said = _why_waiting(task, ways)
-    return [*said, *_twin(task)]
+    return [*_not_at_home(task), *said, *_twin(task)]
+
+
+def _not_at_home(task: Task) -> Iterator[str]:
+    """On a copy no supervisor starts, and all else that is said is of little use."""
+    kept = None if task.status in ENDED else home.kept()
+    if kept is not None and (told := home.refusal(home.here(), kept)):
+        yield told
 
 
 def why_missing(pk: int) -> list[str]:

@@ -285,6 +285,45 @@ def test_drain_ends_a_real_supervisor_when_its_tasks_have():
 
 
 @pytest.mark.django_db
+class TestNothingMatches:
+    @pytest.mark.parametrize("name", ["retry", "run-now", "cancel"])
+    def test_a_misspelt_processor_is_no_success(self, name):
+        """Who cancels in haste would believe that nothing of it is left."""
+        WriteElsewhere().delay()
+
+        with pytest.raises(CommandError) as raised:
+            partisan(name, "--processor", "WriteElsewere", "--yes")
+
+        said = str(raised.value)
+        assert said.startswith(
+            f"{name}: 0 tasks. Nobody knows a processor 'WriteElsewere'; similar are"
+        )
+        assert "'WriteElsewhere'" in said
+
+    def test_a_misspelt_queue_is_no_success(self):
+        WriteElsewhere().delay()
+
+        with pytest.raises(CommandError, match=r"0 tasks\. Nobody knows a queue 'elsewere'"):
+            partisan("cancel", "--queue", "elsewere", "--yes")
+
+    def test_what_a_number_is_instead_is_told_in_words(self):
+        task = Write().delay()
+        Task.objects.update(status="error", finished_at=timezone.now())
+
+        with pytest.raises(CommandError) as raised:
+            partisan("retry", 999_999)
+        assert str(raised.value) == "Only tasks that are in error: 999999 is not there."
+        with pytest.raises(CommandError) as raised:
+            partisan("cancel", task.pk)
+        assert str(raised.value) == (
+            f"Only tasks that are new or scheduled or in process: {task.pk} is in error."
+        )
+
+    def test_one_that_is_known_has_nothing_to_do(self):
+        assert partisan("cancel", "--processor", "Write", "--yes") == "cancel: 0 tasks.\n"
+
+
+@pytest.mark.django_db
 class TestMany:
     @pytest.fixture
     def asked(self, monkeypatch):
@@ -302,9 +341,9 @@ class TestMany:
         """All in one would hold back the vacuum, and lose all where one cannot be done."""
         self.fail(2500)
 
-        # The count, the last, and what is behind it; of each thousand the ids, and the change in a
-        # savepoint.
-        with django_assert_max_num_queries(3 + 3 * 4):
+        # The count, the last, what is behind it, and the pauses; of each thousand the ids, and the
+        # change in a savepoint.
+        with django_assert_max_num_queries(4 + 3 * 4):
             assert partisan("retry", "--queue", "default") == "retry: 2,500 tasks.\n"
 
         assert asked == ["retry: 2,500 tasks? [y/N] "]
@@ -401,7 +440,7 @@ class TestMany:
         assert partisan("cancel", *options, "--yes") == "cancel: 1 task.\n"
 
     def test_where_there_are_none_nobody_is_asked(self, asked):
-        assert partisan("retry", "--queue", "nowhere") == "retry: 0 tasks.\n"
+        assert partisan("retry", "--queue", "default") == "retry: 0 tasks.\n"
         assert partisan("prune", "--older-than", "1d") == "0 tasks deleted.\n"
         assert asked == []
 

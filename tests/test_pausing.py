@@ -485,6 +485,26 @@ class TestSeen:
         (queue,) = told["queues"]
         assert (queue["ready"], queue["scheduled"], queue["parked"]) == (0, 0, 1)
 
+    def test_by_run_now_and_retry(self, task):
+        """Else one waits for what was said to run."""
+        way_out = "for the end of a pause: manage.py partisan resume --processor Write"
+        other = WriteElsewhere().delay()
+        Task.objects.filter(pk=other.pk).update(
+            status="scheduled", execute_after=timezone.now() + timedelta(hours=1)
+        )
+        err = io.StringIO()
+
+        partisan("run-now", other.pk, err=err)
+        assert err.getvalue() == ""
+        partisan("run-now", task.pk, err=err)
+        assert err.getvalue() == f"1 of them waits {way_out}\n"
+        Write.bulk_delay([Write(1), Write(2)])
+        Task.objects.update(status="error", finished_at=timezone.now())
+        partisan("retry", "--queue", "default", "--yes", err=err)
+        assert err.getvalue().splitlines()[1:] == [f"3 of them wait {way_out}"]
+        partisan("cancel", "--all", "--yes", err=err)
+        assert len(err.getvalue().splitlines()) == 2
+
     def test_by_doctor(self, task):
         ((well, said),) = looks.paused_processors()
 

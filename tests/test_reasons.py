@@ -15,7 +15,7 @@ from django.core.management.base import CommandError
 from django.db import connection, transaction
 from django.utils import timezone
 
-from partisan_async import database, steering
+from partisan_async import database, home, steering
 from partisan_async.models import Supervisor, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
@@ -387,6 +387,29 @@ class TestInProcess:
         steering.drain(alive.pk)
 
         assert "here/7 is draining, runs 1 task, starts none: it ends when this" in why(task)
+
+
+@pytest.mark.django_db
+class TestElsewhere:
+    @pytest.fixture(autouse=True)
+    def copy(self, settings):
+        home.adopt(home.Place("production", "", "shop"))
+        settings.PARTISAN_HOME = "staging"
+
+    def test_a_copy_says_so_first(self):
+        """There nobody starts a supervisor by the advice to start one."""
+        task = Write().delay()
+
+        first = why(task).splitlines()[1]
+
+        assert first.startswith("- This database belongs to 'production', and PARTISAN_HOME is")
+        assert "manage.py partisan adopt --cancel" in first
+
+    def test_not_of_what_has_ended(self):
+        task = Write().delay()
+        run_pending()
+
+        assert "This database belongs" not in why(task)
 
 
 @pytest.mark.django_db

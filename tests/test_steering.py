@@ -201,7 +201,8 @@ class TestByHand:
 @pytest.mark.django_db(transaction=True)
 class TestCancelWhatRuns:
     @pytest.mark.parametrize("processor", [Sleep, AsyncSleep])
-    def test_it_is_killed_at_once_and_others_go_on(self, processor):
+    def test_it_is_killed_at_once_and_others_go_on(self, processor, caplog):
+        caplog.set_level("INFO", logger="partisan_async")
         with live_supervisor(WORKERS_COUNT=1):
             task = processor(60, "long").delay()
             wait_until(lambda: "start long" in marks())
@@ -213,6 +214,8 @@ class TestCancelWhatRuns:
         task.refresh_from_db()
         assert (task.status, len(task.errors)) == ("error", 1)
         assert "end long" not in marks()
+        assert f"killed, being cancelled or another's by now: {task.pk} " in caplog.text
+        assert f"given back {task.pk} " not in caplog.text
 
     @pytest.mark.parametrize("processor", [Sleep, AsyncSleep])
     def test_one_that_polls_kills_it_at_its_next_beat(self, processor):

@@ -91,6 +91,7 @@ class Dispatcher:
         self._filled_at = 0.0
         self._last_names: set[str] = set()
         self._closed = False
+        self._disowned: set[Claim] = set()
         self._paused = False
         self._paused_processors: frozenset[str] = frozenset()
         self._receivers: Aside | None = None
@@ -183,6 +184,7 @@ class Dispatcher:
             waiting[:] = [c for c in waiting if (c.id, c.claim_seq) not in foreign]
         if running := [c for c in self.pool.claims() if (c.id, c.claim_seq) in foreign]:
             logs.disowned(running)
+            self._disowned = {*running, *self._disowned.intersection(self.pool.claims())}
             self.pool.kill(running)
 
     def on_beat(self) -> None:
@@ -374,7 +376,9 @@ class Dispatcher:
     def _give_back(self, claims: Sequence[Claim], ran: tuple[float, str] | None = None) -> None:
         for claim in claims:
             self._settler.add(Settlement(claim, GivenBack(), ran))
-            logs.settled(claim, GivenBack(), ran and ran[0])
+            # Not of one that is not ours any more: it would look as if it ran again.
+            if claim not in self._disowned:
+                logs.settled(claim, GivenBack(), ran and ran[0])
 
     def _give_back_unstarted(self) -> None:
         self._give_back_buffered()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -116,14 +116,19 @@ def _each(
 
 def _ask_for_unknown(queues: list[str], processors: list[str], options: dict[str, Any]) -> None:
     """Ask whether names are meant that look like misspelt ones."""
+    for told in unknown(queues, processors):
+        confirm(plain(f"{told}. Go on"), options)
+
+
+def unknown(queues: list[str], processors: list[str]) -> Iterator[str]:
+    """Yield which of the names nobody knows, and which are similar."""
     for what, names, known in (
         ("a queue", queues, _queues()),
         ("a processor", processors, _processors()),
     ):
         for name in names:
             if name not in known and not (names is processors and _is_djangos(name)):
-                question = f"Nobody knows {what} {name!r}; {_others(name, known)}. Go on"
-                confirm(plain(question), options)
+                yield f"Nobody knows {what} {name!r}; {_others(name, known)}"
 
 
 def _others(name: str, known: set[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -13,10 +14,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from partisan_async import audit, settings, steering, store
+from partisan_async import audit, overview, settings, steering, store
 from partisan_async.blame import explain
+from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
+from partisan_async.overview import PauseState
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -80,16 +83,55 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     tasks = which.among(name)
     if ids:
         tasks = tasks.filter(pk__in=ids)
-        done = [pk for batch in steering.in_batches(do, tasks) for pk in batch]
+        held: Counter[PauseState] = Counter()
+        batches = _count_held(name, steering.in_batches(do, tasks), held)
+        done = [pk for batch in batches for pk in batch]
         command.stdout.write(f"{name}: {number(len(done))}.")
+        _tell_held(command, held)
         _complain(name, ids, done, filtered=given)
         return
     total = tasks.count()
     progress = Progress(command.stderr, total, name)
     if total:
         confirm(f"{name}: {number(total)}", options)
-    count = add_up(progress, map(len, steering.in_batches(do, tasks)))
+    held = Counter()
+    batches = _count_held(name, steering.in_batches(do, tasks), held)
+    count = add_up(progress, map(len, batches))
+    if not count:
+        _refuse_unknown(name, options["queue"], options["processor"])
     command.stdout.write(f"{name}: {number(count)}.")
+    _tell_held(command, held)
+
+
+def _count_held(
+    name: str, batches: Iterable[list[int]], held: Counter[PauseState]
+) -> Iterator[list[int]]:
+    """Yield what is done, and count those to run that wait for the end of a pause."""
+    runs = name in ("retry", "run-now")
+    pauses = [each for each in overview.pauses(1) if not each.ending] if runs else []
+    for batch in batches:
+        for pause in pauses:
+            rows = _tasks().filter(pk__in=batch, processor_class=pause.processor)
+            rows = rows.filter(queue_name=pause.queue_name) if pause.queue_name else rows
+            held[pause] += rows.count()
+        yield batch
+
+
+def _tell_held(command: BaseCommand, held: Counter[PauseState]) -> None:
+    for pause, count in held.items():
+        if count:
+            wait = "waits" if count == 1 else "wait"
+            told = f"{count:,} of them {wait} for the end of a pause: {pause.way_out}"
+            command.stderr.write(plain(told))
+
+
+def _refuse_unknown(name: str, queue: str | None, processor: str | None) -> None:
+    """Where nothing matches, tell a misspelt name from one that has nothing to do."""
+    from partisan_async.management.partisan import hold  # it builds upon this module
+
+    names = ([each] if each else [] for each in (queue, processor))
+    for told in hold.unknown(*names):
+        raise CommandError(plain(f"{name}: {number(0)}. {told}."))
 
 
 def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
@@ -143,9 +185,14 @@ def _complain(name: str, ids: Sequence[int], done: Sequence[int], *, filtered: b
                 f"The database refuses it for {_listed(refused)}; alone, it says why:"
                 f" pass {refused[0]}, and no other."
             )
-        told = ", ".join(f"{pk} is {found.get(pk, 'not there')}" for pk in missed)
+        told = ", ".join(f"{pk} is {_in_words(found.get(pk, 'not there'))}" for pk in missed)
         others = ", and match what else was asked for" if filtered else ""
-        raise CommandError(f"Only tasks that are {' or '.join(statuses)}{others}: {told}.")
+        right = " or ".join(map(_in_words, statuses))
+        raise CommandError(f"Only tasks that are {right}{others}: {told}.")
+
+
+def _in_words(status: str) -> str:
+    return {Task.STATUS_ERROR: "in error", Task.STATUS_IN_PROCESS: "in process"}.get(status, status)
 
 
 def _listed(ids: Sequence[int]) -> str:
