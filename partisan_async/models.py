@@ -9,6 +9,7 @@ from typing import Any, Self
 from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from partisan_async import moments
 from partisan_async.readable import always_read
@@ -16,8 +17,9 @@ from partisan_async.readable import always_read
 WAITING = ("new", "scheduled")
 ENDED = ("finished", "error")
 
-NEVER_YEAR = 9998
-"""From this year on it is never; 9999 begins there in some time zones."""
+NEVER_BEGINS = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
+NEVER_ENDS = datetime.datetime(9999, 12, 1, tzinfo=datetime.UTC)
+"""What is parked is scheduled for a moment between these, see ``store.parking``."""
 
 
 class Task(models.Model):
@@ -152,9 +154,12 @@ class Task(models.Model):
         """Whether it waits for the end of its processor's pause."""
         if self.status != self.STATUS_SCHEDULED or self.parked_from is None:
             return False
-        due: object = self.execute_after
-        # For who shows it, a time that is out of reach is marked, and none any more.
-        return not isinstance(due, datetime.datetime) or due.year >= NEVER_YEAR
+        due = self.execute_after
+        if not isinstance(due, datetime.datetime):  # marked as unreadable, for who shows it
+            return False
+        if timezone.is_naive(due):  # without USE_TZ
+            due = timezone.make_aware(due)
+        return NEVER_BEGINS <= due < NEVER_ENDS
 
     def wait(self, timeout_seconds: float | None = None) -> Self:
         """Wait until it has ended, woken by NOTIFY; return it, refreshed.

@@ -13,7 +13,7 @@ from django.db import Error, connections
 from partisan_async import readable, store, to_copy
 from partisan_async.models import Task
 from partisan_async.readable import is_key, is_number, moment, seconds_since
-from partisan_async.store import NEVER
+from partisan_async.store import NEVER, is_parked
 from partisan_async.store.statement import is_alive
 from partisan_async.supervisor.supervisor import TTL_SECONDS, farewell
 
@@ -194,7 +194,8 @@ timetable AS (
         WHERE t.status = 'scheduled' AND t.queue_name > timetable.queue_name
         ORDER BY t.queue_name LIMIT 1) AS next),
 later AS (
-    SELECT l.queue_name, counted.scheduled, held_back.parked
+    SELECT l.queue_name, held_back.parked,
+        LEAST(counted.scheduled + held_back.far, %(at_most)s) AS scheduled
     FROM (SELECT queue_name FROM timetable LIMIT 1000) AS l CROSS JOIN LATERAL (
         SELECT count(*) AS scheduled FROM (
             SELECT FROM partisan_async_task t
@@ -202,8 +203,10 @@ later AS (
                 AND t.execute_after < {NEVER}
             ORDER BY t.execute_after LIMIT %(at_most)s) AS c
         ) AS counted CROSS JOIN LATERAL (
-        SELECT count(*) AS parked FROM (
-            SELECT FROM partisan_async_task t
+        SELECT count(*) FILTER (WHERE c.is_parked) AS parked,
+            count(*) FILTER (WHERE NOT c.is_parked) AS far
+        FROM (
+            SELECT {is_parked("t")} AS is_parked FROM partisan_async_task t
             WHERE t.status = 'scheduled' AND t.queue_name = l.queue_name
                 AND t.execute_after >= {NEVER}
             ORDER BY t.execute_after LIMIT %(at_most)s) AS c

@@ -101,7 +101,7 @@ def _stands_in(value: datetime) -> bool:
 
 def is_moment(value: datetime) -> bool:
     """Tell whether it is what the column says, and not the last one in reach before that."""
-    return 1 < value.year < 9999
+    return value.year > 1 and (value.year, value.month) < (9999, 12)
 
 
 def seconds_since(sql: str) -> str:

@@ -1,5 +1,6 @@
 """One processor is paused, at night; the others of its queue run as always."""
 
+import asyncio
 import html
 import io
 import json
@@ -20,6 +21,8 @@ from django.utils import timezone
 from partisan_async import overview, reasons, steering, store
 from partisan_async.doctor import tasks as looks
 from partisan_async.models import PausedProcessor, PausedQueue, Schedule, Supervisor, Task
+from partisan_async.store import Statement
+from partisan_async.supervisor import metrics
 from partisan_async.supervisor.parking import Parking
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
@@ -201,6 +204,8 @@ class TestStatements:
 
     def test_without_a_pause_nothing_is_sent(self):
         class Never:
+            role = ""
+
             async def execute(self, statement):
                 raise AssertionError(statement)
 
@@ -243,6 +248,102 @@ class TestStatements:
             if node.get("Index Name") == "partisan_async_ready"
         ]
         return scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)
+
+    def test_the_end_of_one_pause_reads_none_of_what_others_parked(self, me):
+        """Claims wait for it meanwhile."""
+        steering.pause(processor="Nothing")
+        crowd(20_000)
+        park_all()
+        steering.pause(processor="Write")
+        crowd(10, "Write")
+        park_all()
+        PausedProcessor.objects.filter(processor_class="Write").update(resumed_at=timezone.now())
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE partisan_async_task")
+
+        assert self.scanned(store.end_pauses()) <= 10
+        assert self.scanned(store.unpark("default")) <= 10 + 10  # and each once more, to write it
+        assert Task.objects.filter(status="new").count() == 10
+        assert self.scanned(store.end_pauses()) == 0
+        assert [each.processor for each in overview.pauses()] == ["Nothing"]
+
+    def scanned(self, statement):
+        """How many rows of tasks it has read."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.params)
+            (plan,) = cursor.fetchone()
+        plan = json.loads(plan) if isinstance(plan, str) else plan
+
+        def walk(node):
+            yield node
+            for child in node.get("Plans", ()):
+                yield from walk(child)
+
+        scans = [
+            node
+            for node in walk(plan[0]["Plan"])
+            if node.get("Relation Name") == "partisan_async_task"
+            and node["Node Type"] != "ModifyTable"
+            and node.get("Alias") == "t"
+        ]
+        assert scans
+        assert "Seq Scan" not in {node["Node Type"] for node in scans}
+        return sum(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node in scans
+        )
+
+    def test_what_another_pause_holds_goes_over_to_that_one(self):
+        """No claim is to pass over it in between."""
+        steering.pause(processor="Nothing")
+        steering.pause("default", processor="Nothing")
+        crowd(5)
+        park_all()
+
+        assert steering.resume("", processor="Nothing")
+        assert [execute(store.unpark("default")) for _ in range(2)] == [[(5,)], [(0,)]]
+        execute(store.end_pauses())
+        assert parked().count() == 5
+        assert [(each.queue_name, each.parked) for each in overview.pauses()] == [("default", 5)]
+        assert steering.resume(processor="Nothing")
+        assert execute(store.unpark("default")) == [(5,)]
+        assert Task.objects.filter(status="new", parked_from=None).count() == 5
+
+    @pytest.mark.parametrize("moment", ["infinity", "9999-12-30", "9999-01-01"])
+    @pytest.mark.parametrize("was_parked", [False, True])
+    def test_what_is_far_for_another_reason_is_parked_nowhere(self, moment, was_parked):
+        """Everybody who counts says the same of a row."""
+        if was_parked and moment == "9999-01-01":
+            pytest.skip("that is what parked rows look like")
+        task = Write().delay()
+        steering.pause(processor="Write")
+        if was_parked:
+            park_all()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE partisan_async_task SET status = 'scheduled', execute_after = %s", [moment]
+            )
+
+        task.refresh_from_db()
+        assert not task.is_parked
+        ((queue,), (pause,)) = overview.queues(10), overview.pauses()
+        assert (queue.scheduled, queue.parked, pause.parked) == (1, 0, 0)
+        assert execute(store.parked_queues()) == []
+        assert execute(Statement(metrics._QUEUE, {"queue_name": "default"}))[0][1:3] == (1, 0)
+
+    def test_a_row_that_is_locked_makes_no_turn_wait(self):
+        """Else 100,000 are set aside in minutes."""
+
+        class Connection:
+            role = ""
+
+            async def execute(self, statement):
+                return [(999,)]
+
+        parking = Parking("default", Connection())
+        parking.on_sight(frozenset({"Nothing"}), ending=False)
+
+        assert asyncio.run(parking.turn()) is True
 
     def test_what_is_parked_comes_back_as_it_was(self):
         task = Write().delay()
@@ -318,7 +419,9 @@ class TestStatements:
         assert parked().count() == 6
 
         steering.resume("default", processor="Nothing")
+        assert execute(store.unpark("default")) == [(3,)]  # over to the other pause
         assert execute(store.unpark("default")) == [(0,)]
+        assert parked().count() == 6
 
     def test_run_pending_starts_nothing_of_it(self):
         task = Write().delay()

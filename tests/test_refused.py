@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from partisan_async import reasons, steering, store
 from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.policy import Finished
-from partisan_async.supervisor import around, claimer, refused, tally
+from partisan_async.supervisor import around, claimer, parking, refused, tally
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import environment, partisan
@@ -24,6 +24,7 @@ from tests.testapp.partisan_tasks import (
     AsyncSleep,
     Fail,
     Keep,
+    Nothing,
     PostponeTooFar,
     Retry,
     Sleep,
@@ -449,6 +450,26 @@ class TestRights:
         told = [r for r in caplog.records if r.levelname == "CRITICAL"]
         assert [r.message.split(" failed")[0] for r in told] == ["claim"]
         assert "claim works again" in caplog.text
+
+    def test_without_the_right_to_set_tasks_aside_it_says_once_what_to_grant(
+        self, supervise, as_owner, caplog, monkeypatch
+    ):
+        monkeypatch.setattr(parking, "AGAIN_SECONDS", 0.2)
+        steering.pause(processor="Write")
+        as_owner(f"REVOKE UPDATE ON partisan_async_pausedprocessor FROM {supervise}")
+        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
+            task = Write().delay()
+            grant = f'ON partisan_async_pausedprocessor TO "{supervise}"'
+            wait_until(lambda: grant in caplog.text)
+            wait_until(lambda: ended(Nothing().delay()))
+            as_owner(f"GRANT UPDATE ON partisan_async_pausedprocessor TO {supervise}")
+            wait_until(lambda: Task.objects.get(pk=task.pk).is_parked)
+
+        told = [r for r in caplog.records if r.levelname == "CRITICAL"]
+        assert [r.message.split(" failed")[0] for r in told] == [
+            "setting aside tasks of paused processors"
+        ]
+        assert "setting aside tasks of paused processors works again" in caplog.text
 
     def test_what_ran_without_the_right_to_settle_is_written_when_it_is_there(
         self, supervise, as_owner, caplog

@@ -8,7 +8,8 @@ from partisan_async.schema import PostgresMigration
 UNPARK = """
 UPDATE partisan_async_task SET status = 'new', execute_after = parked_from
 WHERE status = 'scheduled' AND parked_from IS NOT NULL
-    AND execute_after = timestamptz '9999-01-01 00:00:00+00'
+    AND execute_after >= timestamptz '9999-01-01 00:00:00+00'
+    AND execute_after < timestamptz '9999-12-01 00:00:00+00'
 """
 
 

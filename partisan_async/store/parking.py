@@ -3,6 +3,8 @@
 A claim reads the ready rows in their order, and would read 100,000 of a paused processor each time
 before it comes to the others. So they are *parked*: scheduled for a time that never comes, with
 their own one kept beside it. Nothing else of them changes: identical calls find them waiting.
+Each pause has a moment of its own there: to its rows leads the index of what is scheduled, past
+those of all others.
 
 A pause that is over is *ending* as long as rows of it are parked. Then none is parked any more, by
 anybody: whoever parks locks the pause's row, and passes over one that is being ended.
@@ -10,71 +12,89 @@ anybody: whoever parks locks the pause's row, and passes over one that is being 
 
 from __future__ import annotations
 
+from partisan_async.models import NEVER_BEGINS, NEVER_ENDS
 from partisan_async.readable import moment
 from partisan_async.store.statement import Statement
 
-NEVER = "timestamptz '9999-01-01 00:00:00+00'"
+NEVER = f"timestamptz '{NEVER_BEGINS}'"
 
 PARKED_AT_ONCE = 1000
 """So many ready rows are looked at, and so many brought back, by one statement."""
 
+# All bits that fit between the two: no id, whoever set it, leads out of there.
+_AT = f"{NEVER} + (id & {2**44 - 1}) * interval '1 microsecond' AS at"
 
-def is_paused(processor: str, queue: str) -> str:
-    """Return the condition that a processor is paused in a queue, of two SQL expressions."""
+
+def is_parked(name: str) -> str:
+    """Return the condition that a scheduled row waits for the end of a pause; others may be far."""
+    at = f"{name}.execute_after"
     return f"""
-    EXISTS (SELECT 1 FROM partisan_async_pausedprocessor p
-            WHERE p.resumed_at IS NULL AND p.processor_class = {processor}
-                AND p.queue_name IN ('', {queue}))
-    """  # noqa: S608
+    ({name}.parked_from IS NOT NULL AND {at} >= {NEVER} AND {at} < timestamptz '{NEVER_ENDS}')
+    """
 
 
-_PARK = f"""
-WITH paused AS MATERIALIZED (
-    SELECT processor_class FROM partisan_async_pausedprocessor
+_HELD = f"""
+paused AS MATERIALIZED (
+    SELECT processor_class, {_AT} FROM partisan_async_pausedprocessor
     WHERE resumed_at IS NULL AND queue_name IN ('', %(queue_name)s)
     FOR SHARE SKIP LOCKED),
+held AS MATERIALIZED (SELECT processor_class, min(at) AS at FROM paused GROUP BY processor_class)
+"""  # noqa: S608
+
+_PARK = f"""
+WITH {_HELD},
 first AS MATERIALIZED (
     SELECT id, processor_class FROM partisan_async_task
     WHERE status = 'new' AND queue_name = %(queue_name)s
     ORDER BY priority, id LIMIT {PARKED_AT_ONCE}),
 free AS MATERIALIZED (
-    SELECT id FROM partisan_async_task
+    SELECT id, processor_class FROM partisan_async_task
     WHERE status = 'new' AND id = ANY (ARRAY(
-        SELECT id FROM first WHERE processor_class IN (SELECT processor_class FROM paused)))
+        SELECT id FROM first WHERE processor_class IN (SELECT processor_class FROM held)))
     FOR UPDATE SKIP LOCKED),
 parked AS (
     UPDATE partisan_async_task t
-    SET status = 'scheduled', parked_from = t.execute_after, execute_after = {NEVER}
-    FROM free WHERE t.id = ANY (ARRAY[free.id]) RETURNING 1)
+    SET status = 'scheduled', parked_from = t.execute_after, execute_after = held.at
+    FROM free JOIN held USING (processor_class) WHERE t.id = ANY (ARRAY[free.id]) RETURNING 1)
 SELECT (SELECT count(*) FROM parked)
 """  # noqa: S608
 
+
+def _rows_of(pause: str, queue: str, columns: str, at_most: object) -> str:
+    # A range, and in order: with `=` the planner would take any row for one of a pause that has
+    # most of them, and read the table until it finds another's.
+    return f"""
+    SELECT {columns} FROM partisan_async_task t
+    WHERE t.status = 'scheduled' AND t.queue_name = {queue}
+        AND t.execute_after >= {pause}.at AND t.execute_after <= {pause}.at
+        AND t.parked_from IS NOT NULL
+    ORDER BY t.execute_after LIMIT {at_most}
+    """  # noqa: S608
+
+
+# What another pause holds goes over to that one.
 _UNPARK = f"""
-WITH free AS MATERIALIZED (
-    SELECT id FROM partisan_async_task t
-    WHERE status = 'scheduled' AND queue_name = %(queue_name)s AND execute_after = {NEVER}
-        AND parked_from IS NOT NULL AND NOT {is_paused("t.processor_class", "t.queue_name")}
-    LIMIT {PARKED_AT_ONCE} FOR UPDATE SKIP LOCKED),
+WITH {_HELD},
+over AS MATERIALIZED (
+    SELECT {_AT} FROM partisan_async_pausedprocessor
+    WHERE resumed_at IS NOT NULL AND queue_name IN ('', %(queue_name)s)),
+free AS MATERIALIZED (
+    SELECT each.* FROM over CROSS JOIN LATERAL (
+        {_rows_of("over", "%(queue_name)s", "t.id, t.processor_class", PARKED_AT_ONCE)}
+        FOR UPDATE SKIP LOCKED) AS each
+    LIMIT {PARKED_AT_ONCE}),
 back AS (
     UPDATE partisan_async_task t
-    SET status = 'new', execute_after = t.parked_from, parked_from = NULL
-    FROM free WHERE t.id = ANY (ARRAY[free.id]) RETURNING 1)
+    SET status = CASE WHEN held.at IS NULL THEN 'new' ELSE 'scheduled' END,
+        execute_after = COALESCE(held.at, t.parked_from),
+        parked_from = CASE WHEN held.at IS NOT NULL THEN t.parked_from END
+    FROM free LEFT JOIN held USING (processor_class)
+    WHERE t.id = ANY (ARRAY[free.id]) RETURNING 1)
 SELECT (SELECT count(*) FROM back)
 """  # noqa: S608
 
-_END_PAUSES = f"""
-DELETE FROM partisan_async_pausedprocessor ending
-WHERE resumed_at IS NOT NULL AND NOT EXISTS (
-    SELECT 1 FROM partisan_async_task t
-    WHERE t.status = 'scheduled' AND t.execute_after = {NEVER} AND t.parked_from IS NOT NULL
-        AND t.processor_class = ending.processor_class
-        AND ending.queue_name IN ('', t.queue_name)
-        AND NOT {is_paused("t.processor_class", "t.queue_name")})
-RETURNING processor_class
-"""  # noqa: S608
-
 # By leaps over the index of what is scheduled, however much that is.
-_PARKED_QUEUES = f"""
+_QUEUES = """
 RECURSIVE names AS (
     (SELECT queue_name FROM partisan_async_task
      WHERE status = 'scheduled' ORDER BY queue_name LIMIT 1)
@@ -82,23 +102,37 @@ RECURSIVE names AS (
     SELECT next.queue_name FROM names CROSS JOIN LATERAL (
         SELECT t.queue_name FROM partisan_async_task t
         WHERE t.status = 'scheduled' AND t.queue_name > names.queue_name
-        ORDER BY t.queue_name LIMIT 1) AS next),
-parked AS (
-    SELECT queue_name FROM names WHERE EXISTS (
-        SELECT 1 FROM partisan_async_task t
-        WHERE t.status = 'scheduled' AND t.queue_name = names.queue_name
-            AND t.execute_after = {NEVER}))
+        ORDER BY t.queue_name LIMIT 1) AS next)
+"""
+
+_END_PAUSES = f"""
+WITH {_QUEUES},
+over AS (
+    SELECT id, queue_name, {_AT} FROM partisan_async_pausedprocessor WHERE resumed_at IS NOT NULL)
+DELETE FROM partisan_async_pausedprocessor ending
+USING over WHERE ending.id = over.id AND ending.resumed_at IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM names CROSS JOIN LATERAL ({_rows_of("over", "names.queue_name", "t.id", 1)}) AS t
+    WHERE over.queue_name IN ('', names.queue_name))
+RETURNING ending.processor_class
+"""  # noqa: S608
+
+_PARKED_QUEUES = f"""
+WITH {_QUEUES}
+SELECT queue_name FROM names WHERE EXISTS (
+    SELECT 1 FROM partisan_async_task t
+    WHERE t.status = 'scheduled' AND t.queue_name = names.queue_name AND {is_parked("t")})
 """  # noqa: S608
 
 _PAUSES = f"""
-WITH {_PARKED_QUEUES}
+WITH {_QUEUES},
+pause AS (SELECT *, {_AT} FROM partisan_async_pausedprocessor)
 SELECT p.processor_class, p.queue_name, {moment("p.paused_at")}, p.resumed_at IS NOT NULL,
     (SELECT count(*) FROM (
-        SELECT FROM parked q JOIN partisan_async_task t USING (queue_name)
-        WHERE p.queue_name IN ('', q.queue_name) AND t.status = 'scheduled'
-            AND t.execute_after = {NEVER} AND t.processor_class = p.processor_class
+        SELECT FROM names q JOIN pause o ON o.processor_class = p.processor_class
+        CROSS JOIN LATERAL ({_rows_of("o", "q.queue_name", "t.id", "%(at_most)s")}) AS t
+        WHERE p.queue_name IN ('', q.queue_name)
         LIMIT %(at_most)s) AS counted)
-FROM partisan_async_pausedprocessor p ORDER BY p.processor_class, p.queue_name
+FROM pause p ORDER BY p.processor_class, p.queue_name
 """  # noqa: S608
 
 
@@ -119,7 +153,7 @@ def end_pauses() -> Statement:
 
 def parked_queues() -> Statement:
     """Read the names of the queues with parked rows."""
-    return Statement(f"WITH {_PARKED_QUEUES} SELECT queue_name FROM parked", {})  # noqa: S608
+    return Statement(_PARKED_QUEUES, {})
 
 
 def pauses(at_most: int) -> Statement:

@@ -27,7 +27,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from partisan_async.blame import explain
-from partisan_async.store import NEVER, Statement
+from partisan_async.store import NEVER, Statement, is_parked
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.figures import BOUNDS, OUTCOMES, Figures, Spread
@@ -67,17 +67,23 @@ WITH RECURSIVE first AS (
 SELECT
     (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
         WHERE status = 'new' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
-    (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
-        WHERE status = 'scheduled' AND queue_name = %(queue_name)s
-            AND execute_after < {NEVER} LIMIT {COUNTED}) AS counted),
-    (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
-        WHERE status = 'scheduled' AND queue_name = %(queue_name)s
-            AND execute_after >= {NEVER} LIMIT {COUNTED}) AS counted),
+    LEAST(far.scheduled, {COUNTED}), far.parked,
     (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
         WHERE status = 'in_process' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
     (SELECT CASE WHEN count(*) > 0 THEN extract(epoch FROM statement_timestamp() - LEAST(
             statement_timestamp(), GREATEST(min(due), statement_timestamp() - interval '10 years')))
         END::float8 FROM first)
+FROM (
+    SELECT count(*) FILTER (WHERE c.is_parked) AS parked,
+        count(*) FILTER (WHERE NOT c.is_parked) AS scheduled
+    FROM (
+        (SELECT false AS is_parked FROM partisan_async_task
+         WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+             AND execute_after < {NEVER} LIMIT {COUNTED})
+        UNION ALL
+        (SELECT {is_parked("t")} FROM partisan_async_task t
+         WHERE t.status = 'scheduled' AND t.queue_name = %(queue_name)s
+             AND t.execute_after >= {NEVER} LIMIT {COUNTED})) AS c) AS far
 """  # noqa: S608
 
 _QUEUE_STATUSES = ("ready", "scheduled", "parked", "running")

@@ -11,9 +11,10 @@ import time
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.blame import Blame, whose
+from partisan_async.blame import Blame, is_nobodys, whose
 from partisan_async.store import Statement
 from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.trouble import Trouble
 
 LOOK_EVERY_SECONDS = 1.0
 
@@ -28,6 +29,9 @@ class Parking:
         self.paused: frozenset[str] = frozenset()
         self._queue_name = queue_name
         self._connection = connection
+        # Two: while one goes well, the other would be said again and again.
+        self._parking = Trouble("setting aside tasks of paused processors", connection.role)
+        self._unparking = Trouble("bringing back tasks of resumed processors", connection.role)
         self._ending = False
         self._park_at = 0.0
         self._unpark_at = 0.0
@@ -46,23 +50,31 @@ class Parking:
         """Do what is to be done now; return whether there is more of it."""
         now = time.monotonic()
         full = False
+        trouble = self._parking
         try:
             if self.paused and now >= self._park_at:
                 self._park_at = now + AGAIN_SECONDS
                 parked = await self._move(store.park(self._queue_name))
-                full = parked == store.PARKED_AT_ONCE
+                # Not as many as were looked at: a few may be locked by others.
+                full = parked > store.PARKED_AT_ONCE // 2
                 self._park_at = 0.0 if full else now + LOOK_EVERY_SECONDS
+                trouble.end()
+            trouble = self._unparking
             if self._ending and now >= self._unpark_at:
                 self._unpark_at = now + AGAIN_SECONDS
                 self._ending = await self._move(store.unpark(self._queue_name)) > 0
                 if not self._ending:
                     await self._connection.execute(store.end_pauses())
                 self._unpark_at = 0.0
+                trouble.end()
         except psycopg.Error as error:
             if whose(error) is Blame.CONNECTION:
                 self._park_at = self._unpark_at = 0.0
                 raise
-            logs.not_parked(error)
+            if is_nobodys(error):
+                trouble.meet(error)
+            else:
+                logs.not_parked(error)
         return full or (self._ending and not self._unpark_at)
 
     async def _move(self, statement: Statement) -> int:

@@ -55,7 +55,7 @@ def found(tasks, *names):
 
 
 def own_tracebacks(output):
-    """The lines that the supervisor's own stand below; those of tasks stand below their failures."""
+    """The lines above the supervisor's own; those of tasks stand below their failures."""
     found, line = [], ""
     for each in output.splitlines():
         if re.match(r"\d{4}-\d\d-\d\d ", each):
