@@ -136,9 +136,9 @@ def _last_error(task: Task, ways: WaysOut, *, postponed: bool = False) -> str:
         if not isinstance(error, dict):
             return "" if postponed else ways.text(readable.text(error))
         if ("postponed" in error) is postponed:
-            told = (readable.text(error.get(key)) for key in ("exception_class", "message"))
+            name, message = map(readable.text, map(error.get, ("exception_class", "message")))
             place = "" if postponed else innermost(error.get("traceback"))
-            return ways.error(*told, place)
+            return ways.error(name, message, place)
     return ""
 
 
