@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from example_site.children import ChildEnded, Children
+from partisan_async import dsn
 
 HOST = "127.0.0.1"
 
@@ -113,6 +114,10 @@ def _wrong(options: argparse.Namespace) -> str | None:
             " partisan_async.embedded python -m example_site.demo`; or set it to a PostgreSQL"
             " database of yours, such as postgresql://user:password@localhost/gallery."
         )
+    try:
+        dsn.parse(os.environ["DATABASE_URL"])
+    except ValueError:
+        return f"DATABASE_URL {dsn.WRONG}."
     folder = options.pictures
     if folder is not None and not folder.is_dir():
         return f"There is no folder '{folder}'; give --pictures the path of one."

@@ -1,5 +1,6 @@
 """Tasks and supervisors in the admin: looked at, found, steered; never edited."""
 
+import html
 import re
 import uuid
 from datetime import timedelta
@@ -723,3 +724,25 @@ class TestSchedules:
 
         assert admin_client.get(page).status_code == 200
         assert admin_client.post(page, {"schedule": "* * * * *"}).status_code == 403
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (Write(order=7, to="ada"), '"to": "ada", "order": 7'),
+        (Write(1, "two"), '1, "two"'),
+        (Write(), ""),
+        (Write([1], a={}), '[[1]], "kwargs": {"a": {}}'),
+        (Write(a="x" * 150), f'"a": "{"x" * 70}'),
+        (Write("x" * 150), f'["{"x" * 89}'),
+    ],
+)
+def test_the_list_tells_of_a_call_what_is_its_own(admin_client, call, told):
+    """The column is narrow, and all calls begin in the same way."""
+    call.delay()
+
+    page = admin_client.get(reverse("admin:partisan_async_task_changelist"))
+
+    cell = re.search(r'<td class="field-call">(.*?)</td>', page.content.decode())[1]
+    assert html.unescape(cell).strip("-") == told

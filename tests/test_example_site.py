@@ -280,6 +280,16 @@ class TestOptions:
         assert ended.returncode == 2
         assert "python -m partisan_async.embedded python -m example_site.demo" in ended.stderr
 
+    @pytest.mark.parametrize("url", ["localhost/gallery", "mysql://localhost/gallery"])
+    def test_a_malformed_database_url_is_said_in_a_sentence(self, url: str) -> None:
+        """Without a traceback, and without a part of it, which may be a password."""
+        ended = demo(url)
+
+        assert ended.returncode == 2
+        assert "DATABASE_URL must be a libpq connection string" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert "gallery'" not in ended.stderr
+
     def test_so_do_the_site_s_commands(self) -> None:
         """Or manage.py, whose last line is then the way out."""
         ended = manage("", "check")

@@ -53,6 +53,9 @@ LISTED = 1_000
 SMALL_BYTES = 2_000
 """Arguments of this size are searched, and shown in the list."""
 
+TOLD_CHARACTERS = 100
+"""So much of small arguments is shown in the list."""
+
 _ORDERS: dict[str | None, tuple[str, ...]] = {
     None: ("-id",),
     Task.STATUS_NEW: ("queue_name", "priority", "id"),
@@ -301,7 +304,9 @@ def _with_what_is_shown(tasks: QuerySet[Any]) -> QuerySet[Any]:
         "arguments", "result", "errors", "worker_ids", "digest"
     ).annotate(
         now=Now(),
-        told_arguments=Case(When(_IS_SMALL, then=Left(_ARGUMENTS, 100)), output_field=TextField()),
+        told_arguments=Case(
+            When(_IS_SMALL, then=Left(_ARGUMENTS, TOLD_CHARACTERS)), output_field=TextField()
+        ),
         arguments_bytes=_StoredSize("arguments"),
         error_class=_last_error("exception_class"),
         error_message=_last_error("message"),

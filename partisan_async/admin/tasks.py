@@ -27,6 +27,7 @@ from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
 from partisan_async.admin.sight import HIDDEN, PageWays, may, sees_arguments
 from partisan_async.admin.task_list import (
     LISTED,
+    TOLD_CHARACTERS,
     WALKED,
     EndedFilter,
     ProcessorFilter,
@@ -207,7 +208,7 @@ class TaskAdmin(RowAdmin):
     @admin.display(description="arguments")
     def call(self, task: Task) -> str:
         told: str | None = task.told_arguments  # type: ignore[attr-defined]
-        return f"{task.arguments_bytes:,} bytes" if told is None else told  # type: ignore[attr-defined]
+        return f"{task.arguments_bytes:,} bytes" if told is None else _without_frame(told)  # type: ignore[attr-defined]
 
     @admin.display(description="status")
     def state(self, task: Task) -> str:
@@ -359,6 +360,21 @@ class TaskAdmin(RowAdmin):
     def _url(self, view: str, *args: Any) -> str:
         name = f"admin:partisan_async_task_{view}"
         return reverse(name, args=args, current_app=self.admin_site.name)
+
+
+def _without_frame(told: str) -> str:
+    """Return the beginning of a call's JSON without what is the same for all calls."""
+    is_whole = len(told) < TOLD_CHARACTERS
+    if told.startswith(_KEYWORDS):
+        rest = told.removeprefix(_KEYWORDS)
+        return rest.removesuffix("}}") if is_whole else rest
+    if is_whole and told.startswith(_POSITIONAL) and told.endswith(_NO_KEYWORDS):
+        return told.removeprefix(_POSITIONAL).removesuffix(_NO_KEYWORDS)
+    return (told.removesuffix("}") if is_whole else told).removeprefix('{"args": ')
+
+
+_KEYWORDS = '{"args": [], "kwargs": {'
+_POSITIONAL, _NO_KEYWORDS = '{"args": [', '], "kwargs": {}}'
 
 
 def _told(error: Any, alias: str) -> dict[str, Any]:

@@ -105,3 +105,19 @@ def test_on_a_phone_a_task_is_chosen_and_asked_about(new_page, site: Site) -> No
     page.get_by_role("button", name="Go").click()
 
     assert page.locator("#content").inner_text().count(str(one(site)))
+
+
+def test_a_paused_processor_is_whole_on_a_phone(new_page, site: Site) -> None:
+    """Its moment is longer than a column there is wide."""
+    query(
+        site.database,
+        "INSERT INTO partisan_async_pausedprocessor (processor_class, queue_name)"
+        f" VALUES ('{LONG}', '{QUEUE}')",
+    )
+
+    page = sign_in(new_page(**PHONE))
+
+    page.locator('[aria-labelledby=partisan-pauses] td[data-label="Since"]').wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    for needed, seen in sizes(page, "[aria-labelledby=partisan-pauses] td"):
+        assert needed <= seen

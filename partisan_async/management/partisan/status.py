@@ -119,8 +119,8 @@ def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
     yield from _supervisors(command, supervisors, columns)
     if failed := overview.failed_lately():
         yield ""
-        told = ("failed lately", "of", "when")
-        yield from table([_header(command, told), *map(_failed, failed)], columns)
+        about = ("failed lately", "of", "when")
+        yield from table([_header(command, about), *map(_failed, failed)], columns)
 
 
 def _supervisors(
