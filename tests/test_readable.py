@@ -4,6 +4,7 @@ that could not be read is written back."""
 import copy
 import json
 import pickle
+from datetime import UTC, datetime
 
 import pytest
 from django.db import connection, models, transaction
@@ -50,7 +51,7 @@ class TestExpressions:
             Greatest("execute_after", Now()),
             Coalesce(Now(), "started_at"),
             Case(When(status="new", then=Now()), default="execute_after"),
-            Coalesce("started_at", Value(timezone.now())),
+            Coalesce("started_at", Value(datetime(2026, 1, 1, tzinfo=UTC))),
             Coalesce("result", Value([], models.JSONField())),
             Coalesce(Value([], models.JSONField()), "result"),
             Case(When(status="new", then=Value([], models.JSONField())), default="errors"),
