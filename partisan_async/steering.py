@@ -182,7 +182,7 @@ def _to_all(
     else:
         tasks = which.among(action)
         parts = in_batches(do, tasks if ids is None else tasks.filter(pk__in=list(ids)))
-    return [pk for part in parts for pk in part]
+    return [pk for part in parts for pk in sorted(part)]
 
 
 def _retry(ids: Sequence[int]) -> list[int]:

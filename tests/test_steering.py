@@ -131,7 +131,9 @@ class TestByHand:
     def test_only_what_failed_is_retried(self):
         task = Write().delay()
 
-        with pytest.raises(CommandError, match=f"that are error: 0 is not there, {task.pk} is new"):
+        with pytest.raises(
+            CommandError, match=f"that are in error: 0 is not there, {task.pk} is new"
+        ):
             partisan("retry", task.pk, 0)
 
     def test_run_now(self):
