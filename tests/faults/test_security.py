@@ -80,7 +80,7 @@ class TestTheCode:
                 if wrong := names & (DANGEROUS_MODULES | DANGEROUS_NAMES):
                     found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {sorted(wrong)}")
 
-        # An error's frames are made by a constant that runs, and is called otherwise. Workers are set
+        # An error's frames are made by a constant that runs by another name. Workers are set
         # up as the command was: the main script is run, as Python ran it.
         users = ["retold.py"] * 2 + ["supervisor/origin.py"] * 2
         assert [each.partition(":")[0] for each in found] == users
