@@ -12,7 +12,7 @@ from django.db import connection, connections, transaction
 
 from partisan_async import steering
 from partisan_async.models import Task
-from partisan_async.store.taking import TAKEN_AT_MOST
+from partisan_async.store.taking import TAKEN_AT_MOST, taken_by
 from tests.testapp.partisan_tasks import Write, WriteUnique
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -211,6 +211,19 @@ class TestHowMany:
             WriteUnique("next").delay()
 
             assert advisory_locks() == 1
+
+    def test_what_somebody_keeps_of_an_ended_transaction_counts_no_more(self):
+        """As whoever stores an exception keeps the frames that it came through."""
+        with transaction.atomic():
+            for n in range(TAKEN_AT_MOST):
+                WriteUnique("kept", n).delay()
+            kept = taken_by(connection)
+
+        with transaction.atomic():
+            WriteUnique("anew").delay()
+
+            assert advisory_locks() == 1
+        assert kept.count == TAKEN_AT_MOST
 
     def test_calls_that_need_not_be_unique_take_none(self):
         with transaction.atomic():

@@ -41,7 +41,9 @@ def taken_by(connection: BaseDatabaseWrapper) -> Taken:
     """Return what the open transaction of a connection has taken."""
     known = _taken.get(connection)
     taken = None if known is None else known()
-    if taken is None:
+    # Whoever keeps an error's frames may keep one of an ended transaction: with nothing registered
+    # for the commit, none is of this one.
+    if taken is None or not connection.run_on_commit:
         taken = Taken()
         if not connection.get_autocommit() and not connection.in_atomic_block:
             taken.count = TAKEN_AT_MOST  # nobody here knows when such a transaction ends
