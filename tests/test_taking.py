@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections, transaction
+from django.db import connection, connections, connections, transaction
 
 from partisan_async import steering
 from partisan_async.models import Task
@@ -217,7 +217,7 @@ class TestHowMany:
         with transaction.atomic():
             for n in range(TAKEN_AT_MOST):
                 WriteUnique("kept", n).delay()
-            kept = taken_by(connection)
+            kept = taken_by(connections["default"])
 
         with transaction.atomic():
             WriteUnique("anew").delay()
