@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections, connections, transaction
+from django.db import connection, connections, transaction
 
 from partisan_async import steering
 from partisan_async.models import Task
