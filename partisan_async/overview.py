@@ -14,7 +14,7 @@ from partisan_async import readable, store, to_copy
 from partisan_async.models import Task
 from partisan_async.readable import is_key, is_number, moment, seconds_since
 from partisan_async.store import NEVER, is_parked
-from partisan_async.store.statement import is_alive
+from partisan_async.store.statement import is_alive, queue_names
 from partisan_async.supervisor.supervisor import TTL_SECONDS, farewell
 
 RECENT = timedelta(hours=1)
@@ -185,14 +185,7 @@ waiting AS (
             SELECT FROM partisan_async_task t
             WHERE t.status = 'new' AND t.queue_name = first.queue_name LIMIT %(at_most)s) AS c
         ) AS counted),
-timetable AS (
-    (SELECT queue_name FROM partisan_async_task
-     WHERE status = 'scheduled' ORDER BY queue_name LIMIT 1)
-    UNION ALL
-    SELECT next.* FROM timetable CROSS JOIN LATERAL (
-        SELECT t.queue_name FROM partisan_async_task t
-        WHERE t.status = 'scheduled' AND t.queue_name > timetable.queue_name
-        ORDER BY t.queue_name LIMIT 1) AS next),
+{queue_names("timetable", "status = 'scheduled'")},
 later AS (
     SELECT l.queue_name, held_back.parked,
         LEAST(counted.scheduled + held_back.far, %(at_most)s) AS scheduled
@@ -243,14 +236,7 @@ ORDER BY queue_name
 # The last of each queue, by the index of what has ended, and of these the last. A moment to come,
 # which a hand wrote, would be the last for ever.
 _FAILED = f"""
-WITH RECURSIVE queue AS (
-    (SELECT queue_name FROM partisan_async_task
-     WHERE status IN ('finished', 'error') ORDER BY queue_name LIMIT 1)
-    UNION ALL
-    SELECT next.* FROM queue CROSS JOIN LATERAL (
-        SELECT t.queue_name FROM partisan_async_task t
-        WHERE t.status IN ('finished', 'error') AND t.queue_name > queue.queue_name
-        ORDER BY t.queue_name LIMIT 1) AS next),
+WITH RECURSIVE {queue_names("queue", "status IN ('finished', 'error')")},
 last AS (
     SELECT t.* FROM (SELECT queue_name FROM queue LIMIT 1000) AS q CROSS JOIN LATERAL (
         SELECT id, finished_at FROM partisan_async_task t

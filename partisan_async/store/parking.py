@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from partisan_async.models import NEVER_BEGINS, NEVER_ENDS
 from partisan_async.readable import moment
-from partisan_async.store.statement import Statement
+from partisan_async.store.statement import Statement, queue_names
 
 NEVER = f"timestamptz '{NEVER_BEGINS}'"
 
@@ -93,17 +93,7 @@ back AS (
 SELECT (SELECT count(*) FROM back)
 """  # noqa: S608
 
-# By leaps over the index of what is scheduled, however much that is.
-_QUEUES = """
-RECURSIVE names AS (
-    (SELECT queue_name FROM partisan_async_task
-     WHERE status = 'scheduled' ORDER BY queue_name LIMIT 1)
-    UNION ALL
-    SELECT next.queue_name FROM names CROSS JOIN LATERAL (
-        SELECT t.queue_name FROM partisan_async_task t
-        WHERE t.status = 'scheduled' AND t.queue_name > names.queue_name
-        ORDER BY t.queue_name LIMIT 1) AS next)
-"""
+_QUEUES = "RECURSIVE" + queue_names("names", "status = 'scheduled'")
 
 _END_PAUSES = f"""
 WITH {_QUEUES},

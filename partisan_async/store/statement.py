@@ -39,6 +39,26 @@ extract(epoch FROM LEAST(GREATEST(execute_after, statement_timestamp() - interva
 """
 
 
+def queue_names(table: str, condition: str) -> str:
+    """Return a recursive table of the names of the queues that have tasks of some kind.
+
+    By leaps over an index that begins with the queue, however many rows a queue has.
+
+    :param table: its name; its one column is ``queue_name``.
+    :param condition: which tasks: that of a partial index.
+    """
+    return f"""
+{table} AS (
+    (SELECT queue_name FROM partisan_async_task
+     WHERE {condition} ORDER BY queue_name LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM {table} CROSS JOIN LATERAL (
+        SELECT t.queue_name FROM partisan_async_task t
+        WHERE {condition} AND t.queue_name > {table}.queue_name
+        ORDER BY t.queue_name LIMIT 1) AS next)
+"""  # noqa: S608
+
+
 def is_alive(name: str = "") -> str:
     """Return the condition that a supervisor's row is of a living one; it takes a ``ttl``.
 

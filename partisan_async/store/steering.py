@@ -9,7 +9,7 @@ from uuid import UUID
 from partisan_async.models import ENDED, Task
 from partisan_async.policy import Failure
 from partisan_async.store.settling import encoded, kept
-from partisan_async.store.statement import Statement
+from partisan_async.store.statement import Statement, queue_names
 from partisan_async.store.taking import KEY
 
 UNENDED = (Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS)
@@ -102,18 +102,8 @@ def _on(
 
 def ended_queues() -> Statement:
     """Read the names of the queues with rows that have ended, by leaps over their index."""
-    sql = """
-    WITH RECURSIVE names AS (
-        (SELECT queue_name FROM partisan_async_task
-         WHERE status IN ('finished', 'error') ORDER BY queue_name LIMIT 1)
-        UNION ALL
-        SELECT next.* FROM names CROSS JOIN LATERAL (
-            SELECT t.queue_name FROM partisan_async_task t
-            WHERE t.status IN ('finished', 'error') AND t.queue_name > names.queue_name
-            ORDER BY t.queue_name LIMIT 1) AS next)
-    SELECT queue_name FROM names
-    """
-    return Statement(sql, {})
+    names = queue_names("names", "status IN ('finished', 'error')")
+    return Statement(f"WITH RECURSIVE {names} SELECT queue_name FROM names", {})  # noqa: S608
 
 
 def pause(queue_name: str) -> Statement:
