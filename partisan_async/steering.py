@@ -186,18 +186,17 @@ def _to_all(
 
 
 def _retry(ids: Sequence[int]) -> list[int]:
-    return _steer_tasks("retry", store.again, ids, Task.STATUS_NEW, [Task.STATUS_ERROR])
+    return _steer_tasks("retry", store.again, ids, Task.STATUS_NEW, ACTIONS["retry"][1])
 
 
 def _run_now(ids: Sequence[int]) -> list[int]:
-    return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW, [Task.STATUS_SCHEDULED])
+    return _steer_tasks("run-now", store.run_now, ids, Task.STATUS_NEW, ACTIONS["run-now"][1])
 
 
 def _cancel(ids: Sequence[int], *, statuses: Sequence[str], by: str, reason: str) -> list[int]:
-    done = cancel_untold(ids, statuses=statuses, by=by, reason=reason)
-    signals.tell_of_cancelled(
-        done, storable(by[:MESSAGE_LENGTH]), storable(reason[:MESSAGE_LENGTH])
-    )
+    by, reason = _kept(by), _kept(reason)
+    done = _end(ids, statuses, by, reason)
+    signals.tell_of_cancelled(done, by, reason)
     return done
 
 
@@ -205,7 +204,14 @@ def cancel_untold(
     ids: Sequence[int], *, statuses: Sequence[str], by: str, reason: str
 ) -> list[int]:
     """As ``cancel``, of one thousand, and no signal is sent: they were another place's."""
-    by, reason = storable(by[:MESSAGE_LENGTH]), storable(reason[:MESSAGE_LENGTH])
+    return _end(ids, statuses, _kept(by), _kept(reason))
+
+
+def _kept(text: str) -> str:
+    return storable(text[:MESSAGE_LENGTH])
+
+
+def _end(ids: Sequence[int], statuses: Sequence[str], by: str, reason: str) -> list[int]:
     failure = Failure.of(TaskCancelled(by, reason))
     end = partial(store.cancel, failure=failure, by=by, reason=reason, statuses=statuses)
     return _steer_tasks("cancel", end, ids, store.HELD_NO_MORE, statuses)

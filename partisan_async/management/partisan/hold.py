@@ -12,9 +12,14 @@ from django.core.management.base import BaseCommand, CommandError
 from partisan_async import overview, registry, settings, steering, store, to_copy
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.logs import plain
-from partisan_async.management.partisan.steer import add_queue, add_yes, confirm, name_of
+from partisan_async.management.partisan.steer import (
+    add_queue,
+    add_yes,
+    confirm,
+    name_of,
+    pauses_that_hold,
+)
 from partisan_async.models import PausedQueue, Schedule, Tally
-from partisan_async.overview import PauseState
 
 NAMED = 10
 """So many known names are told."""
@@ -71,7 +76,7 @@ def run_resume(command: BaseCommand, options: dict[str, Any]) -> None:
     for each in PausedQueue.objects.using(store.database()).order_by("queue_name"):
         name = each.queue_name
         command.stderr.write(plain(f"Queue {name!r} is still paused: {to_copy.resume(name)}"))
-    for pause in _held():
+    for pause in pauses_that_hold():
         told = f"Processor {pause.processor} is still paused in {pause.where}: {pause.way_out}"
         command.stderr.write(plain(told))
 
@@ -93,11 +98,7 @@ def _all_queues() -> list[Target]:
 
 
 def _paused_processors() -> list[Target]:
-    return [Target(each.queue_name, each.processor) for each in _held()]
-
-
-def _held() -> list[PauseState]:
-    return [each for each in overview.pauses(1) if not each.ending]
+    return [Target(each.queue_name, each.processor) for each in pauses_that_hold()]
 
 
 def _each(

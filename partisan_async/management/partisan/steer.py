@@ -81,10 +81,9 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
             f" --older-than{others}."
         )
     tasks = which.among(name)
+    held: Counter[PauseState] = Counter()
     if ids:
-        tasks = tasks.filter(pk__in=ids)
-        held: Counter[PauseState] = Counter()
-        batches = _count_held(name, steering.in_batches(do, tasks), held)
+        batches = _count_held(name, steering.in_batches(do, tasks.filter(pk__in=ids)), held)
         done = [pk for batch in batches for pk in batch]
         command.stdout.write(f"{name}: {number(len(done))}.")
         _tell_held(command, held)
@@ -94,7 +93,6 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     progress = Progress(command.stderr, total, name)
     if total:
         confirm(f"{name}: {number(total)}", options)
-    held = Counter()
     batches = _count_held(name, steering.in_batches(do, tasks), held)
     count = add_up(progress, map(len, batches))
     if not count:
@@ -108,13 +106,18 @@ def _count_held(
 ) -> Iterator[list[int]]:
     """Yield what is done, and count those to run that wait for the end of a pause."""
     runs = name in ("retry", "run-now")
-    pauses = [each for each in overview.pauses(1) if not each.ending] if runs else []
+    pauses = pauses_that_hold() if runs else []
     for batch in batches:
         for pause in pauses:
             rows = _tasks().filter(pk__in=batch, processor_class=pause.processor)
             rows = rows.filter(queue_name=pause.queue_name) if pause.queue_name else rows
             held[pause] += rows.count()
         yield batch
+
+
+def pauses_that_hold() -> list[PauseState]:
+    """Return the pauses of processors that are not over."""
+    return [each for each in overview.pauses(1) if not each.ending]
 
 
 def _tell_held(command: BaseCommand, held: Counter[PauseState]) -> None:
