@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from difflib import get_close_matches
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
-from partisan_async import overview, registry, settings, steering, store, to_copy
-from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async import steering, store, to_copy
 from partisan_async.logs import plain
+from partisan_async.management.partisan import names
 from partisan_async.management.partisan.steer import (
     add_queue,
     add_yes,
@@ -19,10 +17,7 @@ from partisan_async.management.partisan.steer import (
     name_of,
     pauses_that_hold,
 )
-from partisan_async.models import PausedQueue, Schedule, Tally
-
-NAMED = 10
-"""So many known names are told."""
+from partisan_async.models import PausedQueue
 
 
 class Target(NamedTuple):
@@ -94,7 +89,7 @@ def _targets(options: dict[str, Any], everything: Callable[[], list[Target]]) ->
 
 
 def _all_queues() -> list[Target]:
-    return [Target(name) for name in sorted(_queues())]
+    return [Target(name) for name in sorted(names.queues())]
 
 
 def _paused_processors() -> list[Target]:
@@ -117,47 +112,5 @@ def _each(
 
 def _ask_for_unknown(queues: list[str], processors: list[str], options: dict[str, Any]) -> None:
     """Ask whether names are meant that look like misspelt ones."""
-    for told in unknown(queues, processors):
+    for told in names.unknown(queues, processors):
         confirm(plain(f"{told}. Go on"), options)
-
-
-def unknown(queues: list[str], processors: list[str]) -> Iterator[str]:
-    """Yield which of the names nobody knows, and which are similar."""
-    for what, names, known in (
-        ("a queue", queues, _queues()),
-        ("a processor", processors, _processors()),
-    ):
-        for name in names:
-            if name not in known and not (names is processors and _is_djangos(name)):
-                yield f"Nobody knows {what} {name!r}; {_others(name, known)}"
-
-
-def _others(name: str, known: set[str]) -> str:
-    if similar := get_close_matches(name, known, NAMED):
-        return f"similar are {', '.join(map(repr, similar))}"
-    first = sorted(known)[:NAMED]
-    more = f" and {len(known) - NAMED:,} more" if len(known) > NAMED else ""
-    return f"known are {', '.join(map(repr, first)) or 'none'}{more}"
-
-
-def _queues() -> set[str]:
-    registry.autodiscover()
-    names = {each.name for each in overview.queues(1)} | set(settings.configured_queues())
-    return names | {processor.QUEUE_NAME for processor in registry.processors()}
-
-
-def _processors() -> set[str]:
-    """Return those that this code knows, or that ran or were paused lately."""
-    registry.autodiscover()
-    names = {processor.__name__ for processor in registry.processors()}
-    names |= {each.processor for each in overview.pauses(1)}
-    for model in (Tally, Schedule):
-        rows = model._default_manager.using(store.database())  # noqa: SLF001
-        names |= set(rows.values_list("processor_class", flat=True).distinct())
-    return names
-
-
-def _is_djangos(name: str) -> bool:
-    with suppress(ProcessorClassNotFound):
-        return bool(registry.get(name))
-    return False

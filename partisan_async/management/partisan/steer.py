@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from partisan_async import audit, overview, settings, steering, store
 from partisan_async.blame import explain
 from partisan_async.logs import plain
+from partisan_async.management.partisan import names
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
 from partisan_async.overview import PauseState
@@ -130,10 +131,8 @@ def _tell_held(command: BaseCommand, held: Counter[PauseState]) -> None:
 
 def _refuse_unknown(name: str, queue: str | None, processor: str | None) -> None:
     """Where nothing matches, tell a misspelt name from one that has nothing to do."""
-    from partisan_async.management.partisan import hold  # it builds upon this module
-
-    names = ([each] if each else [] for each in (queue, processor))
-    for told in hold.unknown(*names):
+    given = ([each] if each else [] for each in (queue, processor))
+    for told in names.unknown(*given):
         raise CommandError(plain(f"{name}: {number(0)}. {told}."))
 
 

@@ -1,0 +1,57 @@
+"""The names of queues and processors that are known, and which of those given are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from difflib import get_close_matches
+
+from partisan_async import overview, registry, settings, store
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.models import Schedule, Tally
+
+NAMED = 10
+"""So many known names are told."""
+
+
+def unknown(of_queues: list[str], of_processors: list[str]) -> Iterator[str]:
+    """Yield which of the names nobody knows, and which are similar."""
+    for what, names, known in (
+        ("a queue", of_queues, queues()),
+        ("a processor", of_processors, _processors()),
+    ):
+        for name in names:
+            if name not in known and not (names is of_processors and _is_djangos(name)):
+                yield f"Nobody knows {what} {name!r}; {_others(name, known)}"
+
+
+def queues() -> set[str]:
+    """Return those that wait, are served, are configured, or that a processor names."""
+    registry.autodiscover()
+    names = {each.name for each in overview.queues(1)} | set(settings.configured_queues())
+    return names | {processor.QUEUE_NAME for processor in registry.processors()}
+
+
+def _others(name: str, known: set[str]) -> str:
+    if similar := get_close_matches(name, known, NAMED):
+        return f"similar are {', '.join(map(repr, similar))}"
+    first = sorted(known)[:NAMED]
+    more = f" and {len(known) - NAMED:,} more" if len(known) > NAMED else ""
+    return f"known are {', '.join(map(repr, first)) or 'none'}{more}"
+
+
+def _processors() -> set[str]:
+    """Return those that this code knows, or that ran or were paused lately."""
+    registry.autodiscover()
+    names = {processor.__name__ for processor in registry.processors()}
+    names |= {each.processor for each in overview.pauses(1)}
+    for model in (Tally, Schedule):
+        rows = model._default_manager.using(store.database())  # noqa: SLF001
+        names |= set(rows.values_list("processor_class", flat=True).distinct())
+    return names
+
+
+def _is_djangos(name: str) -> bool:
+    with suppress(ProcessorClassNotFound):
+        return bool(registry.get(name))
+    return False
