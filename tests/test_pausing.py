@@ -27,6 +27,7 @@ from partisan_async.supervisor.parking import Parking
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.site_rules import refusal
+from tests.test_dashboard import nodes
 from tests.testapp.partisan_tasks import Nothing, Sleep, Write, WriteElsewhere, WriteUnique
 
 TTL = timedelta(seconds=30)
@@ -231,20 +232,16 @@ class TestStatements:
         assert parked().count() == 10_000
         assert self.read_by(store.claim(me, "default", 5, TTL, among)) == 5
 
-    def read_by(self, statement):
+    def plan(self, statement):
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.params)
             (plan,) = cursor.fetchone()
-        plan = json.loads(plan) if isinstance(plan, str) else plan
+        return nodes((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
 
-        def walk(node):
-            yield node
-            for child in node.get("Plans", ()):
-                yield from walk(child)
-
+    def read_by(self, statement):
         (scan,) = [
             node
-            for node in walk(plan[0]["Plan"])
+            for node in self.plan(statement)
             if node.get("Index Name") == "partisan_async_ready"
         ]
         return scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)
@@ -269,19 +266,9 @@ class TestStatements:
 
     def scanned(self, statement):
         """How many rows of tasks it has read."""
-        with connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.params)
-            (plan,) = cursor.fetchone()
-        plan = json.loads(plan) if isinstance(plan, str) else plan
-
-        def walk(node):
-            yield node
-            for child in node.get("Plans", ()):
-                yield from walk(child)
-
         scans = [
             node
-            for node in walk(plan[0]["Plan"])
+            for node in self.plan(statement)
             if node.get("Relation Name") == "partisan_async_task"
             and node["Node Type"] != "ModifyTable"
             and node.get("Alias") == "t"

@@ -166,6 +166,12 @@ class TestWaiting:
         thread.start()
         return thread
 
+    async def all_end(self, tasks, end_them):
+        waiting = asyncio.gather(*(task.await_end(timeout_seconds=60) for task in tasks))
+        thread = self.in_a_thread(end_them)
+        await waiting
+        await asyncio.to_thread(thread.join)
+
     def test_it_listens_anew_when_its_connection_is_lost(self, listens, monkeypatch, caplog):
         """And hears of the end then: it does not have to look for it."""
         monkeypatch.setattr("partisan_async.ends.LOOK_EVERY_SECONDS", 1000)
@@ -280,10 +286,7 @@ class TestWaiting:
             for task in tasks:
                 tell(task)
 
-        waiting = asyncio.gather(*(task.await_end(timeout_seconds=60) for task in tasks))
-        thread = self.in_a_thread(end_them)
-        await waiting
-        await asyncio.to_thread(thread.join)
+        await self.all_end(tasks, end_them)
 
         assert [task.result for task in tasks] == list(range(100))
         assert max(seen) == 1
@@ -317,10 +320,7 @@ class TestWaiting:
             for task in tasks:
                 tell(task)
 
-        waiting = asyncio.gather(*(task.await_end(timeout_seconds=60) for task in tasks))
-        thread = self.in_a_thread(end_them)
-        await waiting
-        await asyncio.to_thread(thread.join)
+        await self.all_end(tasks, end_them)
 
         assert len(seen[0]) == 1
         assert ways == [("default", None)]
