@@ -22,6 +22,7 @@ from partisan_async.supervisor.figures import Figures
 from partisan_async.supervisor.supervisor import Supervisor
 from tests.conftest import ended, wait_until
 from tests.process import partisan
+from tests.test_dashboard import nodes
 from tests.test_docs import blocks, code, tables
 from tests.test_health import get, port_of
 
@@ -285,16 +286,10 @@ def test_the_depth_reads_no_more_than_it_counts():
 
     read = sum(
         node["Actual Rows"] * node["Actual Loops"]
-        for node in _nodes(plan[0]["Plan"])
+        for node in nodes(plan[0]["Plan"])
         if "Scan" in node["Node Type"] and "Relation Name" in node
     )
     assert read <= metrics.COUNTED + 10
     assert (ready, scheduled, parked, running) == (metrics.COUNTED, 0, 0, 0)
     assert oldest >= 0
     assert Task.objects.count() == 40000
-
-
-def _nodes(node):
-    yield node
-    for child in node.get("Plans", ()):
-        yield from _nodes(child)
