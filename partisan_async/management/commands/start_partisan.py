@@ -15,7 +15,7 @@ import uvloop
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, ProgrammingError, connections
+from django.db import OperationalError, connections
 
 from partisan_async import (
     audit,
@@ -29,7 +29,7 @@ from partisan_async import (
     steering,
     store,
 )
-from partisan_async.blame import explain, way_out
+from partisan_async.blame import explain
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
     QueueSettings,
@@ -223,13 +223,7 @@ def _require_rights(alias: str, *, paused: bool) -> None:
 
 def _require_home() -> str:
     place = home.here()
-    try:
-        kept = home.keep(place)
-    except ProgrammingError as error:
-        role = str(connections[store.database()].settings_dict["USER"])
-        raise CommandError(
-            f"{explain(error)}; {way_out(error.__cause__ or error, role)}"
-        ) from error
+    kept = home.keep(place)
     if why := home.refusal(place, kept):
         raise CommandError(why, returncode=NOT_AT_HOME)
     if odd := home.warning(place, kept):
