@@ -46,7 +46,7 @@ outermost first: file, line, function, module."""
 class Failure:
     """What the row tells about an error.
 
-    :param chain: what log handlers are told beside it, by ``partisan_async.retold``; no row has it.
+    :param chain: what log handlers are told beside it, by ``text.retold``; no row has it.
     """
 
     exception_class: str

@@ -15,8 +15,9 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from partisan_async import arguments, registry, signals, store
+from partisan_async import registry, signals, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.enqueue import arguments
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Decision, Rules
 from partisan_async.schedule import Cron, Every

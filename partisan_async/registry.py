@@ -70,7 +70,7 @@ def get(name: str) -> type[BaseTaskProcessor]:
         if "." not in name:
             raise ProcessorClassNotFound(name) from None
     try:
-        from partisan_async.django_task import processor_of
+        from partisan_async.django_tasks.django_task import processor_of
     except ImportError:  # neither Django 6 nor the backport
         raise ProcessorClassNotFound(name) from None
     return processor_of(name)

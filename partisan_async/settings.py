@@ -208,7 +208,7 @@ def problems() -> Iterator[str]:
 
 
 def home() -> str | None:
-    """Return the name of the place that this site is in; see ``partisan_async.home``.
+    """Return the name of the place that this site is in; see ``partisan_async.operate.home``.
 
     :raises ImproperlyConfigured: it is no name.
     """

@@ -99,7 +99,7 @@ class PartisanBackend(BaseTaskBackend):
         :raises TypeError, ValueError: the function does not take its arguments, or they are not
             JSON, or cannot be stored.
         """
-        from partisan_async import django_task
+        from partisan_async.django_tasks import django_task
 
         self.validate_task(task)
         if find_task(task.module_path) is None:
@@ -116,7 +116,7 @@ class PartisanBackend(BaseTaskBackend):
 
         :raises TaskResultDoesNotExist: no row has this id, or it is not one of Django's tasks.
         """
-        from partisan_async import django_task
+        from partisan_async.django_tasks import django_task
 
         result = django_task.find(result_id)
         if result is None:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from partisan_async.arguments import digest, encode
+from partisan_async.enqueue.arguments import digest, encode
 
 JSON = st.recursive(
     st.none()

@@ -16,8 +16,10 @@ from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from partisan_async import audit, database, steering
+from partisan_async import steering
 from partisan_async.models import Schedule, Supervisor, Task
+from partisan_async.postgres import parameters
+from partisan_async.steering import audit
 from partisan_async.testing import run_pending
 from tests.process import ROOT, environment
 from tests.test_admin import LIST, SUPERVISORS, failed
@@ -150,7 +152,7 @@ class TestCode:
                     gone.setitem(settings, "PORT", "1")
             return execute(sql, *arguments)
 
-        with psycopg.connect(**database.parameters("default")) as other:
+        with psycopg.connect(**parameters.parameters("default")) as other:
             other.execute("SELECT FROM partisan_async_task WHERE id = %s FOR UPDATE", [locked.pk])
             with (
                 monkeypatch.context() as gone,

@@ -18,7 +18,8 @@ from django.core import checks
 from django.core.management import execute_from_command_line
 
 from partisan_async.models import Task
-from partisan_async.supervisor import forkserver, origin
+from partisan_async.supervisor.workers import forkserver
+from partisan_async.worker import origin
 from tests.conftest import ended, marks, wait_until
 from tests.home import Site, told
 from tests.process import partisan
@@ -734,7 +735,7 @@ class TestImportsThatBlock:
 
     BLOCKS = """
         import os, sys, time
-        from partisan_async.supervisor import forkserver
+        from partisan_async.supervisor.workers import forkserver
         forkserver.START_SECONDS = {seconds}
         command = " ".join(sys.orig_argv)
         if os.path.exists("blocks") and any("birth." + kind in command for kind in {which}):

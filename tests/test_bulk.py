@@ -9,8 +9,8 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from partisan_async.enqueue.taking import TAKEN_AT_MOST
 from partisan_async.models import Task
-from partisan_async.store.taking import TAKEN_AT_MOST
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.test_enqueue import ears  # noqa: F401

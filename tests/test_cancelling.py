@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from django.db import connection, connections
 
-from partisan_async import database
-from partisan_async.cancelling import Session, hang_up
+from partisan_async.postgres import parameters
+from partisan_async.postgres.cancelling import Session, hang_up
 from partisan_async.store import Statement
 from partisan_async.supervisor.connection import Connection
 from tests.conftest import ended, wait_until
@@ -104,7 +104,7 @@ async def test_in_a_black_hole_the_event_loop_turns(libpq, relay):
 
 async def test_a_wait_that_is_cancelled_in_a_black_hole_ends_at_once(libpq, relay):
     """As ``await_end()`` may be: psycopg would first ask the server, for ten seconds."""
-    params = database.parameters("second")
+    params = parameters.parameters("second")
     waiting = await Session.connect(**params, autocommit=True)
     relay.open.clear()
     asking = asyncio.ensure_future(waiting.execute("SELECT pg_sleep(60)"))

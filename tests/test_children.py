@@ -125,7 +125,7 @@ def test_a_fork_has_none_of_the_workers_sockets(worker):
     code = textwrap.dedent(FORK.format(child=child))
     answer = told(f"""
 import contextlib, os
-from partisan_async.supervisor import worker
+from partisan_async.worker import worker
 
 def open_files():
     for number in os.listdir("/proc/self/fd"):

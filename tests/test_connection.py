@@ -225,7 +225,7 @@ def test_a_lapsed_lease_does_not_spin(cut_off):
 
 async def test_to_hang_up_leaves_the_socket_to_the_call_that_waits_on_it():
     """Closed under it, its number is soon a worker's link, and the event loop mixes them up."""
-    from partisan_async.cancelling import hang_up
+    from partisan_async.postgres.cancelling import hang_up
     from partisan_async.supervisor.connection import connect
 
     relay = await connect("default", "test")

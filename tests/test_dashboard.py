@@ -13,9 +13,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from partisan_async import overview, steering, tallies
+from partisan_async import steering
 from partisan_async.admin import plot
 from partisan_async.models import PausedQueue, Supervisor, Tally, Task
+from partisan_async.operate import last_hour, overview
 from partisan_async.templatetags.partisan_async import number, short, span
 from tests.testapp.partisan_tasks import Write, WriteElsewhere
 
@@ -178,7 +179,7 @@ class TestLastHour:
         then = tally(minutes_ago=3, finished=2, retried=1, run_seconds=6, longest_run_seconds=5)
         tally(minutes_ago=3, queue_name="mail", failed=1, run_seconds=2, wait_seconds=4)
 
-        hour = tallies.last_hour()
+        hour = last_hour.last_hour()
 
         told = {minute.at: minute.counts for minute in hour.minutes}
         assert len(hour.minutes) == len(told) == 60
@@ -198,7 +199,7 @@ class TestLastHour:
         tally(processor_class="Shaky", finished=5, retried=3, lost=1, run_seconds=1)
         tally(processor_class="Old", minutes_ago=90, failed=100, run_seconds=1000)
 
-        hour = tallies.last_hour()
+        hour = last_hour.last_hour()
 
         assert [each.name for each in hour.slowest] == ["Slow", "Broken", "Shaky", "Quick"]
         assert [each.name for each in hour.failing] == ["Broken", "Shaky"]
@@ -208,7 +209,7 @@ class TestLastHour:
         for n in range(20):
             tally(processor_class=f"P{n}", failed=n + 1, run_seconds=n)
 
-        hour = tallies.last_hour()
+        hour = last_hour.last_hour()
 
         assert [each.name for each in hour.failing] == [f"P{n}" for n in range(19, 11, -1)]
         assert len(hour.slowest) == 8
@@ -219,7 +220,9 @@ class TestPlot:
         zeros = dict.fromkeys(
             ("finished", "failed", "retried", "postponed", "lost"), 0
         ) | dict.fromkeys(("mean_run", "longest_run", "mean_wait", "longest_wait"), 0.0)
-        return [tallies.Minute(timezone.now(), tallies.Counts(**zeros | each)) for each in counts]
+        return [
+            last_hour.Minute(timezone.now(), last_hour.Counts(**zeros | each)) for each in counts
+        ]
 
     def test_bars_stand_on_each_other_and_up_to_the_top(self):
         drawn = plot.throughput(self.minutes({"finished": 75, "failed": 25}, {}))

@@ -287,7 +287,7 @@ class TestContainers:
                 subprocess.run(migrate, env=environment(DATABASE_URL=fresh), check=True)
                 as_it = make_conninfo(fresh, user=role, password="it's odd")
                 check = (
-                    "import django; django.setup(); from partisan_async import rights;"
+                    "import django; django.setup(); from partisan_async.operate import rights;"
                     " print(rights.missing('default', rights.SUPERVISOR))"
                 )
                 said = subprocess.run(

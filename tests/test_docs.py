@@ -47,33 +47,20 @@ from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 import partisan_async
-from partisan_async import (
-    doctor,
-    exceptions,
-    policy,
-    reasons,
-    registry,
-    retold,
-    schedule,
-    store,
-)
+from partisan_async import exceptions, policy, registry, schedule, store
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.management.partisan import status
 from partisan_async.models import Schedule, Supervisor, Tally, Task
+from partisan_async.operate import doctor, reasons
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.settings import SETTING_NAMES, QueueSettings
-from partisan_async.supervisor import (
-    dispatcher,
-    executor,
-    forkserver,
-    log_queue,
-    metrics,
-    supervisor,
-    ticker,
-    wakeup,
-)
+from partisan_async.supervisor import dispatcher, log_queue, supervisor, ticker, wakeup
+from partisan_async.supervisor.report import metrics
+from partisan_async.supervisor.workers import forkserver
 from partisan_async.testing import live_supervisor, run_pending
+from partisan_async.text import retold
+from partisan_async.worker import executor
 from tests.conftest import wait_until
 from tests.process import ends_with_tests
 

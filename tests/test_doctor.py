@@ -16,10 +16,12 @@ from django.db import connection, connections
 from django.test.utils import override_settings
 from django.utils import timezone
 
-from partisan_async import database, doctor, steering
-from partisan_async.doctor import reach, server, table, tasks
+from partisan_async import steering
 from partisan_async.embedded import EmbeddedPostgres, django_database
 from partisan_async.models import Supervisor, Tally, Task
+from partisan_async.operate import doctor
+from partisan_async.operate.doctor import reach, server, table, tasks
+from partisan_async.postgres import parameters
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, wait_until
 from tests.testapp.partisan_tasks import Die, Write, WriteElsewhere
@@ -40,7 +42,7 @@ def wrongs(look):
 
 @contextmanager
 def session(**params):
-    with psycopg.connect(**database.parameters("default") | params) as opened:
+    with psycopg.connect(**parameters.parameters("default") | params) as opened:
         yield opened
 
 

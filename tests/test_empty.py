@@ -10,8 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from partisan_async import doctor, overview, steering, tallies
+from partisan_async import steering
 from partisan_async.models import PausedQueue, Schedule, Supervisor, Tally, Task
+from partisan_async.operate import doctor, last_hour, overview
 from partisan_async.testing import run_pending
 from tests.process import partisan
 from tests.test_health import get, port_of
@@ -89,7 +90,7 @@ def test_every_command_answers(empty, words):
 
 def test_every_reading_answers(empty):
     """What pages and commands are made of says of nothing that it is nothing."""
-    hour = tallies.last_hour()
+    hour = last_hour.last_hour()
 
     assert len(hour.minutes) == 60
     assert (hour.processors, hour.slowest, hour.failing) == ([], [], [])

@@ -8,9 +8,10 @@ import uuid
 import pytest
 
 from partisan_async.settings import QueueSettings
-from partisan_async.supervisor import supervisor, worker
-from partisan_async.supervisor.process import WorkerProcess
+from partisan_async.supervisor import supervisor
+from partisan_async.supervisor.workers.process import WorkerProcess
 from partisan_async.testing import live_supervisor
+from partisan_async.worker import worker
 from tests.conftest import ended, marks, wait_until
 from tests.home import told
 from tests.process import ROOT, partisan
@@ -178,7 +179,7 @@ def test_workers_of_a_supervisor_that_was_killed_end_at_once(shop):
 
 END_OF_FEED = """
 import os, socket
-from partisan_async.supervisor import wire, worker
+from partisan_async.worker import wire, worker
 
 def code_of(word):
     feed, supervisors = socket.socketpair()

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from partisan_async.fits import refuse_misfit
+from partisan_async.django_tasks.fits import refuse_misfit
 from partisan_async.models import Task
 from partisan_async.testing import perform
 from tests.testapp import tasks

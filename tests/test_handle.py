@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from partisan_async.supervisor.handle import Handle, descriptor_of
 from partisan_async.testing import live_supervisor
+from partisan_async.worker.handle import Handle, descriptor_of
 from tests.conftest import ended, wait_until
 from tests.testapp.partisan_tasks import Write
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from partisan_async import registry
-from partisan_async.supervisor import health
-from partisan_async.supervisor.health import Health
+from partisan_async.supervisor.report import health
+from partisan_async.supervisor.report.health import Health
 from tests.conftest import ended, wait_until
 from tests.process import ROOT, Partisan, ends_with_tests, environment, partisan
 

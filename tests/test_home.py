@@ -15,10 +15,12 @@ from django.core.management.base import CommandError
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from partisan_async import audit, embedded, home, signals, steering
+from partisan_async import embedded, signals, steering
 from partisan_async.checks import check_settings
-from partisan_async.doctor import place
 from partisan_async.models import Home, PausedQueue, Supervisor, Task
+from partisan_async.operate import home
+from partisan_async.operate.doctor import place
+from partisan_async.steering import audit
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, Partisan, environment

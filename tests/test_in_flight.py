@@ -6,8 +6,8 @@ import pytest
 from django.db import DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from partisan_async.in_flight import Flight
 from partisan_async.models import Supervisor, Task
+from partisan_async.postgres.in_flight import Flight
 from partisan_async.testing import live_supervisor, wait_until_ended
 from tests.testapp.partisan_tasks import EndlessInFlight, Write, WriteUnique
 

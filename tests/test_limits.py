@@ -10,8 +10,9 @@ from django.db import connection
 
 from partisan_async.exceptions import TaskTimeout
 from partisan_async.models import Task
-from partisan_async.supervisor import limits, process
+from partisan_async.supervisor.workers import process
 from partisan_async.testing import live_supervisor
+from partisan_async.worker import limits
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (

@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from partisan_async import log_fields, steering
+from partisan_async import steering
 from partisan_async.context import CurrentTask, current_task
+from partisan_async.logs import log_fields
 from partisan_async.models import Supervisor, Task
 from tests.conftest import ended, wait_until
 from tests.process import ROOT, partisan

@@ -17,8 +17,8 @@ from partisan_async.models import Task
 from partisan_async.policy import Deferred, Finished
 from partisan_async.settings import queue_settings
 from partisan_async.store import Claim, Statement
-from partisan_async.supervisor import figures, metrics
-from partisan_async.supervisor.figures import Figures
+from partisan_async.supervisor.report import figures, metrics
+from partisan_async.supervisor.report.figures import Figures
 from partisan_async.supervisor.supervisor import Supervisor
 from tests.conftest import ended, wait_until
 from tests.process import partisan

@@ -7,7 +7,7 @@ import pytest
 from django.core.checks import run_checks
 
 from partisan_async import checks, registry
-from partisan_async.misnamed import OTHERS_WORDS, misnamed
+from partisan_async.checks.misnamed import OTHERS_WORDS, misnamed
 from tests.process import ROOT, environment
 from tests.testapp.partisan_tasks import Nothing
 

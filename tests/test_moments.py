@@ -9,10 +9,11 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from partisan_async import moments, reasons
 from partisan_async.models import Schedule, Task
+from partisan_async.operate import reasons
 from partisan_async.templatetags.partisan_async import moment
 from partisan_async.testing import run_pending
+from partisan_async.text import moments
 from tests.testapp.partisan_tasks import Fail, Write
 
 NOON = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
@@ -89,7 +90,7 @@ class TestEverywhere:
 
     def test_doctor(self):
         from partisan_async import steering
-        from partisan_async.doctor import tasks
+        from partisan_async.operate.doctor import tasks
 
         steering.pause(processor="Write")
 

@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from partisan_async import registry
-from partisan_async.supervisor.notify import ServiceManager
+from partisan_async.supervisor.report.service_manager import ServiceManager
 from tests.conftest import marks
 from tests.process import partisan
 

@@ -19,8 +19,8 @@ from django.db.backends.postgresql.base import Cursor
 from django.test.utils import CaptureQueriesContext
 from psycopg.pq import TransactionStatus
 
-from partisan_async import one_message
 from partisan_async.models import Supervisor
+from partisan_async.postgres import one_message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -21,10 +21,11 @@ from django.core.management.base import CommandError, OutputWrapper
 from django.db import connection, transaction
 from django.utils import timezone
 
-from partisan_async import overview, steering
+from partisan_async import steering
 from partisan_async.embedded import EmbeddedPostgres
 from partisan_async.management.partisan import screen
 from partisan_async.models import PausedQueue, Supervisor, Tally, Task
+from partisan_async.operate import overview
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, ends_with_tests, environment

@@ -18,12 +18,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from partisan_async import overview, reasons, steering, store
-from partisan_async.doctor import tasks as looks
+from partisan_async import steering, store
 from partisan_async.models import PausedProcessor, PausedQueue, Schedule, Supervisor, Task
+from partisan_async.operate import overview, reasons
+from partisan_async.operate.doctor import tasks as looks
 from partisan_async.store import Statement
-from partisan_async.supervisor import metrics
 from partisan_async.supervisor.parking import Parking
+from partisan_async.supervisor.report import metrics
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.site_rules import refusal

@@ -15,7 +15,7 @@ from django.test.utils import isolate_apps
 from django.utils import timezone
 
 from partisan_async.models import Task
-from partisan_async.readable import UNREADABLE, always_read
+from partisan_async.models.readable import UNREADABLE, always_read
 from tests.testapp.partisan_tasks import Write
 
 pytestmark = pytest.mark.django_db

@@ -15,8 +15,10 @@ from django.core.management.base import CommandError
 from django.db import connection, transaction
 from django.utils import timezone
 
-from partisan_async import database, home, steering
+from partisan_async import steering
 from partisan_async.models import Supervisor, Task
+from partisan_async.operate import home
+from partisan_async.postgres import parameters
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
@@ -70,7 +72,7 @@ def hold(supervisor):
 @contextmanager
 def another_session():
     """A session beside Django's own, in a transaction."""
-    with psycopg.connect(**database.parameters("default"), application_name="caller") as session:
+    with psycopg.connect(**parameters.parameters("default"), application_name="caller") as session:
         yield session
 
 

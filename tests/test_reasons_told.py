@@ -8,9 +8,10 @@ import pytest
 from django.core.management import call_command
 from django.urls import reverse
 
-from partisan_async import reasons, signals, steering
+from partisan_async import signals, steering
 from partisan_async.exceptions import PostponeTask
 from partisan_async.models import Task
+from partisan_async.operate import reasons
 from partisan_async.policy import Failure, Postponed
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import wait_until

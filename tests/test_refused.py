@@ -11,10 +11,12 @@ import pytest
 from django.db import connection, connections
 from psycopg.conninfo import make_conninfo
 
-from partisan_async import reasons, steering, store
+from partisan_async import steering, store
 from partisan_async.models import Supervisor, Tally, Task
+from partisan_async.operate import reasons
 from partisan_async.policy import Finished
-from partisan_async.supervisor import around, claimer, parking, refused, tally
+from partisan_async.supervisor import around, claimer, parking, refused
+from partisan_async.supervisor.report import tally
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import environment, partisan

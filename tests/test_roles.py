@@ -23,10 +23,11 @@ from django.db import ProgrammingError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from partisan_async import doctor, reasons, rights, steering
-from partisan_async.doctor import roles
+from partisan_async import steering
 from partisan_async.management.commands import start_partisan
 from partisan_async.models import PausedQueue, Schedule, Supervisor, Tally, Task
+from partisan_async.operate import doctor, reasons, rights
+from partisan_async.operate.doctor import roles
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, wait_until
 from tests.process import Partisan, environment

@@ -16,8 +16,8 @@ from django.db import OperationalError, connection, connections
 
 from partisan_async import steering
 from partisan_async.models import Task
-from partisan_async.supervisor import abandoned, runs, sessions
 from partisan_async.testing import live_supervisor
+from partisan_async.worker import abandoned, runs, sessions
 from tests.conftest import ended, marks, wait_until
 from tests.faults.pgbouncer import Pgbouncer
 from tests.home import Site, told

@@ -12,8 +12,9 @@ from django.core.management.base import CommandError
 from django.urls import reverse
 from django.utils import timezone
 
-from partisan_async import overview, reasons, steering
+from partisan_async import steering
 from partisan_async.models import Supervisor
+from partisan_async.operate import overview, reasons
 from tests.conftest import marks, wait_until
 from tests.process import partisan as supervisor
 from tests.testapp.partisan_tasks import Sleep, Write

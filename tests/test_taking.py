@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
 
 from partisan_async import steering
+from partisan_async.enqueue.taking import TAKEN_AT_MOST, taken_by
 from partisan_async.models import Task
-from partisan_async.store.taking import TAKEN_AT_MOST, taken_by
 from tests.testapp.partisan_tasks import Write, WriteUnique
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -9,11 +9,12 @@ from django.core.management import CommandParser, call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from partisan_async import overview, steering, to_copy
-from partisan_async.doctor import tasks as looks
+from partisan_async import steering
 from partisan_async.management.commands import start_partisan
 from partisan_async.management.commands.partisan import Command
 from partisan_async.models import PausedQueue, Supervisor, Task
+from partisan_async.operate import overview, to_copy
+from partisan_async.operate.doctor import tasks as looks
 from tests.testapp.partisan_tasks import Write
 
 NAMES = ["imports", "x; touch /tmp/pwned", "$(id)", "it's", "-v", "--all", "a b", "--yes=`id`"]

@@ -18,7 +18,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
-from partisan_async import registry, trace
+from partisan_async import registry
+from partisan_async.enqueue import spans as trace
 from partisan_async.models import Task
 from partisan_async.testing import run_pending
 from tests.conftest import ended, wait_until
@@ -239,7 +240,8 @@ class TestProcesses:
         script = f"""{BLOCK_OTEL}
 import django
 django.setup()
-from partisan_async import registry, trace
+from partisan_async import registry
+from partisan_async.enqueue import spans as trace
 from partisan_async.testing import run_pending
 registry.autodiscover()
 assert trace._tracer is None

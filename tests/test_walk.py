@@ -13,7 +13,7 @@ from django.db.models import JSONField, Value
 from django.utils import timezone
 
 from partisan_async.models import Supervisor, Task
-from partisan_async.supervisor.pool import OVERDUE_SECONDS
+from partisan_async.supervisor.workers.pool import OVERDUE_SECONDS
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
@@ -213,7 +213,7 @@ class TestPolicies:
     def test_an_error_that_postgresql_cannot_hold_is_cleaned(self):
         Fail("ValueError", "x").delay()
         Task.objects.update(arguments={"args": ["UnicodeError", "a"], "kwargs": {}})
-        from partisan_async.supervisor import executor
+        from partisan_async.worker import executor
 
         failure = executor._describe(ValueError("a\x00b\ud800c"))
 

@@ -17,7 +17,7 @@ from partisan_async.policy import (
     Returned,
     Unrecognised,
 )
-from partisan_async.supervisor.wire import (
+from partisan_async.worker.wire import (
     Decoder,
     Done,
     Hello,

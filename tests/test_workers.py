@@ -10,7 +10,7 @@ from django.db import connection
 
 from partisan_async import steering, store
 from partisan_async.models import Task
-from partisan_async.supervisor import process
+from partisan_async.supervisor.workers import process
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark

@@ -15,10 +15,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from partisan_async import overview, settings, steering, store, tallies
+from partisan_async import settings, steering, store
 from partisan_async.admin import plot
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Dashboard, PausedProcessor, PausedQueue
+from partisan_async.operate import last_hour, overview
 from partisan_async.templatetags.partisan_async import short
 
 
@@ -57,7 +58,7 @@ class DashboardAdmin(RowAdmin):
     def _render(self, request: HttpRequest, template: str) -> HttpResponse:
         request.current_app = self.admin_site.name
         scope = self.scope_of(request)
-        hour = tallies.last_hour(scope.queues, scope.processors)
+        hour = last_hour.last_hour(scope.queues, scope.processors)
         known = scope.known(each.name for each in hour.processors)
         may_pause = request.user.has_perm("partisan_async.change_task")
         may_drain = request.user.has_perm("partisan_async.change_supervisor")

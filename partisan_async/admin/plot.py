@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from partisan_async.tallies import Counts, Minute
+from partisan_async.operate.last_hour import Counts, Minute
 
 WIDTH, HEIGHT = 720, 160
 

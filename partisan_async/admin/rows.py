@@ -17,11 +17,12 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 
-from partisan_async import audit, logs, readable, store
+from partisan_async import logs, store
 from partisan_async.admin.scope import EVERYTHING, Scope
 from partisan_async.admin.sight import sees_arguments
-from partisan_async.blame import Blame, primary, whose
-from partisan_async.models import Dashboard, Supervisor, Task
+from partisan_async.models import Dashboard, Supervisor, Task, readable
+from partisan_async.postgres.blame import Blame, primary, whose
+from partisan_async.steering import audit
 from partisan_async.templatetags.partisan_async import moment
 
 NUL = "\x00"

@@ -9,11 +9,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from partisan_async import audit, registry, schedule, steering, store
+from partisan_async import registry, schedule, steering, store
 from partisan_async.admin.rows import RowAdmin, told_moment
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
 from partisan_async.processor import BaseTaskProcessor
+from partisan_async.steering import audit
 
 
 @admin.register(Schedule)

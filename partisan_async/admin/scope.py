@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from django.db.models import Q
 
 from partisan_async import registry
-from partisan_async.overview import PauseState, QueueState, SupervisorState, WorkerState
+from partisan_async.operate.overview import PauseState, QueueState, SupervisorState, WorkerState
 
 
 @dataclass(frozen=True)

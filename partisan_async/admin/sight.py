@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 
 from partisan_async.admin.scope import Scope
-from partisan_async.overview import PauseState
-from partisan_async.ways_out import WaysOut
+from partisan_async.operate.overview import PauseState
+from partisan_async.operate.ways_out import WaysOut
 
 HIDDEN = "(its text is hidden from you)"
 

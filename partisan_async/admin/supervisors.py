@@ -14,10 +14,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from partisan_async import overview, readable, steering, store
+from partisan_async import steering, store
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
-from partisan_async.models import Supervisor
+from partisan_async.models import Supervisor, readable
+from partisan_async.operate import overview
 from partisan_async.templatetags.partisan_async import short, span
 
 NAMED = 5

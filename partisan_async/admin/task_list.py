@@ -35,10 +35,11 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from psycopg.errors import QueryCanceled
 
-from partisan_async import overview, steering, tallies
+from partisan_async import steering
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.models import ENDED, Task
+from partisan_async.operate import last_hour, overview
 from partisan_async.settings import configured_queues
 
 WALKED = 100_000
@@ -129,7 +130,7 @@ class ProcessorFilter(_Choice):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         scope = model_admin.scope_of(request)
-        hour = tallies.last_hour(scope.queues, scope.processors)
+        hour = last_hour.last_hour(scope.queues, scope.processors)
         return self._and_chosen(scope.known(each.name for each in hour.processors))
 
 

@@ -20,7 +20,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from partisan_async import moments, overview, readable, reasons, steering
+from partisan_async import steering
 from partisan_async.admin import task_list
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
@@ -36,8 +36,10 @@ from partisan_async.admin.task_list import (
     TaskList,
     TaskPaginator,
 )
-from partisan_async.models import Task
+from partisan_async.models import Task, readable
+from partisan_async.operate import overview, reasons
 from partisan_async.templatetags.partisan_async import short, span
+from partisan_async.text import moments
 
 SHOWN_CHARACTERS = 20_000
 """So much of a task's arguments and of its result is on its page."""

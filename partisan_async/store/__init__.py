@@ -11,6 +11,8 @@ All clocks are the database's. ``statement_timestamp()`` and not ``now()``, whic
 a transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
 """
 
+from partisan_async.enqueue.inserting import Call, bulk_enqueue, enqueue
+from partisan_async.enqueue.taking import Taken, attempts, taken_by
 from partisan_async.store.claiming import (
     ALL,
     HISTORY,
@@ -30,11 +32,6 @@ from partisan_async.store.claiming import (
     promote,
     ready,
     rescue,
-)
-from partisan_async.store.enqueuing import (
-    Call,
-    bulk_enqueue,
-    enqueue,
 )
 from partisan_async.store.lease import (
     beat,
@@ -84,11 +81,6 @@ from partisan_async.store.steering import (
     pause,
     resume,
     run_now,
-)
-from partisan_async.store.taking import (
-    Taken,
-    attempts,
-    taken_by,
 )
 from partisan_async.store.tallying import (
     TALLY_COLUMNS,

@@ -13,7 +13,7 @@ anybody: whoever parks locks the pause's row, and passes over one that is being 
 from __future__ import annotations
 
 from partisan_async.models import NEVER_BEGINS, NEVER_ENDS
-from partisan_async.readable import moment
+from partisan_async.models.readable import moment
 from partisan_async.store.statement import Statement, queue_names
 
 NEVER = f"timestamptz '{NEVER_BEGINS}'"

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import psycopg
 from django.db import Error
 
-from partisan_async.blame import is_of_some_rows
 from partisan_async.models import ENDED
+from partisan_async.postgres.blame import is_of_some_rows
 from partisan_async.store.statement import Statement
 
 PRUNED_AT_ONCE = 1000

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from partisan_async.enqueue.taking import KEY
 from partisan_async.models import ENDED, Task
 from partisan_async.policy import Failure
 from partisan_async.store.settling import encoded, kept
 from partisan_async.store.statement import Statement, queue_names
-from partisan_async.store.taking import KEY
 
 UNENDED = (Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS)
 

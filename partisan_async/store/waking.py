@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from partisan_async.enqueue.taking import Taken
 from partisan_async.store.statement import Statement
-from partisan_async.store.taking import Taken
 
 HELD_NO_MORE = "held"
 """Said by NOTIFY: rows that supervisors hold were taken from them by hand."""

@@ -1,6 +1,1 @@
-"""The running side; and here, what a supervisor's process and its workers' have in common."""
-
-import signal
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""They stop a supervisor; its workers outlive them."""
+"""The parent process: claims tasks, feeds workers with them, and writes what became of them."""

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from partisan_async import logs
-from partisan_async.blame import Blame, NoAnswer, is_nobodys, whose
+from partisan_async.postgres.blame import Blame, NoAnswer, is_nobodys, whose
 from partisan_async.store import Among, Statement, named
 from partisan_async.supervisor.connection import Connection
 

@@ -12,9 +12,9 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import store
-from partisan_async.blame import Blame, explain, whose
 from partisan_async.models import Task
 from partisan_async.policy import Deferred, GivenBack, Interrupted, Postponed, Retried, Suspected
+from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
 from partisan_async.supervisor.around import MORE, Around

@@ -14,9 +14,9 @@ import psycopg
 from django.db import connections
 from psycopg import sql
 
-from partisan_async import cancelling, database
-from partisan_async.blame import Blame, NoAnswer, explain, whose
-from partisan_async.cancelling import Session, hang_up
+from partisan_async.postgres import cancelling, parameters
+from partisan_async.postgres.blame import Blame, NoAnswer, explain, whose
+from partisan_async.postgres.cancelling import Session, hang_up
 from partisan_async.store import Statement
 from partisan_async.supervisor.aside import Aside
 
@@ -71,7 +71,7 @@ async def connect(
 async def _parameters_of(alias: str, laid_over: str | None) -> dict[str, Any]:
     # A database backend of the project's may ask for a password elsewhere, and wait for it.
     try:
-        return await _asker(os.getpid()).ask(database.parameters, alias, laid_over)
+        return await _asker(os.getpid()).ask(parameters.parameters, alias, laid_over)
     except Exception as error:
         raise psycopg.OperationalError(
             f"the database's parameters could not be had: {explain(error)}"

@@ -28,14 +28,14 @@ from partisan_async.policy import (
 from partisan_async.processor import rules_of
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Claim, Settlement
-from partisan_async.supervisor import worker
 from partisan_async.supervisor.aside import Aside
-from partisan_async.supervisor.executor import is_async, tell_of_loss
-from partisan_async.supervisor.figures import Figures
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
-from partisan_async.supervisor.pool import Pool
+from partisan_async.supervisor.report.figures import Figures
+from partisan_async.supervisor.report.tally import Tally
 from partisan_async.supervisor.settler import Settler
-from partisan_async.supervisor.tally import Tally
+from partisan_async.supervisor.workers.pool import Pool
+from partisan_async.worker import worker
+from partisan_async.worker.executor import is_async, tell_of_loss
 
 MOST_UNTOLD = 1000
 """So many losses may wait for receivers that block."""

@@ -24,8 +24,9 @@ from uuid import UUID
 
 import psycopg
 
-from partisan_async import logs, readable, store
-from partisan_async.blame import is_nobodys
+from partisan_async import logs, store
+from partisan_async.models import readable
+from partisan_async.postgres.blame import is_nobodys
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble
 

@@ -11,7 +11,7 @@ import time
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.blame import Blame, is_nobodys, whose
+from partisan_async.postgres.blame import Blame, is_nobodys, whose
 from partisan_async.store import Statement
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble

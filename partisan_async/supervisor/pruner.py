@@ -13,8 +13,8 @@ from datetime import timedelta
 import psycopg
 
 from partisan_async import store
-from partisan_async.blame import explain
 from partisan_async.models import Task
+from partisan_async.postgres.blame import explain
 from partisan_async.supervisor.connection import Connection
 
 logger = logging.getLogger("partisan_async")

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from partisan_async import logs
-from partisan_async.blame import Blame, whose
+from partisan_async.postgres.blame import Blame, whose
 from partisan_async.store import Claim, Settlement
 
 LONGEST_PAUSE_SECONDS = 60.0

@@ -23,27 +23,27 @@ from django.db import connections
 from django.utils import timezone
 
 from partisan_async import logs, registry, store
-from partisan_async.blame import Blame, explain, whose
-from partisan_async.log_fields import Serving, serving
-from partisan_async.moments import told
+from partisan_async.logs.log_fields import Serving, serving
+from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Settlement
-from partisan_async.supervisor import worker
 from partisan_async.supervisor.claimer import Claimer
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
-from partisan_async.supervisor.figures import Figures
-from partisan_async.supervisor.health import Health
 from partisan_async.supervisor.lease import Lease, NotAtHome, Sight
-from partisan_async.supervisor.notify import ServiceManager
 from partisan_async.supervisor.pruner import Pruner
+from partisan_async.supervisor.report.figures import Figures
+from partisan_async.supervisor.report.health import Health
+from partisan_async.supervisor.report.service_manager import ServiceManager
+from partisan_async.supervisor.report.tally import Tally
 from partisan_async.supervisor.settler import Settler
-from partisan_async.supervisor.tally import Tally
 from partisan_async.supervisor.ticker import Ticker
 from partisan_async.supervisor.wakeup import Wakeup
+from partisan_async.text.moments import told
+from partisan_async.worker import worker
 
 if TYPE_CHECKING:
-    from partisan_async.supervisor.metrics import Metrics
+    from partisan_async.supervisor.report.metrics import Metrics
 
 logger = logging.getLogger("partisan_async")
 
@@ -421,7 +421,7 @@ class Supervisor:
         )
 
     def _metrics_of(self, figures: Figures) -> Metrics:
-        from partisan_async.supervisor.metrics import Metrics
+        from partisan_async.supervisor.report.metrics import Metrics
 
         wakeup = self._wakeup
         return Metrics(

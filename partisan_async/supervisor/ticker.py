@@ -18,9 +18,9 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, registry, schedule, store
-from partisan_async.blame import Blame, explain, whose
+from partisan_async.models.readable import is_moment
+from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.processor import tick_of
-from partisan_async.readable import is_moment
 from partisan_async.store import Call, Scheduled
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble

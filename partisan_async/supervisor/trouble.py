@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from partisan_async.blame import Blame, explain, is_nobodys, way_out, whose
+from partisan_async.postgres.blame import Blame, explain, is_nobodys, way_out, whose
 
 logger = logging.getLogger("partisan_async")
 

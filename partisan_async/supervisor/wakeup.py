@@ -20,8 +20,8 @@ import psycopg
 from psycopg import sql
 
 from partisan_async import store
-from partisan_async.blame import explain
-from partisan_async.cancelling import hang_up
+from partisan_async.postgres.blame import explain
+from partisan_async.postgres.cancelling import hang_up
 from partisan_async.supervisor.connection import connect
 
 logger = logging.getLogger("partisan_async")

@@ -8,8 +8,8 @@ from datetime import datetime
 from django import template
 from django.utils import timezone
 
-from partisan_async.moments import told
-from partisan_async.readable import MARK
+from partisan_async.models.readable import MARK
+from partisan_async.text.moments import told
 
 register = template.Library()
 

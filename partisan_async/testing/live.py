@@ -18,8 +18,8 @@ from django.db.transaction import TransactionManagementError
 from partisan_async import registry, store
 from partisan_async.models import ENDED, Task
 from partisan_async.settings import DEFAULT_QUEUE_NAME, queue_settings
-from partisan_async.supervisor import origin
 from partisan_async.supervisor.supervisor import Supervisor
+from partisan_async.worker import origin
 
 START_SECONDS = 60
 

@@ -26,10 +26,10 @@ from partisan_async.models import WAITING, Task
 from partisan_async.policy import Decision, Finished, Outcome, decide
 from partisan_async.processor import checked_time, rules_of
 from partisan_async.settings import queue_settings
-from partisan_async.supervisor.executor import Executor, is_async
 from partisan_async.testing.calls import call_of
 from partisan_async.testing.clock import as_of
 from partisan_async.testing.raised import Errors, Witness
+from partisan_async.worker.executor import Executor, is_async
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target

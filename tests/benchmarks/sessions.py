@@ -35,7 +35,7 @@ def main() -> None:
 def _measure() -> dict[str, list[float]]:
     from django.db import connections
 
-    from partisan_async.supervisor import renewal
+    from partisan_async.postgres import renewal
 
     connection = connections["default"]
     renewal.watch()

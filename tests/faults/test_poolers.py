@@ -10,9 +10,9 @@ from django.db import transaction
 from django.test.utils import override_settings
 from psycopg.conninfo import conninfo_to_dict
 
-from partisan_async.doctor import reach
 from partisan_async.embedded import django_database
 from partisan_async.models import Supervisor, Task
+from partisan_async.operate.doctor import reach
 from tests.faults.partisan_tasks import AsyncNap, Deposit, Nap, Noop, Snooze, Stumble
 from tests.faults.pgbouncer import Pgbouncer
 from tests.faults.site import UNHURRIED

@@ -23,11 +23,11 @@ from partisan_async import context, registry, signals, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask, TaskTimeout
-from partisan_async.in_flight import Flight
 from partisan_async.models import Task
+from partisan_async.postgres.in_flight import Flight
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
-from partisan_async.supervisor import worker
+from partisan_async.worker import worker
 from tests.testapp.models import Mark
 
 

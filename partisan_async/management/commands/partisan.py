@@ -7,10 +7,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from partisan_async import audit, rights, store
-from partisan_async.blame import Blame, explain, way_out, whose
+from partisan_async import store
 from partisan_async.logs import plain
 from partisan_async.management.partisan import adopt, doctor, drain, hold, status, steer, why
+from partisan_async.operate import rights
+from partisan_async.postgres.blame import Blame, explain, way_out, whose
+from partisan_async.steering import audit
 
 
 class Command(BaseCommand):

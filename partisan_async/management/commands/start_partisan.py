@@ -17,19 +17,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
-from partisan_async import (
-    audit,
-    budget,
-    home,
-    log_fields,
-    logs,
-    registry,
-    rights,
-    schema,
-    steering,
-    store,
-)
-from partisan_async.blame import explain
+from partisan_async import logs, registry, schema, steering, store
+from partisan_async.logs import log_fields
+from partisan_async.operate import budget, home, rights
+from partisan_async.postgres.blame import explain
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
     QueueSettings,
@@ -39,10 +30,12 @@ from partisan_async.settings import (
     queue_settings,
     seconds,
 )
-from partisan_async.supervisor import STOP_SIGNALS, origin
+from partisan_async.steering import audit
 from partisan_async.supervisor.lease import NotAtHome
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
+from partisan_async.worker import origin
+from partisan_async.worker.arrangements import STOP_SIGNALS
 
 logger = logging.getLogger("partisan_async")
 

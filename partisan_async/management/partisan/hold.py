@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
-from partisan_async import steering, store, to_copy
+from partisan_async import steering, store
 from partisan_async.logs import plain
 from partisan_async.management.partisan import names
 from partisan_async.management.partisan.steer import (
@@ -18,6 +18,7 @@ from partisan_async.management.partisan.steer import (
     pauses_that_hold,
 )
 from partisan_async.models import PausedQueue
+from partisan_async.operate import to_copy
 
 
 class Target(NamedTuple):

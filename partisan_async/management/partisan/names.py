@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 
-from partisan_async import overview, registry, settings, store
+from partisan_async import registry, settings, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule, Tally
+from partisan_async.operate import overview
 
 NAMED = 10
 """So many known names are told."""

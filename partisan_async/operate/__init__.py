@@ -1,0 +1,1 @@
+"""What an operator reads: what the tables tell of tasks, queues and supervisors."""

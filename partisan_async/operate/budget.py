@@ -1,0 +1,18 @@
+"""How many connections to the database a supervisor and its workers may open."""
+
+from __future__ import annotations
+
+from partisan_async import registry
+from partisan_async.settings import QueueSettings
+from partisan_async.worker.executor import is_async
+
+
+def of_supervisor(settings: QueueSettings, *, listens: bool = True) -> int:
+    """Return how many it may open itself: to claim, to settle, to beat; to listen, to prune."""
+    return 3 + listens + (settings.KEEP_FINISHED_SECONDS is not None)
+
+
+def per_worker(queue_name: str, settings: QueueSettings) -> int:
+    """Return how many each worker may open; the processors must be imported."""
+    processors = [each for each in registry.processors() if queue_name == each.QUEUE_NAME]
+    return 1 + settings.ASYNC_CONCURRENCY if any(map(is_async, processors)) else 1

@@ -1,0 +1,109 @@
+"""Runs a statement, commits it, and runs others after that: all in one message to the server.
+
+A message has its price on both sides, whatever is in it. The server answers each statement of it by
+itself, and so it is known which one failed; a cursor of psycopg would raise the error of any.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg import generators
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
+
+from partisan_async.postgres import direct
+
+logger = logging.getLogger("partisan_async")
+
+_OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+_UNTIL_COMMIT = 3
+"""BEGIN, the statement and COMMIT have an answer each."""
+
+
+def fetch(
+    connection: BaseDatabaseWrapper, sql: str, params: Mapping[str, Any], afterwards: str
+) -> list[tuple[Any, ...]] | None:
+    """Return the rows of a statement that is committed by then; ``None``: it cannot be done so.
+
+    It cannot be done within a transaction, nor where somebody looks on: where Django keeps a list
+    of queries, or a cursor of somebody's own stands in the place of Django's.
+
+    :param afterwards: what is run then. If that fails it is logged, and changes nothing.
+    """
+    if connection.in_atomic_block:
+        return None
+    connection.close_if_health_check_failed()  # as Django does before it makes a cursor
+    if not connection.get_autocommit():
+        return None
+    # Not idle: by a BEGIN behind Django's back.
+    cursor = direct.cursor(connection, TransactionStatus.IDLE)
+    if cursor is None:
+        return None
+    committing: Any = _CommittingCursor(cursor, afterwards)
+    with connection.make_cursor(committing) as wrapped:
+        wrapped.execute(sql, params)
+        rows: list[tuple[Any, ...]] = wrapped.fetchall()
+    return rows
+
+
+class _CommittingCursor:
+    """Has of a cursor what Django's wrapper uses."""
+
+    def __init__(self, cursor: psycopg.ClientCursor[Any], afterwards: str) -> None:
+        self._cursor = cursor
+        self._afterwards = afterwards
+        self._rows: list[tuple[Any, ...]] = []
+
+    def execute(self, sql: str, params: Mapping[str, Any]) -> None:
+        query = f"BEGIN; {sql}; COMMIT; {self._afterwards}"
+        results = self._send(self._cursor.mogrify(query, params))
+        if (failed := results[-1]).status == ExecStatus.FATAL_ERROR:
+            error = error_from_result(failed, self._cursor.connection.info.encoding)
+            if len(results) <= _UNTIL_COMMIT:
+                raise error
+            logger.error("not run after a commit: %s (%s)", self._afterwards, error)
+        transformer = Transformer(self._cursor)
+        transformer.set_pgresult(results[1])
+        self._rows = transformer.load_rows(0, results[1].ntuples, tuple)
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._rows
+
+    def close(self) -> None:
+        self._cursor.close()
+
+    def _send(self, message: str) -> list[PGresult]:
+        connection = self._cursor.connection
+        pgconn = connection.pgconn
+        try:
+            with connection.lock:
+                pgconn.send_query(message.encode(connection.info.encoding))
+                return connection.wait(_answers(pgconn))
+        finally:
+            # An error skips what is left of the message, and the COMMIT with it.
+            if pgconn.transaction_status in _OPEN:
+                connection.rollback()
+
+
+def _answers(pgconn: psycopg.pq.abc.PGconn) -> Generator[Any, Any, list[PGresult]]:
+    yield from generators.send(pgconn)
+    answers: list[PGresult] = []
+    try:
+        while answer := (yield from generators.fetch(pgconn)):
+            answers.append(answer)
+    except psycopg.OperationalError:
+        # What came before the end can be read yet. Where it has the COMMIT's answer, nobody may be
+        # told that it failed.
+        while pgconn.status == ConnStatus.BAD and (answer := pgconn.get_result()):
+            answers.append(answer)
+        if len(answers) <= _UNTIL_COMMIT:
+            raise
+    return answers

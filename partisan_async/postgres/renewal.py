@@ -1,0 +1,202 @@
+"""Makes a session of PostgreSQL as new, in one message; for a connection of Django's in a worker.
+
+To connect anew does it too, and takes many times as long. A session that this cannot answer for is
+to be closed: one that a pooler shares out, and one that the project sets up by code of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from functools import cache
+from typing import Any, NamedTuple, cast
+from weakref import ReferenceType, WeakKeyDictionary
+
+import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.signals import connection_created
+from psycopg import generators, sql
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
+
+SECONDS = 2.0
+"""So long the server may take; a session whose server does not answer by then is closed."""
+
+CHECK_INTERVAL = "500ms"
+"""At this interval the server looks whether the client of a running statement is still there."""
+
+_DISCARD_ALL = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; DEALLOCATE ALL;"
+    " UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP;"
+    " DISCARD SEQUENCES"
+)
+"""What DISCARD ALL does, by its documentation; that itself cannot stand beside other statements."""
+
+# A pooler tells its clients a number of its own. What is set there stays with the server's session,
+# and that is somebody else's next.
+_INTRODUCE = f"""
+SELECT CASE WHEN pg_catalog.pg_backend_pid() = %d
+THEN pg_catalog.set_config('client_connection_check_interval', '{CHECK_INTERVAL}', false) END
+"""
+
+_IS_OWN = "SELECT CASE WHEN pg_catalog.pg_backend_pid() = %d THEN 'own' END"
+
+_MAKERS = (
+    "connect",
+    "get_new_connection",
+    "init_connection_state",
+    "ensure_timezone",
+    "_configure_connection",
+    "_configure_timezone",
+    "_configure_role",
+)
+"""Methods of Django's in which a session is made, and set up."""
+
+_SET_NOTHING = (
+    "django.contrib.postgres.signals",  # it registers types with the client's side
+    "partisan_async.worker.limits",
+    __name__,
+)
+"""Modules whose receivers of new connections leave nothing that a renewal would undo."""
+
+
+class _Session(NamedTuple):
+    is_own: bool
+    is_checked: bool
+    attributes: tuple[Any, ...]
+
+
+_sessions: WeakKeyDictionary[psycopg.Connection[Any], _Session] = WeakKeyDictionary()
+
+
+def watch() -> None:
+    """From now on, have the server end a statement of this process's with the process."""
+    connection_created.connect(_on_connection_created, weak=False)
+
+
+def renew(wrapper: BaseDatabaseWrapper) -> bool:
+    """Make the session of an open connection as new, and tell whether that could be done.
+
+    Where it could not, the connection is to be closed.
+    """
+    connection = wrapper.connection
+    session = isinstance(connection, psycopg.Connection) and _sessions.get(connection)
+    if not session or not session.is_own or not _is_set_up_by_django(wrapper):
+        return False
+    if session.attributes != _attributes(connection) or not _is_idle(connection):
+        return False
+    try:
+        execute(connection, _message(wrapper, session))
+    except psycopg.Error:
+        return False
+    _forget_prepared(connection)
+    return True
+
+
+def execute(connection: psycopg.Connection[Any], message: str) -> list[PGresult]:
+    """Return the answers to statements that have nothing to do with the transaction's state."""
+    pgconn = connection.pgconn
+    with connection.lock:
+        steps = generators.execute(pgconn)
+        pgconn.send_query(message.encode(connection.info.encoding))
+        answers: list[PGresult] = connection.wait(_in_time(steps))
+    for answer in answers:
+        if answer.status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(answer, connection.info.encoding)
+    return answers
+
+
+def _in_time(steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    deadline = time.monotonic() + SECONDS
+    try:
+        wanted = next(steps)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                raise psycopg.OperationalError(f"the server did not answer within {SECONDS:g} s")
+            wanted = steps.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
+def _on_connection_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    found = connection.connection
+    if not isinstance(found, psycopg.Connection) or found in _sessions:  # it comes from a pool
+        return
+    with connection.wrap_database_errors:
+        _sessions[found] = _introduced(found)
+
+
+def _introduced(connection: psycopg.Connection[Any]) -> _Session:
+    pid = connection.info.backend_pid
+    try:
+        (answer,) = execute(connection, _INTRODUCE % pid)
+        is_checked = True
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:  # a server that cannot look, as on macOS
+        (answer,) = execute(connection, _IS_OWN % pid)
+        is_checked = False
+    return _Session(answer.get_value(0, 0) is not None, is_checked, _attributes(connection))
+
+
+def _attributes(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
+    return (
+        connection.isolation_level,
+        connection.read_only,
+        connection.deferrable,
+        connection.row_factory,
+        connection.cursor_factory,
+        connection.prepare_threshold,
+    )
+
+
+def _is_idle(connection: psycopg.Connection[Any]) -> bool:
+    pgconn = connection.pgconn
+    return (
+        pgconn.pipeline_status == PipelineStatus.OFF
+        and pgconn.transaction_status == TransactionStatus.IDLE
+    )
+
+
+def _is_set_up_by_django(wrapper: BaseDatabaseWrapper) -> bool:
+    # Whatever else sets up new sessions, such as a receiver that sets a time-out, expects a new
+    # connection: a handler that it adds for each would be there once for each run.
+    return _is_made_by_django(cast("Any", type(wrapper))) and all(map(_sets_nothing, _receivers()))
+
+
+@cache
+def _is_made_by_django(kind: Any) -> bool:
+    return all(getattr(kind, n, None) is getattr(DatabaseWrapper, n, None) for n in _MAKERS)
+
+
+def _receivers() -> list[Any]:
+    return [receiver for _, receiver, *_ in connection_created.receivers]
+
+
+def _sets_nothing(receiver: Any) -> bool:
+    function = receiver() if isinstance(receiver, ReferenceType) else receiver
+    return function is None or getattr(function, "__module__", None) in _SET_NOTHING
+
+
+def _message(wrapper: Any, session: _Session) -> str:
+    statements: list[sql.Composable] = [sql.SQL(_DISCARD_ALL)]
+    if session.is_checked:
+        statements.append(sql.SQL(f"SET client_connection_check_interval = '{CHECK_INTERVAL}'"))
+    if wrapper.timezone_name:
+        statements.append(sql.SQL("SET TIME ZONE {}").format(sql.Literal(wrapper.timezone_name)))
+    if role := wrapper.settings_dict["OPTIONS"].get("assume_role"):
+        statements.append(sql.SQL("SET ROLE {}").format(sql.Literal(role)))
+    return sql.SQL("; ").join(statements).as_string(wrapper.connection)
+
+
+def _forget_prepared(connection: psycopg.Connection[Any]) -> None:
+    # psycopg would have noticed, had it been asked to execute the DEALLOCATE ALL. Where its insides
+    # have changed, what it believes prepared is not: nothing is to be prepared any more.
+    if connection.prepare_threshold is not None:
+        with suppress(AttributeError):
+            connection._prepared.clear()  # noqa: SLF001
+            connection._prepared._to_flush.clear()  # noqa: SLF001  or it deallocates once more

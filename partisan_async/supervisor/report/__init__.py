@@ -1,0 +1,1 @@
+"""What a supervisor tells of itself: counts, metrics, health, and the service manager."""

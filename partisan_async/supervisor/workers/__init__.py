@@ -1,0 +1,1 @@
+"""The worker processes as their supervisor sees them: started, fed, replaced, ended."""

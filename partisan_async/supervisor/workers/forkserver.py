@@ -1,0 +1,188 @@
+"""Starts worker processes: forked from a server that has imported the project, or each cold.
+
+The server is this process's child, one for all queues, and is asked by a pair of sockets: there is
+no address of it in any folder, that somebody could remove or listen at. One that died or does not
+answer is replaced. Where it cannot import the project, workers start cold for a while.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+from partisan_async.supervisor.workers.child import Child, Forked, read_birth, spawn, start_cold
+from partisan_async.worker import birth, worker
+
+logger = logging.getLogger("partisan_async")
+
+START_SECONDS = 60
+"""A server that has not imported the project by then is given up."""
+
+ANSWER_SECONDS = 10
+"""One that has not forked by then is ended, and the next worker has another one."""
+
+END_SECONDS = 1
+"""One that is not needed any more may take so long to clear away what the project made in it."""
+
+COLD_SECONDS = 30
+"""After one that could not import the project, this long no other is tried."""
+
+_FORKS = sys.platform != "darwin"
+"""On macOS a fork meets system libraries that do not survive it."""
+
+
+def start_worker(feed: socket.socket, link: socket.socket, setup: worker.Setup) -> Child:
+    """Start a worker process with its ends of feed and link; it may take some seconds.
+
+    :raises OSError: it could not be started, or nobody knows whether it was; the next may be.
+    """
+    packed = setup.encoded()
+    with _lock:
+        server = _running_server() if _FORKS and setup.settings.PRELOAD else None
+        if server is None:
+            return start_cold(feed, link, packed)
+        status = server.ask(feed, link, packed)
+    return server.answer(status)
+
+
+def stop() -> None:
+    """Stop this process's server; the next worker has another one."""
+    global _server
+    with _lock:
+        if _server is not None:
+            _server.stop()
+        _server = None
+
+
+def give_up_start() -> None:
+    """End a server that imports the project still; who waits for it has a cold worker instead."""
+    if (process := _starting) is not None:
+        process.kill()
+
+
+def warn_once(message: str) -> None:
+    """Log a warning, unless this process has done so."""
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning(message, extra={"event": "workers"})
+
+
+class Server:
+    """A forkserver, as the process sees it that asks it for workers.
+
+    ``trouble`` says why it cannot be asked.
+    """
+
+    def __init__(self) -> None:
+        global _starting
+        self._process, self._control = spawn(birth.forkserver.__name__)
+        self._control.settimeout(START_SECONDS)
+        self.trouble, notes = "it ended, or did not report in time", []
+        _starting = self._process
+        with suppress(OSError):
+            if report := birth.receive(self._control):
+                self.trouble, notes = json.loads(report[0])
+        _starting = None
+        self._control.settimeout(ANSWER_SECONDS)
+        for note in notes:
+            warn_once(note)
+        if self.trouble:
+            self.stop()
+
+    @property
+    def lives(self) -> bool:
+        """Whether it can be asked."""
+        return self._control.fileno() >= 0 and self._process.poll() is None
+
+    def ask(self, feed: socket.socket, link: socket.socket, setup: bytes) -> socket.socket:
+        """Ask for a worker; return where the server will answer."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                fds = [feed.fileno(), link.fileno(), theirs.fileno()]
+                birth.send(self._control, setup, fds)
+            except OSError:
+                ours.close()
+                self.stop()
+                raise
+        return ours
+
+    def answer(self, status: socket.socket) -> Child:
+        """Return the worker that was asked for; it may take a while, and others ask meanwhile."""
+        status.settimeout(ANSWER_SECONDS)
+        pid, descriptor = 0, None
+        try:
+            line, descriptor = read_birth(status)
+            pid = int(line or "0")
+        except ValueError as error:  # what the fork raised
+            status.close()
+            raise OSError(f"the forkserver could not fork: {error}") from error
+        except OSError:
+            pass
+        if not pid:
+            # It may have forked, and not have told: with other sockets the next one is no twin.
+            status.close()
+            with _lock:  # another thread may be asking it
+                self.stop()
+            raise OSError("the forkserver ended, or did not answer")
+        status.settimeout(None)
+        return Forked(pid, status, descriptor)
+
+    def stop(self) -> None:
+        """End it. Its workers live on."""
+        self._control.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        self._process.kill()
+        self._process.wait()
+
+    def forget(self) -> None:
+        """In a child of this process: leave it to the parent."""
+        self._control.close()
+        self._process.returncode = 0
+
+
+_lock = threading.Lock()
+_server: Server | None = None
+_starting: subprocess.Popen[bytes] | None = None
+_cold_until = 0.0
+_warned: set[str] = set()
+
+
+def _running_server() -> Server | None:
+    """Return a server, a new one if need be; ``None`` where it cannot import the project."""
+    global _server, _cold_until
+    if _server is not None and _server.lives:
+        return _server
+    if _server is not None:
+        _server.stop()
+    _server = None
+    if time.monotonic() >= _cold_until:
+        server = Server()
+        if server.trouble is None:
+            _server = server
+        else:
+            _cold_until = time.monotonic() + COLD_SECONDS
+            warn_once(f"workers start cold, and share no memory: {server.trouble}")
+    return _server
+
+
+def _forget() -> None:
+    global _lock, _server, _starting
+    _lock = threading.Lock()
+    _starting = None
+    if _server is not None:
+        _server.forget()
+        _server = None
+
+
+os.register_at_fork(after_in_child=_forget)
+atexit.register(stop)

@@ -1,0 +1,35 @@
+"""Moments: those that are stored as text, as Django would read them; and how people are told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db import connections
+from django.utils import timezone
+
+from partisan_async.text.durations import in_words
+
+
+def read(text: str, alias: str) -> datetime:
+    """Return the moment of a text in ISO 8601: aware with ``USE_TZ``, else naive and local.
+
+    :param alias: the database that the text comes from; its settings may name a time zone.
+    """
+    moment = datetime.fromisoformat(text)
+    if settings.USE_TZ:
+        return moment.astimezone(connections[alias].timezone)
+    if timezone.is_naive(moment):
+        return moment
+    return timezone.make_naive(moment, timezone.get_default_timezone())
+
+
+def told(moment: datetime, now: datetime) -> str:
+    """Return a moment as people are told of it everywhere: local, and how long it is from now.
+
+    Such as "2026-11-27 22:31:07 (in 3 hours)".
+    """
+    seconds = (moment - now).total_seconds()
+    far = f"in {in_words(seconds)}" if seconds > 0 else f"{in_words(-seconds)} ago"
+    local = moment if timezone.is_naive(moment) else timezone.localtime(moment)
+    return f"{local:%Y-%m-%d %H:%M:%S} ({far})"

@@ -1,0 +1,125 @@
+"""An error of another process: told as plain data there, an exception with a traceback here.
+
+Log handlers and error trackers look at exceptions, and the one that was raised stays in its worker:
+to unpickle it would run code of its class. What stands for it here is a class of the same name,
+with frames of the same files, lines and functions. So trackers see where it was raised, and group
+by that and not by the message.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import Any
+
+from partisan_async.policy import Chain, Failure, class_path
+from partisan_async.text.printable import plain
+
+MOST_ERRORS = 5
+MOST_FRAMES = 50
+"""Of each error the innermost ones are kept."""
+
+MESSAGE_LENGTH = 4_000
+NAME_LENGTH = 255
+
+
+class RetoldError(Exception):
+    """Base of what stands for an error of another process; its class has that one's name."""
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an error says, cut where that is long."""
+    try:
+        return str(error)[:MESSAGE_LENGTH]
+    except BaseException:  # noqa: BLE001  a __str__ that raises must not end the worker
+        return "(its __str__ raised)"
+
+
+def chain_of(error: BaseException, innermost: TracebackType | None) -> Chain:
+    """Return an error and those behind it as plain data.
+
+    :param innermost: its traceback from where it is of interest.
+    """
+    told: list[list[Any]] = []
+    seen: set[int] = set()
+    each: BaseException | None = error
+    tb, is_cause = innermost, True
+    while each is not None and len(told) < MOST_ERRORS and id(each) not in seen:
+        seen.add(id(each))
+        told.append([class_path(each)[:NAME_LENGTH], message_of(each), is_cause, _frames(tb)])
+        is_cause = each.__cause__ is not None
+        hidden = None if each.__suppress_context__ else each.__context__
+        each = each.__cause__ or hidden
+        tb = None if each is None else each.__traceback__
+    return told
+
+
+def _frames(tb: TracebackType | None) -> list[list[Any]]:
+    return [
+        [
+            frame.f_code.co_filename,
+            line or 0,
+            frame.f_code.co_qualname,
+            str(frame.f_globals.get("__name__", "")),
+        ]
+        for frame, line in deque(traceback.walk_tb(tb), maxlen=MOST_FRAMES)
+    ]
+
+
+def rebuilt(failure: Failure) -> BaseException:
+    """Return an exception that stands for the one that was raised, for log handlers.
+
+    It has no frames where nobody saw it raised, as where a worker was killed.
+    """
+    outermost = before = _of_name(failure.exception_class, failure.message)
+    try:
+        for place, (name, text, is_cause, frames) in enumerate(failure.chain):
+            each = before if place == 0 else _of_name(name, text)
+            each.__traceback__ = _traceback(frames)
+            if place and is_cause:
+                before.__cause__ = each
+            elif place:
+                before.__context__ = each
+            before = each
+    except Exception:  # noqa: BLE001  it came from another process, and may be anything
+        outermost.__traceback__ = None
+    return outermost
+
+
+def _of_name(path: str, message: str) -> BaseException:
+    # No class can have a NUL or half of a surrogate pair in its name; the text may have both.
+    module, _, name = plain(path).rpartition(".")
+    attributes = {"__module__": module or "builtins", "__qualname__": name}
+    kind: type[RetoldError] = type(name, (RetoldError,), attributes)
+    return kind(_in_its_lines(message))
+
+
+def _in_its_lines(message: str) -> str:
+    # A line that begins in the first column could be taken for the log's own.
+    return "\n    ".join(map(plain, message.split("\n")))
+
+
+def _traceback(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
+    tb = None
+    for file, line, function, module in reversed(frames):
+        # Without an instruction, or carets would be drawn below the wrong words of the line.
+        tb = TracebackType(tb, _frame(file, function, module), -1, line)
+    return tb
+
+
+_ANY = compile("there.append(here())", "<retold>", "exec")
+
+
+def _frame(file: str, function: str, module: str) -> FrameType:
+    there: list[FrameType] = []
+    qualified = plain(function)
+    code = _ANY.replace(
+        co_filename=plain(file), co_name=qualified.rpartition(".")[2], co_qualname=qualified
+    )
+    names = {"__name__": module, "there": there, "here": sys._getframe}  # noqa: SLF001
+    # Trackers show a frame's local variables: these are none.
+    exec(code, names, {})  # noqa: S102  our own code, by another name
+    return there[0]

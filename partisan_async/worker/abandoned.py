@@ -1,0 +1,108 @@
+"""Hangs up database sessions that an ended run left open in a thread which no run uses any more.
+
+A transaction that stays open there keeps its locks, and keeps the server from cleaning up behind
+all others. The connection is its thread's, and nobody else may use it: so only its socket is shut
+down. The server then ends the session, and the thread gets a new connection when it asks for one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Protocol
+from weakref import WeakSet
+
+import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import TransactionStatus
+
+from partisan_async.postgres.cancelling import hang_up
+from partisan_async.worker import runs
+
+logger = logging.getLogger("partisan_async.worker")
+
+SECONDS = 60.0
+"""A session of an ended run is hung up when it was not used for so long."""
+
+LOOK_EVERY_SECONDS = 10.0
+
+_QUIET = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+
+class Attended(Protocol):
+    """A connection of Django's in a thread other than the main one."""
+
+    wrapper: BaseDatabaseWrapper
+
+    run: int
+    """The latest run when it was last asked for."""
+
+    is_of_run: bool
+    """A run went on when it was opened. What a thread of the project's own opens stays."""
+
+    left_since: float | None
+    """Since then it is seen to be no run's; ``None`` when its thread asks for it."""
+
+
+_attended: WeakSet[Attended] = WeakSet()
+_lock = threading.Lock()
+_looks = False
+
+
+def attend(attended: Attended) -> None:
+    """Look after a connection, from now on."""
+    global _looks
+    with _lock:
+        _attended.add(attended)
+        looks, _looks = _looks, True
+    if not looks:
+        threading.Thread(target=_look, name="partisan sessions", daemon=True).start()
+
+
+def look(now: float) -> None:
+    """Hang up what is no run's for long enough.
+
+    :param now: by the monotonic clock.
+    """
+    with _lock:
+        all_attended = list(_attended)
+    for attended in all_attended:
+        connection = attended.wrapper.connection
+        if not attended.is_of_run or runs.goes_on(attended.run) or not _is_quiet(connection):
+            attended.left_since = None
+        elif attended.left_since is None:
+            attended.left_since = now
+        elif now - attended.left_since >= SECONDS:
+            _hang_up(attended, connection)
+
+
+def _look() -> None:
+    while True:
+        time.sleep(LOOK_EVERY_SECONDS)
+        try:
+            look(time.monotonic())
+        except Exception:
+            logger.exception("sessions that ended runs left open were not looked for")
+
+
+def _is_quiet(connection: Any) -> bool:
+    return (
+        isinstance(connection, psycopg.Connection)
+        and connection.pgconn.transaction_status in _QUIET
+    )
+
+
+def _hang_up(attended: Attended, connection: psycopg.Connection[Any]) -> None:
+    in_transaction = connection.pgconn.transaction_status != TransactionStatus.IDLE
+    attended.run = -1  # so that its thread does not believe it to be this run's
+    attended.left_since = None
+    if hang_up(connection):
+        attended.is_of_run = False
+        logger.warning(
+            "session hung up: an ended run left it open on database %r, in a thread that no run"
+            " uses any more%s",
+            attended.wrapper.alias,
+            "; its transaction is rolled back" if in_transaction else "",
+            extra={"event": "session hung up"},
+        )
