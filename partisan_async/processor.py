@@ -16,6 +16,7 @@ from django.db import connections
 from django.utils import timezone
 
 from partisan_async import registry, signals, store
+from partisan_async.claim import Call
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.enqueue import arguments
 from partisan_async.exceptions import ProcessorClassNotFound
@@ -198,14 +199,14 @@ class BaseTaskProcessor(abc.ABC):
         """Tell of an end that no worker has seen."""
         signals.send_decision(cls, task, decision)
 
-    def _call(self, priority: int, execute_after: datetime.datetime | None) -> store.Call:
+    def _call(self, priority: int, execute_after: datetime.datetime | None) -> Call:
         encoded = self._encoded()
         name = type(self).__name__
         if registry.get(name) is not type(self):
             raise ProcessorClassNotFound(name)
         if wrong := queue_name_check(self.QUEUE_NAME):
             raise ValueError(f"{name}.QUEUE_NAME is {self.QUEUE_NAME!r}; it {wrong}.")
-        return store.Call(
+        return Call(
             queue_name=self.QUEUE_NAME,
             processor_class=name,
             arguments=encoded,
@@ -271,7 +272,7 @@ def load(
     return processor
 
 
-def tick_of(processor_class: type[BaseTaskProcessor]) -> store.Call:
+def tick_of(processor_class: type[BaseTaskProcessor]) -> Call:
     """Return the call that a tick of a scheduled processor enqueues: the one without arguments."""
     processor = processor_class.__new__(processor_class)
     # Not its own, which may do anything: a supervisor asks, and not a worker.

@@ -19,7 +19,7 @@ import yaml
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from partisan_async import registry
+from partisan_async import registry, store
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor import supervisor
 from tests.conftest import ended, wait_until
@@ -152,7 +152,7 @@ class TestUnit:
         service = unit()["Service"]
 
         assert int(service["TimeoutStopSec"]) > STOP_SECONDS
-        assert int(service["WatchdogSec"]) >= 2 * supervisor.TTL_SECONDS
+        assert int(service["WatchdogSec"]) >= 2 * store.TTL_SECONDS
         assert service["Type"] == "notify"
 
 

@@ -48,6 +48,7 @@ from psycopg.conninfo import make_conninfo
 
 import partisan_async
 from partisan_async import exceptions, policy, registry, schedule, store
+from partisan_async.claim import Claim
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.management.partisan import status
 from partisan_async.models import Schedule, Supervisor, Tally, Task
@@ -550,7 +551,7 @@ def test_columns_of_task_obj_are_listed():
     text = prose("docs/reference/processor.md")
     (listed,) = re.findall(r"asked for:\n\n(.*?)\n\n", text, re.DOTALL)
 
-    loaded = {each.attname for each in Task._meta.fields if each.attname in store.Claim._fields}
+    loaded = {each.attname for each in Task._meta.fields if each.attname in Claim._fields}
 
     assert set(re.findall(r"`(\w+)`", listed)) == loaded | {"status"}
 
@@ -573,26 +574,26 @@ def test_log_lines_are_listed():
 FACTS = [
     ("docs/howto/metrics.md", f"at most every {metrics.FRESH_SECONDS:g} seconds"),
     ("docs/howto/metrics.md", f"counted up to {metrics.COUNTED:,} each"),
-    ("docs/howto/metrics.md", f"a heartbeat for {supervisor.TTL_SECONDS:g} seconds"),
+    ("docs/howto/metrics.md", f"a heartbeat for {store.TTL_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"probe every {wakeup.PROBE_EVERY_SECONDS} seconds"),
-    ("docs/howto/run.md", f"silent for {supervisor.TTL_SECONDS:g} seconds"),
-    ("docs/howto/run.md", f"within {supervisor.BEAT_SECONDS:g} seconds"),
+    ("docs/howto/run.md", f"silent for {store.TTL_SECONDS:g} seconds"),
+    ("docs/howto/run.md", f"within {store.BEAT_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"plus {supervisor.CLOSING_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"every {supervisor.UNSERVED_EVERY_SECONDS:g} seconds, said once"),
     ("docs/howto/deploy.md", f"by {policy.UNRECOGNISED_PAUSE.seconds} seconds"),
     ("docs/howto/deploy.md", f"up to {policy.MAX_UNRECOGNISED} times"),
-    ("docs/explanation/the-way-of-a-task.md", f"beats every {supervisor.BEAT_SECONDS:g} seconds"),
-    ("docs/explanation/the-way-of-a-task.md", f"younger than {supervisor.TTL_SECONDS:g} seconds"),
-    ("docs/howto/periodic.md", f"else after {supervisor.TTL_SECONDS:g} seconds"),
+    ("docs/explanation/the-way-of-a-task.md", f"beats every {store.BEAT_SECONDS:g} seconds"),
+    ("docs/explanation/the-way-of-a-task.md", f"younger than {store.TTL_SECONDS:g} seconds"),
+    ("docs/howto/periodic.md", f"else after {store.TTL_SECONDS:g} seconds"),
     ("docs/howto/periodic.md", f"another {ticker.LOOK_EVERY_SECONDS:g} seconds"),
     ("docs/howto/periodic.md", f"{schedule.SHORTEST_SECONDS:g} is the least"),
-    ("docs/howto/operate.md", f"after {supervisor.TTL_SECONDS:g} seconds without"),
-    ("docs/howto/operate.md", f"next heartbeat, within {supervisor.BEAT_SECONDS:g} seconds"),
+    ("docs/howto/operate.md", f"after {store.TTL_SECONDS:g} seconds without"),
+    ("docs/howto/operate.md", f"next heartbeat, within {store.BEAT_SECONDS:g} seconds"),
     ("docs/howto/operate.md", f"no further than to {status.COUNTED:,}"),
     ("docs/howto/operate.md", f"as far as to {reasons.COUNTED:,}"),
     ("docs/howto/signals-and-logs.md", f"one queue of {log_queue.MOST_LINES:,} lines"),
     ("docs/howto/signals-and-logs.md", f"up to {dispatcher.MOST_UNTOLD:,} of them"),
-    ("docs/reference/states.md", f"after {supervisor.TTL_SECONDS:g} seconds without one"),
+    ("docs/reference/states.md", f"after {store.TTL_SECONDS:g} seconds without one"),
     ("docs/reference/states.md", f"the first {retold.MESSAGE_LENGTH:,} characters"),
     ("docs/reference/states.md", f"the last {executor.TRACEBACK_LENGTH:,} characters"),
     ("docs/reference/states.md", f"the last {store.KEPT_PER_ROW} are kept"),

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 
 from partisan_async import store
+from partisan_async.claim import Call
 from partisan_async.exceptions import ArgumentsTooLarge, PartisanException
 from partisan_async.models import Task
 from partisan_async.store.claiming import LARGE_BYTES, SURELY_SMALL_BYTES
@@ -24,7 +25,7 @@ COMPRESSIBLE = "x" * (LARGE_BYTES + 1)
 
 def insert(text, processor="Write"):
     """A row as an older release, or a hand, may have put it there."""
-    call = store.Call(
+    call = Call(
         "default", processor, f'{{"args": ["large", "{text}"], "kwargs": {{}}}}', 10, None, None
     )
     return store.enqueue(call)

@@ -13,10 +13,11 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from partisan_async import registry, steering
+from partisan_async.claim import Claim
 from partisan_async.models import Task
 from partisan_async.policy import Deferred, Finished
 from partisan_async.settings import queue_settings
-from partisan_async.store import Claim, Statement
+from partisan_async.store import Statement
 from partisan_async.supervisor.report import figures, metrics
 from partisan_async.supervisor.report.figures import Figures
 from partisan_async.supervisor.supervisor import Supervisor

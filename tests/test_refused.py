@@ -11,7 +11,8 @@ import pytest
 from django.db import connection, connections
 from psycopg.conninfo import make_conninfo
 
-from partisan_async import steering, store
+from partisan_async import steering
+from partisan_async.claim import Claim, Settlement
 from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.operate import reasons
 from partisan_async.policy import Finished
@@ -223,8 +224,8 @@ def test_what_is_anothers_by_now_is_forgotten_whole():
     """Of what it kept of the claim, nothing is to count or to be tried."""
     kept = refused.Refused()
     late, left = (
-        store.Settlement(
-            store.Claim(pk, 1, "default", "Write", "{}", 10, 0, 0, 0, False, 0, 0, 0.0),
+        Settlement(
+            Claim(pk, 1, "default", "Write", "{}", 10, 0, 0, 0, False, 0, 0, 0.0),
             Finished(),
             None,
         )

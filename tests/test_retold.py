@@ -7,9 +7,9 @@ import traceback
 import pytest
 
 from partisan_async import logs
+from partisan_async.claim import Claim
 from partisan_async.models import Task
 from partisan_async.policy import Failed, Failure, Finished, Retried
-from partisan_async.store import Claim
 from partisan_async.testing import perform
 from partisan_async.text.retold import MOST_ERRORS, MOST_FRAMES, chain_of, rebuilt
 from partisan_async.worker import wire

@@ -10,6 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from partisan_async import store
+from partisan_async.claim import Settlement
 from partisan_async.models import Supervisor, Task
 from partisan_async.policy import (
     MAX_INTERRUPTED,
@@ -53,13 +54,11 @@ def claim(me, limit=10, queue_name="default"):
 
 
 def settle(me, claim, decision, ran=(1.0, "host/1")):
-    return execute(store.settle(me, [store.Settlement(claim, decision, ran)]))
+    return execute(store.settle(me, [Settlement(claim, decision, ran)]))
 
 
 def delete(me, claim, **options):
-    return execute(
-        store.delete_finished(me, [store.Settlement(claim, Finished(), None)], **options)
-    )
+    return execute(store.delete_finished(me, [Settlement(claim, Finished(), None)], **options))
 
 
 def die(me):
@@ -229,7 +228,7 @@ class TestSettle:
             Write(number).delay()
         claims = claim(me)
         decisions = [Finished(), Failed(BOOM), Postponed(timedelta(seconds=5))]
-        batch = [store.Settlement(c, d, (0.1, "w")) for c, d in zip(claims, decisions, strict=True)]
+        batch = [Settlement(c, d, (0.1, "w")) for c, d in zip(claims, decisions, strict=True)]
 
         with django_assert_num_queries(1):
             rows = execute(store.settle(me, batch))
@@ -301,7 +300,7 @@ class TestBackToWaiting:
         task = WriteUnique(1).delay()
         (claimed,) = claim(me)
         twin = WriteUnique(1).delay()
-        settlement = store.Settlement(claimed, Postponed(timedelta(0)), None)
+        settlement = Settlement(claimed, Postponed(timedelta(0)), None)
 
         with pytest.raises(IntegrityError), transaction.atomic():
             execute(store.settle(me, [settlement]))
@@ -608,8 +607,8 @@ class TestPlans:
                 """
             )
             cursor.execute("ANALYZE partisan_async_task")
-        runs = [store.Settlement(c, Finished(), (0.1, "w")) for c in claim(me, 500)]
-        others = [store.Settlement(c, GivenBack(), None) for c in claim(me, 250)]
+        runs = [Settlement(c, Finished(), (0.1, "w")) for c in claim(me, 500)]
+        others = [Settlement(c, GivenBack(), None) for c in claim(me, 250)]
 
         for statement in (
             store.claim(me, "default", 250, TTL),
@@ -640,10 +639,10 @@ class TestPlans:
             reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             reader.execute("SELECT count(*) FROM partisan_async_task")
             claims = claim(me, 5000)
-            batch = [store.Settlement(c, Finished(), (0.1, "w")) for c in claims[:10]]
+            batch = [Settlement(c, Finished(), (0.1, "w")) for c in claims[:10]]
 
-            finished = [store.Settlement(c, Finished(), None) for c in claims[10:20]]
-            others = [store.Settlement(c, GivenBack(), None) for c in claims[20:]]
+            finished = [Settlement(c, Finished(), None) for c in claims[10:20]]
+            others = [Settlement(c, GivenBack(), None) for c in claims[20:]]
             half = len(others) // 2
 
             for statement in (

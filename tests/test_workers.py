@@ -8,7 +8,8 @@ import time
 import pytest
 from django.db import connection
 
-from partisan_async import steering, store
+from partisan_async import steering
+from partisan_async.claim import Claim
 from partisan_async.models import Task
 from partisan_async.supervisor.workers import process
 from partisan_async.testing import live_supervisor
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def _claim(**changes):
-    return store.Claim(1, 1, "default", "Nothing", "{}", 10, 0, 0, 0, False, 0, 0, 0.0)._replace(
+    return Claim(1, 1, "default", "Nothing", "{}", 10, 0, 0, 0, False, 0, 0, 0.0)._replace(
         **changes
     )
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from partisan_async import registry, signals, store
+from partisan_async.claim import Call
 from partisan_async.context import current_task
 from partisan_async.django_tasks.fits import refuse_misfit
 from partisan_async.enqueue import arguments
@@ -56,7 +57,7 @@ def enqueue(
     return result_of(store.enqueue(call_of(task, args, kwargs)), task)
 
 
-def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> store.Call:
+def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
     """Return the call of a task.
 
     :raises TypeError, ValueError: the function does not take the arguments, or they are not JSON,
@@ -74,7 +75,7 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         more["run_after"] = task.run_after.isoformat()
     encoded = arguments.encode(tuple(_json(args)), _json(kwargs), **more)
     arguments.require_size(encoded, task.queue_name)
-    return store.Call(
+    return Call(
         queue_name=task.queue_name,
         processor_class=task.module_path,
         arguments=encoded,

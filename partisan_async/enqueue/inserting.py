@@ -6,12 +6,13 @@ import datetime
 import json
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import OperationalError, connections, models, transaction
 from django.db.models.base import ModelState
 from psycopg.errors import DeadlockDetected
 
+from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, spans
 from partisan_async.enqueue.taking import KEY, Taken, attempts, key_of, taken_by
 from partisan_async.models import Task
@@ -34,21 +35,6 @@ _COLUMNS_READABLE = ", ".join(
     f"{moment(name)} AS {name}" if isinstance(field, models.DateTimeField) else name
     for field, name in zip(_COLUMNS, _COLUMN_NAMES, strict=True)
 )
-
-
-class Call(NamedTuple):
-    """A task to be: checked and encoded.
-
-    :param traceparent: the span that enqueues it; no part of what makes calls identical.
-    """
-
-    queue_name: str
-    processor_class: str
-    arguments: str
-    priority: int
-    execute_after: datetime.datetime | None
-    digest: bytes | None
-    traceparent: str | None = None
 
 
 def enqueue(call: Call) -> Task:

@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from partisan_async import __version__
+from partisan_async.claim import Claim
 from partisan_async.exceptions import PostponeTask
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
-    from partisan_async.store import Claim
 
 _tracer: Tracer | None = None
 try:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from partisan_async.claim import Claim
 from partisan_async.logs import log_fields as log_fields
 from partisan_async.policy import (
     MAX_UNRECOGNISED,
@@ -26,7 +27,6 @@ from partisan_async.policy import (
     Suspected,
 )
 from partisan_async.postgres.blame import explain
-from partisan_async.store import Claim
 from partisan_async.text.printable import plain as plain
 from partisan_async.text.retold import rebuilt
 

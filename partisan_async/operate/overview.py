@@ -16,7 +16,7 @@ from partisan_async.models.readable import is_key, is_number, moment, seconds_si
 from partisan_async.operate import to_copy
 from partisan_async.store import NEVER, is_parked
 from partisan_async.store.statement import is_alive, queue_names
-from partisan_async.supervisor.supervisor import TTL_SECONDS, farewell
+from partisan_async.text.farewell import farewell
 
 RECENT = timedelta(hours=1)
 """Ends within it are counted."""
@@ -331,7 +331,7 @@ def _run(told: Any, silent: float) -> RunState | None:
 
 
 def _fetch(sql: str, **params: Any) -> list[Any]:
-    common = {"ttl": timedelta(seconds=TTL_SECONDS), "recent": RECENT}
+    common = {"ttl": timedelta(seconds=store.TTL_SECONDS), "recent": RECENT}
     with connections[store.database()].cursor() as cursor:
         cursor.execute(sql, common | params)
         return list(cursor.fetchall())

@@ -16,7 +16,6 @@ from partisan_async.operate import home, overview
 from partisan_async.operate.overview import SupervisorState
 from partisan_async.operate.ways_out import COMMANDS, WaysOut
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED, class_path
-from partisan_async.supervisor.supervisor import TTL_SECONDS
 from partisan_async.text import moments
 from partisan_async.text.durations import in_words
 from partisan_async.text.innermost import innermost
@@ -170,7 +169,7 @@ def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
             else f"The supervisor {holder.process} that claimed it has been silent for"
             f" {in_words(holder.silent)}"
         ) + (
-            f"; another one takes it over, {TTL_SECONDS:g} seconds after the last sign of life,"
+            f"; another one takes it over, {store.TTL_SECONDS:g} seconds after the last sign of life,"
             " as soon as it has a worker free."
             if others
             else f", and no other serves queue {task.queue_name!r}. {ways.start(task.queue_name)}"

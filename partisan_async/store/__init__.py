@@ -11,14 +11,13 @@ All clocks are the database's. ``statement_timestamp()`` and not ``now()``, whic
 a transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
 """
 
-from partisan_async.enqueue.inserting import Call, bulk_enqueue, enqueue
+from partisan_async.enqueue.inserting import bulk_enqueue, enqueue
 from partisan_async.enqueue.taking import Taken, attempts, taken_by
 from partisan_async.store.claiming import (
     ALL,
     HISTORY,
     PROMOTED_AT_ONCE,
     Among,
-    Claim,
     advance,
     arguments_of,
     claim,
@@ -34,6 +33,8 @@ from partisan_async.store.claiming import (
     rescue,
 )
 from partisan_async.store.lease import (
+    BEAT_SECONDS,
+    TTL_SECONDS,
     beat,
     forget,
     unserved,
@@ -59,7 +60,6 @@ from partisan_async.store.pruning import (
 from partisan_async.store.settling import (
     ENDS_CHANNEL,
     KEPT_PER_ROW,
-    Settlement,
     announce,
     announced,
     delete_finished,
@@ -105,6 +105,7 @@ from partisan_async.store.waking import (
 
 __all__ = [
     "ALL",
+    "BEAT_SECONDS",
     "ENDS_CHANNEL",
     "HELD_NO_MORE",
     "HISTORY",
@@ -114,15 +115,13 @@ __all__ = [
     "PROMOTED_AT_ONCE",
     "STEERED",
     "TALLY_COLUMNS",
+    "TTL_SECONDS",
     "UNENDED",
     "Among",
-    "Call",
-    "Claim",
     "Place",
     "Pruned",
     "Pruning",
     "Scheduled",
-    "Settlement",
     "Statement",
     "Taken",
     "advance",

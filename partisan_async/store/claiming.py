@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from partisan_async.claim import Claim
 from partisan_async.policy import MAX_INTERRUPTED
 from partisan_async.store.statement import DUE_SECONDS, Statement, is_alive
 
@@ -18,36 +19,6 @@ HISTORY = ("created_at", "started_at", "worker_ids", "errors")
 
 PROMOTED_AT_ONCE = 1000
 """So many due rows are made ready by one statement."""
-
-
-class Claim(NamedTuple):
-    """A claimed row, in the order of the claim's RETURNING.
-
-    :param arguments: JSON; ``None``: it is large, and its worker reads it: see ``arguments_of``.
-    :param waited_seconds: how long it was due when it was claimed.
-    :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
-    """
-
-    id: int
-    claim_seq: int
-    queue_name: str
-    processor_class: str
-    arguments: str | None
-    priority: int
-    tries: int
-    postpones: int
-    lost: int
-    suspect: bool
-    unrecognised: int
-    interrupted: int
-    waited_seconds: float
-    history: str | None = None
-    traceparent: str | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether it has to run with nothing beside it: it may take its worker down."""
-        return self.suspect or self.lost > 0
 
 
 # Between nothing and a month, and so finite: see DUE_SECONDS.

@@ -9,6 +9,12 @@ from uuid import UUID
 from partisan_async.policy import MAX_INTERRUPTED
 from partisan_async.store.statement import DUE_SECONDS, Statement, is_alive
 
+BEAT_SECONDS = 5.0
+"""Interval of a supervisor's heartbeats."""
+
+TTL_SECONDS = 30.0
+"""Length of a lease: a supervisor that is silent for longer is dead, and its tasks are rescued."""
+
 
 def _is_any_ready(queue_name: str) -> str:
     # Not EXISTS: the planner multiplies "many of this queue" by "many are new", expects to meet one

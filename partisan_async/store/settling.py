@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 from uuid import UUID
 
+from partisan_async.claim import Claim, Settlement
 from partisan_async.models import Task
 from partisan_async.policy import (
-    Decision,
     Deferred,
     Failed,
     Failure,
@@ -21,7 +21,6 @@ from partisan_async.policy import (
     Retried,
     Suspected,
 )
-from partisan_async.store.claiming import Claim
 from partisan_async.store.statement import Statement, array, array_of_texts
 
 KEPT_PER_ROW = 10
@@ -30,19 +29,6 @@ KEPT_PER_ROW = 10
 
 LOCK_PATIENCE_MILLISECONDS = 100
 """So long a settle waits for a row, or a digest, that another transaction has locked."""
-
-
-class Settlement(NamedTuple):
-    """What became of a claim.
-
-    :param ran: seconds ago when the run started, and the worker's id; ``None`` if it never did.
-    :param stores_result: the row is kept when it has ended, and whoever waits for that is told.
-    """
-
-    claim: Claim
-    decision: Decision
-    ran: tuple[float, str] | None
-    stores_result: bool = False
 
 
 # The fence: a row that was rescued and claimed anew has another claim_seq and holder. `status` must

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from partisan_async.enqueue.inserting import Call
+from partisan_async.claim import Call
 from partisan_async.models.readable import moment
 from partisan_async.store.settling import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive

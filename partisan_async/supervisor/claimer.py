@@ -12,11 +12,11 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import store
+from partisan_async.claim import Claim, Settlement
 from partisan_async.models import Task
 from partisan_async.policy import Deferred, GivenBack, Interrupted, Postponed, Retried, Suspected
 from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.settings import QueueSettings
-from partisan_async.store import Settlement
 from partisan_async.supervisor.around import MORE, Around
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
@@ -315,5 +315,5 @@ class Claimer:
         return {_key(claim) for claim in self._dispatcher.claims()}
 
 
-def _key(claim: store.Claim) -> tuple[int, int]:
+def _key(claim: Claim) -> tuple[int, int]:
     return claim.id, claim.claim_seq

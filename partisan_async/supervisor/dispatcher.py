@@ -11,6 +11,7 @@ from itertools import chain
 from typing import assert_never
 
 from partisan_async import logs, registry
+from partisan_async.claim import Claim, Settlement
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
     CutOff,
@@ -27,7 +28,6 @@ from partisan_async.policy import (
 )
 from partisan_async.processor import rules_of
 from partisan_async.settings import QueueSettings
-from partisan_async.store import Claim, Settlement
 from partisan_async.supervisor.aside import Aside
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.report.figures import Figures

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 
 from partisan_async import logs
+from partisan_async.claim import Claim, Settlement
 from partisan_async.postgres.blame import Blame, whose
-from partisan_async.store import Claim, Settlement
 
 LONGEST_PAUSE_SECONDS = 60.0
 """The first attempt is after a second, and each pause twice the one before, up to this."""

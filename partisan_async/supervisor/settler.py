@@ -16,9 +16,9 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, store
+from partisan_async.claim import Claim, Settlement
 from partisan_async.policy import Finished, Interrupted
 from partisan_async.postgres.blame import Blame, explain, whose
-from partisan_async.store import Claim, Settlement
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.refused import MOST, Refused, key_of
 from partisan_async.supervisor.trouble import Trouble

@@ -23,10 +23,10 @@ from django.db import connections
 from django.utils import timezone
 
 from partisan_async import logs, registry, store
+from partisan_async.claim import Settlement
 from partisan_async.logs.log_fields import Serving, serving
 from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.settings import QueueSettings
-from partisan_async.store import Settlement
 from partisan_async.supervisor.claimer import Claimer
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
@@ -39,7 +39,7 @@ from partisan_async.supervisor.report.tally import Tally
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.ticker import Ticker
 from partisan_async.supervisor.wakeup import Wakeup
-from partisan_async.text.moments import told
+from partisan_async.text.farewell import farewell
 from partisan_async.worker import worker
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("partisan_async")
 
-BEAT_SECONDS = 5.0
-TTL_SECONDS = 30.0
 
 PROOF_SECONDS = 2.0
 """So long the start waits for the proof that NOTIFY works."""
@@ -79,8 +77,8 @@ class Supervisor:
         settings: QueueSettings,
         *,
         listen: bool = True,
-        beat_seconds: float = BEAT_SECONDS,
-        ttl_seconds: float = TTL_SECONDS,
+        beat_seconds: float = store.BEAT_SECONDS,
+        ttl_seconds: float = store.TTL_SECONDS,
         print_logs: bool = False,
         health: socket.socket | None = None,
         home: str | None = None,
@@ -457,16 +455,6 @@ class Supervisor:
                     name,
                     name,
                 )
-
-
-def farewell(ending: str | None, since: datetime | None, running: int) -> str:
-    """Return how a supervisor ends, in words.
-
-    :param ending: see ``SupervisorState.ending``.
-    """
-    moment = "" if since is None else f" since {told(since, timezone.now())}"
-    runs = "1 task" if running == 1 else f"{running:,} tasks"
-    return f"{ending}{moment}, runs {runs}, starts none"
 
 
 async def _beside(what: str, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:

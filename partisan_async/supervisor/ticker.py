@@ -18,10 +18,11 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, registry, schedule, store
+from partisan_async.claim import Call
 from partisan_async.models.readable import is_moment
 from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.processor import tick_of
-from partisan_async.store import Call, Scheduled
+from partisan_async.store import Scheduled
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble
 

@@ -15,8 +15,9 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, store
+from partisan_async.claim import Settlement
 from partisan_async.postgres.blame import Blame, NoAnswer, explain, whose
-from partisan_async.store import Settlement, Statement
+from partisan_async.store import Statement
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.storable import reduced
 

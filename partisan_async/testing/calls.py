@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from partisan_async.claim import Call
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.store import Call
 
 if TYPE_CHECKING:
     from django.tasks.base import Task as DjangoTask

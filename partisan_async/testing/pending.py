@@ -21,6 +21,7 @@ from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
 from partisan_async import logs, registry, store
+from partisan_async.claim import Claim, Settlement
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
 from partisan_async.policy import Decision, Finished, Outcome, decide
@@ -151,7 +152,7 @@ class _Growth:
         self._seen: set[int] = set()
         self._moment: datetime.datetime | None = None
 
-    def is_too_much(self, claim: store.Claim, moment: datetime.datetime | None) -> bool:
+    def is_too_much(self, claim: Claim, moment: datetime.datetime | None) -> bool:
         """Count a run, and tell whether there are too many."""
         if moment != self._moment:
             self._moment, self._more = moment, 0
@@ -181,7 +182,7 @@ class _Bench:
         last = Task.objects.using(self.alias).order_by("-pk").values_list("pk", flat=True).first()
         return last or 0
 
-    def claim_next(self, only: str | None) -> list[store.Claim]:
+    def claim_next(self, only: str | None) -> list[Claim]:
         """Claim one task that is due, by each queue's own order."""
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
@@ -194,7 +195,7 @@ class _Bench:
                 return claims
         return []
 
-    def claim_only(self, task: Task) -> list[store.Claim]:
+    def claim_only(self, task: Task) -> list[Claim]:
         """Claim this one."""
         self._beat(task.queue_name)
         return store.claims(self._execute(store.claim_only(self._me, task.pk)))
@@ -204,7 +205,7 @@ class _Bench:
         rows = self._execute(store.advance(only, until))
         return rows[0][0] if rows else None
 
-    def run(self, claim: store.Claim, moment: datetime.datetime | None) -> Ran:
+    def run(self, claim: Claim, moment: datetime.datetime | None) -> Ran:
         """Run a claim, and settle it as if it were that moment; ``None``: it is now."""
         executor = self._executor(claim, moment)
         began = time.perf_counter()
@@ -214,7 +215,7 @@ class _Bench:
         decision = decide(outcome, rules, claim)
         logs.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
-            settlement = store.Settlement(claim, decision, (0.0, WORKER_ID))
+            settlement = Settlement(claim, decision, (0.0, WORKER_ID))
             self._settle(settlement, moment or timezone.now())
         if isinstance(decision, Finished):
             decision = Finished(decision.result)
@@ -226,14 +227,14 @@ class _Bench:
         """Remove what says that it is there."""
         self._execute(store.forget([self._me]))
 
-    def _executor(self, claim: store.Claim, moment: datetime.datetime | None) -> Witness:
+    def _executor(self, claim: Claim, moment: datetime.datetime | None) -> Witness:
         # A row that it deletes could not be shown.
         chosen = dataclasses.replace(
             queue_settings(claim.queue_name), DELETE_TASKS_ON_COMPLETE=False
         )
         return Witness(self._me, chosen, WORKER_ID, moment)
 
-    def _settle(self, settlement: store.Settlement, moment: datetime.datetime) -> None:
+    def _settle(self, settlement: Settlement, moment: datetime.datetime) -> None:
         with self._patience_kept():
             try:
                 with transaction.atomic(using=self.alias):
@@ -270,7 +271,7 @@ class _Bench:
             return cursor.fetchall() if cursor.description else []
 
 
-def _run(executor: Executor, claim: store.Claim) -> Outcome:
+def _run(executor: Executor, claim: Claim) -> Outcome:
     try:
         run_async = is_async(registry.get(claim.processor_class))
     except ProcessorClassNotFound:

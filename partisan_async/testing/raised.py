@@ -7,11 +7,12 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from partisan_async.claim import Claim, Settlement
 from partisan_async.exceptions import MaxPostponesReached, PostponeTask
 from partisan_async.models import Task
 from partisan_async.policy import Decision, Failed, Outcome, class_path
 from partisan_async.settings import QueueSettings
-from partisan_async.store import Claim, Settlement, Statement
+from partisan_async.store import Statement
 from partisan_async.testing.clock import as_of
 from partisan_async.text.retold import rebuilt
 from partisan_async.worker.executor import Executor

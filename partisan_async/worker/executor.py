@@ -24,6 +24,7 @@ from django.core.cache import caches
 from django.db import connections, transaction
 
 from partisan_async import logs, registry, store
+from partisan_async.claim import Claim, Settlement
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.enqueue import spans
 from partisan_async.enqueue.arguments import encode_result
@@ -51,7 +52,6 @@ from partisan_async.policy import (
 )
 from partisan_async.processor import BaseTaskProcessor, load, rules_of
 from partisan_async.settings import QueueSettings
-from partisan_async.store import Settlement
 from partisan_async.text import moments
 from partisan_async.text.printable import storable
 from partisan_async.text.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, message_of
@@ -65,7 +65,7 @@ def _in_order(names: set[str]) -> list[str]:
     return [field.attname for field in fields if field.attname in names]
 
 
-_COLUMNS = _in_order({*store.Claim._fields, "status"})
+_COLUMNS = _in_order({*Claim._fields, "status"})
 _UNENDED = ("finished_at", "last_attempted_at", "result")
 _COLUMNS_WITH_HISTORY = _in_order({*_COLUMNS, *store.HISTORY, *_UNENDED})
 
@@ -112,14 +112,14 @@ class Executor:
         self._worker_id = worker_id
         self._pid = os.getpid()
 
-    def execute(self, claim: store.Claim, alarm: Alarm | None = None) -> Outcome:
+    def execute(self, claim: Claim, alarm: Alarm | None = None) -> Outcome:
         """Run a task with a plain ``run()``. What it raises ends the task and not the process."""
         try:
             return self._execute(claim, alarm)
         finally:
             _close_caches(claim)
 
-    def _execute(self, claim: store.Claim, alarm: Alarm | None) -> Outcome:
+    def _execute(self, claim: Claim, alarm: Alarm | None) -> Outcome:
         processor = None
         self._enter(claim)
         with spans.running(claim) as span:
@@ -142,7 +142,7 @@ class Executor:
             self._tell_end(processor, claim, outcome)
             return outcome
 
-    async def aexecute(self, claim: store.Claim, limit: float | None = None) -> Outcome:
+    async def aexecute(self, claim: Claim, limit: float | None = None) -> Outcome:
         """Run a task with an ``async def run()``, for so many seconds at most."""
         self._enter(claim)
         run = _AsyncRun(claim, self._arguments, self._result)
@@ -167,11 +167,11 @@ class Executor:
         if os.getpid() != self._pid:
             os._exit(0)
 
-    def _enter(self, claim: store.Claim) -> None:
+    def _enter(self, claim: Claim) -> None:
         pk, claim_seq, queue_name, processor_class = claim[:4]
         current_task.set(CurrentTask(pk, claim_seq, processor_class, queue_name, self._worker_id))
 
-    def _arguments(self, claim: store.Claim) -> str:
+    def _arguments(self, claim: Claim) -> str:
         if claim.arguments is not None:
             return claim.arguments
         with before_run(), connections[store.database()].cursor() as cursor:
@@ -197,7 +197,7 @@ class Executor:
         return encoded
 
     def _run_atomic(
-        self, claim: store.Claim, processor: BaseTaskProcessor, alarm: Alarm | None
+        self, claim: Claim, processor: BaseTaskProcessor, alarm: Alarm | None
     ) -> Returned:
         """Run it in one transaction with its own settle: both are there, or neither."""
         alias = store.database()
@@ -224,7 +224,7 @@ class Executor:
 
     # The two that the testing kit lays its own over.
 
-    def _outcome(self, claim: store.Claim, error: BaseException) -> Outcome:
+    def _outcome(self, claim: Claim, error: BaseException) -> Outcome:
         match error:
             case PostponeTask():
                 return PostponeAsked(error.postpone_for_seconds, _why_postponed(error))
@@ -240,7 +240,7 @@ class Executor:
         return store.settle_within(self._supervisor_id, settlement, delete=delete)
 
     def _tell_end(
-        self, processor: BaseTaskProcessor | None, claim: store.Claim, outcome: Outcome
+        self, processor: BaseTaskProcessor | None, claim: Claim, outcome: Outcome
     ) -> None:
         if processor is None or not processor._is_heard():  # noqa: SLF001
             return
@@ -254,8 +254,8 @@ class Executor:
 class _AsyncRun:
     def __init__(
         self,
-        claim: store.Claim,
-        arguments: Callable[[store.Claim], str],
+        claim: Claim,
+        arguments: Callable[[Claim], str],
         result: Callable[[BaseTaskProcessor, Any], str | None],
     ) -> None:
         self.processor: BaseTaskProcessor | None = None
@@ -285,7 +285,7 @@ class _AsyncRun:
 
 
 def tell_of_loss(
-    processor_class: type[BaseTaskProcessor], claim: store.Claim, decision: Decision
+    processor_class: type[BaseTaskProcessor], claim: Claim, decision: Decision
 ) -> None:
     """Send the signals of an end that no worker has seen; for a thread of its own."""
     try:
@@ -295,7 +295,7 @@ def tell_of_loss(
         connections.close_all()
 
 
-def _close_caches(claim: store.Claim) -> None:
+def _close_caches(claim: Claim) -> None:
     # In the run's own context: that is where Django keeps those that the run used.
     for used in caches.all(initialized_only=True):
         try:
@@ -304,7 +304,7 @@ def _close_caches(claim: store.Claim) -> None:
             logs.cache_not_closed(claim, error)
 
 
-def _processor(claim: store.Claim, encoded: str) -> BaseTaskProcessor:
+def _processor(claim: Claim, encoded: str) -> BaseTaskProcessor:
     processor_class = registry.get(claim.processor_class)
     arguments, _ = _decode(encoded)
     if not (
@@ -319,7 +319,7 @@ def _processor(claim: store.Claim, encoded: str) -> BaseTaskProcessor:
     return load(processor_class, arguments, partial(_row, claim, arguments))
 
 
-def _row(claim: store.Claim, arguments: dict[str, Any] | None) -> Task:
+def _row(claim: Claim, arguments: dict[str, Any] | None) -> Task:
     # The columns that were not claimed are deferred: Django reads them when they are asked for.
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
     columns = _COLUMNS

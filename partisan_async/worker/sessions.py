@@ -25,7 +25,7 @@ from partisan_async.postgres import renewal
 from partisan_async.worker import abandoned, runs
 
 if TYPE_CHECKING:
-    from partisan_async.store import Claim
+    from partisan_async.claim import Claim
 
 logger = logging.getLogger("partisan_async.worker")
 

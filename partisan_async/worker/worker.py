@@ -29,6 +29,7 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
 from partisan_async import registry
+from partisan_async.claim import Claim
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.logs import log_fields
 from partisan_async.policy import Failure, Outcome, Raised
@@ -123,7 +124,6 @@ _worker: _Worker | None = None
 class _Worker:
     def __init__(self, feed: socket.socket, link: socket.socket, setup: Setup) -> None:
         # It imports the models: Django had to be set up first.
-        from partisan_async import store
         from partisan_async.worker import executor, limits
 
         limits.watch_connections()
@@ -132,7 +132,7 @@ class _Worker:
         self._executor = executor.Executor(
             setup.supervisor_id, setup.settings, f"{socket.gethostname()}/{os.getpid()}"
         )
-        self._claim_of = store.Claim._make
+        self._claim_of = Claim._make
         self._is_async = executor.is_async
         self._limit_of = executor.time_limit
         self._ways: dict[str, tuple[bool, float | None]] = {}

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.faults.settings"
     os.environ["DATABASE_URL"] = "postgresql:///replaced_by_the_sites"
     django.setup()
-    from partisan_async.supervisor.supervisor import BEAT_SECONDS, TTL_SECONDS
+    from partisan_async.store import BEAT_SECONDS, TTL_SECONDS
     from tests.faults.site import Site
 
     print(f"beat {BEAT_SECONDS:g} s, lease {TTL_SECONDS:g} s, {given.rounds} rounds; seconds")

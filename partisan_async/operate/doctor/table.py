@@ -16,7 +16,6 @@ from partisan_async.models import Task
 from partisan_async.operate import overview
 from partisan_async.operate.doctor.look import Said, ask, well, wrong
 from partisan_async.settings import DEFAULT_QUEUE_NAME
-from partisan_async.supervisor.supervisor import TTL_SECONDS
 from partisan_async.text.durations import in_words
 
 DEAD_ROWS = 20_000
@@ -78,7 +77,7 @@ def claim_plan() -> Iterator[Said]:
         return
     fullest = max(overview.queues(SMALL), key=lambda each: each.ready, default=None)
     name = fullest.name if fullest else DEFAULT_QUEUE_NAME
-    claim = store.claim(uuid4(), name, 10, timedelta(seconds=TTL_SECONDS))
+    claim = store.claim(uuid4(), name, 10, timedelta(seconds=store.TTL_SECONDS))
     ((explained,),) = ask(f"EXPLAIN (FORMAT JSON) {claim.sql}", **claim.params)
     plan = json.loads(explained) if isinstance(explained, str) else explained
     nodes = list(_nodes(plan[0]["Plan"]))

@@ -15,7 +15,6 @@ from partisan_async.models import ENDED, PausedQueue, Tally, Task
 from partisan_async.operate import overview, to_copy
 from partisan_async.operate.doctor.look import Said, ask, well, wrong
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED
-from partisan_async.supervisor.supervisor import TTL_SECONDS
 from partisan_async.text.durations import in_words
 from partisan_async.text.moments import told
 
@@ -60,7 +59,7 @@ def silent_supervisors() -> Iterator[Said]:
 def unserved_queues() -> Iterator[Said]:
     """Tell of queues whose tasks nobody starts."""
     names = [each.name for each in overview.queues(1) if each.ready or each.scheduled]
-    ttl = timedelta(seconds=TTL_SECONDS)
+    ttl = timedelta(seconds=store.TTL_SECONDS)
     statement = store.unserved(names, ttl)
     nobody = {name for (name,) in ask(statement.sql, **statement.params)}
     alive = [each for each in overview.supervisors() if each.alive]

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from partisan_async import registry
+from partisan_async.claim import Claim
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
     Decision,
@@ -21,7 +22,6 @@ from partisan_async.policy import (
     Retried,
     Suspected,
 )
-from partisan_async.store import Claim
 
 BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
 """What took up to so many seconds is counted together."""

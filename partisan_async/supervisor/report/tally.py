@@ -14,9 +14,9 @@ from datetime import timedelta
 import psycopg
 
 from partisan_async import store
+from partisan_async.claim import Claim
 from partisan_async.policy import Decision, Failed, Finished, Postponed, Retried, Suspected
 from partisan_async.postgres.blame import Blame, explain, whose
-from partisan_async.store import Claim
 from partisan_async.supervisor.connection import Connection
 
 logger = logging.getLogger("partisan_async")

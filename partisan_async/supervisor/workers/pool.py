@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from partisan_async.store import Claim
+from partisan_async.claim import Claim
 from partisan_async.supervisor.workers.process import (
     DEAF_SECONDS,
     Listener,

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from partisan_async import logs
+from partisan_async.claim import Claim
 from partisan_async.policy import Died, Outcome, Overran
-from partisan_async.store import Claim
 from partisan_async.supervisor.workers import forkserver
 from partisan_async.supervisor.workers.child import Child
 from partisan_async.worker import ending, wire, worker

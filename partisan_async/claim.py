@@ -1,0 +1,69 @@
+"""What travels along the way of a task: a call that is made, a claim on its row, a settlement.
+
+Each is plain data, and known to all processes.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import NamedTuple
+
+from partisan_async.policy import Decision
+
+
+class Call(NamedTuple):
+    """A task to be: checked and encoded.
+
+    :param traceparent: the span that enqueues it; no part of what makes calls identical.
+    """
+
+    queue_name: str
+    processor_class: str
+    arguments: str
+    priority: int
+    execute_after: datetime.datetime | None
+    digest: bytes | None
+    traceparent: str | None = None
+
+
+class Claim(NamedTuple):
+    """A claimed row, in the order of the claim's RETURNING.
+
+    :param arguments: JSON; ``None``: it is large, and its worker reads it: see ``arguments_of``.
+    :param waited_seconds: how long it was due when it was claimed.
+    :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
+    """
+
+    id: int
+    claim_seq: int
+    queue_name: str
+    processor_class: str
+    arguments: str | None
+    priority: int
+    tries: int
+    postpones: int
+    lost: int
+    suspect: bool
+    unrecognised: int
+    interrupted: int
+    waited_seconds: float
+    history: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has to run with nothing beside it: it may take its worker down."""
+        return self.suspect or self.lost > 0
+
+
+class Settlement(NamedTuple):
+    """What became of a claim.
+
+    :param ran: seconds ago when the run started, and the worker's id; ``None`` if it never did.
+    :param stores_result: the row is kept when it has ended, and whoever waits for that is told.
+    """
+
+    claim: Claim
+    decision: Decision
+    ran: tuple[float, str] | None
+    stores_result: bool = False
