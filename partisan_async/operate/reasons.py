@@ -169,8 +169,8 @@ def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
             else f"The supervisor {holder.process} that claimed it has been silent for"
             f" {in_words(holder.silent)}"
         ) + (
-            f"; another one takes it over, {store.TTL_SECONDS:g} seconds after the last sign of life,"
-            " as soon as it has a worker free."
+            f"; another one takes it over, {store.TTL_SECONDS:g} seconds after the last sign of"
+            " life, as soon as it has a worker free."
             if others
             else f", and no other serves queue {task.queue_name!r}. {ways.start(task.queue_name)}"
         )
