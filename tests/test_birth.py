@@ -688,7 +688,7 @@ class TestReceiversOfWorkerStarted:
     BLOCKS = """
         import os, time
         from partisan_async.signals import worker_started
-        from partisan_async.supervisor import process
+        from partisan_async.supervisor.workers import process
 
         process.HELLO_SECONDS = 5
 
