@@ -22,3 +22,13 @@ TO_COME = ("limited", "blocked")
 """States that the table takes already: a later release needs no other constraint for them."""
 
 KNOWN = (*Status.values, *TO_COME)
+
+
+def _in_sql(words: tuple[str, ...]) -> str:
+    return "(" + ", ".join(f"'{word}'" for word in words) + ")"
+
+
+WAITING_SQL = _in_sql(WAITING)
+"""For ``status IN …``: a partial index is used where its own condition stands in the statement."""
+
+ENDED_SQL = _in_sql(ENDED)

@@ -21,6 +21,9 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from partisan_async import signals, store
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.taking import Taken, attempts, taken_by
+from partisan_async.enqueue.wake import wake
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import ENDED, Supervisor, Task
 from partisan_async.policy import Failure
@@ -289,7 +292,7 @@ def prune_in_batches(
             pruning = store.Pruning(older_than, status, name, behind=behind)
             for statement in pruning:
                 with pruning.refusals(), transaction.atomic(using=store.database()):
-                    pruning.answer = _execute(statement)
+                    pruning.answer = fetch(*statement)
             pruned = pruning.pruned
             behind, more = pruned.last, pruned.more
             if pruned.deleted:
@@ -301,7 +304,7 @@ def prune_in_batches(
 
 def ended_queues() -> list[str]:
     """Return the names of the queues with rows that have ended."""
-    return [name for (name,) in _execute(store.ended_queues())]
+    return [name for (name,) in fetch(*store.ended_queues())]
 
 
 def pause(queue_name: str | None = None, *, processor: str | None = None) -> bool:
@@ -339,7 +342,7 @@ def resume(queue_name: str | None = None, *, processor: str | None = None) -> bo
     # Supervisors do it, too: but of an older release none would.
     bring_back(BROUGHT_BACK_SECONDS)
     for name in [queue_name] if queue_name else _served_queues():
-        store.wake(name, store.STEERED, store.database())
+        wake(name, store.STEERED, store.database())
     return over
 
 
@@ -355,11 +358,11 @@ def bring_back(seconds: float = math.inf) -> None:
     if connections[store.database()].in_atomic_block:
         return
     until = time.monotonic() + seconds
-    for (name,) in _execute(store.parked_queues()):
-        while _execute(store.unpark(name)) != [(0,)]:
+    for (name,) in fetch(*store.parked_queues()):
+        while fetch(*store.unpark(name)) != [(0,)]:
             if time.monotonic() >= until:
                 return
-    _execute(store.end_pauses())
+    fetch(*store.end_pauses())
 
 
 def _named(queue_name: str | None) -> str:
@@ -397,9 +400,9 @@ def drain(supervisor_id: UUID) -> bool:
 
     Return whether there is such a one. Its service manager may start another in its place.
     """
-    rows = _execute(store.drain(supervisor_id))
+    rows = fetch(*store.drain(supervisor_id))
     for (queue_name,) in rows:
-        store.wake(queue_name, store.STEERED, store.database())
+        wake(queue_name, store.STEERED, store.database())
         audit.put_down("drain", [supervisor_id], queue_name=queue_name)
     return bool(rows)
 
@@ -427,7 +430,7 @@ def locked(action: str, ids: Sequence[int]) -> list[int]:
     :param action: ``retry``, ``run-now``, ``cancel`` or ``delete``.
     """
     _, statuses = ACTIONS[action]
-    return [pk for (pk,) in _execute(store.locked(ids, statuses))]
+    return [pk for (pk,) in fetch(*store.locked(ids, statuses))]
 
 
 def _steer_tasks(
@@ -439,13 +442,13 @@ def _steer_tasks(
 ) -> list[int]:
     """Return the ids of those it was done to: not of those that others hold locked for longer."""
     connection = connections[store.database()]
-    taken = store.taken_by(connection)
+    taken = taken_by(connection)
     takes = connection.in_atomic_block and taken.has_room_for(len(ids))
     taken.count += len(ids) if takes else 0
     done: list[int] = []
     left = list(ids)
     try:
-        for attempt, _ in enumerate(takewhile(bool, store.attempts())):
+        for attempt, _ in enumerate(takewhile(bool, attempts())):
             try:
                 now = _steer(partial(way, takes=takes), left, told, taken)
             except Error as error:
@@ -478,7 +481,7 @@ def _steer(
     way: Callable[[Sequence[Any]], store.Statement],
     keys: Sequence[Any],
     told: str | None,
-    taken: store.Taken | None = None,
+    taken: Taken | None = None,
 ) -> list[Any]:
     """Return what the rows begin with; each ends with the queue to wake.
 
@@ -487,7 +490,7 @@ def _steer(
     rows = _do(way, keys)
     for queue_name in {queue_name for _, queue_name in rows}:
         if told is not None:
-            store.wake(queue_name, told, store.database(), taken)
+            wake(queue_name, told, store.database(), taken)
     return [key for key, _ in rows]
 
 
@@ -498,7 +501,7 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     """
     try:
         with transaction.atomic(using=store.database()):
-            return _execute(way(keys))
+            return fetch(*way(keys))
     except Error as error:
         if len(keys) < 2 or not _is_the_rows(error):
             raise
@@ -519,9 +522,9 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
 def _tell(
     action: str, thing: str, queue_names: Sequence[str], statement: store.Statement, **about: Any
 ) -> bool:
-    changed = _execute(statement)
+    changed = fetch(*statement)
     for name in queue_names:
-        store.wake(name, store.STEERED, store.database())
+        wake(name, store.STEERED, store.database())
     if changed:
         audit.put_down(action, [thing], **about)
     return bool(changed)
@@ -529,12 +532,6 @@ def _tell(
 
 def _is_the_rows(error: Error) -> bool:
     return is_of_some_rows(error.__cause__ or error)
-
-
-def _execute(statement: store.Statement) -> list[Any]:
-    with connections[store.database()].cursor() as cursor:
-        cursor.execute(*statement)
-        return list(cursor.fetchall())
 
 
 def _twin(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
