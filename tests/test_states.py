@@ -126,7 +126,7 @@ class TestRowsFromBefore:
 
     def test_one_that_runs_is_settled_with_its_batch(self):
         """Its row was read before: the settle itself sets the state right."""
-        tasks = AsyncSleep.bulk_delay([AsyncSleep(1) for _ in range(10)])
+        tasks = AsyncSleep.bulk_delay([AsyncSleep(1, n) for n in range(10)])
         with live_supervisor(WORKERS_COUNT=1):
             running = Task.objects.filter(status="in_process", pk__in=[task.pk for task in tasks])
             wait_until(lambda: running.count() == len(tasks))
@@ -137,7 +137,7 @@ class TestRowsFromBefore:
         assert set(Task.objects.values_list("status", flat=True)) == {"finished"}
 
     def test_one_whose_settle_is_refused_fails_no_other_of_its_batch(self):
-        tasks = AsyncSleep.bulk_delay([AsyncSleep(1) for _ in range(10)])
+        tasks = AsyncSleep.bulk_delay([AsyncSleep(1, n) for n in range(10)])
         odd, others = tasks[3], [*tasks[:3], *tasks[4:]]
         execute(
             "ALTER TABLE partisan_async_task ADD CONSTRAINT odd"
