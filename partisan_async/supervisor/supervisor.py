@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from django.db import connections
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy, ngettext, override
 
 from partisan_async import logs, registry, store
 from partisan_async.blame import Blame, explain, whose
@@ -403,7 +404,8 @@ class Supervisor:
         """Say why it starts no tasks; empty: it does, or could."""
         if self._stopping.is_set():
             ending = "stopping" if self._stop_asked else "draining"
-            return farewell(ending, self._stopping_at, len(self._dispatcher.pool.claims()))
+            with override(None):  # what watches it reads English
+                return farewell(ending, self._stopping_at, len(self._dispatcher.pool.claims()))
         if not self.started.is_set():
             return "starting"
         if not self._lease.held:
@@ -459,14 +461,27 @@ class Supervisor:
                 )
 
 
+ENDINGS = {
+    "draining": gettext_lazy("draining"),
+    "stopping": gettext_lazy("stopping"),
+}
+"""Of each way to end: its word for people."""
+
+
 def farewell(ending: str | None, since: datetime | None, running: int) -> str:
     """Return how a supervisor ends, in words.
 
     :param ending: see ``SupervisorState.ending``.
     """
-    moment = "" if since is None else f" since {told(since, timezone.now())}"
-    runs = "1 task" if running == 1 else f"{running:,} tasks"
-    return f"{ending}{moment}, runs {runs}, starts none"
+    how = str(ENDINGS.get(ending or "", ending))
+    if since is not None:
+        moment = told(since, timezone.now())
+        how = gettext("%(ending)s since %(moment)s") % {"ending": how, "moment": moment}
+    return ngettext(
+        "%(ending)s, runs %(count)s task, starts none",
+        "%(ending)s, runs %(count)s tasks, starts none",
+        running,
+    ) % {"ending": how, "count": f"{running:,}"}
 
 
 async def _beside(what: str, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
