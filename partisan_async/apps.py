@@ -1,11 +1,14 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class PartisanAsyncConfig(AppConfig):
     name = "partisan_async"
     label = "partisan_async"
-    verbose_name = "Background tasks"
+    verbose_name = _("Background tasks")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from partisan_async import checks  # noqa: F401  registers the system checks
+        from partisan_async.text import labels
+
+        labels.attach()

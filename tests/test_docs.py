@@ -386,7 +386,7 @@ def check_command(words: list[str]) -> None:
             assert re.search(rf"def test_\w*{word}", read(path))
         case "nox", ["-s", session, *_]:
             assert session in sessions()
-        case "bash" | "cd" | "echo" | "export" | "mkdir" | "source" | "touch", _:
+        case "bash" | "cd" | "cp" | "echo" | "export" | "mkdir" | "source" | "touch", _:
             pass
         case _:
             pytest.fail(f"nobody knows how to check {words}")

@@ -14,6 +14,7 @@ import psycopg
 from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.transaction import TransactionManagementError
+from django.utils.translation import override
 
 from partisan_async import logs, registry, store
 from partisan_async.ends import listening
@@ -99,9 +100,11 @@ def _explained(task: Task, timeout_seconds: float | None) -> Iterator[float | No
     try:
         yield None if timeout_seconds is None else time.monotonic() + timeout_seconds
     except _TimeIsOverError:
+        with override(None):  # it is the code's, and goes to the log
+            status = task.get_status_display()
         raise TimeoutError(
             f"Task {task.pk} {task.processor_class} has not ended within {timeout_seconds:g} s; it"
-            f" is {task.get_status_display()!r}."
+            f" is {status!r}."
         ) from None
 
 

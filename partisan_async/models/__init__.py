@@ -10,6 +10,8 @@ from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async.models.readable import always_read
 from partisan_async.text import moments
@@ -34,11 +36,11 @@ class Task(models.Model):
     STATUS_FINISHED = "finished"
     STATUS_ERROR = "error"
     STATUS_CHOICES = (
-        (STATUS_NEW, "New"),
-        (STATUS_SCHEDULED, "Scheduled"),
-        (STATUS_IN_PROCESS, "In process"),
-        (STATUS_FINISHED, "Finished"),
-        (STATUS_ERROR, "Error"),
+        (STATUS_NEW, _("New")),
+        (STATUS_SCHEDULED, _("Scheduled")),
+        (STATUS_IN_PROCESS, _("In process")),
+        (STATUS_FINISHED, _("Finished")),
+        (STATUS_ERROR, _("Error")),
     )
 
     id = models.BigAutoField(primary_key=True)
@@ -46,45 +48,51 @@ class Task(models.Model):
     processor_class = models.CharField(max_length=255)
     arguments = always_read(models.JSONField(help_text='{"args": […], "kwargs": {…}}'))
     status = models.CharField(max_length=16, choices=STATUS_CHOICES, db_default=STATUS_NEW)
-    priority = models.IntegerField(help_text="lower number first")
-    execute_after = always_read(models.DateTimeField(help_text="not to be claimed before"))
+    priority = models.IntegerField(help_text=_("lower number first"))
+    execute_after = always_read(models.DateTimeField(help_text=_("not to be claimed before")))
     parked_from = always_read(
         models.DateTimeField(
             null=True,
             blank=True,
-            help_text="its execute_after, while it is put off since its processor is paused",
+            help_text=_("its execute_after, while it is put off since its processor is paused"),
         )
     )
 
-    claim_seq = models.IntegerField(db_default=0, help_text="+1 per claim; fences old claims off")
-    claimed_by = models.UUIDField(null=True, blank=True, help_text="the supervisor that holds it")
+    claim_seq = models.IntegerField(
+        db_default=0, help_text=_("+1 per claim; fences old claims off")
+    )
+    claimed_by = models.UUIDField(
+        null=True, blank=True, help_text=_("the supervisor that holds it")
+    )
     claimed_at = always_read(models.DateTimeField(null=True, blank=True))
 
-    tries = models.IntegerField(db_default=0, help_text="runs that ended, well or badly")
+    tries = models.IntegerField(db_default=0, help_text=_("runs that ended, well or badly"))
     postpones = models.IntegerField(db_default=0)
-    lost = models.IntegerField(db_default=0, help_text="worker processes it took down, alone")
+    lost = models.IntegerField(db_default=0, help_text=_("worker processes it took down, alone"))
     suspect = models.BooleanField(
-        db_default=False, help_text="ran in a worker process that died; runs alone next time"
+        db_default=False, help_text=_("ran in a worker process that died; runs alone next time")
     )
     unrecognised = models.IntegerField(
-        db_default=0, help_text="times it met a supervisor that does not know its processor"
+        db_default=0, help_text=_("times it met a supervisor that does not know its processor")
     )
     interrupted = models.IntegerField(
         db_default=0,
-        help_text="claims since its last outcome that ended without one of its run's own",
+        help_text=_("claims since its last outcome that ended without one of its run's own"),
     )
 
     created_at = always_read(models.DateTimeField(db_default=Now()))
     started_at = always_read(
-        models.DateTimeField(null=True, blank=True, help_text="start of the first run")
+        models.DateTimeField(null=True, blank=True, help_text=_("start of the first run"))
     )
     last_attempted_at = always_read(
-        models.DateTimeField(null=True, blank=True, help_text="of the last run")
+        models.DateTimeField(null=True, blank=True, help_text=_("of the last run"))
     )
     finished_at = always_read(models.DateTimeField(null=True, blank=True))
     worker_ids = always_read(
         models.JSONField(
-            default=list, db_default=models.Value([], models.JSONField()), help_text="one per run"
+            default=list,
+            db_default=models.Value([], models.JSONField()),
+            help_text=_("one per run"),
         )
     )
     result = always_read(models.JSONField(null=True, blank=True))
@@ -92,12 +100,12 @@ class Task(models.Model):
         models.JSONField(
             default=list,
             db_default=models.Value([], models.JSONField()),
-            help_text="exception_class, message, traceback, try and at, newest last",
+            help_text=_("exception_class, message, traceback, try and at, newest last"),
         )
     )
-    digest = models.BinaryField(null=True, blank=True, help_text="the same for identical calls")
+    digest = models.BinaryField(null=True, blank=True, help_text=_("the same for identical calls"))
     traceparent = models.CharField(  # noqa: DJ001  "" would be stored with every task
-        max_length=55, null=True, blank=True, help_text="the span that enqueued it, by the W3C"
+        max_length=55, null=True, blank=True, help_text=_("the span that enqueued it, by the W3C")
     )
 
     class Meta:
@@ -224,35 +232,37 @@ class Task(models.Model):
 class Supervisor(models.Model):
     """A running ``start_partisan``, alive as long as it keeps beating."""
 
-    id = models.UUIDField(primary_key=True, help_text="fresh at every start")
+    id = models.UUIDField(primary_key=True, help_text=_("fresh at every start"))
     hostname = models.CharField(max_length=255)
     process = always_read(
-        models.JSONField(help_text="boot_id, pid_namespace, pid and started, where known")
+        models.JSONField(help_text=_("boot_id, pid_namespace, pid and started, where known"))
     )
     queue_name = models.CharField(max_length=255)
     started_at = always_read(models.DateTimeField(db_default=Now()))
     # Without an index on it a beat is a HOT update, and the table never grows.
     last_seen_at = always_read(models.DateTimeField(db_default=Now()))
     draining = models.BooleanField(
-        db_default=False, help_text="was asked to start nothing more, and to end when all is done"
+        db_default=False,
+        help_text=_("was asked to start nothing more, and to end when all is done"),
     )
     stopping_since = always_read(
         models.DateTimeField(
             null=True,
             blank=True,
-            help_text="since when it starts nothing more, and is about to end",
+            help_text=_("since when it starts nothing more, and is about to end"),
         )
     )
     workers = always_read(
         models.JSONField(
             default=list,
             db_default=models.Value([], models.JSONField()),
-            help_text="pid and tasks of each, as of last_seen_at",
+            help_text=_("pid and tasks of each, as of last_seen_at"),
         )
     )
 
     def __str__(self) -> str:
-        return f"{self.queue_name} on {self.hostname} ({self.id})"
+        told = {"queue": self.queue_name, "host": self.hostname, "id": self.id}
+        return gettext("%(queue)s on %(host)s (%(id)s)") % told
 
 
 class Dashboard(Supervisor):
@@ -261,7 +271,7 @@ class Dashboard(Supervisor):
     class Meta:
         proxy = True
         default_permissions = ()
-        verbose_name = verbose_name_plural = "dashboard"
+        verbose_name = verbose_name_plural = _("dashboard")
 
 
 class PausedQueue(models.Model):
@@ -283,7 +293,7 @@ class PausedProcessor(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     processor_class = models.CharField(max_length=255)
-    queue_name = models.CharField(max_length=255, blank=True, help_text="empty: in every queue")
+    queue_name = models.CharField(max_length=255, blank=True, help_text=_("empty: in every queue"))
     paused_at = always_read(models.DateTimeField(db_default=Now()))
     resumed_at = always_read(models.DateTimeField(null=True, blank=True))
 
@@ -295,18 +305,21 @@ class PausedProcessor(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.processor_class + (f" in queue {self.queue_name}" if self.queue_name else "")
+        if not self.queue_name:
+            return self.processor_class
+        told = {"processor": self.processor_class, "queue": self.queue_name}
+        return gettext("%(processor)s in queue %(queue)s") % told
 
 
 class Home(models.Model):
     """Where this database belongs, in the one row of its table; see ``operate.home``."""
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)
-    name = models.CharField(max_length=255, blank=True, help_text="PARTISAN_HOME; empty: none")
+    name = models.CharField(max_length=255, blank=True, help_text=_("PARTISAN_HOME; empty: none"))
     server = models.CharField(
-        max_length=32, blank=True, help_text="the server's system_identifier; empty: not known"
+        max_length=32, blank=True, help_text=_("the server's system_identifier; empty: not known")
     )
-    database = models.CharField(max_length=255, help_text="the database's name")
+    database = models.CharField(max_length=255, help_text=_("the database's name"))
     kept_at = always_read(models.DateTimeField(db_default=Now()))
 
     class Meta:
@@ -323,19 +336,19 @@ class Schedule(models.Model):
 
     processor_class = models.CharField(max_length=255, primary_key=True)
     queue_name = models.CharField(max_length=255)
-    schedule = models.TextField(help_text="as the code of set_by has it")
+    schedule = models.TextField(help_text=_("as the code of set_by has it"))
     enabled = models.BooleanField(db_default=True)
     last_tick = always_read(
-        models.DateTimeField(null=True, blank=True, help_text="the last that came")
+        models.DateTimeField(null=True, blank=True, help_text=_("the last that came"))
     )
     next_tick = always_read(
         models.DateTimeField(
             null=True,
             blank=True,
-            help_text="none while it is switched off, and until it is counted",
+            help_text=_("none while it is switched off, and until it is counted"),
         )
     )
-    set_by = models.UUIDField(help_text="the supervisor whose code says when and in which queue")
+    set_by = models.UUIDField(help_text=_("the supervisor whose code says when and in which queue"))
 
     def __str__(self) -> str:
         return f"{self.processor_class}: {self.schedule}"
@@ -349,19 +362,19 @@ class Tally(models.Model):
     queue_name = models.CharField(max_length=255)
     processor_class = models.CharField(max_length=255)
     finished = models.IntegerField(db_default=0)
-    failed = models.IntegerField(db_default=0, help_text="ended in error")
+    failed = models.IntegerField(db_default=0, help_text=_("ended in error"))
     retried = models.IntegerField(db_default=0)
     postponed = models.IntegerField(db_default=0)
-    lost = models.IntegerField(db_default=0, help_text="runs whose worker process died")
-    run_seconds = models.FloatField(db_default=0.0, help_text="of all runs together")
+    lost = models.IntegerField(db_default=0, help_text=_("runs whose worker process died"))
+    run_seconds = models.FloatField(db_default=0.0, help_text=_("of all runs together"))
     longest_run_seconds = models.FloatField(db_default=0.0)
     wait_seconds = models.FloatField(
-        db_default=0.0, help_text="of all runs together, from due to claimed"
+        db_default=0.0, help_text=_("of all runs together, from due to claimed")
     )
     longest_wait_seconds = models.FloatField(db_default=0.0)
 
     class Meta:
-        verbose_name_plural = "tallies"
+        verbose_name_plural = _("tallies")
         constraints = [
             models.UniqueConstraint(
                 fields=["minute", "queue_name", "processor_class"],
@@ -370,4 +383,5 @@ class Tally(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.processor_class} at {self.minute:%H:%M}"
+        told = {"processor": self.processor_class, "time": f"{self.minute:%H:%M}"}
+        return gettext("%(processor)s at %(time)s") % told

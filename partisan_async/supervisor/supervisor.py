@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from django.db import connections
 from django.utils import timezone
+from django.utils.translation import override
 
 from partisan_async import logs, registry, store
 from partisan_async.claim import Settlement
@@ -401,7 +402,8 @@ class Supervisor:
         """Say why it starts no tasks; empty: it does, or could."""
         if self._stopping.is_set():
             ending = "stopping" if self._stop_asked else "draining"
-            return farewell(ending, self._stopping_at, len(self._dispatcher.pool.claims()))
+            with override(None):  # what watches it reads English
+                return farewell(ending, self._stopping_at, len(self._dispatcher.pool.claims()))
         if not self.started.is_set():
             return "starting"
         if not self._lease.held:

@@ -14,7 +14,12 @@ from typing import Any
 import uvloop
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    no_translations,
+)
 from django.db import OperationalError, connections
 
 from partisan_async import logs, registry, schema, steering, store
@@ -214,6 +219,7 @@ def _require_rights(alias: str, *, paused: bool) -> None:
         )
 
 
+@no_translations  # not all of the command: receivers of signals run in it
 def _require_home() -> str:
     place = home.here()
     kept = home.keep(place)

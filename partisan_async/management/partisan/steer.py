@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import override
 
 from partisan_async import settings, steering, store
 from partisan_async.logs import plain
@@ -72,7 +74,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     if name == "cancel":
         # What was scheduled when it was chosen may run by now.
         by = audit.user_of_the_system()
-        do = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
+        cancel = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
+        do = partial(_in_the_sites_language, cancel)
     which = steering.Which(options["queue"], options["processor"], options["older_than"], statuses)
     given = which != steering.Which()
     if options.get("all") and (ids or given):
@@ -102,6 +105,14 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         _refuse_unknown(name, options["queue"], options["processor"])
     command.stdout.write(f"{name}: {number(count)}.")
     _tell_held(command, held)
+
+
+def _in_the_sites_language(
+    cancel: Callable[[Sequence[int]], list[int]], ids: Sequence[int]
+) -> list[int]:
+    """Cancel tasks; what receivers write to people is not in the command's language."""
+    with override(django_settings.LANGUAGE_CODE):
+        return cancel(ids)
 
 
 def _count_held(
