@@ -20,7 +20,7 @@ from django.db import Error, connections, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from partisan_async import audit, signals, store
+from partisan_async import audit, encodings, signals, store
 from partisan_async.blame import is_of_some_rows
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import ENDED, Supervisor, Task
@@ -208,7 +208,7 @@ def cancel_untold(
 
 
 def _kept(text: str) -> str:
-    return storable(text[:MESSAGE_LENGTH])
+    return encodings.within(storable(text[:MESSAGE_LENGTH]), encodings.of_database())
 
 
 def _end(ids: Sequence[int], statuses: Sequence[str], by: str, reason: str) -> list[int]:

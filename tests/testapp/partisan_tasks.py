@@ -779,6 +779,15 @@ class CryOnce(Keep):
 
 
 @registry.register
+class PutOffOnce(Keep):
+    """Postpones itself the first time, for its text."""
+
+    def run(self):
+        if not self.task_obj.postpones:
+            raise PostponeTask(0, reason=super().run())
+
+
+@registry.register
 class AsyncAdd(Marking):
     STORE_RESULT = True
 
