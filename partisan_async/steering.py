@@ -208,7 +208,8 @@ def cancel_untold(
 
 
 def _kept(text: str) -> str:
-    return encodings.within(storable(text[:MESSAGE_LENGTH]), encodings.of_database())
+    kept = storable(text.strip()[:MESSAGE_LENGTH])
+    return encodings.within(kept, encodings.of_database())
 
 
 def _end(ids: Sequence[int], statuses: Sequence[str], by: str, reason: str) -> list[int]:

@@ -307,6 +307,8 @@ class PutOff(Marking):
                 raise PostponeTask(600, reason="the bank is closed")
             case "odd":
                 raise PostponeTask(600, reason="a\0b")
+            case "blank":
+                raise PostponeTask(600, reason=" ")
         try:
             raise ConnectionError("no answer")
         except ConnectionError as error:
