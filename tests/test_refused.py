@@ -9,7 +9,6 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.db import connection, connections
-from psycopg.conninfo import make_conninfo
 
 from partisan_async import steering
 from partisan_async.claim import Claim, Settlement
@@ -20,6 +19,7 @@ from partisan_async.supervisor import around, claimer, parking, refused
 from partisan_async.supervisor.report import tally
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
+from tests.encoded import database
 from tests.process import environment, partisan
 from tests.site_rules import constraint, execute, refusal, role, trigger
 from tests.testapp.models import Mark
@@ -168,11 +168,13 @@ class TestOutcomes:
             ("finished", 1),
             ("error", 1),
             ("finished", 2),
+            ("finished", 1),
         ]
         assert rows[0]["result"] == f"{kept} ?"
         assert rows[1]["errors"][0]["message"] == f"{kept} ?"
         assert rows[1]["errors"][0]["traceback"]
         assert rows[2]["errors"][0]["message"] == f"{kept} ?"
+        assert rows[3]["errors"][0]["message"] == f"{kept} ?"
 
     def test_one_that_was_to_run_again_beyond_all_time_ends_in_error(self):
         """No moment is so far: it would be refused for ever."""
@@ -242,27 +244,6 @@ def test_what_is_anothers_by_now_is_forgotten_whole():
     assert kept._due == {}
 
 
-class database:
-    """A database of this encoding beside the test's, with the package's tables."""
-
-    def __init__(self, encoding):
-        self._encoding = encoding
-
-    def __enter__(self):
-        execute("DROP DATABASE IF EXISTS odd")
-        execute(
-            f"CREATE DATABASE odd ENCODING '{self._encoding}' TEMPLATE template0"
-            " LC_COLLATE 'C' LC_CTYPE 'C'"
-        )
-        url = make_conninfo(environment()["DATABASE_URL"], dbname="odd")
-        command = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-        subprocess.run(command, env=environment(DATABASE_URL=url), check=True)
-        return url
-
-    def __exit__(self, *_):
-        execute("DROP DATABASE odd WITH (FORCE)")
-
-
 SCRIPT = """
 import json, sys, time
 import django
@@ -270,12 +251,13 @@ django.setup()
 from partisan_async import registry
 registry.autodiscover()
 from partisan_async.models import Task
-from tests.testapp.partisan_tasks import Cry, CryOnce, Keep
+from tests.testapp.partisan_tasks import Cry, CryOnce, Keep, PutOffOnce
 match sys.argv[1]:
     case "enqueue":
         Keep(codes=[99, 97, 102, 233, 32, 8594]).delay()
         Cry(codes=[99, 97, 102, 233, 32, 8594]).delay()
         CryOnce(codes=[99, 97, 102, 233, 32, 8594]).delay()
+        PutOffOnce(codes=[99, 97, 102, 233, 32, 8594]).delay()
     case "wait":
         deadline = time.monotonic() + 30
         while Task.objects.exclude(status__in=("finished", "error")):

@@ -14,7 +14,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import Error
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext, override
 
@@ -30,7 +30,11 @@ from partisan_async.templatetags.partisan_async import moment
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise, StrPromise
 
-NUL = "\x00"
+from partisan_async.text import encodings
+from partisan_async.text.printable import storable
+
+WRITTEN = ("reason",)
+"""What a form has to be written, and not looked for: it is made to fit."""
 
 
 @dataclass
@@ -80,8 +84,8 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        if NUL in object_id:
-            return None  # no key has one
+        if not _is_held(object_id):
+            return None  # no key is such
         return super().get_object(request, object_id, from_field)
 
     def get_scope(self, request: HttpRequest) -> Scope:
@@ -128,8 +132,8 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
         :raises Http404: it is asked for by what no column can hold.
         """
-        if any(NUL in value for query in (request.GET, request.POST) for value in _texts(query)):
-            raise Http404(gettext("PostgreSQL's texts have no NUL."))
+        if not all(map(_is_held, _texts(request))):
+            raise Http404(gettext("No text of this database is such."))
         try:
             for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(chosen)
@@ -194,7 +198,14 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 LogEntry.objects.log_actions(user.pk, rows, flag, str(what))
 
 
-def _texts(query: QueryDict) -> Iterator[str]:
-    for name, values in query.lists():
-        yield name
-        yield from map(str, values)
+def _texts(request: HttpRequest) -> Iterator[str]:
+    """Yield what rows are looked for by."""
+    for query in (request.GET, request.POST):
+        for name, values in query.lists():
+            yield name
+            yield from () if name in WRITTEN else map(str, values)
+
+
+def _is_held(text: str) -> bool:
+    """Tell whether a column can hold a text: its database's encoding may lack characters."""
+    return encodings.within(storable(text), encodings.of_database()) == text

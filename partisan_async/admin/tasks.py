@@ -347,7 +347,7 @@ class TaskAdmin(RowAdmin):
         seen = [pk for pk in ids if pk in tasks]
         do = what.do
         if what.asks_why:
-            reason = request.POST.get("reason", "").strip()
+            reason = request.POST.get("reason", "")
             do = partial(steering.cancel, by=request.user.get_username(), reason=reason)
         done: list[int] = []
         with self.acting(request) as acting:

@@ -26,6 +26,7 @@ from partisan_async.models import ENDED, Supervisor, Task
 from partisan_async.policy import Failure
 from partisan_async.postgres.blame import is_of_some_rows
 from partisan_async.steering import audit
+from partisan_async.text import encodings
 from partisan_async.text.printable import storable
 from partisan_async.text.retold import MESSAGE_LENGTH
 
@@ -209,7 +210,8 @@ def cancel_untold(
 
 
 def _kept(text: str) -> str:
-    return storable(text[:MESSAGE_LENGTH])
+    kept = storable(text.strip()[:MESSAGE_LENGTH])
+    return encodings.within(kept, encodings.of_database())
 
 
 def _end(ids: Sequence[int], statuses: Sequence[str], by: str, reason: str) -> list[int]:

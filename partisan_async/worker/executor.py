@@ -354,7 +354,7 @@ def _refuse_unstarted(result: Any) -> None:
 
 def _why_postponed(error: PostponeTask) -> Failure | None:
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    reason = storable(error.reason[:MESSAGE_LENGTH]) if error.reason else ""
+    reason = storable((error.reason or "").strip()[:MESSAGE_LENGTH])
     if cause is None:
         return Failure(class_path(error), reason) if reason else None
     told = _describe(cause)

@@ -307,6 +307,8 @@ class PutOff(Marking):
                 raise PostponeTask(600, reason="the bank is closed")
             case "odd":
                 raise PostponeTask(600, reason="a\0b")
+            case "blank":
+                raise PostponeTask(600, reason=" ")
         try:
             raise ConnectionError("no answer")
         except ConnectionError as error:
@@ -776,6 +778,15 @@ class CryOnce(Keep):
     def run(self):
         if not self.task_obj.tries:
             raise TimeoutError(super().run())
+
+
+@registry.register
+class PutOffOnce(Keep):
+    """Postpones itself the first time, for its text."""
+
+    def run(self):
+        if not self.task_obj.postpones:
+            raise PostponeTask(0, reason=super().run())
 
 
 @registry.register

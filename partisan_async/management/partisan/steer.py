@@ -13,12 +13,11 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 from django.utils.translation import override
 
 from partisan_async import settings, steering, store
 from partisan_async.logs import plain
-from partisan_async.management.partisan import names
+from partisan_async.management.partisan import chosen, names
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
 from partisan_async.operate import overview
@@ -91,6 +90,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     if ids:
         batches = _count_held(name, steering.in_batches(do, tasks.filter(pk__in=ids)), held)
         done = [pk for batch in batches for pk in batch]
+        if given and not done:
+            _refuse_unknown(name, which)
         command.stdout.write(f"{name}: {number(len(done))}.")
         _tell_held(command, held)
         _complain(name, ids, done, filtered=given)
@@ -98,11 +99,12 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     total = tasks.count()
     progress = Progress(command.stderr, total, name)
     if total:
-        confirm(f"{name}: {number(total)}", options)
+        told = chosen.tasks(total, name, which)
+        confirm(f"{name}: {told if given else f'{told} that wait or run, in all queues'}", options)
     batches = _count_held(name, steering.in_batches(do, tasks), held)
     count = add_up(progress, map(len, batches))
     if not count:
-        _refuse_unknown(name, options["queue"], options["processor"])
+        _refuse_unknown(name, which)
     command.stdout.write(f"{name}: {number(count)}.")
     _tell_held(command, held)
 
@@ -142,28 +144,29 @@ def _tell_held(command: BaseCommand, held: Counter[PauseState]) -> None:
             command.stderr.write(plain(told))
 
 
-def _refuse_unknown(name: str, queue: str | None, processor: str | None) -> None:
+def _refuse_unknown(name: str, which: steering.Which) -> None:
     """Where nothing matches, tell a misspelt name from one that has nothing to do."""
-    given = ([each] if each else [] for each in (queue, processor))
+    given = ([each] if each else [] for each in (which.queue_name, which.processor))
     for told in names.unknown(*given):
         raise CommandError(plain(f"{name}: {number(0)}. {told}."))
 
 
 def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     """Delete what is older."""
-    statuses = options["status"] or list(ENDED)
-    old = _tasks().filter(status__in=statuses, finished_at__lt=Now() - options["older_than"])
-    if queue := options["queue"]:
-        old = old.filter(queue_name=queue)
-    total = old.count()
+    which = steering.Which(options["queue"], None, options["older_than"], options["status"])
+    total = which.among("delete").count()
     if total:
-        confirm(f"Delete {number(total)} that ended so long ago", options)
+        confirm(f"Delete {chosen.tasks(total, 'delete', which)}", options)
+    else:
+        _refuse_unknown("prune", which)
     progress = Progress(command.stderr, total, "deleted")
     kept: dict[int, Exception] = {}
 
     def counts() -> Iterator[int]:
         for pruned in steering.prune_in_batches(
-            options["older_than"], statuses=statuses, queue_name=queue
+            options["older_than"],
+            statuses=which.statuses_for("delete"),
+            queue_name=which.queue_name,
         ):
             kept.update(pruned.kept)
             yield pruned.deleted
@@ -200,14 +203,12 @@ def _complain(name: str, ids: Sequence[int], done: Sequence[int], *, filtered: b
                 f"The database refuses it for {_listed(refused)}; alone, it says why:"
                 f" pass {refused[0]}, and no other."
             )
-        told = ", ".join(f"{pk} is {_in_words(found.get(pk, 'not there'))}" for pk in missed)
+        told = ", ".join(
+            f"{pk} is {chosen.statuses([found.get(pk, 'not there')])}" for pk in missed
+        )
         others = ", and match what else was asked for" if filtered else ""
-        right = " or ".join(map(_in_words, statuses))
+        right = chosen.statuses(statuses)
         raise CommandError(f"Only tasks that are {right}{others}: {told}.")
-
-
-def _in_words(status: str) -> str:
-    return {Task.STATUS_ERROR: "in error", Task.STATUS_IN_PROCESS: "in process"}.get(status, status)
 
 
 def _listed(ids: Sequence[int]) -> str:
