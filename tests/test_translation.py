@@ -780,7 +780,7 @@ class TestLogs:
 
     def test_a_supervisor_tells_its_service_manager_in_english(self):
         with live_supervisor(beat_seconds=0.2, WORKERS_COUNT=1) as supervisor:
-            task = Sleep(60).delay()
+            task = Sleep(60, "told").delay()
             wait_until(lambda: Task.objects.filter(pk=task.pk, status="in_process").exists())
             supervisor.stop()
             wait_until(lambda: supervisor._hindrance())
