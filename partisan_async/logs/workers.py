@@ -35,3 +35,12 @@ def loop_interrupted(error: BaseException) -> None:
         exc_info=error,
         extra={"event": "loop interrupted"},
     )
+
+
+def inside_gone(name: str, instead: str) -> None:
+    """Say that something undocumented is gone which workers use; ``instead``: what follows."""
+    _in_worker.warning(
+        "this version has no %s that workers know: %s",
+        *(name, instead),
+        extra={"event": "inside gone"},
+    )

@@ -12,30 +12,27 @@ from typing import assert_never
 
 from partisan_async import logs, registry
 from partisan_async.claim import Claim, Settlement
+from partisan_async.declared import is_async
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
     CutOff,
     Decision,
     Died,
-    Failed,
-    Failure,
     GivenBack,
     Outcome,
     Overran,
-    Rules,
     Unrecognised,
-    decide,
 )
-from partisan_async.processor import rules_of
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.aside import Aside
+from partisan_async.supervisor.losses import tell_of_loss
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.report.figures import Figures
 from partisan_async.supervisor.report.tally import Tally
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.workers.pool import Pool
-from partisan_async.worker import worker
-from partisan_async.worker.executor import is_async, tell_of_loss
+from partisan_async.verdict import Verdicts
+from partisan_async.worker.setup import Setup
 
 MOST_UNTOLD = 1000
 """So many losses may wait for receivers that block."""
@@ -59,7 +56,7 @@ class Dispatcher:
         self,
         queue_name: str,
         settings: QueueSettings,
-        setup: worker.Setup,
+        setup: Setup,
         settler: Settler,
         tally: Tally,
         figures: Figures | None,
@@ -87,7 +84,7 @@ class Dispatcher:
         self._on_room = on_room
         self._pace = Pace()
         self._waiting: dict[_Kind, list[Claim]] = {kind: [] for kind in _Kind}
-        self._rules: dict[str, Rules] = {}
+        self._verdicts = Verdicts(settings)
         self._filled_at = 0.0
         self._last_names: set[str] = set()
         self._closed = False
@@ -327,19 +324,10 @@ class Dispatcher:
     # To the settler
 
     def _decide(self, claim: Claim, outcome: Outcome, ran: tuple[float, str] | None) -> None:
-        decision: Decision
-        stores_result = False
+        settlement = self._verdicts.settlement(claim, outcome, ran)
+        self._settler.add(settlement)
         try:
-            rules = self._rules_of(claim.processor_class)
-            stores_result = rules.stores_result
-            decision = decide(outcome, rules, claim)
-        except Exception as error:  # noqa: BLE001
-            # A config that cannot be, for one: the row must say so, or it would be held for ever.
-            logs.outcomes.undecided(claim, error)
-            decision = Failed(Failure.of(error))
-        self._settler.add(Settlement(claim, decision, ran, stores_result))
-        try:
-            self._tell(claim, decision, ran, unseen=isinstance(outcome, _UNSEEN))
+            self._tell(claim, settlement.decision, ran, unseen=isinstance(outcome, _UNSEEN))
         except Exception as error:  # noqa: BLE001  a log handler of the site's, for one
             with suppress(Exception):
                 logs.outcomes.untold(claim, error)
@@ -389,16 +377,6 @@ class Dispatcher:
         for waiting in self._waiting.values():
             waiting.clear()
         self._give_back(buffered)
-
-    def _rules_of(self, name: str) -> Rules:
-        known = self._rules.get(name)
-        if known is None:
-            known = rules_of(name, self._settings)
-            # Rows may name processors without number that nobody knows.
-            with suppress(ProcessorClassNotFound):
-                registry.get(name)
-                self._rules[name] = known
-        return known
 
 
 class _Kind(Enum):

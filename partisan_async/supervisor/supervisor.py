@@ -40,7 +40,7 @@ from partisan_async.supervisor.ticker import Ticker
 from partisan_async.supervisor.wakeup import Wakeup
 from partisan_async.text.farewell import farewell
 from partisan_async.text.printable import plain
-from partisan_async.worker import worker
+from partisan_async.worker.setup import Setup
 
 if TYPE_CHECKING:
     from partisan_async.supervisor.report.metrics import Metrics
@@ -131,7 +131,7 @@ class Supervisor:
         self._dispatcher = Dispatcher(
             queue_name,
             settings,
-            worker.Setup(_resolved_databases(), print_logs, self.id, settings),
+            Setup(_resolved_databases(), print_logs, self.id, settings),
             self._settler,
             self._tally,
             figures,

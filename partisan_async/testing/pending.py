@@ -21,15 +21,17 @@ from psycopg.pq import TransactionStatus
 
 from partisan_async import logs, registry, store
 from partisan_async.claim import Claim, Settlement
+from partisan_async.declared import is_async
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
-from partisan_async.policy import Decision, Finished, Outcome, decide
-from partisan_async.processor import checked_time, rules_of
+from partisan_async.policy import Decision, Finished, Outcome
+from partisan_async.processor import checked_time
 from partisan_async.settings import queue_settings
 from partisan_async.testing.calls import call_of
 from partisan_async.testing.clock import as_of
 from partisan_async.testing.raised import Errors, Witness
-from partisan_async.worker.executor import Executor, is_async
+from partisan_async.verdict import Verdicts
+from partisan_async.worker.executor import Executor
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
@@ -208,11 +210,11 @@ class _Bench:
         began = time.perf_counter()
         with self._patience_kept(), _contained():
             outcome = contextvars.copy_context().run(_run, executor, claim)
-        rules = rules_of(claim.processor_class, queue_settings(claim.queue_name))
-        decision = decide(outcome, rules, claim)
+        verdicts = Verdicts(queue_settings(claim.queue_name))
+        settlement = verdicts.settlement(claim, outcome, (0.0, WORKER_ID))
+        decision = settlement.decision
         logs.tasks.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
-            settlement = Settlement(claim, decision, (0.0, WORKER_ID))
             self._settle(settlement, moment or timezone.now())
         if isinstance(decision, Finished):
             decision = Finished(decision.result)

@@ -1,38 +1,28 @@
 """The end of a worker process that ends in order: as Python's own, and bounded in time.
 
 Threads that tasks left behind are not waited for. The process does not end by a return: the main
-script's frames are still there, in a forked worker those of the forkserver, too.
+script's frames are still there, and those of the forkserver in a forked worker.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
 from partisan_async import logs
 from partisan_async.enqueue import spans
+from partisan_async.worker import insides
 
 SECONDS = 5.0
-"""What ends with the process may take so long."""
+"""Time that all of it may take."""
 
 begun = threading.Event()
 """This process ends."""
-
-
-def leave_to_parent() -> None:
-    """In a child: leave what is cleared away with an object to the process that made it.
-
-    Such as a ``TemporaryDirectory``: it is the other workers', too.
-    """
-    for finalizer in list(getattr(weakref.finalize, "_registry", ())):
-        finalizer.atexit = False
 
 
 def end(tell: Callable[[], None]) -> NoReturn:
@@ -45,8 +35,7 @@ def end(tell: Callable[[], None]) -> NoReturn:
     for step in (
         tell,
         spans.flush,
-        # Among them, of those that are loaded, logging.shutdown() and what multiprocessing has.
-        atexit._run_exitfuncs,  # noqa: SLF001
+        insides.run_exit_functions,
         sys.stdout.flush,
         sys.stderr.flush,
     ):

@@ -32,7 +32,7 @@ from partisan_async.steering import audit
 from partisan_async.supervisor.lease import NotAtHome
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
-from partisan_async.worker import origin
+from partisan_async.worker import taking_on
 from partisan_async.worker.arrangements import STOP_SIGNALS
 
 NOT_AT_HOME = 3
@@ -107,7 +107,7 @@ class Command(BaseCommand):
             self._supervise(options)
 
     def _supervise(self, options: dict[str, Any]) -> None:
-        origin.refuse_within_main()
+        taking_on.refuse_within_main()
         queue = options["queue_name"]
         settings = _settings(queue, options)
         logs.fields.serve_here(queue, None)

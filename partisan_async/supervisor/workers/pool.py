@@ -27,7 +27,7 @@ from partisan_async.supervisor.workers.process import (
     WorkerStartError,
     WorkerVanishedError,
 )
-from partisan_async.worker import worker
+from partisan_async.worker.setup import Setup
 
 OVERDUE_SECONDS = 0.03
 """A task that runs for longer gives back those that wait behind it."""
@@ -42,7 +42,7 @@ class Pool:
         size: int,
         concurrency: int,
         tasks_per_process: int | None,
-        setup: worker.Setup,
+        setup: Setup,
         listener: Listener,
     ) -> None:
         self._concurrency = concurrency
@@ -217,7 +217,7 @@ def _is_overdue(since: float | None, now: float) -> bool:
 class Slot:
     """One place for a worker process, and the processes that take it one after the other."""
 
-    def __init__(self, limit: float, setup: worker.Setup, listener: Listener) -> None:
+    def __init__(self, limit: float, setup: Setup, listener: Listener) -> None:
         self._limit = limit
         self._setup = setup
         self._listener = listener

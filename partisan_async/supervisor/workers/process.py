@@ -24,7 +24,8 @@ from partisan_async.claim import Claim
 from partisan_async.policy import Died, Outcome, Overran
 from partisan_async.supervisor.workers import forkserver
 from partisan_async.supervisor.workers.child import Child
-from partisan_async.worker import ending, wire, worker
+from partisan_async.worker import ending, wire
+from partisan_async.worker.setup import Setup
 
 HELLO_SECONDS = 60
 """A worker that has not said hello by then is given up."""
@@ -92,7 +93,7 @@ class Run:
 class WorkerProcess(asyncio.Protocol):
     """One process; as a protocol it is the supervisor's end of the link."""
 
-    def __init__(self, limit: float, setup: worker.Setup, listener: Listener) -> None:
+    def __init__(self, limit: float, setup: Setup, listener: Listener) -> None:
         self.remaining = limit
         self.runs: dict[int, Run] = {}
         self.open_sync = 0
