@@ -15,11 +15,7 @@ from partisan_async.text.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, me
 TRACEBACK_LENGTH = 20_000
 
 _ROOM = Path(__file__).parent
-_OWN = (
-    f"{_ROOM}{os.sep}",
-    # Not imported: without Django's task API it cannot be.
-    str(_ROOM.parent / "django_tasks" / "django_task.py"),
-)
+_OWN = tuple(f"{folder}{os.sep}" for folder in (_ROOM, _ROOM.with_name("django_tasks")))
 """Where the outermost frames are. They are left out: no user needs to see how ``run()`` was
 called."""
 
