@@ -75,7 +75,7 @@ def pack(tasks: Tasks) -> bytes:
 
 
 END = b"[]\n"
-"""No tasks: the worker is to end in order. A feed that ends without it is of a killed supervisor."""
+"""No tasks: the worker is to end in order. Where the feed just ends, a supervisor was killed."""
 
 
 def unpack(feed: Iterable[bytes]) -> Iterator[Tasks]:
