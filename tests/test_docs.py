@@ -61,7 +61,7 @@ from partisan_async.supervisor.report import metrics
 from partisan_async.supervisor.workers import forkserver
 from partisan_async.testing import live_supervisor, run_pending
 from partisan_async.text import retold
-from partisan_async.worker import executor
+from partisan_async.worker import failure
 from tests.conftest import wait_until
 from tests.process import ends_with_tests
 
@@ -445,7 +445,7 @@ def test_check_ids_are_listed():
     """Who meets an id looks it up."""
     listed = [code(name) for name, _ in tables("docs/reference/settings.md")["id"]]
 
-    source = "".join((PACKAGE / name).read_text() for name in ("checks.py", "tasks_backend.py"))
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     assert listed == sorted(set(re.findall(r'"(partisan_async\.[EW]\d{3})"', source)))
 
 
@@ -595,7 +595,7 @@ FACTS = [
     ("docs/howto/signals-and-logs.md", f"up to {dispatcher.MOST_UNTOLD:,} of them"),
     ("docs/reference/states.md", f"after {store.TTL_SECONDS:g} seconds without one"),
     ("docs/reference/states.md", f"the first {retold.MESSAGE_LENGTH:,} characters"),
-    ("docs/reference/states.md", f"the last {executor.TRACEBACK_LENGTH:,} characters"),
+    ("docs/reference/states.md", f"the last {failure.TRACEBACK_LENGTH:,} characters"),
     ("docs/reference/states.md", f"the last {store.KEPT_PER_ROW} are kept"),
     ("docs/reference/states.md", f"up to {policy.MAX_UNRECOGNISED} times"),
 ]

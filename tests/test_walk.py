@@ -74,7 +74,7 @@ class TestPolicies:
         assert error["exception_class"] == "builtins.ValueError"
         assert error["message"] == "no such thing"
         assert "raise getattr(builtins, self.args[0])" in error["traceback"]
-        assert "executor.py" not in error["traceback"]
+        assert "partisan_async/worker/" not in error["traceback"]
         assert error["try"] == 1
         assert error["at"].startswith("20")
 
@@ -213,9 +213,9 @@ class TestPolicies:
     def test_an_error_that_postgresql_cannot_hold_is_cleaned(self):
         Fail("ValueError", "x").delay()
         Task.objects.update(arguments={"args": ["UnicodeError", "a"], "kwargs": {}})
-        from partisan_async.worker import executor
+        from partisan_async.worker.failure import failure_of
 
-        failure = executor._describe(ValueError("a\x00b\ud800c"))
+        failure = failure_of(ValueError("a\x00b\ud800c"))
 
         assert failure.message == "a\ufffdb\ufffdc"
 

@@ -178,7 +178,7 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             if whose(cause) is Blame.CONNECTION:
                 raise
             done.refused = True
-            logs.refused(name, cause)
+            logs.operators.refused(name, cause)
             # A trigger may quote the row in what it raises.
             hidden = gettext("what it says is in the log.")
             said = primary(cause) if sees_arguments(request) else hidden

@@ -12,30 +12,27 @@ from typing import assert_never
 
 from partisan_async import logs, registry
 from partisan_async.claim import Claim, Settlement
+from partisan_async.declared import is_async
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
     CutOff,
     Decision,
     Died,
-    Failed,
-    Failure,
     GivenBack,
     Outcome,
     Overran,
-    Rules,
     Unrecognised,
-    decide,
 )
-from partisan_async.processor import rules_of
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.aside import Aside
+from partisan_async.supervisor.losses import tell_of_loss
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.report.figures import Figures
 from partisan_async.supervisor.report.tally import Tally
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.workers.pool import Pool
-from partisan_async.worker import worker
-from partisan_async.worker.executor import is_async, tell_of_loss
+from partisan_async.verdict import Verdicts
+from partisan_async.worker.setup import Setup
 
 MOST_UNTOLD = 1000
 """So many losses may wait for receivers that block."""
@@ -59,7 +56,7 @@ class Dispatcher:
         self,
         queue_name: str,
         settings: QueueSettings,
-        setup: worker.Setup,
+        setup: Setup,
         settler: Settler,
         tally: Tally,
         figures: Figures | None,
@@ -87,7 +84,7 @@ class Dispatcher:
         self._on_room = on_room
         self._pace = Pace()
         self._waiting: dict[_Kind, list[Claim]] = {kind: [] for kind in _Kind}
-        self._rules: dict[str, Rules] = {}
+        self._verdicts = Verdicts(settings)
         self._filled_at = 0.0
         self._last_names: set[str] = set()
         self._closed = False
@@ -144,7 +141,7 @@ class Dispatcher:
         """
         claims, held = self._held_back(claims)
         if held:
-            logs.claimed(held, how)
+            logs.tasks.claimed(held, how)
             self._give_back(held)
             if not claims:
                 return
@@ -161,7 +158,7 @@ class Dispatcher:
         self._last_names = {claim.processor_class for kind in known.values() for claim in kind}
         self.dispatch()
         # Not before: in an idle system a log line takes .2 ms, longer than to send a task.
-        logs.claimed(claims, how)
+        logs.tasks.claimed(claims, how)
         for claim in unknown:
             self._decide(claim, Unrecognised(claim.processor_class), None)
 
@@ -183,7 +180,7 @@ class Dispatcher:
         for waiting in self._waiting.values():
             waiting[:] = [c for c in waiting if (c.id, c.claim_seq) not in foreign]
         if running := [c for c in self.pool.claims() if (c.id, c.claim_seq) in foreign]:
-            logs.disowned(running)
+            logs.tasks.disowned(running)
             self._disowned = {*running, *self._disowned.intersection(self.pool.claims())}
             self.pool.kill(running)
 
@@ -200,10 +197,10 @@ class Dispatcher:
     def hold(self, paused: bool) -> None:
         """While the queue is paused, send nothing, and give back what has not started."""
         if paused and not self._paused:
-            logs.paused(self._queue_name)
+            logs.queues.paused(self._queue_name)
             self._give_back_unstarted()
         elif self._paused and not paused:
-            logs.resumed(self._queue_name)
+            logs.queues.resumed(self._queue_name)
         self._paused = paused
 
     def hold_processors(self, names: frozenset[str]) -> bool:
@@ -213,9 +210,9 @@ class Dispatcher:
         """
         before, self._paused_processors = self._paused_processors, names
         for name in sorted(names - before):
-            logs.paused(self._queue_name, name)
+            logs.queues.paused(self._queue_name, name)
         for name in sorted(before - names):
-            logs.resumed(self._queue_name, name)
+            logs.queues.resumed(self._queue_name, name)
         if names - before:
             self._give_back_unstarted()
         return names != before
@@ -327,22 +324,13 @@ class Dispatcher:
     # To the settler
 
     def _decide(self, claim: Claim, outcome: Outcome, ran: tuple[float, str] | None) -> None:
-        decision: Decision
-        stores_result = False
+        settlement = self._verdicts.settlement(claim, outcome, ran)
+        self._settler.add(settlement)
         try:
-            rules = self._rules_of(claim.processor_class)
-            stores_result = rules.stores_result
-            decision = decide(outcome, rules, claim)
-        except Exception as error:  # noqa: BLE001
-            # A config that cannot be, for one: the row must say so, or it would be held for ever.
-            logs.undecided(claim, error)
-            decision = Failed(Failure.of(error))
-        self._settler.add(Settlement(claim, decision, ran, stores_result))
-        try:
-            self._tell(claim, decision, ran, unseen=isinstance(outcome, _UNSEEN))
+            self._tell(claim, settlement.decision, ran, unseen=isinstance(outcome, _UNSEEN))
         except Exception as error:  # noqa: BLE001  a log handler of the site's, for one
             with suppress(Exception):
-                logs.untold(claim, error)
+                logs.outcomes.untold(claim, error)
 
     def _tell(
         self, claim: Claim, decision: Decision, ran: tuple[float, str] | None, *, unseen: bool
@@ -353,7 +341,7 @@ class Dispatcher:
             self._figures.count(claim, decision, ran and ran[0])
         if unseen:
             self._tell_of_loss(claim, decision)
-        logs.settled(claim, decision, ran and ran[0])
+        logs.tasks.settled(claim, decision, ran and ran[0])
 
     def _tell_of_loss(self, claim: Claim, decision: Decision) -> None:
         """Send the signals of an end that no worker has seen; elsewhere: receivers may block."""
@@ -364,7 +352,7 @@ class Dispatcher:
                 if len(self._receivers) < MOST_UNTOLD:
                     self._receivers.call(tell_of_loss, processor_class, claim, decision)
                 else:
-                    logs.not_told(claim)
+                    logs.callbacks.not_told(claim)
 
     async def tell_the_rest(self) -> None:
         """Return when receivers have heard of every loss, or have taken too long."""
@@ -378,7 +366,7 @@ class Dispatcher:
             self._settler.add(Settlement(claim, GivenBack(), ran))
             # Not of one that is not ours any more: it would look as if it ran again.
             if claim not in self._disowned:
-                logs.settled(claim, GivenBack(), ran and ran[0])
+                logs.tasks.settled(claim, GivenBack(), ran and ran[0])
 
     def _give_back_unstarted(self) -> None:
         self._give_back_buffered()
@@ -389,16 +377,6 @@ class Dispatcher:
         for waiting in self._waiting.values():
             waiting.clear()
         self._give_back(buffered)
-
-    def _rules_of(self, name: str) -> Rules:
-        known = self._rules.get(name)
-        if known is None:
-            known = rules_of(name, self._settings)
-            # Rows may name processors without number that nobody knows.
-            with suppress(ProcessorClassNotFound):
-                registry.get(name)
-                self._rules[name] = known
-        return known
 
 
 class _Kind(Enum):

@@ -6,7 +6,6 @@ import contextvars
 import dataclasses
 import datetime
 import json
-import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,20 +21,20 @@ from psycopg.pq import TransactionStatus
 
 from partisan_async import logs, registry, store
 from partisan_async.claim import Claim, Settlement
+from partisan_async.declared import is_async
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
-from partisan_async.policy import Decision, Finished, Outcome, decide
-from partisan_async.processor import checked_time, rules_of
+from partisan_async.policy import Decision, Finished, Outcome
+from partisan_async.processor import checked_time
 from partisan_async.settings import queue_settings
 from partisan_async.testing.calls import call_of
 from partisan_async.testing.clock import as_of
 from partisan_async.testing.raised import Errors, Witness
-from partisan_async.worker.executor import Executor, is_async
+from partisan_async.verdict import Verdicts
+from partisan_async.worker.executor import Executor
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
-
-logger = logging.getLogger("partisan_async")
 
 WORKER_ID = "run_pending"
 """What rows call this process."""
@@ -211,11 +210,11 @@ class _Bench:
         began = time.perf_counter()
         with self._patience_kept(), _contained():
             outcome = contextvars.copy_context().run(_run, executor, claim)
-        rules = rules_of(claim.processor_class, queue_settings(claim.queue_name))
-        decision = decide(outcome, rules, claim)
-        logs.settled(claim, decision, time.perf_counter() - began)
+        verdicts = Verdicts(queue_settings(claim.queue_name))
+        settlement = verdicts.settlement(claim, outcome, (0.0, WORKER_ID))
+        decision = settlement.decision
+        logs.tasks.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
-            settlement = Settlement(claim, decision, (0.0, WORKER_ID))
             self._settle(settlement, moment or timezone.now())
         if isinstance(decision, Finished):
             decision = Finished(decision.result)
@@ -324,10 +323,10 @@ def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
         for _, call, robust in calls:  # type: ignore[misc]  # its stubs know of two
             try:
                 call()
-            except Exception:
+            except Exception as error:
                 if not robust:
                     raise
-                logger.exception("error in an on_commit() of a task: %r", call)
+                logs.callbacks.on_commit_failed(call, error)
 
     with patch.multiple(connection, on_commit=on_commit, savepoint_commit=savepoint_commit):
         yield

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import number
 from partisan_async.models import Task
 from partisan_async.steering import SINCE, Which
+from partisan_async.text.printable import plain
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from partisan_async.worker import birth, origin
+from partisan_async.worker import birth, messages, origin
 from partisan_async.worker.arrangements import STOP_SIGNALS
 from partisan_async.worker.handle import Handle, descriptor_of
 
@@ -96,7 +96,7 @@ def start_cold(feed: socket.socket, link: socket.socket, setup: bytes) -> Cold:
     """Start a worker in an interpreter of its own."""
     process, control = spawn(birth.cold.__name__, feed, link)
     with control:
-        birth.send(control, setup, [])
+        messages.send(control, setup, [])
     return Cold(process)
 
 
@@ -120,7 +120,7 @@ def spawn(what: str, *passed: socket.socket) -> tuple[subprocess.Popen[bytes], s
             ours.close()
             raise
     with suppress(OSError):  # it has ended already, and is found to have
-        birth.send(ours, json.dumps(started).encode(), [])
+        messages.send(ours, json.dumps(started).encode(), [])
     return process, ours
 
 

@@ -12,13 +12,13 @@ empty.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from partisan_async import logs
 from partisan_async.claim import Claim
 from partisan_async.supervisor.workers.process import (
     DEAF_SECONDS,
@@ -27,9 +27,7 @@ from partisan_async.supervisor.workers.process import (
     WorkerStartError,
     WorkerVanishedError,
 )
-from partisan_async.worker import worker
-
-logger = logging.getLogger("partisan_async")
+from partisan_async.worker.setup import Setup
 
 OVERDUE_SECONDS = 0.03
 """A task that runs for longer gives back those that wait behind it."""
@@ -44,7 +42,7 @@ class Pool:
         size: int,
         concurrency: int,
         tasks_per_process: int | None,
-        setup: worker.Setup,
+        setup: Setup,
         listener: Listener,
     ) -> None:
         self._concurrency = concurrency
@@ -219,7 +217,7 @@ def _is_overdue(since: float | None, now: float) -> bool:
 class Slot:
     """One place for a worker process, and the processes that take it one after the other."""
 
-    def __init__(self, limit: float, setup: worker.Setup, listener: Listener) -> None:
+    def __init__(self, limit: float, setup: Setup, listener: Listener) -> None:
         self._limit = limit
         self._setup = setup
         self._listener = listener
@@ -328,7 +326,7 @@ class Slot:
             except WorkerStartError as error:
                 if self._closed.is_set() or not (self._is_patient or _may_pass(error, pause)):
                     raise
-                logger.warning("%s Trying again.", error)
+                logs.workers.start_again(error)
                 await self._pause(pause)
             else:
                 return process
