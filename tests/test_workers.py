@@ -11,7 +11,7 @@ from django.db import connection
 from partisan_async import steering
 from partisan_async.claim import Claim
 from partisan_async.models import Task
-from partisan_async.supervisor.workers import process
+from partisan_async.supervisor.workers import time_limits
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
@@ -200,7 +200,7 @@ class TestDeaths:
     """Whoever is woken by their number wants to hear of crashes, and not of cancels."""
 
     def test_what_the_supervisor_kills_is_counted_apart(self, monkeypatch):
-        monkeypatch.setattr(process, "TIMEOUT_GRACE_SECONDS", 0.1)
+        monkeypatch.setattr(time_limits, "GRACE_SECONDS", 0.1)
         with live_supervisor(WORKERS_COUNT=1) as supervisor:
             cancelled = Sleep(600, "cancelled").delay()
             worker_pid(cancelled)
