@@ -1,4 +1,4 @@
-"""Log lines about worker processes."""
+"""Lines about worker processes, by their supervisor or by themselves."""
 
 from __future__ import annotations
 
@@ -6,21 +6,32 @@ import logging
 
 logger = logging.getLogger("partisan_async")
 
-
-def not_started(error: Exception) -> None:
-    """Say that a worker process could not be started, and is tried again."""
-    logger.warning("%s Trying again.", error, extra={"event": "Trying again"})
+_in_worker = logging.getLogger("partisan_async.worker")
 
 
-def garbled(pid: int | None) -> None:
-    """Say that a task wrote to its worker's link."""
+def start_again(error: BaseException) -> None:
+    """Say that a worker could not be started, and that another one is."""
+    logger.warning("%s Trying again.", error, extra={"event": "worker not started"})
+
+
+def warned(message: str) -> None:
+    """Say what is odd about how workers are made."""
+    logger.warning(message, extra={"event": "workers"})
+
+
+def link_garbled(pid: int | None) -> None:
+    """Say that a worker is killed because a task wrote where only the worker may write."""
     logger.error(
         "worker process %s is killed: a task wrote to its link",
         pid,
-        extra={"event": "worker process is killed"},
+        extra={"event": "link garbled"},
     )
 
 
-def lacking(message: str) -> None:
-    """Say what workers lack, or share less than they could."""
-    logger.warning(message, extra={"event": "workers"})
+def loop_interrupted(error: BaseException) -> None:
+    """Say that a ``SystemExit`` or the like went through the event loop."""
+    _in_worker.error(
+        "the event loop of async tasks was interrupted; it goes on",
+        exc_info=error,
+        extra={"event": "loop interrupted"},
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,11 +10,11 @@ from uuid import UUID
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import logs, store
 from partisan_async.claim import Claim, Settlement
 from partisan_async.models import Task
 from partisan_async.policy import Deferred, GivenBack, Interrupted, Postponed, Retried, Suspected
-from partisan_async.postgres.blame import Blame, explain, whose
+from partisan_async.postgres.blame import Blame, whose
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.around import MORE, Around
 from partisan_async.supervisor.connection import Connection
@@ -23,8 +22,6 @@ from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease, Sight
 from partisan_async.supervisor.parking import Parking
 from partisan_async.supervisor.trouble import Trouble
-
-logger = logging.getLogger("partisan_async")
 
 
 class Claimer:
@@ -258,7 +255,7 @@ class Claimer:
         except psycopg.Error as error:
             if whose(error) is Blame.CONNECTION:
                 raise
-            logger.info("rows of supervisors that are gone were not removed: %s", explain(error))
+            logs.supervisor.rows_stay(error)
 
     async def _promote(self) -> None:
         self._look_for_due = False
@@ -291,7 +288,7 @@ class Claimer:
         try:
             await self._connection.renew(nothing)
         except psycopg.Error as error:
-            logger.info("the connection of claims was not renewed: %s", explain(error))
+            logs.database.claim_connection_not_renewed(error)
 
     async def _sleep(self) -> None:
         """Wait for the next reason to look."""

@@ -144,7 +144,7 @@ class Dispatcher:
         """
         claims, held = self._held_back(claims)
         if held:
-            logs.claimed(held, how)
+            logs.tasks.claimed(held, how)
             self._give_back(held)
             if not claims:
                 return
@@ -161,7 +161,7 @@ class Dispatcher:
         self._last_names = {claim.processor_class for kind in known.values() for claim in kind}
         self.dispatch()
         # Not before: in an idle system a log line takes .2 ms, longer than to send a task.
-        logs.claimed(claims, how)
+        logs.tasks.claimed(claims, how)
         for claim in unknown:
             self._decide(claim, Unrecognised(claim.processor_class), None)
 
@@ -183,7 +183,7 @@ class Dispatcher:
         for waiting in self._waiting.values():
             waiting[:] = [c for c in waiting if (c.id, c.claim_seq) not in foreign]
         if running := [c for c in self.pool.claims() if (c.id, c.claim_seq) in foreign]:
-            logs.disowned(running)
+            logs.tasks.disowned(running)
             self._disowned = {*running, *self._disowned.intersection(self.pool.claims())}
             self.pool.kill(running)
 
@@ -200,10 +200,10 @@ class Dispatcher:
     def hold(self, paused: bool) -> None:
         """While the queue is paused, send nothing, and give back what has not started."""
         if paused and not self._paused:
-            logs.paused(self._queue_name)
+            logs.queues.paused(self._queue_name)
             self._give_back_unstarted()
         elif self._paused and not paused:
-            logs.resumed(self._queue_name)
+            logs.queues.resumed(self._queue_name)
         self._paused = paused
 
     def hold_processors(self, names: frozenset[str]) -> bool:
@@ -213,9 +213,9 @@ class Dispatcher:
         """
         before, self._paused_processors = self._paused_processors, names
         for name in sorted(names - before):
-            logs.paused(self._queue_name, name)
+            logs.queues.paused(self._queue_name, name)
         for name in sorted(before - names):
-            logs.resumed(self._queue_name, name)
+            logs.queues.resumed(self._queue_name, name)
         if names - before:
             self._give_back_unstarted()
         return names != before
@@ -335,14 +335,14 @@ class Dispatcher:
             decision = decide(outcome, rules, claim)
         except Exception as error:  # noqa: BLE001
             # A config that cannot be, for one: the row must say so, or it would be held for ever.
-            logs.undecided(claim, error)
+            logs.outcomes.undecided(claim, error)
             decision = Failed(Failure.of(error))
         self._settler.add(Settlement(claim, decision, ran, stores_result))
         try:
             self._tell(claim, decision, ran, unseen=isinstance(outcome, _UNSEEN))
         except Exception as error:  # noqa: BLE001  a log handler of the site's, for one
             with suppress(Exception):
-                logs.untold(claim, error)
+                logs.outcomes.untold(claim, error)
 
     def _tell(
         self, claim: Claim, decision: Decision, ran: tuple[float, str] | None, *, unseen: bool
@@ -353,7 +353,7 @@ class Dispatcher:
             self._figures.count(claim, decision, ran and ran[0])
         if unseen:
             self._tell_of_loss(claim, decision)
-        logs.settled(claim, decision, ran and ran[0])
+        logs.tasks.settled(claim, decision, ran and ran[0])
 
     def _tell_of_loss(self, claim: Claim, decision: Decision) -> None:
         """Send the signals of an end that no worker has seen; elsewhere: receivers may block."""
@@ -364,7 +364,7 @@ class Dispatcher:
                 if len(self._receivers) < MOST_UNTOLD:
                     self._receivers.call(tell_of_loss, processor_class, claim, decision)
                 else:
-                    logs.not_told(claim)
+                    logs.callbacks.not_told(claim)
 
     async def tell_the_rest(self) -> None:
         """Return when receivers have heard of every loss, or have taken too long."""
@@ -378,7 +378,7 @@ class Dispatcher:
             self._settler.add(Settlement(claim, GivenBack(), ran))
             # Not of one that is not ours any more: it would look as if it ran again.
             if claim not in self._disowned:
-                logs.settled(claim, GivenBack(), ran and ran[0])
+                logs.tasks.settled(claim, GivenBack(), ran and ran[0])
 
     def _give_back_unstarted(self) -> None:
         self._give_back_buffered()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import os
 import socket
@@ -29,8 +28,6 @@ from partisan_async.models import readable
 from partisan_async.postgres.blame import is_nobodys
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble
-
-logger = logging.getLogger("partisan_async")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +188,7 @@ class Lease:
         self._sent = sent
         self._lapsed = False
         if regained:
-            logger.warning("lease regained: asking which claims are still ours")
+            logs.supervisor.lease_regained()
             self._on_regained()
         self._on_sight(self._see(*seen))
 
@@ -207,12 +204,7 @@ class Lease:
         if abs(jump) < self.ttl.total_seconds() / 2:
             return
         self._steady_since = self._jumped_at = time.monotonic()
-        logger.warning(
-            "the database's clock jumped by %+.0f s: nobody is judged by it for %g s",
-            jump,
-            self.ttl.total_seconds(),
-            extra={"event": "clock jumped"},
-        )
+        logs.supervisor.clock_jumped(jump, self.ttl.total_seconds())
 
     async def keep(self) -> None:
         """Beat until ``end()``; a database that is away is waited for."""
@@ -230,11 +222,7 @@ class Lease:
                     self._trouble.meet(error)
             if not self.held and not self._lapsed:
                 self._lapsed = True
-                logger.warning(
-                    "lease lost: no beat for %g s; nothing is started until the database answers,"
-                    " and what is running may be run elsewhere too",
-                    self.ttl.total_seconds(),
-                )
+                logs.supervisor.lease_lost(self.ttl.total_seconds())
             self._turned = time.monotonic()
             self._on_turn()
             every = min(0.1 * 2 ** min(failures, 10), self._every) if failures else self._every
@@ -278,7 +266,7 @@ class Lease:
         # It is judged by the clock alone, then.
         if other not in self._odd:
             self._odd.add(other)
-            logs.odd_supervisor(other)
+            logs.supervisor.odd_supervisor(other)
         return {}
 
 

@@ -74,7 +74,7 @@ class Refused:
             if self._in_a_row <= MOST:
                 self._attempts.pop(key)
                 self._left[key] = claim
-                logs.left(claim, error)
+                logs.outcomes.left(claim, error)
                 return True
         pause = min(2.0 ** min(attempts - 1, 10), LONGEST_PAUSE_SECONDS)
         self._late[key] = settlement, since

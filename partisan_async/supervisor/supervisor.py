@@ -9,7 +9,6 @@ says what became of it. *Health* and the *service manager* are told how it all f
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import uuid
 from collections.abc import Callable, Coroutine
@@ -24,8 +23,8 @@ from django.utils import timezone
 
 from partisan_async import logs, registry, store
 from partisan_async.claim import Settlement
-from partisan_async.logs.log_fields import Serving, serving
-from partisan_async.postgres.blame import Blame, explain, whose
+from partisan_async.logs.fields import Serving, serving
+from partisan_async.postgres.blame import Blame, whose
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.claimer import Claimer
 from partisan_async.supervisor.connection import Connection
@@ -40,12 +39,11 @@ from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.ticker import Ticker
 from partisan_async.supervisor.wakeup import Wakeup
 from partisan_async.text.farewell import farewell
+from partisan_async.text.printable import plain
 from partisan_async.worker import worker
 
 if TYPE_CHECKING:
     from partisan_async.supervisor.report.metrics import Metrics
-
-logger = logging.getLogger("partisan_async")
 
 
 PROOF_SECONDS = 2.0
@@ -244,14 +242,14 @@ class Supervisor:
                 woken = "by NOTIFY"
             except TimeoutError:
                 woken += " until NOTIFY is proven to work"
-        logs.started(
+        logs.supervisor.started(
             self._queue_name, self._settings.WORKERS_COUNT, _describe_database(self._alias), woken
         )
 
     async def _drain(self) -> None:
         """Give back what has not started, and wait for what runs."""
         pool = self._dispatcher.pool
-        logs.stopping(pool.claims())
+        logs.supervisor.stopping(pool.claims())
         self._claimer.stop()
         self._dispatcher.close()
         grace = self._settings.SHUTDOWN_GRACE_SECONDS
@@ -264,7 +262,7 @@ class Supervisor:
                 async with asyncio.timeout_at(deadline):
                     await self._progress.wait()
         if left := pool.claims():
-            logs.interrupted(left)
+            logs.tasks.interrupted(left)
 
     async def _close(self) -> None:
         self._stopping.set()
@@ -303,7 +301,7 @@ class Supervisor:
         if self._health is not None:
             self._health.close()
         await self._prunes.close()
-        logger.info("stopped: queue %r", self._queue_name)
+        logs.supervisor.stopped(self._queue_name)
 
     async def _end_beats(self) -> None:
         # Before the row is removed: a beat that comes after would write it anew, for others to find
@@ -320,7 +318,7 @@ class Supervisor:
                 await self._beats.execute(store.notify(self._queue_name))
             except psycopg.Error as error:
                 if whose(error) not in (Blame.CONNECTION, Blame.CONTENTION):
-                    logger.warning("its row in the table stays: %s", explain(error))
+                    logs.supervisor.row_stays(error)
                     return
                 await asyncio.sleep(0.1)  # a connection may have ended since it was last used
             else:
@@ -350,9 +348,9 @@ class Supervisor:
             error = error.exceptions[0]
         if isinstance(error, NotAtHome):
             # No fault, and nothing that a traceback would tell.
-            logger.critical("stopping: %s", error, extra={"event": "not at home"})
+            logs.supervisor.not_at_home(error)
         else:
-            logger.critical("stopping: an unexpected error", exc_info=error)
+            logs.supervisor.failed(error)
         self._failure = self._failure or error
         self.stop()
         # Without beats, a grace time would outlast the claims: who is at home would run them, too.
@@ -414,7 +412,7 @@ class Supervisor:
         pool = self._dispatcher.pool
         state = self._hindrance() or "ready"
         return (
-            f"STATUS=queue {logs.plain(self._queue_name)!r}: {state};"
+            f"STATUS=queue {plain(self._queue_name)!r}: {state};"
             f" {pool.busy} of {pool.up} workers busy"
         )
 
@@ -445,16 +443,11 @@ class Supervisor:
             try:
                 rows = await self._beats.execute(statement)
             except psycopg.Error as error:
-                logger.info("queues that nobody serves were not looked for: %s", explain(error))
+                logs.queues.unserved_not_sought(error)
                 continue
             for (name,) in rows:
                 served.add(name)
-                logger.warning(
-                    "nobody serves queue %r, and it has tasks to run; start"
-                    " `manage.py start_partisan --async --queue_name %s`",
-                    name,
-                    name,
-                )
+                logs.queues.unserved(name)
 
 
 async def _beside(what: str, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -462,8 +455,8 @@ async def _beside(what: str, keep: Callable[[], Coroutine[Any, Any, None]]) -> N
     while True:
         try:
             await keep()
-        except Exception:
-            logger.exception("%s not seen to for %g s: a fault", what, BESIDE_AGAIN_SECONDS)
+        except Exception as error:  # noqa: BLE001  it is logged
+            logs.supervisor.side_work_failed(what, BESIDE_AGAIN_SECONDS, error)
             await asyncio.sleep(BESIDE_AGAIN_SECONDS)
         else:
             return

@@ -8,7 +8,6 @@ waits for a count; and seldom, however many ask.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -26,15 +25,13 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from partisan_async.postgres.blame import explain
+from partisan_async import logs
 from partisan_async.store import NEVER, Statement, is_parked
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.report.figures import BOUNDS, OUTCOMES, Figures, Spread
 from partisan_async.supervisor.settler import Settler
-
-logger = logging.getLogger("partisan_async")
 
 FRESH_SECONDS = 5.0
 """So long what the database said is told again."""
@@ -164,7 +161,7 @@ class Metrics:
         except psycopg.Error as error:
             # Rather nothing than what was true before.
             self._depth = None
-            logger.info("the queue was not counted: %s", explain(error))
+            logs.queues.not_counted(error)
         self._asked_at = time.monotonic()
 
     def _collect(self) -> Iterator[Metric]:

@@ -13,13 +13,11 @@ from datetime import timedelta
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import logs, store
 from partisan_async.claim import Claim
 from partisan_async.policy import Decision, Failed, Finished, Postponed, Retried, Suspected
 from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.supervisor.connection import Connection
-
-logger = logging.getLogger("partisan_async")
 
 WRITE_EVERY_SECONDS = 5.0
 
@@ -83,7 +81,7 @@ class Tally:
         # What does not pass is said once, and then by `doctor`: it would come every few seconds.
         level = logging.INFO if passes or told == self._told else logging.WARNING
         self._told = None if passes else told
-        logger.log(level, "what tasks did was not written down: %s", told)
+        logs.queues.not_tallied(level, told)
 
     async def _write(self) -> None:
         rows, self._rows = self._rows, {}

@@ -14,7 +14,6 @@ from typing import Any
 
 from partisan_async import logs
 from partisan_async.claim import Claim
-from partisan_async.logs import workers as log
 from partisan_async.supervisor.workers import forkserver
 from partisan_async.supervisor.workers.ending import how_it_ended, wait_for_exit
 from partisan_async.supervisor.workers.feed import Feed
@@ -140,12 +139,12 @@ class WorkerProcess:
 
     def on_garbage(self) -> None:
         """A task wrote to its link: it is not to be understood any more."""
-        log.garbled(self.pid)
+        logs.workers.link_garbled(self.pid)
         self.life.become(State.GARBLED)
         self._signal(signal.SIGKILL)
 
     def _on_overrun(self, run: Run) -> None:
-        logs.overran(run.claim, run.limit)
+        logs.tasks.overran(run.claim, run.limit)
         self.kill()
 
     # End

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from partisan_async.logs import workers as log
+from partisan_async import logs
 from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.workers import room
 from partisan_async.supervisor.workers.launch import WorkerStartError, WorkerVanishedError
@@ -128,7 +128,7 @@ class Slot:
                 pause = backoff.next()
                 if self._closed.is_set() or not (self._is_patient or _may_pass(error, pause)):
                     raise
-                log.not_started(error)
+                logs.workers.start_again(error)
                 await self._pause(pause)
             else:
                 return process
