@@ -18,7 +18,8 @@ import time
 from contextlib import suppress
 
 from partisan_async import logs
-from partisan_async.supervisor.workers.child import Child, Forked, read_birth, spawn, start_cold
+from partisan_async.supervisor.workers.child import Child, Forked, read_birth, start_cold
+from partisan_async.supervisor.workers.interpreter import spawn
 from partisan_async.worker import birth, worker
 
 START_SECONDS = 60
