@@ -29,10 +29,10 @@ ANSWER_SECONDS = 10
 """One that has not forked by then is ended, and the next worker has another one."""
 
 END_SECONDS = 1
-"""One that is not needed any more may take so long to clear away what the project made in it."""
+"""Time that one that is not needed any more has to clear away what the project made in it."""
 
 COLD_SECONDS = 30
-"""After one that could not import the project, this long no other is tried."""
+"""Time for which no other is tried after one that could not import the project."""
 
 _FORKS = sys.platform != "darwin"
 """On macOS a fork meets system libraries that do not survive it."""
