@@ -224,7 +224,7 @@ def test_one_that_is_closed_twice_ends_once(preload):
 
     process = asyncio.run(close_twice())
 
-    assert process._exit_code == 0
+    assert process._exiting.result() == 0
     assert not process._signal(0)
 
 

@@ -98,7 +98,7 @@ def test_a_worker_is_signalled_by_its_descriptor(innocent, preload):
     with live_supervisor(WORKERS_COUNT=1, PRELOAD=preload) as supervisor:
         (slot,) = supervisor._dispatcher.pool._slots
         process = slot.process
-        process._child._handle._pid = innocent.pid  # as if it had that one's
+        process._launch.child._handle._pid = innocent.pid  # as if it had that one's
         process.kill()
         wait_until(lambda: slot.process is not process)
         Write().delay()

@@ -10,7 +10,7 @@ from django.db import connection
 
 from partisan_async.exceptions import TaskTimeout
 from partisan_async.models import Task
-from partisan_async.supervisor.workers import process
+from partisan_async.supervisor.workers import time_limits
 from partisan_async.testing import live_supervisor
 from partisan_async.worker import alarm as alarms
 from partisan_async.worker.async_limit import run_within
@@ -39,7 +39,7 @@ KILLED = (
 
 @pytest.fixture
 def quick_to_kill(monkeypatch):
-    monkeypatch.setattr(process, "TIMEOUT_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(time_limits, "GRACE_SECONDS", 0.5)
 
 
 def how_it_ended(task):

@@ -13,7 +13,7 @@ from django.db.models import JSONField, Value
 from django.utils import timezone
 
 from partisan_async.models import Supervisor, Task
-from partisan_async.supervisor.workers.pool import OVERDUE_SECONDS
+from partisan_async.supervisor.workers.room import OVERDUE_SECONDS
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark

@@ -18,7 +18,8 @@ import time
 from contextlib import suppress
 
 from partisan_async import logs
-from partisan_async.supervisor.workers.child import Child, Forked, read_birth, spawn, start_cold
+from partisan_async.supervisor.workers.child import Child, Forked, read_birth, start_cold
+from partisan_async.supervisor.workers.interpreter import spawn
 from partisan_async.worker import birth, messages
 from partisan_async.worker.setup import Setup
 
@@ -29,10 +30,10 @@ ANSWER_SECONDS = 10
 """One that has not forked by then is ended, and the next worker has another one."""
 
 END_SECONDS = 1
-"""One that is not needed any more may take so long to clear away what the project made in it."""
+"""Time that one that is not needed any more has to clear away what the project made in it."""
 
 COLD_SECONDS = 30
-"""After one that could not import the project, this long no other is tried."""
+"""Time for which no other is tried after one that could not import the project."""
 
 _FORKS = sys.platform != "darwin"
 """On macOS a fork meets system libraries that do not survive it."""
