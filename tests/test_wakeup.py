@@ -129,7 +129,7 @@ def test_after_each_proof_it_is_as_patient_as_at_first(relay):
         wakeup = supervisor._wakeup
         for _ in range(3):
             wait_until(wakeup.proven.is_set)
-            assert wakeup._failures == 0
+            assert wakeup._backoff.count == 0
 
             relay.cut()
             wait_until(lambda: not wakeup.proven.is_set())

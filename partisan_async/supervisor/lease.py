@@ -27,6 +27,7 @@ import psycopg
 from partisan_async import logs, store
 from partisan_async.models import readable
 from partisan_async.postgres.blame import is_nobodys
+from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble
 
@@ -216,17 +217,18 @@ class Lease:
 
     async def keep(self) -> None:
         """Beat until ``end()``; a database that is away is waited for."""
-        failures = 0
+        backoff = Backoff(0.2, self._every)
         while not self._ended:
             self._hurry.clear()
             began = time.monotonic()
             try:
                 await self.beat()
-                failures = 0
+                backoff.reset()
+                every = self._every
                 self._trouble.end()
             except psycopg.Error as error:
-                failures += 1
-                if failures == 1 or is_nobodys(error):
+                every = backoff.next()
+                if backoff.count == 1 or is_nobodys(error):
                     self._trouble.meet(error)
             if not self.held and not self._lapsed:
                 self._lapsed = True
@@ -237,7 +239,6 @@ class Lease:
                 )
             self._turned = time.monotonic()
             self._on_turn()
-            every = min(0.1 * 2 ** min(failures, 10), self._every) if failures else self._every
             pause = max(0.1, every - (time.monotonic() - began))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), pause)

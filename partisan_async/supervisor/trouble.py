@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 
 from partisan_async.postgres.blame import Blame, explain, is_nobodys, way_out, whose
+from partisan_async.supervisor.backoff import Backoff
 
 logger = logging.getLogger("partisan_async")
 
-SHORTEST_SECONDS = 0.1
-LONGEST_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Trouble:
@@ -23,7 +24,7 @@ class Trouble:
     def __init__(self, what: str, role: str) -> None:
         self._what = what
         self._role = role
-        self._seconds = SHORTEST_SECONDS
+        self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._said: str | None = None
 
     def meet(self, error: BaseException) -> float:
@@ -44,12 +45,11 @@ class Trouble:
                 *(self._what, told, way),
                 extra=about,
             )
-        seconds, self._seconds = self._seconds, min(2 * self._seconds, LONGEST_SECONDS)
-        return seconds
+        return self._backoff.next()
 
     def end(self) -> None:
         """It works again."""
-        self._seconds = SHORTEST_SECONDS
+        self._backoff.reset()
         if self._said is not None:
             self._said = None
             logger.warning("%s works again", self._what, extra={"event": "unhindered"})

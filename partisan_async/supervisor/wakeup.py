@@ -22,6 +22,7 @@ from psycopg import sql
 from partisan_async import store
 from partisan_async.postgres.blame import explain
 from partisan_async.postgres.cancelling import hang_up
+from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import connect
 
 logger = logging.getLogger("partisan_async")
@@ -62,7 +63,7 @@ class Wakeup:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._sent: tuple[str, float] | None = None
         self._heard_at = 0.0
-        self._failures = 0
+        self._backoff = Backoff(0.2, 30.0)
         self._complained = False
 
     def nonce(self) -> str | None:
@@ -88,8 +89,7 @@ class Wakeup:
             except psycopg.Error as error:
                 self._distrust(explain(error))
             self.proven.clear()
-            self._failures += 1
-            await asyncio.sleep(min(0.1 * 2 ** min(self._failures, 10), 30))
+            await asyncio.sleep(self._backoff.next())
 
     async def _listen(self) -> None:
         self._sent = None
@@ -125,7 +125,7 @@ class Wakeup:
     def _trust(self) -> None:
         self._sent = None
         self._heard_at = time.monotonic()
-        self._failures = 0
+        self._backoff.reset()
         self._complained = False
         if not self.proven.is_set():
             self.proven.set()
