@@ -175,7 +175,7 @@ def test_a_black_hole_longer_than_the_lease_is_survived(cut_off):
     wait_until(lambda: len(marks()) == 1)
 
     relay.open.clear()
-    wait_until(lambda: not supervisor._lease.held)
+    wait_until(lambda: not supervisor.parts.lease.held)
     relay.open.set()
     wait_until(lambda: ended(task))
     Write("after").delay()
@@ -210,11 +210,11 @@ def test_a_lapsed_lease_does_not_spin(cut_off):
     """With a task due, and nobody to ask for it."""
     supervisor, relay = cut_off
     Write("due").delay(execute_after=timezone.now() + timedelta(seconds=3))
-    wait_until(lambda: supervisor._claimer._due_at is not None)
+    wait_until(lambda: supervisor.parts.agenda.due_at is not None)
 
     relay.open.clear()
-    wait_until(lambda: not supervisor._lease.held)
-    wait_until(lambda: supervisor._claimer._due_at < time.monotonic())
+    wait_until(lambda: not supervisor.parts.lease.held)
+    wait_until(lambda: supervisor.parts.agenda.due_at < time.monotonic())
     before, began = time.process_time(), time.monotonic()
     time.sleep(1)  # the span that is measured
     busy = (time.process_time() - before) / (time.monotonic() - began)
@@ -301,7 +301,7 @@ class TestPreparing:
                     cursor.execute(f"ALTER TABLE partisan_async_task ALTER priority TYPE {kind}")
                 Write(kind).delay()
                 wait_until(ended)
-            assert supervisor._claims._prepares is False
+            assert supervisor.parts.connections.claim._prepares is False
 
         assert marks() == ["before", "bigint", "integer"]
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.policy import Finished, Interrupted
 from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.supervisor.connection import Connection
@@ -243,8 +243,8 @@ class Settler:
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:
     """Return it with the time since it was over added to how long ago it started."""
-    claim, decision, ran, stores_result = settlement
-    if ran is None:
+    claim, decision, attempt, stores_result = settlement
+    if attempt is None:
         return settlement
-    ran_seconds, worker_id = ran
-    return Settlement(claim, decision, (ran_seconds + seconds, worker_id), stores_result)
+    attempt = Attempt(attempt[0] + seconds, attempt[1])
+    return Settlement(claim, decision, attempt, stores_result)

@@ -27,9 +27,11 @@ def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
     :param encoding: the database's, as PostgreSQL names it.
     """
     codec = _codec(encoding)
-    ran = settlement.ran and (settlement.ran[0], _storable(settlement.ran[1], codec))
+    attempt = settlement.attempt
+    if attempt is not None:
+        attempt = attempt._replace(worker_id=_storable(attempt.worker_id, codec))
     decision = _with_texts(settlement.decision, codec)
-    storable = settlement._replace(decision=decision, ran=ran)
+    storable = settlement._replace(decision=decision, attempt=attempt)
     if storable != settlement:
         yield storable
     bare = storable._replace(decision=_bare(decision))

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -22,8 +21,11 @@ from psycopg import sql
 from partisan_async import store
 from partisan_async.postgres.blame import explain
 from partisan_async.postgres.cancelling import hang_up
+from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import connect
+from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.ticker import Ticker
 
 logger = logging.getLogger("partisan_async")
 
@@ -35,9 +37,10 @@ PROBE_PATIENCE_SECONDS = 4
 class Wakeup:
     """Listens for ever.
 
-    :param on_wake: called with the payload of each NOTIFY of the queue, and with none when LISTEN
+    :param agenda: told of each NOTIFY that rows are there; and that there may be some, when LISTEN
         stands: what was sent before is lost.
-    :param on_listening: called when a probe is wanted.
+    :param lease, ticker: hurried by a NOTIFY that an operator wants something; the lease's beat
+        carries the probes, too.
     :param dsn: laid over the database's parameters, for the way around a pooler.
     """
 
@@ -45,17 +48,18 @@ class Wakeup:
         self,
         alias: str,
         queue_name: str,
-        *,
-        on_wake: Callable[[str], None],
-        on_listening: Callable[[], None],
+        agenda: Agenda,
+        lease: Lease,
+        ticker: Ticker,
         dsn: str | None = None,
     ) -> None:
         self.probe_channel = f"partisan_async.probe.{uuid.uuid4().hex}"
         self.proven = asyncio.Event()
         self._alias = alias
         self._queue_name = queue_name
-        self._on_wake = on_wake
-        self._on_listening = on_listening
+        self._agenda = agenda
+        self._lease = lease
+        self._ticker = ticker
         self._dsn = dsn
         self._suspicion = "as behind a transaction pooler: LISTEN_DSN may lead around it"
         if dsn:
@@ -99,22 +103,29 @@ class Wakeup:
             # whoever has that next, or into the pooler's log: so the queue's wait for the proof.
             await self._subscribe(connection, self.probe_channel)
             self._connection = connection
-            self._on_listening()
+            self._lease.hurry()
             async with aclosing(connection.notifies()) as probes:
                 async for probe in probes:
                     if self._recognises(probe.payload):
                         break
             await self._subscribe(connection, store.channel(self._queue_name))
             self._trust()
-            self._on_wake("")
+            self._agenda.on_notify("")
             async for notification in connection.notifies():
                 if notification.channel != self.probe_channel:
-                    self._on_wake(notification.payload)
+                    self._wake(notification.payload)
                 elif self._recognises(notification.payload):
                     self._trust()
         finally:
             self._connection = None
             await connection.close()
+
+    def _wake(self, payload: str) -> None:
+        if payload == store.STEERED:
+            self._lease.hurry()
+            self._ticker.hurry()
+        else:
+            self._agenda.on_notify(payload)
 
     async def _subscribe(self, connection: psycopg.AsyncConnection[Any], channel: str) -> None:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
@@ -141,7 +152,7 @@ class Wakeup:
             )
         if self.proven.is_set():
             self.proven.clear()
-            self._on_wake("")  # whoever sleeps until NOTIFY comes has to poll from now on
+            self._agenda.on_notify("")  # whoever sleeps until NOTIFY comes has to poll from now on
         if self._connection is not None:
             connection, self._connection = self._connection, None
             hang_up(connection)

@@ -21,7 +21,7 @@ from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
 from partisan_async import logs, registry, store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
 from partisan_async.policy import Decision, Finished, Outcome, decide
@@ -215,7 +215,7 @@ class _Bench:
         decision = decide(outcome, rules, claim)
         logs.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
-            settlement = Settlement(claim, decision, (0.0, WORKER_ID))
+            settlement = Settlement(claim, decision, Attempt(0.0, WORKER_ID))
             self._settle(settlement, moment or timezone.now())
         if isinstance(decision, Finished):
             decision = Finished(decision.result)

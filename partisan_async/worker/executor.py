@@ -24,7 +24,7 @@ from django.core.cache import caches
 from django.db import connections, transaction
 
 from partisan_async import logs, registry, store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.enqueue import spans
 from partisan_async.enqueue.arguments import encode_result
@@ -209,8 +209,8 @@ class Executor:
                 transaction.on_commit(partial(committed.append, True), using=alias)
                 with alarm or nullcontext():
                     result = self._result(processor, self._run(processor))
-                ran = (time.monotonic() - began, self._worker_id)
-                settlement = Settlement(claim, Finished(result), ran, processor.STORE_RESULT)
+                attempt = Attempt(time.monotonic() - began, self._worker_id)
+                settlement = Settlement(claim, Finished(result), attempt, processor.STORE_RESULT)
                 with connections[alias].cursor() as cursor:
                     cursor.execute(*self._end(settlement))
                     if not cursor.fetchall():
