@@ -188,7 +188,7 @@ class TestWaiting:
         thread.join()
 
         assert task.result == 3
-        assert caplog.text.count(f"task {task.pk} Add: its end is not heard of") == 2
+        assert caplog.text.count(f"task {task.pk} Add: lost the LISTEN connection") == 2
 
     async def test_async_code_listens_anew_too(self, listens, monkeypatch):
         monkeypatch.setattr("partisan_async.ends.waiting.LISTEN_AGAIN_SECONDS", 0.1)

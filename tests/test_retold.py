@@ -174,7 +174,7 @@ class TestTheLine:
     def line(self, caplog):
         def said(decision):
             with caplog.at_level(logging.INFO, "partisan_async"):
-                logs.settled(CLAIM, decision, 0.1)
+                logs.tasks.settled(CLAIM, decision, 0.1)
             (record,) = caplog.records
             return record
 

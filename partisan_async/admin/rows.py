@@ -159,7 +159,7 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             if whose(cause) is Blame.CONNECTION:
                 raise
             done.refused = True
-            logs.refused(name, cause)
+            logs.operators.refused(name, cause)
             # A trigger may quote the row in what it raises.
             said = primary(cause) if sees_arguments(request) else "what it says is in the log."
             self.message_user(request, f"The database refuses it: {said}", messages.ERROR)

@@ -5,7 +5,6 @@ Code that blocks has a connection of its own for it, coroutines one for all of a
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,6 @@ from partisan_async.ends import listening
 from partisan_async.models import ENDED, Task
 from partisan_async.postgres import parameters
 from partisan_async.settings import queue_settings
-
-logger = logging.getLogger("partisan_async")
 
 LOOK_EVERY_SECONDS = 5.0
 """So often the row is looked at without a NOTIFY, too: one may be lost with its connection."""
@@ -68,13 +65,7 @@ async def await_end(task: Task, timeout_seconds: float | None) -> None:
 
 
 def _warn(task: Task, error: psycopg.OperationalError) -> None:
-    logger.warning(
-        "task %s %s: its end is not heard of, and looked for: %s",
-        task.pk,
-        task.processor_class,
-        logs.plain(str(error)),
-        extra={"event": "unheard", "task_id": task.pk, "processor_class": task.processor_class},
-    )
+    logs.tasks.unheard(task.pk, task.processor_class, error)
 
 
 def _way(task: Task) -> tuple[str, str | None]:

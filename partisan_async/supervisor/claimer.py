@@ -6,15 +6,13 @@ It is the only part that takes rows. What there may be to do, others note on the
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from functools import partial
 from uuid import UUID
 
 import psycopg
 
-from partisan_async import store
-from partisan_async.postgres.blame import explain
+from partisan_async import logs, store
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.around import MORE, Around
@@ -27,8 +25,6 @@ from partisan_async.supervisor.sight import Sight
 from partisan_async.supervisor.stock import Stock
 from partisan_async.supervisor.trouble import Trouble
 from partisan_async.supervisor.wakeup import Wakeup
-
-logger = logging.getLogger("partisan_async")
 
 
 class Claimer:
@@ -168,7 +164,7 @@ class Claimer:
         try:
             await self._connection.renew(nothing)
         except psycopg.Error as error:
-            logger.info("the connection of claims was not renewed: %s", explain(error))
+            logs.database.claim_connection_not_renewed(error)
 
     def _pause_processors(self, sight: Sight) -> None:
         names = sight.paused_processors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from contextlib import suppress
 from datetime import timedelta
@@ -19,8 +18,6 @@ from partisan_async.postgres.blame import Blame, NoAnswer, explain, whose
 from partisan_async.postgres.cancelling import Session, hang_up
 from partisan_async.store import Statement
 from partisan_async.supervisor.aside import Aside
-
-logger = logging.getLogger("partisan_async")
 
 CANCEL_SECONDS = 1
 """So long the server may take to answer that it cancels a statement that took too long."""

@@ -108,7 +108,7 @@ class Dispatcher:
         """
         claims, held_back = self.pauses.split(claims)
         if held_back:
-            logs.claimed(held_back, how)
+            logs.tasks.claimed(held_back, how)
             self._endings.give_back(held_back)
             if not claims:
                 return
@@ -118,7 +118,7 @@ class Dispatcher:
         self._last_names.difference_update(claim.processor_class for claim in unknown)
         self.dispatch()
         # Not before: in an idle system a log line takes 0.2 ms, longer than to send a task.
-        logs.claimed(claims, how)
+        logs.tasks.claimed(claims, how)
         for claim in unknown:
             self._endings.end(claim, Unrecognised(claim.processor_class), None)
 
@@ -140,7 +140,7 @@ class Dispatcher:
         self._buffer.drop(foreign)
         known = self.pool.claims()
         if running := [claim for claim in known if (claim.id, claim.claim_seq) in foreign]:
-            logs.disowned(running)
+            logs.tasks.disowned(running)
             self._endings.disown(running, known)
             self.pool.kill(running)
 

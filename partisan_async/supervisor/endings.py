@@ -53,10 +53,10 @@ class Endings:
             self._counts.count(claim, decision, attempt)
             if isinstance(outcome, _UNSEEN):
                 self.losses.tell(claim, decision)
-            logs.settled(claim, decision, None if attempt is None else attempt[0])
+            logs.tasks.settled(claim, decision, None if attempt is None else attempt[0])
         except Exception as error:  # noqa: BLE001  a log handler of the site's, for one
             with suppress(Exception):
-                logs.untold(claim, error)
+                logs.outcomes.untold(claim, error)
 
     def give_back(self, claims: Iterable[Claim], attempt: Attempt | None = None) -> None:
         """Have tasks wait again as before; ``attempt``: the one that was cut short."""
@@ -65,7 +65,7 @@ class Endings:
             self._settler.add(Settlement(claim, decision, attempt))
             # Not of one that is not ours any more: it would look as if it ran again.
             if claim not in self._disowned:
-                logs.settled(claim, decision, None if attempt is None else attempt[0])
+                logs.tasks.settled(claim, decision, None if attempt is None else attempt[0])
 
     def disown(self, running: Iterable[Claim], known: Iterable[Claim]) -> None:
         """Tell nothing of these when they are given back: they are another's by now.
@@ -84,7 +84,7 @@ class Endings:
             return decide(outcome, rules, claim), stores_result
         except Exception as error:  # noqa: BLE001
             # A retry rule that raises, for one: the row must say so, or it stays in process.
-            logs.undecided(claim, error)
+            logs.outcomes.undecided(claim, error)
             return Failed(Failure.of(error)), stores_result
 
     def _rules_of(self, name: str) -> Rules:

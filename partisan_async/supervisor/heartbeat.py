@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import socket
 import time
 from contextlib import suppress
@@ -17,8 +16,8 @@ from uuid import UUID
 
 import psycopg
 
-from partisan_async import store
-from partisan_async.postgres.blame import Blame, explain, is_nobodys, whose
+from partisan_async import logs, store
+from partisan_async.postgres.blame import Blame, is_nobodys, whose
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.claimer import Claimer
@@ -30,8 +29,6 @@ from partisan_async.supervisor.status import Status
 from partisan_async.supervisor.stop import Stop
 from partisan_async.supervisor.trouble import Trouble
 from partisan_async.supervisor.wakeup import Wakeup
-
-logger = logging.getLogger("partisan_async")
 
 
 class NotAtHome(Exception):  # noqa: N818
@@ -135,7 +132,7 @@ class Heartbeat:
         regained = self._lease.renew(sent, now)
         self._lapsed = False
         if regained:
-            logger.warning("lease regained: asking which claims are still ours")
+            logs.supervisor.lease_regained()
             self._agenda.doubt()
         sight = self._lookout.read(seen)
         self._claimer.on_sight(sight)
@@ -150,7 +147,7 @@ class Heartbeat:
                 await self._connection.execute(store.notify(self._queue_name))
             except psycopg.Error as error:
                 if whose(error) not in (Blame.CONNECTION, Blame.CONTENTION):
-                    logger.warning("its row in the table stays: %s", explain(error))
+                    logs.supervisor.row_stays(error)
                     return
                 await asyncio.sleep(0.1)  # a connection may have ended since it was last used
             else:
@@ -175,8 +172,4 @@ class Heartbeat:
     def _see_lapse(self) -> None:
         if not self._lease.held and not self._lapsed:
             self._lapsed = True
-            logger.warning(
-                "lease lost: no beat for %g s; nothing is started until the database answers,"
-                " and what is running may be run elsewhere too",
-                self._lease.ttl.total_seconds(),
-            )
+            logs.supervisor.lease_lost(self._lease.ttl.total_seconds())

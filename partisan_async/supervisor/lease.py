@@ -8,12 +8,11 @@ takes for lapsed. The heartbeat renews it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from datetime import timedelta
 
-logger = logging.getLogger("partisan_async")
+from partisan_async import logs
 
 
 class Lease:
@@ -79,9 +78,4 @@ class Lease:
         if abs(jump) < self._ttl_seconds / 2:
             return
         self._steady_since = self._jumped_at = time.monotonic()
-        logger.warning(
-            "the database's clock jumped by %+.0f s: nobody is judged by it for %g s",
-            jump,
-            self._ttl_seconds,
-            extra={"event": "clock jumped"},
-        )
+        logs.supervisor.clock_jumped(jump, self._ttl_seconds)

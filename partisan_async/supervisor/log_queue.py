@@ -24,9 +24,8 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
+from partisan_async import logs
 from partisan_async.supervisor.aside import Aside
-
-logger = logging.getLogger("partisan_async")
 
 MOST_LINES = 10_000
 """So many lines may wait."""
@@ -130,11 +129,7 @@ class LogQueue:
     def _tell_of_dropped(self) -> None:
         with self._dropping:
             dropped, self.dropped = self.dropped, 0
-        logger.warning(
-            "%d log lines were dropped: a handler, or who reads the log, was stuck or too slow",
-            dropped,
-            extra={"event": "log lines dropped", "dropped": dropped},
-        )
+        logs.handlers.dropped(dropped)
 
 
 def _fixed(record: logging.LogRecord) -> logging.LogRecord:

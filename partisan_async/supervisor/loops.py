@@ -7,11 +7,10 @@ waits for: it is begun anew, and ends nothing.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-logger = logging.getLogger("partisan_async")
+from partisan_async import logs
 
 BESIDE_AGAIN_SECONDS = 30.0
 """Time after which what is done beside the tasks, and failed, is begun anew."""
@@ -65,8 +64,8 @@ async def _keep_beside(what: str, loop: Callable[[], Coroutine[Any, Any, None]])
     while True:
         try:
             await loop()
-        except Exception:
-            logger.exception("%s not seen to for %g s: a fault", what, BESIDE_AGAIN_SECONDS)
+        except Exception as error:  # noqa: BLE001  whatever befalls it ends nothing else
+            logs.supervisor.side_work_failed(what, BESIDE_AGAIN_SECONDS, error)
             await asyncio.sleep(BESIDE_AGAIN_SECONDS)
         else:
             return

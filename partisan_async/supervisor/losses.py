@@ -34,7 +34,7 @@ class Losses:
                 if len(self._receivers) < MOST_UNTOLD:
                     self._receivers.call(tell_of_loss, processor_class, claim, decision)
                 else:
-                    logs.not_told(claim)
+                    logs.callbacks.not_told(claim)
 
     async def tell_the_rest(self) -> None:
         """Return when receivers have heard of every loss, or have taken too long."""

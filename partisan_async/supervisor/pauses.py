@@ -32,18 +32,18 @@ class Pauses:
         """Note whether the queue is paused; return whether it was not before, and is."""
         before, self.queue = self.queue, paused
         if paused and not before:
-            logs.paused(self._queue_name)
+            logs.queues.paused(self._queue_name)
         elif before and not paused:
-            logs.resumed(self._queue_name)
+            logs.queues.resumed(self._queue_name)
         return paused and not before
 
     def set_processors(self, names: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Note which processors are paused; return those that are now, and that are no more."""
         before, self.processors = self.processors, names
         for name in sorted(names - before):
-            logs.paused(self._queue_name, name)
+            logs.queues.paused(self._queue_name, name)
         for name in sorted(before - names):
-            logs.resumed(self._queue_name, name)
+            logs.queues.resumed(self._queue_name, name)
         return names - before, before - names
 
     def split(self, claims: Sequence[Claim]) -> tuple[Sequence[Claim], Sequence[Claim]]:

@@ -75,7 +75,7 @@ class Refused:
             if self._in_a_row <= MOST:
                 self._backoffs.pop(key, None)
                 self._left[key] = claim
-                logs.left(claim, error)
+                logs.outcomes.left(claim, error)
                 return True
         backoff = self._backoffs.setdefault(
             key, Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)

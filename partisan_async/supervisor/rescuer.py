@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from uuid import UUID
 
 import psycopg
 
-from partisan_async import store
-from partisan_async.postgres.blame import Blame, explain, whose
+from partisan_async import logs, store
+from partisan_async.postgres.blame import Blame, whose
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.around import Around
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
-
-logger = logging.getLogger("partisan_async")
 
 
 class Rescuer:
@@ -74,4 +71,4 @@ class Rescuer:
         except psycopg.Error as error:
             if whose(error) is Blame.CONNECTION:
                 raise
-            logger.info("rows of supervisors that are gone were not removed: %s", explain(error))
+            logs.supervisor.rows_stay(error)

@@ -7,7 +7,6 @@ outcome that the database refuses is tried again, or given up, by itself.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,8 +22,6 @@ from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.refused import MOST, Refused, key_of
 from partisan_async.supervisor.trouble import Trouble
 from partisan_async.supervisor.writer import Writer
-
-logger = logging.getLogger("partisan_async")
 
 LOCKED_EVERY_SECONDS = 1.0
 """How often a row is tried again that another transaction has locked."""
@@ -179,7 +176,7 @@ class Settler:
             blame = whose(error)
             if blame is Blame.AMOUNT and self._refused.attempts(failed.claim) == WHOLE_ATTEMPTS - 1:
                 settlement = self._writer.bare(settlement)
-                logs.unstorable(failed.claim, error)
+                logs.outcomes.unstorable(failed.claim, error)
             is_left = self._refused.put(settlement, since, error)
             if not is_left and explain(error) not in told:
                 told.add(explain(error))
@@ -194,7 +191,7 @@ class Settler:
                 await self._connection.execute(store.announce(ids))
             except psycopg.Error as error:
                 # Those who wait look again by themselves.
-                logger.warning("the end of %d task(s) was not told: %s", len(ids), explain(error))
+                logs.outcomes.not_announced(len(ids), error)
 
     def _may_have_committed(self, settlement: Settlement) -> bool:
         """Tell whether it is of an atomic run that may have deleted its row, and never heard so."""
@@ -227,7 +224,7 @@ class Settler:
                 case (claim.claim_seq, self._me):
                     self._locked.append((settlement, since))
                     if warn:
-                        logs.locked(claim)
+                        logs.outcomes.locked(claim)
                 case (claim.claim_seq, None):
                     written.add(claim.id)
                 case (seq, self._me) if seq == claim.claim_seq + 1:
@@ -237,7 +234,7 @@ class Settler:
                     written.add(claim.id)
                 case _:
                     self.fenced += 1
-                    logs.fenced(claim)
+                    logs.outcomes.fenced(claim)
         return written
 
 

@@ -80,5 +80,5 @@ class Lookout:
         # It is judged by the clock alone, then.
         if other not in self._odd:
             self._odd.add(other)
-            logs.odd_supervisor(other)
+            logs.supervisor.odd_supervisor(other)
         return {}

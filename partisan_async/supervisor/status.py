@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from partisan_async import logs
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.report.service_manager import ServiceManager
 from partisan_async.supervisor.stop import Stop
 from partisan_async.text.farewell import farewell
+from partisan_async.text.printable import plain
 
 
 class Status:
@@ -51,6 +51,6 @@ class Status:
         state = self.hindrance() or "ready"
         self._service.tell(
             word,
-            f"STATUS=queue {logs.plain(self._queue_name)!r}: {state};"
+            f"STATUS=queue {plain(self._queue_name)!r}: {state};"
             f" {pool.busy} of {pool.up} workers busy",
         )

@@ -9,7 +9,6 @@ settler, until its row says what became of it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import uuid
 from contextlib import suppress
@@ -17,14 +16,11 @@ from contextlib import suppress
 from django.db import connections
 
 from partisan_async import logs, store
-from partisan_async.logs.log_fields import Serving, serving
+from partisan_async.logs.fields import Serving, serving
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.heartbeat import NotAtHome
 from partisan_async.supervisor.loops import Loops
 from partisan_async.supervisor.parts import Plan, assemble
-
-logger = logging.getLogger("partisan_async")
-
 
 PROOF_SECONDS = 2.0
 """Time that the start waits for the proof that NOTIFY works."""
@@ -139,12 +135,14 @@ class Supervisor:
             except TimeoutError:
                 woken += " until NOTIFY is proven to work"
         workers = self._settings.WORKERS_COUNT
-        logs.started(self.queue_name, workers, _describe_database(store.database()), woken)
+        logs.supervisor.started(
+            self.queue_name, workers, _describe_database(store.database()), woken
+        )
 
     async def _drain(self) -> None:
         """Give back what has not started, and wait for what runs."""
         dispatcher, pool = self.parts.dispatcher, self.parts.dispatcher.pool
-        logs.stopping(pool.claims())
+        logs.supervisor.stopping(pool.claims())
         self.parts.claimer.stop()
         dispatcher.close()
         grace = self._settings.SHUTDOWN_GRACE_SECONDS
@@ -157,7 +155,7 @@ class Supervisor:
                 async with asyncio.timeout_at(deadline):
                     await dispatcher.progress.wait()
         if left := pool.claims():
-            logs.interrupted(left)
+            logs.tasks.interrupted(left)
 
     async def _close(self) -> None:
         parts = self.parts
@@ -176,7 +174,7 @@ class Supervisor:
         if parts.health is not None:
             parts.health.close()
         await parts.connections.prune.close()
-        logger.info("stopped: queue %r", self.queue_name)
+        logs.supervisor.stopped(self.queue_name)
 
     async def _close_books(self) -> None:
         """Write what is still to be written, and remove the supervisor's row at last."""
@@ -209,10 +207,9 @@ class Supervisor:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if isinstance(error, NotAtHome):
-            # No fault, and nothing that a traceback would tell.
-            logger.critical("stopping: %s", error, extra={"event": "not at home"})
+            logs.supervisor.not_at_home(error)
         else:
-            logger.critical("stopping: an unexpected error", exc_info=error)
+            logs.supervisor.failed(error)
         self._stop.fail(error)
         self.stop()
         # Without beats, a grace time would outlast the claims: who is at home would run them, too.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
+from partisan_async import logs
 from partisan_async.postgres.blame import Blame, explain, is_nobodys, way_out, whose
 from partisan_async.supervisor.backoff import Backoff
-
-logger = logging.getLogger("partisan_async")
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
@@ -34,17 +31,11 @@ class Trouble:
         that could not be written either, helps nobody.
         """
         told = explain(error)
-        about = {"event": "hindered"}
         if not is_nobodys(error) and whose(error) is not Blame.ROW:
-            logger.warning("%s failed, trying again: %s", self._what, told)
+            logs.database.did_not_answer(self._what, error)
         elif told != self._said:
             self._said = told
-            way = way_out(error, self._role)
-            logger.critical(
-                "%s failed, and will until somebody mends it: %s; %s",
-                *(self._what, told, way),
-                extra=about,
-            )
+            logs.database.hindered(self._what, error, way_out(error, self._role))
         return self._backoff.next()
 
     def end(self) -> None:
@@ -52,4 +43,4 @@ class Trouble:
         self._backoff.reset()
         if self._said is not None:
             self._said = None
-            logger.warning("%s works again", self._what, extra={"event": "unhindered"})
+            logs.database.unhindered(self._what)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import psycopg
 
-from partisan_async import registry, store
-from partisan_async.postgres.blame import explain
+from partisan_async import logs, registry, store
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.lease import Lease
-
-logger = logging.getLogger("partisan_async")
 
 LOOK_EVERY_SECONDS = 60.0
 
@@ -32,7 +28,7 @@ class Unserved:
             try:
                 await self._look()
             except psycopg.Error as error:
-                logger.info("queues that nobody serves were not looked for: %s", explain(error))
+                logs.queues.unserved_not_sought(error)
 
     async def _look(self) -> None:
         processors = registry.processors()
@@ -41,9 +37,4 @@ class Unserved:
         statement = store.unserved(sorted(names), self._lease.ttl, sorted(scheduled))
         for (name,) in await self._connection.execute(statement):
             self._told.add(name)
-            logger.warning(
-                "nobody serves queue %r, and it has tasks to run; start"
-                " `manage.py start_partisan --async --queue_name %s`",
-                name,
-                name,
-            )
+            logs.queues.unserved(name)

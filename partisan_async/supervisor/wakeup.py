@@ -9,7 +9,6 @@ does not, the supervisor polls.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from contextlib import aclosing
@@ -18,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from partisan_async import store
+from partisan_async import logs, store
 from partisan_async.postgres.blame import explain
 from partisan_async.postgres.cancelling import hang_up
 from partisan_async.supervisor.agenda import Agenda
@@ -26,8 +25,6 @@ from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import connect
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.ticker import Ticker
-
-logger = logging.getLogger("partisan_async")
 
 PROBE_EVERY_SECONDS = 10
 PROBE_PATIENCE_SECONDS = 4
@@ -140,16 +137,12 @@ class Wakeup:
         self._complained = False
         if not self.proven.is_set():
             self.proven.set()
-            logger.info("listening: queue %r is woken by NOTIFY", self._queue_name)
+            logs.supervisor.listening(self._queue_name)
 
     def _distrust(self, why: str) -> None:
         if not self._complained:
             self._complained = True
-            logger.warning(
-                "NOTIFY cannot be relied on (%s): queue %r is polled meanwhile",
-                why,
-                self._queue_name,
-            )
+            logs.supervisor.polling(self._queue_name, why)
         if self.proven.is_set():
             self.proven.clear()
             self._agenda.on_notify("")  # whoever sleeps until NOTIFY comes has to poll from now on

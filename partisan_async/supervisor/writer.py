@@ -7,7 +7,6 @@ one is written in other words, if its text is what is refused.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -16,13 +15,11 @@ import psycopg
 
 from partisan_async import logs, store
 from partisan_async.claim import Settlement
-from partisan_async.postgres.blame import Blame, NoAnswer, explain, whose
+from partisan_async.postgres.blame import Blame, NoAnswer, whose
 from partisan_async.store import Statement
 from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.storable import reduced
-
-logger = logging.getLogger("partisan_async")
 
 CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
 """Another row or another transaction is in the way, and a gentle attempt goes around it."""
@@ -88,7 +85,7 @@ class Writer:
                     raise
                 unanswered = isinstance(error, NoAnswer)
                 self.retries += 1
-                logger.warning("settle failed, trying again: %s", explain(error))
+                logs.outcomes.settle_failed(error)
                 await asyncio.sleep(backoff.next())
 
     async def _try(self, way: Way, batch: Sequence[Settlement], *, gently: bool) -> set[int]:
@@ -114,7 +111,7 @@ class Writer:
                     return set()
                 except psycopg.Error:
                     continue
-                logs.unstorable(settlement.claim, error)
+                logs.outcomes.unstorable(settlement.claim, error)
                 return written
         self.failed.append((settlement, error))
         return set()

@@ -6,7 +6,6 @@ import contextvars
 import dataclasses
 import datetime
 import json
-import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,8 +33,6 @@ from partisan_async.worker.executor import Executor, is_async
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
-
-logger = logging.getLogger("partisan_async")
 
 WORKER_ID = "run_pending"
 """What rows call this process."""
@@ -213,7 +210,7 @@ class _Bench:
             outcome = contextvars.copy_context().run(_run, executor, claim)
         rules = rules_of(claim.processor_class, queue_settings(claim.queue_name))
         decision = decide(outcome, rules, claim)
-        logs.settled(claim, decision, time.perf_counter() - began)
+        logs.tasks.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
             settlement = Settlement(claim, decision, Attempt(0.0, WORKER_ID))
             self._settle(settlement, moment or timezone.now())
@@ -324,10 +321,10 @@ def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
         for _, call, robust in calls:  # type: ignore[misc]  # its stubs know of two
             try:
                 call()
-            except Exception:
+            except Exception as error:
                 if not robust:
                     raise
-                logger.exception("error in an on_commit() of a task: %r", call)
+                logs.callbacks.on_commit_failed(call, error)
 
     with patch.multiple(connection, on_commit=on_commit, savepoint_commit=savepoint_commit):
         yield

@@ -7,7 +7,6 @@ script's frames are still there, in a forked worker those of the forkserver, too
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import threading
@@ -17,9 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from partisan_async import logs
 from partisan_async.enqueue import spans
-
-logger = logging.getLogger("partisan_async.worker")
 
 SECONDS = 5.0
 """What ends with the process may take so long."""
@@ -54,13 +52,13 @@ def end(tell: Callable[[], None]) -> NoReturn:
     ):
         try:
             step()
-        except BaseException:
-            logger.exception("what ends with this worker process raised")
+        except BaseException as error:  # noqa: BLE001  it is logged
+            logs.callbacks.exit_failed(error)
     os._exit(0)
 
 
 def _end_in_time() -> None:
     time.sleep(SECONDS)
     with suppress(BaseException):
-        logger.warning("this worker process is ended: what is to end with it took too long")
+        logs.callbacks.exit_took_too_long()
     os._exit(0)

@@ -219,7 +219,7 @@ class Executor:
             if not committed:
                 raise
             # It came from what run() left for on_commit(): the row has ended, and stays so.
-            logs.failed_after_commit(claim, error)
+            logs.callbacks.failed_after_commit(claim, error)
         return Returned(result, settled=True)
 
     # The two that the testing kit lays its own over.
@@ -248,7 +248,7 @@ class Executor:
             rules = rules_of(claim.processor_class, self.settings)
             processor._tell_end(decide(outcome, rules, claim))  # noqa: SLF001
         except Exception as error:  # noqa: BLE001  what is told changes nothing
-            logs.untold(claim, error)
+            logs.outcomes.untold(claim, error)
 
 
 class _AsyncRun:
@@ -301,7 +301,7 @@ def _close_caches(claim: Claim) -> None:
         try:
             used.close()
         except Exception as error:  # noqa: BLE001  it is not the task's
-            logs.cache_not_closed(claim, error)
+            logs.callbacks.cache_not_closed(claim, error)
 
 
 def _processor(claim: Claim, encoded: str) -> BaseTaskProcessor:

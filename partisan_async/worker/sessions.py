@@ -9,7 +9,6 @@ up by ``abandoned``. Async runs, and the threads of their event loop, close what
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,14 +19,13 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
+from partisan_async import logs
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.postgres import renewal
 from partisan_async.worker import abandoned, runs
 
 if TYPE_CHECKING:
     from partisan_async.claim import Claim
-
-logger = logging.getLogger("partisan_async.worker")
 
 _IN_NO_TRANSACTION = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
 
@@ -125,8 +123,8 @@ def tidy(see_to: Callable[..., None], *arguments: Any) -> None:
     ones."""
     try:
         see_to(*arguments)
-    except BaseException:
-        logger.exception("a task left a database connection that cannot be closed")
+    except BaseException as error:  # noqa: BLE001  it is logged
+        logs.sessions.not_closed(error)
         for wrapper in connections.all(initialized_only=True):
             _forget(wrapper)
 
@@ -197,9 +195,7 @@ def _is_in_transaction(wrapper: BaseDatabaseWrapper) -> bool:
 
 
 def _say_rolled_back(who: str, wrapper: BaseDatabaseWrapper) -> None:
-    logger.warning(
-        "%s left a transaction open on database %r; it is rolled back", who, wrapper.alias
-    )
+    logs.sessions.rolled_back(who, wrapper.alias)
 
 
 def _give_up(wrapper: BaseDatabaseWrapper) -> None:

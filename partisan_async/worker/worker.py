@@ -12,7 +12,6 @@ import contextvars
 import dataclasses
 import io
 import json
-import logging
 import os
 import socket
 import sys
@@ -28,17 +27,14 @@ from uuid import UUID
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
-from partisan_async import registry
+from partisan_async import logs, registry
 from partisan_async.claim import Claim
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.logs import log_fields
 from partisan_async.policy import Failure, Outcome, Raised
 from partisan_async.settings import QueueSettings
 from partisan_async.worker import ending, preload, runs, sessions, wire
 from partisan_async.worker.arrangements import undo_in_children
 from partisan_async.worker.origin import TakenOn, describe
-
-logger = logging.getLogger("partisan_async.worker")
 
 
 class Setup(NamedTuple):
@@ -85,10 +81,8 @@ def start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn
         _print_whole_lines()
         _use_databases(setup.databases)
         if setup.print_logs:
-            from partisan_async import logs
-
-            logs.attach_handler()
-        log_fields.serve_here(None, str(setup.supervisor_id))
+            logs.handlers.attach()
+        logs.fields.serve_here(None, str(setup.supervisor_id))
         _worker = _Worker(feed, link, setup)
         undo_in_children(_worker.leave, _worker.limits.forget_alarm, sessions.unwatch)
         _tell_of_start()
@@ -303,9 +297,9 @@ def _run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
     while True:
         try:
             loop.run_forever()
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001  it is logged
             # A SystemExit in a task that run() itself created passes through run_forever().
-            logger.exception("the event loop of async tasks was interrupted; it goes on")
+            logs.workers.loop_interrupted(error)
 
 
 def _print_whole_lines() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 
 from partisan_async import logs, registry, schema, steering, store
-from partisan_async.logs import log_fields
 from partisan_async.operate import budget, home, rights
 from partisan_async.postgres.blame import explain
 from partisan_async.settings import (
@@ -36,8 +34,6 @@ from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
 from partisan_async.worker import origin
 from partisan_async.worker.arrangements import STOP_SIGNALS
-
-logger = logging.getLogger("partisan_async")
 
 NOT_AT_HOME = 3
 """The exit code where the database belongs to another place: to try again heals nothing."""
@@ -114,8 +110,8 @@ class Command(BaseCommand):
         origin.refuse_within_main()
         queue = options["queue_name"]
         settings = _settings(queue, options)
-        log_fields.serve_here(queue, None)
-        logs.attach_handler()
+        logs.fields.serve_here(queue, None)
+        logs.handlers.attach()
         health = _listen(options["health_host"], options["health_port"])
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             raise CommandError(
@@ -134,7 +130,7 @@ class Command(BaseCommand):
         supervisor = Supervisor(
             queue, settings, listen=options["listen"], print_logs=True, health=health, home=name
         )
-        log_fields.serve_here(queue, str(supervisor.id))
+        logs.fields.serve_here(queue, str(supervisor.id))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
 
@@ -163,7 +159,7 @@ def _listen(host: str, port: int | None) -> socket.socket | None:
         ) from error
     address, chosen, *_ = listening.getsockname()
     address = f"[{address}]" if ":" in address else address
-    logger.info("health: http://%s:%d has /live, /ready and /metrics", address, chosen)
+    logs.start.health(address, chosen)
     return listening
 
 
@@ -206,12 +202,7 @@ def _require_rights(alias: str, *, paused: bool) -> None:
             f" run: {' '.join(grants)}"
         )
     if grants := rights.missing(alias, rights.SUPERVISOR):
-        logger.warning(
-            "rights are missing: role %r does without what it may not do; as the tables' owner,"
-            " run: %s",
-            *(role, " ".join(grants)),
-            extra={"event": "rights missing"},
-        )
+        logs.start.rights_missing(role, grants)
 
 
 def _require_home() -> str:
@@ -220,7 +211,7 @@ def _require_home() -> str:
     if why := home.refusal(place, kept):
         raise CommandError(why, returncode=NOT_AT_HOME)
     if odd := home.warning(place, kept):
-        logger.warning("not at home: %s", odd, extra={"event": "not at home"})
+        logs.start.not_at_home(odd)
     return place.name
 
 
@@ -229,11 +220,7 @@ def _warn_of_unknown_queue(queue: str) -> None:
     for backend in (getattr(django_settings, "TASKS", None) or {}).values():
         used.update(backend.get("QUEUES", ()))
     if queue not in used and queue not in configured_queues():
-        logger.warning(
-            "no processor names queue %r, and PARTISAN_CONFIG has no such key; queues in use: %s",
-            queue,
-            ", ".join(sorted(used)) or "none",
-        )
+        logs.start.unknown_queue(queue, used)
 
 
 def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen: bool) -> None:
@@ -246,11 +233,4 @@ def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen
         (allowed,) = cursor.fetchone()
     connections.close_all()
     if wanted > allowed:
-        logger.warning(
-            "up to %d connections may be opened (WORKERS_COUNT × %s + %d), and the server's"
-            " max_connections is %d for all; lower the one or raise the other",
-            wanted,
-            how,
-            own,
-            allowed,
-        )
+        logs.start.too_many_connections(wanted, how, own, allowed)

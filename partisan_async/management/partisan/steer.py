@@ -15,7 +15,6 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from partisan_async import settings, steering, store
-from partisan_async.logs import plain
 from partisan_async.management.partisan import names
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
@@ -23,6 +22,7 @@ from partisan_async.operate import overview
 from partisan_async.operate.overview import PauseState
 from partisan_async.postgres.blame import explain
 from partisan_async.steering import audit
+from partisan_async.text.printable import plain
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

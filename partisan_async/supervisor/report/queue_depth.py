@@ -5,18 +5,15 @@ So no beat and no claim waits for a count, however many ask.
 
 from __future__ import annotations
 
-import logging
 import time
 from datetime import timedelta
 from typing import NamedTuple
 
 import psycopg
 
-from partisan_async.postgres.blame import explain
+from partisan_async import logs
 from partisan_async.store import NEVER, Statement, is_parked
 from partisan_async.supervisor.connection import Connection
-
-logger = logging.getLogger("partisan_async")
 
 FRESH_SECONDS = 5.0
 """Time for which an answer is told again."""
@@ -94,7 +91,7 @@ class QueueDepth:
         except psycopg.Error as error:
             # Rather nothing than what was true before.
             self._depth = None
-            logger.info("the queue was not counted: %s", explain(error))
+            logs.queues.not_counted(error)
         self._asked_at = time.monotonic()
         return self._depth
 

@@ -13,12 +13,10 @@ from datetime import timedelta
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import logs, store
 from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.report.counts import Counts
-
-logger = logging.getLogger("partisan_async")
 
 WRITE_EVERY_SECONDS = 5.0
 
@@ -63,4 +61,4 @@ class Tally:
         # What does not pass is said once, and then by `doctor`: it would come every few seconds.
         level = logging.INFO if passes or told == self._told else logging.WARNING
         self._told = None if passes else told
-        logger.log(level, "what tasks did was not written down: %s", told)
+        logs.queues.not_tallied(level, told)

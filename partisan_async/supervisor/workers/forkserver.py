@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -18,10 +17,9 @@ import threading
 import time
 from contextlib import suppress
 
+from partisan_async import logs
 from partisan_async.supervisor.workers.child import Child, Forked, read_birth, spawn, start_cold
 from partisan_async.worker import birth, worker
-
-logger = logging.getLogger("partisan_async")
 
 START_SECONDS = 60
 """A server that has not imported the project by then is given up."""
@@ -72,7 +70,7 @@ def warn_once(message: str) -> None:
     """Log a warning, unless this process has done so."""
     if message not in _warned:
         _warned.add(message)
-        logger.warning(message, extra={"event": "workers"})
+        logs.workers.warned(message)
 
 
 class Server:

@@ -12,13 +12,13 @@ empty.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from partisan_async import logs
 from partisan_async.claim import Claim
 from partisan_async.supervisor.workers.process import (
     DEAF_SECONDS,
@@ -28,8 +28,6 @@ from partisan_async.supervisor.workers.process import (
     WorkerVanishedError,
 )
 from partisan_async.worker import worker
-
-logger = logging.getLogger("partisan_async")
 
 OVERDUE_SECONDS = 0.03
 """A task that runs for longer gives back those that wait behind it."""
@@ -328,7 +326,7 @@ class Slot:
             except WorkerStartError as error:
                 if self._closed.is_set() or not (self._is_patient or _may_pass(error, pause)):
                     raise
-                logger.warning("%s Trying again.", error)
+                logs.workers.start_again(error)
                 await self._pause(pause)
             else:
                 return process

@@ -11,7 +11,6 @@ that it may run.
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import threading
@@ -26,8 +25,6 @@ from partisan_async.policy import Died, Outcome, Overran
 from partisan_async.supervisor.workers import forkserver
 from partisan_async.supervisor.workers.child import Child
 from partisan_async.worker import ending, wire, worker
-
-logger = logging.getLogger("partisan_async")
 
 HELLO_SECONDS = 60
 """A worker that has not said hello by then is given up."""
@@ -460,7 +457,7 @@ class WorkerProcess(asyncio.Protocol):
                 yield frame
         except Exception:  # noqa: BLE001  it may be anything that JSON can say
             self._garbled = True
-            logger.error("worker process %s is killed: a task wrote to its link", self.pid)
+            logs.workers.link_garbled(self.pid)
             self._signal(signal.SIGKILL)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -500,7 +497,7 @@ class WorkerProcess(asyncio.Protocol):
         run.overrun = self._loop.call_later(STALE_SECONDS, self._end, run)
 
     def _end(self, run: Run) -> None:
-        logs.overran(run.claim, run.limit)
+        logs.tasks.overran(run.claim, run.limit)
         self._overran = run
         self.kill()
 
