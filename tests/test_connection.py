@@ -192,12 +192,12 @@ def test_one_that_was_cut_off_gives_way_to_the_one_that_took_over(cut_off):
     task = Sleep(8, "long").delay()
     wait_until(lambda: len(marks()) == 1)
     with quick() as heir:
-        wait_until(lambda: heir._lease.steady)
+        wait_until(lambda: heir.parts.lease.steady)
 
         relay.open.clear()
         wait_until(lambda: Task.objects.get().claimed_by == heir.id)
         relay.open.set()
-        wait_until(lambda: lost._lease.held and not lost._dispatcher.claims())
+        wait_until(lambda: lost.parts.lease.held and not lost.parts.dispatcher.claims())
         assert not ended(task)
         wait_until(ended)
 
@@ -227,7 +227,7 @@ def test_a_lapsed_lease_does_not_spin(cut_off):
 async def test_to_hang_up_leaves_the_socket_to_the_call_that_waits_on_it():
     """Closed under it, its number is soon a worker's link, and the event loop mixes them up."""
     from partisan_async.postgres.cancelling import hang_up
-    from partisan_async.supervisor.connection import connect
+    from partisan_async.supervisor.opening import connect
 
     relay = await connect("default", "test")
     waiting = asyncio.ensure_future(anext(relay.notifies()))
@@ -352,3 +352,23 @@ def own_server():
         )
         with partisan("--async", "--workers_count", "1", DATABASE_URL=server.url) as supervisor:
             yield server, supervisor, shell
+
+
+def test_without_psycopgs_lock_connections_are_renewed_and_dropped_all_the_same():
+    """psycopg does not document it, and may come to do without."""
+    one = Statement("SELECT 1 AS one", {})
+
+    async def renew_and_drop():
+        connection = Connection("default", "test", timedelta(seconds=10))
+        await connection.execute(one)
+        opened = connection._connection
+        del opened.lock
+        await connection.renew(one)
+        assert opened.closed
+        assert connection._connection is not opened
+        renewed = connection._connection
+        del renewed.lock
+        await connection.close()
+        assert renewed.closed
+
+    asyncio.run(renew_and_drop())

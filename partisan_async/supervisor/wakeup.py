@@ -22,8 +22,8 @@ from partisan_async.postgres.blame import explain
 from partisan_async.postgres.cancelling import hang_up
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.backoff import Backoff
-from partisan_async.supervisor.connection import connect
 from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.opening import connect
 from partisan_async.supervisor.ticker import Ticker
 
 PROBE_EVERY_SECONDS = 10
