@@ -12,7 +12,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from partisan_async import store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.embedded import EmbeddedPostgres
 from partisan_async.models import Task
 from partisan_async.policy import Failed, Failure, Finished
@@ -250,8 +250,8 @@ class TestPreparing:
         queue, ttl, me = "default", timedelta(minutes=1), uuid.uuid4()
         of_mine = Connection("default", "test", timedelta(seconds=30), prepares=True)
         claim = Claim(1, 1, queue, "Write", "{}", 10, 0, 0, 0, False, 0, 0, 0.0)
-        finished = Settlement(claim, Finished(None), (0.1, "worker"))
-        failed = Settlement(claim, Failed(Failure("Oops", "", ""), lost=False), (0.1, "w"))
+        finished = Settlement(claim, Finished(None), Attempt(0.1, "worker"))
+        failed = Settlement(claim, Failed(Failure("Oops", "", ""), lost=False), Attempt(0.1, "w"))
         for statement in (
             store.claim(me, queue, 10, ttl),
             store.settle(me, [finished]),

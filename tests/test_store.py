@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from partisan_async import store
-from partisan_async.claim import Settlement
+from partisan_async.claim import Attempt, Settlement
 from partisan_async.models import Supervisor, Task
 from partisan_async.policy import (
     MAX_INTERRUPTED,
@@ -53,8 +53,8 @@ def claim(me, limit=10, queue_name="default"):
     return store.claims(execute(store.claim(me, queue_name, limit, TTL)))
 
 
-def settle(me, claim, decision, ran=(1.0, "host/1")):
-    return execute(store.settle(me, [Settlement(claim, decision, ran)]))
+def settle(me, claim, decision, attempt=Attempt(1.0, "host/1")):
+    return execute(store.settle(me, [Settlement(claim, decision, attempt)]))
 
 
 def delete(me, claim, **options):
@@ -228,7 +228,9 @@ class TestSettle:
             Write(number).delay()
         claims = claim(me)
         decisions = [Finished(), Failed(BOOM), Postponed(timedelta(seconds=5))]
-        batch = [Settlement(c, d, (0.1, "w")) for c, d in zip(claims, decisions, strict=True)]
+        batch = [
+            Settlement(c, d, Attempt(0.1, "w")) for c, d in zip(claims, decisions, strict=True)
+        ]
 
         with django_assert_num_queries(1):
             rows = execute(store.settle(me, batch))
@@ -607,7 +609,7 @@ class TestPlans:
                 """
             )
             cursor.execute("ANALYZE partisan_async_task")
-        runs = [Settlement(c, Finished(), (0.1, "w")) for c in claim(me, 500)]
+        runs = [Settlement(c, Finished(), Attempt(0.1, "w")) for c in claim(me, 500)]
         others = [Settlement(c, GivenBack(), None) for c in claim(me, 250)]
 
         for statement in (
@@ -639,7 +641,7 @@ class TestPlans:
             reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             reader.execute("SELECT count(*) FROM partisan_async_task")
             claims = claim(me, 5000)
-            batch = [Settlement(c, Finished(), (0.1, "w")) for c in claims[:10]]
+            batch = [Settlement(c, Finished(), Attempt(0.1, "w")) for c in claims[:10]]
 
             finished = [Settlement(c, Finished(), None) for c in claims[10:20]]
             others = [Settlement(c, GivenBack(), None) for c in claims[20:]]

@@ -21,6 +21,7 @@ from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.refused import MOST, Refused, key_of
 from partisan_async.supervisor.trouble import Trouble
+from partisan_async.supervisor.verdict import Verdict, judge
 from partisan_async.supervisor.writer import Writer
 
 LOCKED_EVERY_SECONDS = 1.0
@@ -220,19 +221,15 @@ class Settler:
         written = set()
         for settlement, since in left:
             claim = settlement.claim
-            match found.get(claim.id):
-                case (claim.claim_seq, self._me):
+            may_be_gone = self._is_deleted(settlement) or self._may_have_committed(settlement)
+            match judge(claim, found.get(claim.id), self._me, may_be_gone=may_be_gone):
+                case Verdict.WRITTEN:
+                    written.add(claim.id)
+                case Verdict.LOCKED:
                     self._locked.append((settlement, since))
                     if warn:
                         logs.outcomes.locked(claim)
-                case (claim.claim_seq, None):
-                    written.add(claim.id)
-                case (seq, self._me) if seq == claim.claim_seq + 1:
-                    # I have it again, and nobody had it in between: I gave it back.
-                    written.add(claim.id)
-                case None if self._is_deleted(settlement) or self._may_have_committed(settlement):
-                    written.add(claim.id)
-                case _:
+                case Verdict.FENCED:
                     self.fenced += 1
                     logs.outcomes.fenced(claim)
         return written
