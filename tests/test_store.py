@@ -53,7 +53,10 @@ def claim(me, limit=10, queue_name="default"):
     return store.claims(execute(store.claim(me, queue_name, limit, TTL)))
 
 
-def settle(me, claim, decision, attempt=Attempt(1.0, "host/1")):
+RAN = Attempt(1.0, "host/1")
+
+
+def settle(me, claim, decision, attempt=RAN):
     return execute(store.settle(me, [Settlement(claim, decision, attempt)]))
 
 
@@ -183,7 +186,7 @@ class TestSettle:
         for number in range(13):
             (claimed,) = claim(me)
             failure = Failure("E", str(number))
-            settle(me, claimed, Retried(timedelta(0), failure), (0.0, f"host/{number}"))
+            settle(me, claimed, Retried(timedelta(0), failure), Attempt(0.0, f"host/{number}"))
 
         task = Task.objects.get()
         assert [error["message"] for error in task.errors] == [str(n) for n in range(3, 13)]
@@ -215,7 +218,7 @@ class TestSettle:
     def test_the_times_of_the_runs(self, me):
         Write().delay()
         (claimed,) = claim(me)
-        settle(me, claimed, Postponed(timedelta(0)), (10.0, "host/1"))
+        settle(me, claimed, Postponed(timedelta(0)), Attempt(10.0, "host/1"))
         (claimed,) = claim(me)
         settle(me, claimed, Finished(), (2.0, "host/1"))
 

@@ -222,7 +222,7 @@ class Dispatcher:
         others_wait = bool(self._buffer.of(Kind.ASYNC) or self._buffer.of(Kind.ALONE))
         return sent_ahead(together, others_wait=others_wait)
 
-    # From the workers: see ``workers.process.Listener``
+    # From the workers: see the pool's ``Listener``
 
     def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
         if isinstance(outcome, CutOff) and not outcome.begun:
