@@ -100,13 +100,7 @@ def assemble(plan: Plan) -> Parts:
         wakeup = Wakeup(store.database(), name, agenda, lease, ticker, settings.LISTEN_DSN)
     with_metrics = plan.health is not None and find_spec("prometheus_client") is not None
     counts = Counts(with_spreads=with_metrics)
-    settler = Settler(
-        me,
-        opened.settle,
-        delete_finished=settings.DELETE_TASKS_ON_COMPLETE,
-        on_settled=agenda.on_settled,
-        on_room=agenda.on_room,
-    )
+    settler = _settler(plan, opened.settle, agenda)
     endings = Endings(settings, settler, counts)
     setup = worker.Setup(resolved_databases(), plan.print_logs, me, settings)
     dispatcher = Dispatcher(name, settings, setup, lease, agenda, settler, endings)
@@ -161,6 +155,16 @@ def _connections(plan: Plan) -> Connections:
         settle=Connection(alias, f"{name} settle", patience=ttl, prepares=True),
         beat=Connection(alias, f"{name} beat", patience=ttl / 3),
         prune=Connection(alias, f"{name} prune", patience=ttl),
+    )
+
+
+def _settler(plan: Plan, connection: Connection, agenda: Agenda) -> Settler:
+    return Settler(
+        plan.id,
+        connection,
+        delete_finished=plan.settings.DELETE_TASKS_ON_COMPLETE,
+        on_settled=agenda.on_settled,
+        on_room=agenda.on_room,
     )
 
 
