@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from partisan_async import logs, registry
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.declared import rules_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Decision, Failed, Failure, Outcome, Rules, decide
@@ -26,12 +26,10 @@ class Verdicts:
         self._settings = settings
         self._rules: dict[str, Rules] = {}
 
-    def settlement(
-        self, claim: Claim, outcome: Outcome, ran: tuple[float, str] | None
-    ) -> Settlement:
+    def settlement(self, claim: Claim, outcome: Outcome, attempt: Attempt | None) -> Settlement:
         """Return what is to be written after a run that ended with this outcome.
 
-        :param ran: see ``Settlement``.
+        :param attempt: ``None`` if it never started.
         """
         decision: Decision
         stores_result = False
@@ -43,7 +41,7 @@ class Verdicts:
             # A config that cannot be, for one: the row must say so, or it would be held for ever.
             logs.outcomes.undecided(claim, error)
             decision = Failed(Failure.of(error))
-        return Settlement(claim, decision, ran, stores_result)
+        return Settlement(claim, decision, attempt, stores_result)
 
     def _look_up(self, name: str) -> Rules:
         rules = rules_of(name, self._settings)

@@ -56,8 +56,8 @@ from partisan_async.operate import doctor, reasons
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.settings import SETTING_NAMES, QueueSettings
-from partisan_async.supervisor import dispatcher, log_queue, supervisor, ticker, wakeup
-from partisan_async.supervisor.report import metrics
+from partisan_async.supervisor import log_queue, losses, supervisor, ticker, unserved, wakeup
+from partisan_async.supervisor.report import queue_depth
 from partisan_async.supervisor.workers import forkserver
 from partisan_async.testing import live_supervisor, run_pending
 from partisan_async.text import retold
@@ -572,14 +572,14 @@ def test_log_lines_are_listed():
 
 
 FACTS = [
-    ("docs/howto/metrics.md", f"at most every {metrics.FRESH_SECONDS:g} seconds"),
-    ("docs/howto/metrics.md", f"counted up to {metrics.COUNTED:,} each"),
+    ("docs/howto/metrics.md", f"at most every {queue_depth.FRESH_SECONDS:g} seconds"),
+    ("docs/howto/metrics.md", f"counted up to {queue_depth.COUNTED:,} each"),
     ("docs/howto/metrics.md", f"a heartbeat for {store.TTL_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"probe every {wakeup.PROBE_EVERY_SECONDS} seconds"),
     ("docs/howto/run.md", f"silent for {store.TTL_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"within {store.BEAT_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"plus {supervisor.CLOSING_SECONDS:g} seconds"),
-    ("docs/howto/run.md", f"every {supervisor.UNSERVED_EVERY_SECONDS:g} seconds, said once"),
+    ("docs/howto/run.md", f"every {unserved.LOOK_EVERY_SECONDS:g} seconds, said once"),
     ("docs/howto/deploy.md", f"by {policy.UNRECOGNISED_PAUSE.seconds} seconds"),
     ("docs/howto/deploy.md", f"up to {policy.MAX_UNRECOGNISED} times"),
     ("docs/explanation/the-way-of-a-task.md", f"beats every {store.BEAT_SECONDS:g} seconds"),
@@ -592,7 +592,7 @@ FACTS = [
     ("docs/howto/operate.md", f"no further than to {status.COUNTED:,}"),
     ("docs/howto/operate.md", f"as far as to {reasons.COUNTED:,}"),
     ("docs/howto/signals-and-logs.md", f"one queue of {log_queue.MOST_LINES:,} lines"),
-    ("docs/howto/signals-and-logs.md", f"up to {dispatcher.MOST_UNTOLD:,} of them"),
+    ("docs/howto/signals-and-logs.md", f"up to {losses.MOST_UNTOLD:,} of them"),
     ("docs/reference/states.md", f"after {store.TTL_SECONDS:g} seconds without one"),
     ("docs/reference/states.md", f"the first {retold.MESSAGE_LENGTH:,} characters"),
     ("docs/reference/states.md", f"the last {failure.TRACEBACK_LENGTH:,} characters"),

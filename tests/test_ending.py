@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from partisan_async.settings import QueueSettings
-from partisan_async.supervisor import supervisor
+from partisan_async.supervisor.parts import resolved_databases
 from partisan_async.supervisor.workers.process import WorkerProcess
 from partisan_async.testing import live_supervisor
 from partisan_async.worker.setup import Setup
@@ -213,7 +213,7 @@ class Nobody:
 def test_one_that_is_closed_twice_ends_once(preload):
     """As where its slot is replaced while the supervisor stops; its exit code is read once."""
     settings = QueueSettings(PRELOAD=preload)
-    setup = Setup(supervisor._resolved_databases(), False, uuid.uuid4(), settings)
+    setup = Setup(resolved_databases(), False, uuid.uuid4(), settings)
 
     async def close_twice():
         process = WorkerProcess(math.inf, setup, Nobody())

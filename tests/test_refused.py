@@ -65,7 +65,7 @@ class TestOutcomes:
             wait_until(lambda: (Supervisor.objects.get().last_seen_at - seen).seconds >= 1)
 
             assert status(bad) == "in_process"
-            assert supervisor._settler.left() == {bad.pk}
+            assert supervisor.parts.settler.left() == {bad.pk}
 
             bad.refresh_from_db()
             assert "is about to run there" in reasons.why(bad)[0]
@@ -92,7 +92,7 @@ class TestOutcomes:
                 wait_until(lambda: ended(*others))
                 assert status(bad) == "in_process"
             if state == "U0001":
-                assert supervisor._settler.left() == {bad.pk}
+                assert supervisor.parts.settler.left() == {bad.pk}
             else:
                 wait_until(ended)
 
@@ -102,9 +102,9 @@ class TestOutcomes:
         bad = Write("bad").delay()
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor:
             with refusal(f"NEW.id = {bad.pk} AND NEW.claimed_by IS NULL"):
-                wait_until(lambda: supervisor._settler.left() == {bad.pk})
+                wait_until(lambda: supervisor.parts.settler.left() == {bad.pk})
             assert steering.cancel([bad.pk]) == [bad.pk]
-            wait_until(lambda: not supervisor._settler.left())
+            wait_until(lambda: not supervisor.parts.settler.left())
             assert steering.retry([bad.pk]) == [bad.pk]
             wait_until(ended)
 
@@ -119,7 +119,7 @@ class TestOutcomes:
             for runs in (1, 2, 2):
                 with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1, ttl_seconds=0.5) as one:
                     wait_until(lambda n=runs: marks().count("bad") == n)
-                    wait_until(lambda one=one: one._lease.steady)
+                    wait_until(lambda one=one: one.parts.lease.steady)
                     good = Write("good").delay()
                     wait_until(lambda task=good: ended(task))
 
@@ -202,7 +202,7 @@ class TestOutcomes:
         ):
             wait_until(lambda: Mark.objects.filter(text__startswith="start").count() == most)
             other.execute("SELECT FROM partisan_async_task FOR UPDATE")
-            wait_until(lambda: len(supervisor._settler._locked) == most)
+            wait_until(lambda: len(supervisor.parts.settler._locked) == most)
             after = Write("after").delay()
             wait_until(lambda: ended(after), seconds=20)
             assert not any(ended(task) for task in tasks)
@@ -216,9 +216,9 @@ class TestOutcomes:
             with trigger(does, "NEW.status = 'finished'"):
                 for number in range(2 * refused.MOST):
                     Write(number).delay()
-                wait_until(lambda: not supervisor._settler.has_room())
+                wait_until(lambda: not supervisor.parts.settler.has_room())
                 after = Write("after").delay()
-                wait_until(lambda: supervisor._claimer._ready)
+                wait_until(lambda: supervisor.parts.agenda.ready)
             wait_until(lambda: ended(after), seconds=40)
 
 
@@ -483,7 +483,8 @@ class TestRights:
             Write().delay()
             wait_until(ended)
 
-        assert caplog.text.count("WARNING  partisan_async:tally.py") == 1
+        levels = [each.levelname for each in caplog.records if lost in each.getMessage()]
+        assert levels.count("WARNING") == 1
 
     @pytest.mark.parametrize("right", ["INSERT", "UPDATE", "SELECT"])
     def test_without_a_right_to_its_own_row_it_says_so_and_begins_when_it_has_it(
@@ -537,7 +538,7 @@ class TestTables:
                     wait_until(lambda s=seen: Supervisor.objects.get().last_seen_at > s)
                 ran = Mark.objects.count()
                 assert ran < 400
-            left = supervisor._settler.left()
+            left = supervisor.parts.settler.left()
             assert len(left) == refused.MOST
             rest = [task for task in tasks if task.pk not in left]
             wait_until(lambda: ended(*rest), seconds=60)
@@ -585,7 +586,7 @@ def test_a_fault_in_what_it_cannot_do_without_stops_it_in_order(monkeypatch, cap
     monkeypatch.setattr(claimer.Claimer, "_take", fail)
     with pytest.raises(ZeroDivisionError), live_supervisor(WORKERS_COUNT=1) as supervisor:
         wait_until(lambda: "stopping: an unexpected error" in caplog.text)
-        assert supervisor._stopping.is_set()
+        assert supervisor.parts.stop.begun.is_set()
 
     assert not Supervisor.objects.exists()
 

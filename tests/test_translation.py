@@ -783,8 +783,8 @@ class TestLogs:
             task = Sleep(60, "told").delay()
             wait_until(lambda: Task.objects.filter(pk=task.pk, status="in_process").exists())
             supervisor.stop()
-            wait_until(lambda: supervisor._hindrance())
-            told = supervisor._hindrance()
+            wait_until(lambda: supervisor.parts.status.hindrance())
+            told = supervisor.parts.status.hindrance()
             steering.cancel([task.pk])
 
         assert told.startswith("stopping since ")

@@ -1,6 +1,6 @@
 """What becomes of a run: the same for the row, for signals and for ``ATOMIC``."""
 
-from partisan_async.claim import Claim
+from partisan_async.claim import Attempt, Claim
 from partisan_async.policy import RETURNED, Failed, Finished, PostponeAsked, Unrecognised
 from partisan_async.settings import QueueSettings
 from partisan_async.verdict import Verdicts
@@ -24,11 +24,11 @@ def test_what_cannot_be_decided_ends_in_error_and_is_logged(caplog):
 
 def test_a_row_of_a_processor_that_stores_its_result_is_kept():
     """Whoever waits for it is told."""
-    ran = (0.5, "host/1")
+    attempt = Attempt(0.5, "host/1")
 
-    settlement = Verdicts(QueueSettings()).settlement(claim_of(Tell.__name__), RETURNED, ran)
+    settlement = Verdicts(QueueSettings()).settlement(claim_of(Tell.__name__), RETURNED, attempt)
 
-    assert settlement == (claim_of("Tell"), Finished(), ran, True)
+    assert settlement == (claim_of("Tell"), Finished(), attempt, True)
 
 
 def test_rules_of_processors_that_nobody_knows_are_not_kept():

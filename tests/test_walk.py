@@ -475,10 +475,10 @@ class TestLive:
             for number in range(40):
                 Sleep(0, f"short {number}").delay()
             wait_until(ended)
-            supervisor._dispatcher._pace._averages["Sleep"] = (
+            supervisor.parts.dispatcher._pace._averages["Sleep"] = (
                 0.0001  # as after thousands of short runs
             )
-            supervisor._dispatcher._pace._averages["Nothing"] = 0.0001
+            supervisor.parts.dispatcher._pace._averages["Nothing"] = 0.0001
             with transaction.atomic():  # so that they are claimed together
                 slow = Sleep(3, "slow").delay()
                 others = Nothing.bulk_delay(Nothing(number) for number in range(60))

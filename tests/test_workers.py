@@ -166,7 +166,7 @@ class TestBlame:
             Nothing(0).delay()
             wait_until(ended)
             for name in ("Nothing", "Die"):
-                supervisor._dispatcher._pace._averages[name] = (
+                supervisor.parts.dispatcher._pace._averages[name] = (
                     0.0001  # as after thousands of short runs
                 )
             poison = Die("SIGKILL").delay(priority=1)
@@ -201,13 +201,13 @@ class TestDeaths:
             steering.cancel([cancelled.pk])
             ExecuteDeaf("SELECT pg_sleep(600)").delay()
             wait_until(ended)
-            wait_until(lambda: supervisor._dispatcher.kills == 2)
-            assert supervisor._dispatcher.deaths == 0
+            wait_until(lambda: supervisor.parts.dispatcher.kills == 2)
+            assert supervisor.parts.dispatcher.deaths == 0
 
             crashed = Sleep(600, "crashed").delay()
             os.kill(worker_pid(crashed), signal.SIGKILL)
-            wait_until(lambda: supervisor._dispatcher.deaths == 1)
-            assert supervisor._dispatcher.kills == 2
+            wait_until(lambda: supervisor.parts.dispatcher.deaths == 1)
+            assert supervisor.parts.dispatcher.kills == 2
 
 
 class TestMisbehaviour:

@@ -144,9 +144,9 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
     """
     free = _FREE.format(lock="NO KEY UPDATE") if gently else ""
     runs = [
-        (claim.id, claim.claim_seq, *ran)
-        for claim, decision, ran, _ in settlements
-        if ran and isinstance(decision, Finished) and decision.result is None
+        (claim.id, claim.claim_seq, *attempt)
+        for claim, decision, attempt, _ in settlements
+        if attempt and isinstance(decision, Finished) and decision.result is None
     ]
     if len(runs) == len(settlements):
         ids, seqs, seconds, workers = zip(*runs, strict=True)
@@ -217,7 +217,7 @@ def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:
 
 
 def _columns(settlement: Settlement) -> dict[str, Any]:
-    claim, decision, ran, _ = settlement
+    claim, decision, attempt, _ = settlement
     row: dict[str, Any] = {
         "id": claim.id,
         "claim_seq": claim.claim_seq,
@@ -229,8 +229,8 @@ def _columns(settlement: Settlement) -> dict[str, Any]:
         "suspect": False,
         "unrecognised": 0,
         "interrupted": 0,
-        "ran_seconds": ran and ran[0],
-        "worker": ran and ran[1],
+        "ran_seconds": attempt and attempt.seconds,
+        "worker": attempt and attempt.worker_id,
         "failure": None,
         "result": None,
     }
@@ -239,7 +239,7 @@ def _columns(settlement: Settlement) -> dict[str, Any]:
             row |= {"status": Task.STATUS_FINISHED, "tries": 1, "result": result}
         case Failed(failure, lost):
             row |= {"status": Task.STATUS_ERROR, "failure": encoded(failure), "lost": int(lost)}
-            row |= {"tries": 1} if ran else {}
+            row |= {"tries": 1} if attempt else {}
         case Retried(pause, failure):
             row |= {"tries": 1, "failure": encoded(failure)} | _waiting(pause)
         case Postponed(pause, failure):

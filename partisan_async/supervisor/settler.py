@@ -15,10 +15,11 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.policy import Finished, Interrupted
 from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.left_out import Why, judge
 from partisan_async.supervisor.refused import MOST, Refused, key_of
 from partisan_async.supervisor.trouble import Trouble
 from partisan_async.supervisor.writer import Writer
@@ -220,19 +221,15 @@ class Settler:
         written = set()
         for settlement, since in left:
             claim = settlement.claim
-            match found.get(claim.id):
-                case (claim.claim_seq, self._me):
+            may_be_gone = self._is_deleted(settlement) or self._may_have_committed(settlement)
+            match judge(claim, found.get(claim.id), self._me, may_be_gone=may_be_gone):
+                case Why.WRITTEN:
+                    written.add(claim.id)
+                case Why.LOCKED:
                     self._locked.append((settlement, since))
                     if warn:
                         logs.outcomes.locked(claim)
-                case (claim.claim_seq, None):
-                    written.add(claim.id)
-                case (seq, self._me) if seq == claim.claim_seq + 1:
-                    # I have it again, and nobody had it in between: I gave it back.
-                    written.add(claim.id)
-                case None if self._is_deleted(settlement) or self._may_have_committed(settlement):
-                    written.add(claim.id)
-                case _:
+                case Why.FENCED:
                     self.fenced += 1
                     logs.outcomes.fenced(claim)
         return written
@@ -240,8 +237,8 @@ class Settler:
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:
     """Return it with the time since it was over added to how long ago it started."""
-    claim, decision, ran, stores_result = settlement
-    if ran is None:
+    claim, decision, attempt, stores_result = settlement
+    if attempt is None:
         return settlement
-    ran_seconds, worker_id = ran
-    return Settlement(claim, decision, (ran_seconds + seconds, worker_id), stores_result)
+    attempt = Attempt(attempt[0] + seconds, attempt[1])
+    return Settlement(claim, decision, attempt, stores_result)

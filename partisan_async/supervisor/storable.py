@@ -26,9 +26,11 @@ def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
 
     :param encoding: the database's, as PostgreSQL names it.
     """
-    ran = settlement.ran and (settlement.ran[0], within(settlement.ran[1], encoding))
+    attempt = settlement.attempt
+    if attempt is not None:
+        attempt = attempt._replace(worker_id=within(attempt.worker_id, encoding))
     decision = _with_texts(settlement.decision, encoding)
-    storable = settlement._replace(decision=decision, ran=ran)
+    storable = settlement._replace(decision=decision, attempt=attempt)
     if storable != settlement:
         yield storable
     bare = storable._replace(decision=_bare(decision))

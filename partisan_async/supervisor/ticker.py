@@ -22,6 +22,7 @@ from partisan_async.models.readable import is_moment
 from partisan_async.postgres.blame import Blame, whose
 from partisan_async.processor import tick_of
 from partisan_async.store import Scheduled
+from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble
 from partisan_async.text.printable import plain
@@ -87,16 +88,15 @@ class Ticker:
 
     async def keep(self) -> None:
         """Tick for ever; a database that is away is waited for."""
-        pause = 0.1
+        backoff = Backoff(0.1, 5.0)
         while self._known:
             self._hurry.clear()
             try:
                 seconds = await self.turn()
-                pause = 0.1
+                backoff.reset()
             except psycopg.Error as error:
                 logs.schedules.ticks_not_sought(error)
-                seconds = pause
-                pause = min(2 * pause, 5)
+                seconds = backoff.next()
             if seconds > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._hurry.wait(), seconds)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from partisan_async import logs
 from partisan_async.postgres.blame import Blame, explain, is_nobodys, way_out, whose
+from partisan_async.supervisor.backoff import Backoff
 
-SHORTEST_SECONDS = 0.1
-LONGEST_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Trouble:
@@ -20,7 +21,7 @@ class Trouble:
     def __init__(self, what: str, role: str) -> None:
         self._what = what
         self._role = role
-        self._seconds = SHORTEST_SECONDS
+        self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._said: str | None = None
 
     def meet(self, error: BaseException) -> float:
@@ -35,12 +36,11 @@ class Trouble:
         elif told != self._said:
             self._said = told
             logs.database.hindered(self._what, error, way_out(error, self._role))
-        seconds, self._seconds = self._seconds, min(2 * self._seconds, LONGEST_SECONDS)
-        return seconds
+        return self._backoff.next()
 
     def end(self) -> None:
         """It works again."""
-        self._seconds = SHORTEST_SECONDS
+        self._backoff.reset()
         if self._said is not None:
             self._said = None
             logs.database.unhindered(self._what)

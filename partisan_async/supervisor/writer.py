@@ -17,6 +17,7 @@ from partisan_async import logs, store
 from partisan_async.claim import Settlement
 from partisan_async.postgres.blame import Blame, NoAnswer, whose
 from partisan_async.store import Statement
+from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.storable import reduced
 
@@ -72,7 +73,7 @@ class Writer:
 
         :raises psycopg.Error: it has answered, and what is asked for is to blame.
         """
-        pause, unanswered = 0.1, False
+        backoff, unanswered = Backoff(0.1, 5.0), False
         while True:
             try:
                 return await self._connection.execute(statement)
@@ -85,8 +86,7 @@ class Writer:
                 unanswered = isinstance(error, NoAnswer)
                 self.retries += 1
                 logs.outcomes.settle_failed(error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5)
+                await asyncio.sleep(backoff.next())
 
     async def _try(self, way: Way, batch: Sequence[Settlement], *, gently: bool) -> set[int]:
         try:

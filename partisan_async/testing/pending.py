@@ -20,7 +20,7 @@ from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
 from partisan_async import logs, registry, store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.declared import is_async
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
@@ -211,7 +211,7 @@ class _Bench:
         with self._patience_kept(), _contained():
             outcome = contextvars.copy_context().run(_run, executor, claim)
         verdicts = Verdicts(queue_settings(claim.queue_name))
-        settlement = verdicts.settlement(claim, outcome, (0.0, WORKER_ID))
+        settlement = verdicts.settlement(claim, outcome, Attempt(0.0, WORKER_ID))
         decision = settlement.decision
         logs.tasks.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):

@@ -13,7 +13,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from partisan_async import logs, registry, store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.enqueue import spans
 from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
@@ -131,8 +131,8 @@ class Executor:
                 return self._run(processor)
 
         def settle(outcome: Returned, seconds: float) -> store.Statement:
-            ran = (seconds, self._worker_id)
-            return self._end(self._verdicts.settlement(claim, outcome, ran))
+            attempt = Attempt(seconds, self._worker_id)
+            return self._end(self._verdicts.settlement(claim, outcome, attempt))
 
         return run_atomic(claim, run, settle)
 

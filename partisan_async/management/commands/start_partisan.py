@@ -34,7 +34,7 @@ from partisan_async.settings import (
     seconds,
 )
 from partisan_async.steering import audit
-from partisan_async.supervisor.lease import NotAtHome
+from partisan_async.supervisor.heartbeat import NotAtHome
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
 from partisan_async.worker import taking_on
