@@ -1,4 +1,4 @@
-"""The package's imports, as its files have them: at the top, within functions, and for types alone."""
+"""The imports of the package, as its files have them: at the top, lazily, and for types alone."""
 
 from __future__ import annotations
 

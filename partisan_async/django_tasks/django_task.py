@@ -21,7 +21,7 @@ from partisan_async import registry, signals, store
 from partisan_async.claim import Call
 from partisan_async.context import current_task
 from partisan_async.django_tasks.fits import refuse_misfit
-from partisan_async.enqueue import arguments
+from partisan_async.enqueue import arguments, insert
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
 from partisan_async.policy import Decision, Failed, Finished
@@ -54,7 +54,7 @@ def enqueue(
     task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> TaskResult[Any, Any]:
     """Insert the row of a task, in the caller's transaction."""
-    return result_of(store.enqueue(call_of(task, args, kwargs)), task)
+    return result_of(insert.enqueue(call_of(task, args, kwargs)), task)
 
 
 def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:

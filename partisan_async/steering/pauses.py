@@ -10,9 +10,10 @@ from typing import Any
 from django.db import connections
 
 from partisan_async import store
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.wake import wake
 from partisan_async.models import Supervisor
 from partisan_async.steering import audit
-from partisan_async.steering.rows import execute
 
 BROUGHT_BACK_SECONDS = 1.0
 """Time after which ``resume`` leaves the rest to supervisors; one statement may overrun it."""
@@ -53,7 +54,7 @@ def resume(queue_name: str | None = None, *, processor: str | None = None) -> bo
     # Supervisors do it, too: but of an older release none would.
     bring_back(BROUGHT_BACK_SECONDS)
     for name in [queue_name] if queue_name else _served_queues():
-        store.wake(name, store.STEERED, store.database())
+        wake(name, store.STEERED, store.database())
     return over
 
 
@@ -65,11 +66,11 @@ def bring_back(seconds: float = math.inf) -> None:
     if connections[store.database()].in_atomic_block:
         return
     until = time.monotonic() + seconds
-    for (name,) in execute(store.parked_queues()):
-        while execute(store.unpark(name)) != [(0,)]:
+    for (name,) in fetch(*store.parked_queues()):
+        while fetch(*store.unpark(name)) != [(0,)]:
             if time.monotonic() >= until:
                 return
-    execute(store.end_pauses())
+    fetch(*store.end_pauses())
 
 
 def _named(queue_name: str | None) -> str:
@@ -90,9 +91,9 @@ def _tell_queue(action: str, queue_name: str, statement: store.Statement) -> boo
 def _tell(
     action: str, thing: str, queue_names: Sequence[str], statement: store.Statement, **about: Any
 ) -> bool:
-    changed = execute(statement)
+    changed = fetch(*statement)
     for name in queue_names:
-        store.wake(name, store.STEERED, store.database())
+        wake(name, store.STEERED, store.database())
     if changed:
         audit.put_down(action, [thing], **about)
     return bool(changed)

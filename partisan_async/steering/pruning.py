@@ -10,9 +10,9 @@ from itertools import product
 from django.db import transaction
 
 from partisan_async import store
+from partisan_async.enqueue.run import fetch
 from partisan_async.models import ENDED
 from partisan_async.steering import audit
-from partisan_async.steering.rows import execute
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def prune_in_batches(
             pruning = store.Pruning(older_than, status, name, behind=behind)
             for statement in pruning:
                 with pruning.refusals(), transaction.atomic(using=store.database()):
-                    pruning.answer = execute(statement)
+                    pruning.answer = fetch(*statement)
             pruned = pruning.pruned
             behind, more = pruned.last, pruned.more
             if pruned.deleted:
@@ -71,4 +71,4 @@ def prune_in_batches(
 
 def ended_queues() -> list[str]:
     """Return the names of the queues with rows that have ended."""
-    return [name for (name,) in execute(store.ended_queues())]
+    return [name for (name,) in fetch(*store.ended_queues())]

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import Error, connections, transaction
+from django.db import Error, transaction
 
 from partisan_async import store
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.taking import Taken
+from partisan_async.enqueue.wake import wake
 from partisan_async.postgres.blame import is_of_some_rows
 
 
@@ -18,7 +21,7 @@ def change(
     way: Callable[[Sequence[Any]], store.Statement],
     keys: Sequence[Any],
     told: str | None,
-    taken: store.Taken | None = None,
+    taken: Taken | None = None,
 ) -> list[Any]:
     """Change rows, wake their queues, and return the rows' keys.
 
@@ -28,20 +31,13 @@ def change(
     rows = _do(way, keys)
     for queue_name in {queue_name for _, queue_name in rows}:
         if told is not None:
-            store.wake(queue_name, told, store.database(), taken)
+            wake(queue_name, told, store.database(), taken)
     return [key for key, _ in rows]
 
 
 def is_the_rows(error: Error) -> bool:
     """Tell whether the statement may succeed on other rows."""
     return is_of_some_rows(error.__cause__ or error)
-
-
-def execute(statement: store.Statement) -> list[Any]:
-    """Run a statement on Django's connection, and return its rows."""
-    with connections[store.database()].cursor() as cursor:
-        cursor.execute(*statement)
-        return list(cursor.fetchall())
 
 
 def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) -> list[Any]:
@@ -51,7 +47,7 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     """
     try:
         with transaction.atomic(using=store.database()):
-            return execute(way(keys))
+            return fetch(*way(keys))
     except Error as error:
         if len(keys) < 2 or not is_the_rows(error):
             raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from partisan_async import store
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.wake import wake
 from partisan_async.steering import audit
-from partisan_async.steering.rows import execute
 
 
 def drain(supervisor_id: UUID) -> bool:
@@ -14,8 +15,8 @@ def drain(supervisor_id: UUID) -> bool:
 
     Return whether there is such a one. Its service manager may start another in its place.
     """
-    rows = execute(store.drain(supervisor_id))
+    rows = fetch(*store.drain(supervisor_id))
     for (queue_name,) in rows:
-        store.wake(queue_name, store.STEERED, store.database())
+        wake(queue_name, store.STEERED, store.database())
         audit.put_down("drain", [supervisor_id], queue_name=queue_name)
     return bool(rows)

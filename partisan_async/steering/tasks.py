@@ -10,11 +10,13 @@ from itertools import takewhile
 from django.db import Error, connections
 
 from partisan_async import signals, store
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.taking import attempts, taken_by
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import Task
 from partisan_async.policy import Failure
 from partisan_async.steering import audit
-from partisan_async.steering.rows import change, execute, is_the_rows
+from partisan_async.steering.rows import change, is_the_rows
 from partisan_async.steering.which import ABLE, Which, to_all
 from partisan_async.text.printable import storable
 from partisan_async.text.retold import MESSAGE_LENGTH
@@ -100,7 +102,7 @@ def locked(action: str, ids: Sequence[int]) -> list[int]:
     :param action: ``retry``, ``run-now``, ``cancel`` or ``delete``.
     """
     statuses = ABLE[action]
-    return [pk for (pk,) in execute(store.locked(ids, statuses))]
+    return [pk for (pk,) in fetch(*store.locked(ids, statuses))]
 
 
 ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]] = {
@@ -158,13 +160,13 @@ def _steer_tasks(
 ) -> list[int]:
     """Return the ids of the changed ones: not those that other transactions keep locked."""
     connection = connections[store.database()]
-    taken = store.taken_by(connection)
+    taken = taken_by(connection)
     takes = connection.in_atomic_block and taken.has_room_for(len(ids))
     taken.count += len(ids) if takes else 0
     done: list[int] = []
     left = list(ids)
     try:
-        for attempt, _ in enumerate(takewhile(bool, store.attempts())):
+        for attempt, _ in enumerate(takewhile(bool, attempts())):
             try:
                 now = change(partial(way, takes=takes), left, told, taken)
             except Error as error:
