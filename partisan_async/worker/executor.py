@@ -73,7 +73,7 @@ _OWN_FILES = (
     __file__,
     limits.__file__,
     # Not imported: without Django's task API it cannot be.
-    str(Path(registry.__file__).with_name("django_tasks") / "django_task.py"),
+    str(Path(registry.__file__).with_name("django_tasks") / "processors.py"),
 )
 """No user needs to see how ``run()`` was called."""
 
