@@ -8,8 +8,8 @@ from datetime import datetime
 from django import template
 from django.utils import timezone
 
-from partisan_async.models.readable import MARK
 from partisan_async.text.moments import told
+from partisan_async.text.printable import MARK
 
 register = template.Library()
 

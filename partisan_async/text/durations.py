@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from partisan_async.models.readable import MARK
+from partisan_async.text.printable import MARK
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 
