@@ -14,10 +14,12 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from partisan_async import registry, signals, store
+from partisan_async import registry, signals
 from partisan_async.claim import Call
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.enqueue import arguments
+from partisan_async.enqueue.bulk import bulk_enqueue
+from partisan_async.enqueue.insert import enqueue
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Decision
 from partisan_async.schedule import Cron, Every
@@ -100,7 +102,7 @@ class BaseTaskProcessor(abc.ABC):
         except AttributeError:
             _refuse_no_call(self, "delay")
             raise
-        task = store.enqueue(call)
+        task = enqueue(call)
         _tell_of(type(self), [task])
         return task
 
@@ -151,7 +153,7 @@ class BaseTaskProcessor(abc.ABC):
                 encoded.append(processor._encoded())  # noqa: SLF001
             except (TypeError, ValueError) as error:
                 raise type(error)(f"Call {position}: {error}") from None
-        tasks = store.bulk_enqueue(common, encoded) if common else []
+        tasks = bulk_enqueue(common, encoded) if common else []
         _tell_of(cls, tasks)
         return tasks
 

@@ -13,11 +13,12 @@ from django.utils import timezone
 from psycopg import sql
 
 from partisan_async import store
-from partisan_async.enqueue import inserting
+from partisan_async.enqueue import insert
+from partisan_async.enqueue import wake as waking
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor, load
-from partisan_async.store import Statement, waking
+from partisan_async.store import Statement
 from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 
@@ -335,7 +336,7 @@ class TestQueries:
     @pytest.mark.django_db(transaction=True)
     def test_a_notify_that_fails_is_logged_and_the_row_stays(self, monkeypatch, caplog):
         """It comes after the commit: an error would tell the caller that nothing was enqueued."""
-        for module in (inserting, waking):
+        for module in (insert, waking):
             monkeypatch.setattr(module, "notify", lambda *_, **__: Statement("SELECT 1 / 0", {}))
 
         task = Write().delay()

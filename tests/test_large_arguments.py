@@ -8,6 +8,7 @@ from django.db import connection
 
 from partisan_async import store
 from partisan_async.claim import Call
+from partisan_async.enqueue.insert import enqueue
 from partisan_async.exceptions import ArgumentsTooLarge, PartisanException
 from partisan_async.models import Task
 from partisan_async.store.claiming import LARGE_BYTES, SURELY_SMALL_BYTES
@@ -28,7 +29,7 @@ def insert(text, processor="Write"):
     call = Call(
         "default", processor, f'{{"args": ["large", "{text}"], "kwargs": {{}}}}', 10, None, None
     )
-    return store.enqueue(call)
+    return enqueue(call)
 
 
 def store_numbers(numbers):

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from partisan_async import store
+from partisan_async.enqueue.wake import wake
 from partisan_async.models import (
     Home,
     PausedProcessor,
@@ -228,12 +229,12 @@ def meet(supervisor):
     seen = Supervisor.objects.filter(pk=supervisor.id)
     for _ in range(2):
         before = seen.values_list("last_seen_at", flat=True).get()
-        store.wake(supervisor.queue_name, store.STEERED, "default")
+        wake(supervisor.queue_name, store.STEERED, "default")
         wait_until(lambda before=before: seen.filter(last_seen_at__gt=before).exists(), seconds=30)
     text = uuid.uuid4().hex
     task = Write(text).delay(priority=-(2**31))
     Task.objects.filter(pk=task.pk).update(queue_name=supervisor.queue_name)
-    store.wake(supervisor.queue_name, "new", "default")
+    wake(supervisor.queue_name, "new", "default")
     wait_until(lambda: text in marks(), seconds=30)
 
 

@@ -506,7 +506,7 @@ class TestRaces:
     @pytest.mark.parametrize("rest", ["supervisor", "command"])
     def test_a_resume_makes_the_caller_wait_no_longer_than_agreed(self, monkeypatch, rest):
         """A web request would run into its time limit: of millions that takes minutes."""
-        monkeypatch.setattr(steering, "BROUGHT_BACK_SECONDS", 0.0)
+        monkeypatch.setattr("partisan_async.steering.pauses.BROUGHT_BACK_SECONDS", 0.0)
         steering.pause(processor="Nothing")
         crowd(2 * store.PARKED_AT_ONCE + 1)
         park_all()

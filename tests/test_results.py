@@ -114,7 +114,7 @@ class TestWaiting:
         assert task.status == "error"
 
     def test_it_is_woken_by_notify_and_not_by_its_own_look(self, monkeypatch):
-        monkeypatch.setattr("partisan_async.ends.waiting.LOOK_EVERY_SECONDS", 1000)
+        monkeypatch.setattr("partisan_async.ends.waited.LOOK_EVERY_SECONDS", 1000)
         with live_supervisor(WORKERS_COUNT=1):
             Sleep(0.5, "before").delay()  # it is no race: the wait begins before the end
             task = Add(1).delay().wait(timeout_seconds=10)
@@ -122,7 +122,7 @@ class TestWaiting:
         assert task.result == 1
 
     def test_a_lost_notify_costs_some_seconds_and_no_more(self, monkeypatch):
-        monkeypatch.setattr("partisan_async.ends.waiting.LOOK_EVERY_SECONDS", 0.1)
+        monkeypatch.setattr("partisan_async.ends.waited.LOOK_EVERY_SECONDS", 0.1)
         task = Add(1).delay()
 
         def end_it():
@@ -174,7 +174,7 @@ class TestWaiting:
 
     def test_it_listens_anew_when_its_connection_is_lost(self, listens, monkeypatch, caplog):
         """And hears of the end then: it does not have to look for it."""
-        monkeypatch.setattr("partisan_async.ends.waiting.LOOK_EVERY_SECONDS", 1000)
+        monkeypatch.setattr("partisan_async.ends.waited.LOOK_EVERY_SECONDS", 1000)
         monkeypatch.setattr("partisan_async.ends.waiting.LISTEN_AGAIN_SECONDS", 0.1)
         task = Add(3).delay()
         thread = self.in_a_thread(
@@ -209,7 +209,7 @@ class TestWaiting:
             task.wait(timeout_seconds=0.5)
 
     def test_a_row_that_is_deleted_meanwhile_is_said_to_be_gone(self, monkeypatch):
-        monkeypatch.setattr("partisan_async.ends.waiting.LOOK_EVERY_SECONDS", 0.1)
+        monkeypatch.setattr("partisan_async.ends.waited.LOOK_EVERY_SECONDS", 0.1)
         task = Add(1).delay()
         thread = self.in_a_thread(lambda: time.sleep(0.3), Task.objects.all().delete)
 
@@ -275,7 +275,7 @@ class TestWaiting:
 
     async def test_a_hundred_of_a_loop_share_one_connection(self, monkeypatch):
         """A view that awaits ends would need a connection of the server's for each visitor."""
-        monkeypatch.setattr("partisan_async.ends.waiting.LOOK_EVERY_SECONDS", 1000)
+        monkeypatch.setattr("partisan_async.ends.waited.LOOK_EVERY_SECONDS", 1000)
         tasks = await Add.abulk_delay([Add(number) for number in range(100)])
         seen = []
 
@@ -304,7 +304,7 @@ class TestWaiting:
             return ask(wrapper) | {"application_name": made[-1]}
 
         monkeypatch.setattr(type(connections["default"]), "get_connection_params", with_token)
-        monkeypatch.setattr("partisan_async.ends.waiting.LOOK_EVERY_SECONDS", 1000)
+        monkeypatch.setattr("partisan_async.ends.waited.LOOK_EVERY_SECONDS", 1000)
         monkeypatch.setattr("partisan_async.ends.waiting.LISTEN_AGAIN_SECONDS", 0.1)
         loop = asyncio.get_running_loop()
         tasks = await Add.abulk_delay([Add(number) for number in range(10)])
@@ -327,7 +327,7 @@ class TestWaiting:
         assert not _listeners[loop]
 
     async def test_one_that_gives_up_takes_none_with_it(self, monkeypatch):
-        monkeypatch.setattr("partisan_async.ends.waiting.LOOK_EVERY_SECONDS", 1000)
+        monkeypatch.setattr("partisan_async.ends.waited.LOOK_EVERY_SECONDS", 1000)
         first, second = await Add.abulk_delay([Add(1), Add(2)])
         waiting = asyncio.ensure_future(second.await_end(timeout_seconds=60))
 
@@ -341,7 +341,7 @@ class TestWaiting:
 
     async def test_what_does_not_pass_is_raised_and_not_waited_for(self, monkeypatch):
         """As a channel that cannot be: it would be tried for ever."""
-        monkeypatch.setattr("partisan_async.store.ENDS_CHANNEL", 'a"b')
+        monkeypatch.setattr("partisan_async.ends.listening.ENDS_CHANNEL", 'a"b')
         task = await Add(1).adelay()
 
         with pytest.raises(psycopg.errors.SyntaxError):

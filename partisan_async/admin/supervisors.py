@@ -22,6 +22,7 @@ from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Supervisor, readable
 from partisan_async.operate import overview
 from partisan_async.templatetags.partisan_async import short, span
+from partisan_async.text.printable import MARK
 
 NAMED = 5
 """So many of the tasks that a supervisor runs are named in the list."""
@@ -180,4 +181,4 @@ def _title(names: Sequence[str]) -> str:
 
 def _name(supervisor: Supervisor) -> str:
     process = supervisor.process if isinstance(supervisor.process, dict) else {}
-    return f"{supervisor.hostname}/{readable.text(process.get('pid', readable.MARK))}"
+    return f"{supervisor.hostname}/{readable.text(process.get('pid', MARK))}"

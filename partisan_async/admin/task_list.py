@@ -15,7 +15,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, transaction
 from django.db.models import (
     BooleanField,
     Case,
@@ -40,6 +40,7 @@ from psycopg.errors import QueryCanceled
 from partisan_async import steering
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.sight import sees_arguments
+from partisan_async.enqueue.run import fetch, run
 from partisan_async.models import ENDED, Task
 from partisan_async.operate import last_hour, overview
 from partisan_async.settings import configured_queues
@@ -278,16 +279,13 @@ def _walk(tasks: QuerySet[Any], wanted: Q, *, limited: bool) -> list[int] | None
 
 
 def _fetch(sql: str, params: Sequence[Any], alias: str) -> list[int]:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(sql, params)
-        return [pk for (pk,) in cursor.fetchall()]
+    return [pk for (pk,) in fetch(sql, params, alias)]
 
 
 def _fetch_in_time(sql: str, params: Sequence[Any], alias: str) -> list[int] | None:
     try:
         with transaction.atomic(using=alias):
-            with connections[alias].cursor() as cursor:
-                cursor.execute(f"SET LOCAL statement_timeout = {round(SEARCH_SECONDS * 1000)}")
+            run(f"SET LOCAL statement_timeout = {round(SEARCH_SECONDS * 1000)}", alias=alias)
             found = _fetch(sql, params, alias)
             # Else a transaction of the caller's would keep the time-out.
             transaction.set_rollback(True, using=alias)

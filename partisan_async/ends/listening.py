@@ -1,7 +1,7 @@
-"""Hears of the ends of tasks for all coroutines of an event loop, on one connection.
+"""Listens for the ends of tasks on one connection, for all coroutines of an event loop.
 
-It is there as long as one of them waits. A *waiter* is a task and an event that is set when its end
-is told, and whenever one may have gone unheard: whoever waits looks at the row then.
+The connection is open while one of them waits. A *waiter* is a task and an event. The event is set
+when the task's end is told, and when a message may have been missed: then the row is to be read.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 
-from partisan_async import store
-from partisan_async.models import Task
-from partisan_async.postgres import parameters
+from partisan_async.ends.channel import ENDS_CHANNEL, announced
+from partisan_async.ends.waited import Waited
 from partisan_async.postgres.cancelling import Session
+from partisan_async.postgres.parameters import parameters
 
-Waiter = tuple[Task, asyncio.Event]
+Waiter = tuple[Waited, asyncio.Event]
 
 
 class Listener:
     """Listens while anybody waits.
 
-    :param parameters: asked for those of each connection, in a thread: a token may be in them.
-    :param again_seconds: asked how long after its connection was lost another one is made.
-    :param warn: called with each task that is waited for then.
+    :param parameters: returns those of a connection; called in a thread before each, since they may
+        hold a token.
+    :param again_seconds: returns the time between the loss of a connection and the next attempt.
+    :param warn: called with each task that is waited for when the connection is lost.
     :param on_end: called when nobody waits any more.
     """
 
@@ -36,7 +37,7 @@ class Listener:
         self,
         parameters: Callable[[], dict[str, Any]],
         again_seconds: Callable[[], float],
-        warn: Callable[[Task, psycopg.OperationalError], None],
+        warn: Callable[[Waited, psycopg.OperationalError], None],
         on_end: Callable[[], None],
     ) -> None:
         self._parameters = parameters
@@ -47,8 +48,8 @@ class Listener:
         self._keeping: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def waiter(self, task: Task) -> AsyncIterator[asyncio.Event]:
-        """Have an event be set when the task's end is told, or may have been."""
+    async def waiter(self, task: Waited) -> AsyncIterator[asyncio.Event]:
+        """Return an event that is set when the task's end is told, or may have been."""
         waiter = (task, asyncio.Event())
         self._waiters.setdefault(str(task.pk), []).append(waiter)
         if self._keeping is None:
@@ -65,9 +66,9 @@ class Listener:
                 await self._end()
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
-        """Return when the event is set, or so many seconds are over.
+        """Return when the event is set, or when the time is over.
 
-        :raises Exception: what ended the listening, and that does not pass.
+        :raises Exception: what ended the listening for good.
         """
         keeping = self._keeping
         assert keeping is not None
@@ -101,11 +102,11 @@ class Listener:
         # Not by sync_to_async(): its thread may end with the request that waited first.
         parameters = await asyncio.to_thread(self._parameters)
         async with await Session.connect(**parameters, autocommit=True) as connection:
-            await connection.execute(f'LISTEN "{store.ENDS_CHANNEL}"')
-            self._set(self._all())  # what was told before is not heard
+            await connection.execute(f'LISTEN "{ENDS_CHANNEL}"')
+            self._set(self._all())  # messages from before the LISTEN were missed
             async with aclosing(connection.notifies()) as told:
                 async for notification in told:
-                    for pk in store.announced(notification.payload):
+                    for pk in announced(notification.payload):
                         self._set(self._waiters.get(pk, ()))
 
     def _all(self) -> list[Waiter]:
@@ -124,19 +125,19 @@ def of_this_loop(
     alias: str,
     listen_dsn: str | None,
     again_seconds: Callable[[], float],
-    warn: Callable[[Task, psycopg.OperationalError], None],
+    warn: Callable[[Waited, psycopg.OperationalError], None],
 ) -> Listener:
-    """Return the listener of the running event loop that goes this way; see ``Listener``.
+    """Return the running event loop's listener for a database; see ``Listener``.
 
-    Have it wait before anything is awaited: it is there as long as somebody does.
+    Enter ``waiter`` before anything is awaited: a listener without a waiter ends.
 
-    :param alias, listen_dsn: see ``database.parameters``.
+    :param alias, listen_dsn: see ``postgres.parameters``.
     """
     listeners = _listeners.setdefault(asyncio.get_running_loop(), {})
     way = (alias, listen_dsn)
     if way not in listeners:
         listeners[way] = Listener(
-            partial(parameters.parameters, *way),
+            partial(parameters, *way),
             again_seconds,
             warn,
             on_end=partial(listeners.__delitem__, way),

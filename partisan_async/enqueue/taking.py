@@ -15,11 +15,11 @@ from weakref import WeakKeyDictionary, ref
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 PAUSES_SECONDS = (0, 0, 0.005, 0.01, 0.02, 0.04)
-"""Between the attempts to take a digest that another transaction has: 75 ms in all."""
+"""Pauses before the attempts to take a digest that another transaction has: 75 ms in all."""
 
 TAKEN_AT_MOST = 64
-"""Digests that a transaction takes. The server has one table of locks for all its sessions; with no
-room left in it, everybody's statements fail."""
+"""Maximum number of digests that a transaction takes. The server has one table of locks for all its
+sessions; when that is full, everybody's statements fail."""
 
 
 class Taken:
@@ -33,7 +33,7 @@ class Taken:
         self.count = 0
 
     def has_room_for(self, count: int) -> bool:
-        """Whether so many more may be taken; else they are inserted as if nobody took any."""
+        """Tell whether this many more may be taken; else they are inserted without being taken."""
         return self.count + count <= TAKEN_AT_MOST
 
 
@@ -67,9 +67,5 @@ def attempts() -> Iterator[bool]:
 
 
 def key_of(digest: bytes) -> int:
-    """Return the number of the advisory lock that stands for a digest."""
+    """Return the number of the advisory lock that stands for a digest; ``store`` has it as SQL."""
     return int.from_bytes(digest[:8], "big", signed=True)
-
-
-KEY = "('x' || encode(substring(digest FOR 8), 'hex'))::bit(64)::bigint"
-"""The same in SQL, of a column ``digest``."""

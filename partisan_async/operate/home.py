@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from partisan_async import settings, store
+from partisan_async.enqueue.run import fetch
 from partisan_async.models import Home
 
 SENTENCE = _(
@@ -47,16 +48,12 @@ class Place:
 
 def here() -> Place:
     """Return the place that this process is in."""
-    alias = store.database()
-    with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT current_database()")
-        (database,) = cursor.fetchone()
-        try:
-            with transaction.atomic(using=alias):
-                cursor.execute("SELECT system_identifier::text FROM pg_control_system()")
-                (server,) = cursor.fetchone()
-        except DatabaseError:  # it may be forbidden, as by providers
-            server = ""
+    ((database,),) = fetch("SELECT current_database()")
+    try:
+        with transaction.atomic(using=store.database()):
+            ((server,),) = fetch("SELECT system_identifier::text FROM pg_control_system()")
+    except DatabaseError:  # it may be forbidden, as by providers
+        server = ""
     return Place(settings.home() or "", server, database)
 
 

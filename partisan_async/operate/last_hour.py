@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connections
-
-from partisan_async import store
+from partisan_async.enqueue.run import fetch
 from partisan_async.operate.overview import RECENT
 
 NAMED = 8
@@ -139,10 +137,7 @@ def last_hour(
     params: dict[str, Any] = {"recent": RECENT}
     for name, wanted in (("queues", queues), ("processors", processors)):
         params[name] = None if wanted is None else list(wanted)
-    with connections[store.database()].cursor() as cursor:
-        cursor.execute(_LAST_HOUR, params)
-        rows: list[Any] = cursor.fetchall()
-    for minute, processor_class, *numbers in rows:
+    for minute, processor_class, *numbers in fetch(_LAST_HOUR, params):
         counts = Counts(*numbers)
         if minute is not None:
             minutes.append(Minute(minute, counts))

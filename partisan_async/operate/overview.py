@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import Error, connections
+from django.db import Error
 from django.utils.translation import gettext
 
 from partisan_async import store
+from partisan_async.enqueue.run import fetch
 from partisan_async.models import Task, readable
 from partisan_async.models.readable import is_key, is_number, moment, seconds_since
 from partisan_async.operate import to_copy
@@ -335,6 +336,4 @@ def _run(told: Any, silent: float) -> RunState | None:
 
 def _fetch(sql: str, **params: Any) -> list[Any]:
     common = {"ttl": timedelta(seconds=store.TTL_SECONDS), "recent": RECENT}
-    with connections[store.database()].cursor() as cursor:
-        cursor.execute(sql, common | params)
-        return list(cursor.fetchall())
+    return fetch(sql, common | params)

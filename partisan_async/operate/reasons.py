@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from django.db import connections
 from django.utils.translation import gettext, gettext_lazy, ngettext, ngettext_lazy
 
 from partisan_async import registry, settings, store
 from partisan_async.enqueue import arguments
+from partisan_async.enqueue.run import fetch
 from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound, TaskCancelled
 from partisan_async.models import ENDED, WAITING, PausedQueue, Task, readable
 from partisan_async.operate import home, overview
@@ -76,7 +76,7 @@ def _not_at_home(task: Task) -> Iterator[str]:
 
 def why_missing(pk: int) -> list[str]:
     """Return sentences that say why there is no task of this number."""
-    ((last,),) = _fetch(
+    ((last,),) = fetch(
         """
         SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
             THEN pg_sequence_last_value(s.name::regclass)
@@ -363,17 +363,17 @@ def _locked(task: Task) -> Iterator[str]:
     For the blink of an eye it locks the row itself.
     """
     sql = "SELECT 1 FROM partisan_async_task WHERE id = %(id)s FOR UPDATE SKIP LOCKED"
-    if _fetch(sql, id=task.pk):
+    if fetch(sql, {"id": task.pk}):
         return
     # Of several holders xmax is the number of a group, and not of a transaction.
-    holders = _fetch(
+    holders = fetch(
         """
         SELECT a.pid, a.application_name, a.state,
             extract(epoch FROM clock_timestamp() - a.xact_start)::float8
         FROM partisan_async_task t JOIN pg_locks l ON l.transactionid = t.xmax AND l.granted
             JOIN pg_stat_activity a USING (pid) WHERE t.id = %(id)s
         """,
-        id=task.pk,
+        {"id": task.pk},
     )
     who = "".join(_holder(*holder) for holder in holders)
     yield gettext(
@@ -454,7 +454,7 @@ def _next(task: Task, free: int, ways: WaysOut) -> Iterator[str]:
 
 def _count_before(task: Task) -> int:
     # As a row: so the index is read up to this one, and not over those behind it.
-    ((count,),) = _fetch(
+    ((count,),) = fetch(
         """
         SELECT count(*) FROM (
             SELECT FROM partisan_async_task
@@ -462,10 +462,12 @@ def _count_before(task: Task) -> int:
                 AND (priority, id) < (%(priority)s, %(id)s)
             ORDER BY queue_name, priority, id LIMIT %(limit)s) AS before
         """,
-        queue_name=task.queue_name,
-        priority=task.priority,
-        id=task.pk,
-        limit=COUNTED + 1,
+        {
+            "queue_name": task.queue_name,
+            "priority": task.priority,
+            "id": task.pk,
+            "limit": COUNTED + 1,
+        },
     )
     return cast("int", count)
 
@@ -559,11 +561,5 @@ def _counted(noun: StrPromise, count: int) -> str:
 
 
 def _now() -> datetime:
-    ((now,),) = _fetch("SELECT statement_timestamp()")
+    ((now,),) = fetch("SELECT statement_timestamp()")
     return cast("datetime", now)
-
-
-def _fetch(sql: str, **params: Any) -> list[Any]:
-    with connections[store.database()].cursor() as cursor:
-        cursor.execute(sql, params)
-        return list(cursor.fetchall())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from django.db import connections
+from partisan_async.enqueue.run import fetch
 
 Rights = Mapping[str, tuple[str, ...]]
 """Tables, and what may be done with each; of a table's sequence: ``USAGE ON SEQUENCE``."""
@@ -85,7 +85,8 @@ def missing(alias: str, rights: Rights, role: str | None = None) -> list[str]:
     """
     pairs = [(name, what) for name, whats in rights.items() for what in whats]
     names, whats = map(list, zip(*pairs, strict=True))
-    rows = _fetch(alias, _MISSING, names=names, whats=whats, role=role or current_role(alias))
+    params = {"names": names, "whats": whats, "role": role or current_role(alias)}
+    rows = fetch(_MISSING, params, alias)
     schemas = {(schema, to) for *_, schema, to, may_use, _ in rows if not may_use}
     return [
         *(f"GRANT USAGE ON SCHEMA {schema} TO {to};" for schema, to in sorted(schemas)),
@@ -95,7 +96,7 @@ def missing(alias: str, rights: Rights, role: str | None = None) -> list[str]:
 
 def current_role(alias: str) -> str:
     """Return whose rights the statements on a database have."""
-    ((role,),) = _fetch(alias, "SELECT current_user::text")
+    ((role,),) = fetch("SELECT current_user::text", alias=alias)
     return str(role)
 
 
@@ -107,9 +108,3 @@ def _of_tables(lacked: list[Any]) -> list[str]:
             granted.append(f"GRANT {', '.join(whats)} ON {table} TO {role};")
         granted += [f"GRANT {told} TO {role};" for told, what in rights if what not in whats]
     return granted
-
-
-def _fetch(alias: str, sql: str, **params: Any) -> list[Any]:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(sql, params or None)
-        return list(cursor.fetchall())

@@ -20,7 +20,7 @@ from partisan_async import logs, store
 from partisan_async.context import current_task
 
 NAMED = 20
-"""So many things a line names; for programs all are on its record."""
+"""Maximum number of things that a line names; the record has all of them, for programs."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ _actor: ContextVar[Actor | None] = ContextVar("partisan_async_actor", default=No
 
 @contextmanager
 def acting(name: str, way: str) -> Iterator[None]:
-    """Have all that is done in the block be done by this one."""
+    """Have everything in the block be told as done by this actor."""
     before = _actor.set(Actor(name, way))
     try:
         yield

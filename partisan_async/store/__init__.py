@@ -1,7 +1,7 @@
-"""Every statement that changes a row of the package's. Nothing else writes to its tables.
+"""Every statement that changes a row of the package's: SQL and its parameters, nothing executed.
 
-Statements come as SQL and parameters, for whoever holds the connection: ``enqueue`` runs on
-Django's, in the caller's transaction; the supervisor runs the others on its own. No decision is
+Nothing else writes to the package's tables. Whoever holds a connection executes them: ``enqueue``
+and ``steering`` on Django's, in the caller's transaction; the supervisor on its own. No decision is
 made here.
 
 Words: a *claim* is one taking of a row by one supervisor, named by ``(id, claim_seq)``; to *settle*
@@ -11,34 +11,13 @@ All clocks are the database's. ``statement_timestamp()`` and not ``now()``, whic
 a transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
 """
 
-from partisan_async.enqueue.inserting import bulk_enqueue, enqueue
-from partisan_async.enqueue.taking import Taken, attempts, taken_by
-from partisan_async.store.claiming import (
-    ALL,
-    HISTORY,
-    PROMOTED_AT_ONCE,
-    Among,
-    advance,
-    arguments_of,
-    claim,
-    claim_only,
-    claims,
-    due,
-    held,
-    look,
-    named,
-    orphans,
-    promote,
-    ready,
-    rescue,
-)
-from partisan_async.store.lease import (
-    BEAT_SECONDS,
-    TTL_SECONDS,
-    beat,
-    forget,
-    unserved,
-)
+from partisan_async.store.among import ALL, Among
+from partisan_async.store.announcing import announce
+from partisan_async.store.claimed import arguments_of, held, look, named
+from partisan_async.store.claiming import HISTORY, claim, claim_only, claims, ready
+from partisan_async.store.kept import KEPT_PER_ROW
+from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
+from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify
 from partisan_async.store.parking import (
     NEVER,
     PARKED_AT_ONCE,
@@ -46,30 +25,15 @@ from partisan_async.store.parking import (
     is_parked,
     park,
     parked_queues,
-    pause_processor,
     pauses,
-    resume_processor,
     unpark,
 )
-from partisan_async.store.pruning import (
-    Place,
-    Pruned,
-    Pruning,
-    prune,
-)
-from partisan_async.store.settling import (
-    ENDS_CHANNEL,
-    KEPT_PER_ROW,
-    announce,
-    announced,
-    delete_finished,
-    settle,
-    settle_within,
-)
-from partisan_async.store.statement import (
-    Statement,
-    database,
-)
+from partisan_async.store.pausing import pause, pause_processor, resume, resume_processor
+from partisan_async.store.promoting import PROMOTED_AT_ONCE, advance, due, promote
+from partisan_async.store.pruning import Place, Pruned, Pruning, prune
+from partisan_async.store.rescuing import orphans, rescue
+from partisan_async.store.settling import delete_finished, settle, settle_within
+from partisan_async.store.statement import Statement, database
 from partisan_async.store.steering import (
     UNENDED,
     again,
@@ -78,15 +42,9 @@ from partisan_async.store.steering import (
     drain,
     ended_queues,
     locked,
-    pause,
-    resume,
     run_now,
 )
-from partisan_async.store.tallying import (
-    TALLY_COLUMNS,
-    forget_tallies,
-    tally,
-)
+from partisan_async.store.tallying import TALLY_COLUMNS, forget_tallies, tally
 from partisan_async.store.ticking import (
     Scheduled,
     move_up,
@@ -95,18 +53,10 @@ from partisan_async.store.ticking import (
     switch_schedules,
     tick,
 )
-from partisan_async.store.waking import (
-    HELD_NO_MORE,
-    STEERED,
-    channel,
-    notify,
-    wake,
-)
 
 __all__ = [
     "ALL",
     "BEAT_SECONDS",
-    "ENDS_CHANNEL",
     "HELD_NO_MORE",
     "HISTORY",
     "KEPT_PER_ROW",
@@ -123,15 +73,11 @@ __all__ = [
     "Pruning",
     "Scheduled",
     "Statement",
-    "Taken",
     "advance",
     "again",
     "announce",
-    "announced",
     "arguments_of",
-    "attempts",
     "beat",
-    "bulk_enqueue",
     "cancel",
     "channel",
     "claim",
@@ -144,7 +90,6 @@ __all__ = [
     "due",
     "end_pauses",
     "ended_queues",
-    "enqueue",
     "forget",
     "forget_tallies",
     "held",
@@ -172,10 +117,8 @@ __all__ = [
     "settle",
     "settle_within",
     "switch_schedules",
-    "taken_by",
     "tally",
     "tick",
     "unpark",
     "unserved",
-    "wake",
 ]

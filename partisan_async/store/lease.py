@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from partisan_async.models.status import Status
 from partisan_async.policy import MAX_INTERRUPTED
 from partisan_async.store.statement import DUE_SECONDS, Statement, is_alive
 
@@ -20,7 +21,7 @@ def _is_any_ready(queue_name: str) -> str:
     # Not EXISTS: the planner multiplies "many of this queue" by "many are new", expects to meet one
     # soon wherever it looks, and reads a table of finished rows to its end.
     return f"""
-    (SELECT id FROM partisan_async_task WHERE status = 'new' AND queue_name = {queue_name}
+    (SELECT id FROM partisan_async_task WHERE status = '{Status.NEW}' AND queue_name = {queue_name}
      ORDER BY priority, id LIMIT 1) IS NOT NULL
     """  # noqa: S608
 
@@ -51,12 +52,12 @@ claimed AS (
     FROM partisan_async_task t
     LEFT JOIN partisan_async_supervisor s
         ON s.id = t.claimed_by AND {is_alive("s")}
-    WHERE t.status = 'in_process')
+    WHERE t.status = '{Status.IN_PROCESS}')
 SELECT
     {_is_any_ready("%(queue_name)s")},
     (SELECT {DUE_SECONDS}
      FROM partisan_async_task
-     WHERE status = 'scheduled' AND queue_name = %(queue_name)s
+     WHERE status = '{Status.SCHEDULED}' AND queue_name = %(queue_name)s
      ORDER BY execute_after LIMIT 1),
     orphans,
     (SELECT jsonb_agg(jsonb_build_array(
@@ -126,7 +127,7 @@ def forget(supervisors: Sequence[UUID]) -> Statement:
     sql = f"""
     DELETE FROM partisan_async_supervisor s WHERE s.id = ANY(%(ids)s::uuid[])
         AND NOT EXISTS (SELECT 1 FROM partisan_async_task t
-                        WHERE t.status = 'in_process' AND t.claimed_by = s.id
+                        WHERE t.status = '{Status.IN_PROCESS}' AND t.claimed_by = s.id
                             AND t.interrupted < {MAX_INTERRUPTED})
     """  # noqa: S608
     return Statement(sql, {"ids": list(supervisors)})
@@ -145,7 +146,7 @@ def unserved(
                       AND {is_alive("s")})
         AND (q.name = ANY(%(scheduled)s::text[]) OR {_is_any_ready("q.name")}
              OR (SELECT execute_after FROM partisan_async_task
-                 WHERE status = 'scheduled' AND queue_name = q.name
+                 WHERE status = '{Status.SCHEDULED}' AND queue_name = q.name
                  ORDER BY execute_after LIMIT 1) <= statement_timestamp())
     """  # noqa: S608
     params = {"queue_names": list(queue_names), "ttl": ttl, "scheduled": list(scheduled)}

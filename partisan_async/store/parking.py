@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from partisan_async.models import NEVER_BEGINS, NEVER_ENDS
 from partisan_async.models.readable import moment
+from partisan_async.models.status import Status
 from partisan_async.store.statement import Statement, queue_names
 
 NEVER = f"timestamptz '{NEVER_BEGINS}'"
 
 PARKED_AT_ONCE = 1000
-"""So many ready rows are looked at, and so many brought back, by one statement."""
+"""Maximum number of rows that one statement parks, or brings back."""
 
 # All bits that fit between the two: no id, whoever set it, leads out of there.
 _AT = f"{NEVER} + (id & {2**44 - 1}) * interval '1 microsecond' AS at"
@@ -45,16 +46,16 @@ _PARK = f"""
 WITH {_HELD},
 first AS MATERIALIZED (
     SELECT id, processor_class FROM partisan_async_task
-    WHERE status = 'new' AND queue_name = %(queue_name)s
+    WHERE status = '{Status.NEW}' AND queue_name = %(queue_name)s
     ORDER BY priority, id LIMIT {PARKED_AT_ONCE}),
 free AS MATERIALIZED (
     SELECT id, processor_class FROM partisan_async_task
-    WHERE status = 'new' AND id = ANY (ARRAY(
+    WHERE status = '{Status.NEW}' AND id = ANY (ARRAY(
         SELECT id FROM first WHERE processor_class IN (SELECT processor_class FROM held)))
     FOR UPDATE SKIP LOCKED),
 parked AS (
     UPDATE partisan_async_task t
-    SET status = 'scheduled', parked_from = t.execute_after, execute_after = held.at
+    SET status = '{Status.SCHEDULED}', parked_from = t.execute_after, execute_after = held.at
     FROM free JOIN held USING (processor_class) WHERE t.id = ANY (ARRAY[free.id]) RETURNING 1)
 SELECT (SELECT count(*) FROM parked)
 """  # noqa: S608
@@ -65,7 +66,7 @@ def _rows_of(pause: str, queue: str, columns: str, at_most: object) -> str:
     # most of them, and read the table until it finds another's.
     return f"""
     SELECT {columns} FROM partisan_async_task t
-    WHERE t.status = 'scheduled' AND t.queue_name = {queue}
+    WHERE t.status = '{Status.SCHEDULED}' AND t.queue_name = {queue}
         AND t.execute_after >= {pause}.at AND t.execute_after <= {pause}.at
         AND t.parked_from IS NOT NULL
     ORDER BY t.execute_after LIMIT {at_most}
@@ -85,7 +86,7 @@ free AS MATERIALIZED (
     LIMIT {PARKED_AT_ONCE}),
 back AS (
     UPDATE partisan_async_task t
-    SET status = CASE WHEN held.at IS NULL THEN 'new' ELSE 'scheduled' END,
+    SET status = CASE WHEN held.at IS NULL THEN '{Status.NEW}' ELSE '{Status.SCHEDULED}' END,
         execute_after = COALESCE(held.at, t.parked_from),
         parked_from = CASE WHEN held.at IS NOT NULL THEN t.parked_from END
     FROM free LEFT JOIN held USING (processor_class)
@@ -93,7 +94,7 @@ back AS (
 SELECT (SELECT count(*) FROM back)
 """  # noqa: S608
 
-_QUEUES = "RECURSIVE" + queue_names("names", "status = 'scheduled'")
+_QUEUES = "RECURSIVE" + queue_names("names", f"status = '{Status.SCHEDULED}'")
 
 _END_PAUSES = f"""
 WITH {_QUEUES},
@@ -110,7 +111,7 @@ _PARKED_QUEUES = f"""
 WITH {_QUEUES}
 SELECT queue_name FROM names WHERE EXISTS (
     SELECT 1 FROM partisan_async_task t
-    WHERE t.status = 'scheduled' AND t.queue_name = names.queue_name AND {is_parked("t")})
+    WHERE t.status = '{Status.SCHEDULED}' AND t.queue_name = names.queue_name AND {is_parked("t")})
 """  # noqa: S608
 
 _PAUSES = f"""
@@ -152,32 +153,3 @@ def pauses(at_most: int) -> Statement:
     Rows: name, queue (empty: all), since when, whether it is ending, and how many are parked.
     """
     return Statement(_PAUSES, {"at_most": at_most})
-
-
-def pause_processor(name: str, queue_name: str) -> Statement:
-    """Have nothing of a processor started. Rows: its name, if that is news.
-
-    :param queue_name: empty: in every queue.
-    """
-    sql = """
-    INSERT INTO partisan_async_pausedprocessor AS p (processor_class, queue_name)
-    VALUES (%(name)s, %(queue_name)s)
-    ON CONFLICT (processor_class, queue_name) DO UPDATE
-    SET resumed_at = NULL, paused_at = statement_timestamp() WHERE p.resumed_at IS NOT NULL
-    RETURNING processor_class
-    """
-    return Statement(sql, {"name": name, "queue_name": queue_name})
-
-
-def resume_processor(name: str, queue_name: str | None) -> Statement:
-    """End a processor's pause. Rows: its name, for each pause that is over now.
-
-    :param queue_name: ``None``: wherever it is paused.
-    """
-    sql = """
-    UPDATE partisan_async_pausedprocessor SET resumed_at = statement_timestamp()
-    WHERE processor_class = %(name)s AND resumed_at IS NULL
-        AND queue_name = COALESCE(%(queue_name)s::text, queue_name)
-    RETURNING processor_class
-    """
-    return Statement(sql, {"name": name, "queue_name": queue_name})

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import psycopg
 from django.db import Error
 
-from partisan_async.models import ENDED
+from partisan_async.models.status import ENDED, ENDED_SQL
 from partisan_async.postgres.blame import is_of_some_rows
 from partisan_async.store.statement import Statement
 
 PRUNED_AT_ONCE = 1000
-"""So many rows one statement deletes."""
+"""Maximum number of rows that one statement deletes."""
 
 
 class Place(NamedTuple):
@@ -32,12 +32,12 @@ class Place(NamedTuple):
 
 # A batch that began anew at the oldest row each time would be held up for ever by what is kept
 # there: so each begins behind the one before.
-_OLD = """
-SELECT {columns} FROM partisan_async_task t
-WHERE status IN ('finished', 'error') AND status = %(status)s AND queue_name = %(queue_name)s
-    AND finished_at < statement_timestamp() - %(older_than)s {behind}
+_OLD = f"""
+SELECT {{columns}} FROM partisan_async_task t
+WHERE status IN {ENDED_SQL} AND status = %(status)s AND queue_name = %(queue_name)s
+    AND finished_at < statement_timestamp() - %(older_than)s {{behind}}
 ORDER BY t.finished_at LIMIT %(at_once)s
-"""
+"""  # noqa: S608
 
 _BEHIND = "AND t.finished_at >= %(ended)s::timestamptz AND t.id <> ALL(%(kept)s::bigint[])"
 

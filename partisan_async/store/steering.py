@@ -1,4 +1,4 @@
-"""What operators do to rows: again, now, not at all; pause, drain, prune."""
+"""What operators do to tasks: run them again, now, or not at all; and to supervisors: drain."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from partisan_async.enqueue.taking import KEY
-from partisan_async.models import ENDED, Task
+from partisan_async.models.status import ENDED, ENDED_SQL, Status
 from partisan_async.policy import Failure
-from partisan_async.store.settling import encoded, kept
+from partisan_async.store.inserting import KEY
+from partisan_async.store.kept import encoded, kept
 from partisan_async.store.statement import Statement, queue_names
 
-UNENDED = (Task.STATUS_NEW, Task.STATUS_SCHEDULED, Task.STATUS_IN_PROCESS)
+UNENDED = (Status.NEW.value, Status.SCHEDULED.value, Status.IN_PROCESS.value)
 
 # What another transaction has locked is left out: it may stay open for long. So may the caller's:
 # then the digests are taken, or whoever enqueues an identical call would wait for its end.
@@ -42,22 +42,22 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     # Without its digest: an identical call may wait by now, or come.
     sql = f"""
     UPDATE partisan_async_task
-    SET status = 'new', execute_after = statement_timestamp(), finished_at = NULL, digest = NULL,
-        tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0,
+    SET status = '{Status.NEW}', execute_after = statement_timestamp(), finished_at = NULL,
+        digest = NULL, tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0,
         interrupted = 0, parked_from = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
-    return _on(sql, ids, [Task.STATUS_ERROR], takes=takes)
+    return _on(sql, ids, [Status.ERROR.value], takes=takes)
 
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     """Make scheduled rows ready; else as ``again``."""
     sql = f"""
     UPDATE partisan_async_task
-    SET status = 'new', execute_after = statement_timestamp(), parked_from = NULL
+    SET status = '{Status.NEW}', execute_after = statement_timestamp(), parked_from = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
-    return _on(sql, ids, [Task.STATUS_SCHEDULED], takes=takes)
+    return _on(sql, ids, [Status.SCHEDULED.value], takes=takes)
 
 
 def cancel(
@@ -77,7 +77,7 @@ def cancel(
     """
     sql = f"""
     UPDATE partisan_async_task t
-    SET status = 'error', claimed_by = NULL, claimed_at = NULL,
+    SET status = '{Status.ERROR}', claimed_by = NULL, claimed_at = NULL,
         finished_at = statement_timestamp(),
         errors = {kept("t.errors")} || (%(failure)s::jsonb || jsonb_build_object(
             'try', t.tries::bigint + 1, 'at', statement_timestamp()))
@@ -102,25 +102,8 @@ def _on(
 
 def ended_queues() -> Statement:
     """Read the names of the queues with rows that have ended, by leaps over their index."""
-    names = queue_names("names", "status IN ('finished', 'error')")
+    names = queue_names("names", f"status IN {ENDED_SQL}")
     return Statement(f"WITH RECURSIVE {names} SELECT queue_name FROM names", {})  # noqa: S608
-
-
-def pause(queue_name: str) -> Statement:
-    """Have nothing of a queue started. Rows: its name, if it was not paused before."""
-    sql = """
-    INSERT INTO partisan_async_pausedqueue (queue_name) VALUES (%(queue_name)s)
-    ON CONFLICT DO NOTHING RETURNING queue_name
-    """
-    return Statement(sql, {"queue_name": queue_name})
-
-
-def resume(queue_name: str) -> Statement:
-    """End a queue's pause. Rows: its name, if it was paused."""
-    sql = """
-    DELETE FROM partisan_async_pausedqueue WHERE queue_name = %(queue_name)s RETURNING queue_name
-    """
-    return Statement(sql, {"queue_name": queue_name})
 
 
 def drain(supervisor_id: UUID) -> Statement:

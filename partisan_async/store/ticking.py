@@ -10,7 +10,8 @@ from uuid import UUID
 
 from partisan_async.claim import Call
 from partisan_async.models.readable import moment
-from partisan_async.store.settling import LOCK_PATIENCE_MILLISECONDS, PATIENCE
+from partisan_async.models.status import WAITING_SQL, Status
+from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive
 
 # A schedule is set by the supervisor that started last among the living whose code has it: so an
@@ -72,9 +73,9 @@ inserted AS (
         (queue_name, processor_class, arguments, priority, digest, execute_after, status)
     SELECT %(queue_name)s, %(processor_class)s,
         %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %(digest)s, tick,
-        'new'
+        '{Status.NEW}'
     FROM ticked, unnest(%(ticks)s::timestamptz[]) AS t (tick) ORDER BY tick
-    ON CONFLICT (digest) WHERE status IN ('new', 'scheduled') DO NOTHING
+    ON CONFLICT (digest) WHERE status IN {WAITING_SQL} DO NOTHING
     RETURNING id)
 SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM inserted)
 """  # noqa: S608

@@ -9,8 +9,8 @@ from django import template
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy
 
-from partisan_async.models.readable import MARK
 from partisan_async.text.moments import told
+from partisan_async.text.printable import MARK
 
 register = template.Library()
 

@@ -22,6 +22,8 @@ from psycopg.pq import TransactionStatus
 from partisan_async import logs, registry, store
 from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.declared import is_async
+from partisan_async.enqueue.insert import enqueue
+from partisan_async.enqueue.run import fetch, run
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
 from partisan_async.policy import Decision, Finished, Outcome
@@ -124,7 +126,7 @@ def perform(
     bench = _Bench()
     call = call_of(target, args, kwargs or {})._replace(digest=None)
     with transaction.atomic(using=bench.alias):  # or a supervisor beside it could be faster
-        task = store.enqueue(call)
+        task = enqueue(call)
         (claim,) = bench.claim_only(task)
     try:
         return bench.run(claim, None)
@@ -224,7 +226,7 @@ class _Bench:
 
     def leave(self) -> None:
         """Remove what says that it is there."""
-        self._execute(store.forget([self._me]))
+        run(*store.forget([self._me]), self.alias)
 
     def _executor(self, claim: Claim, moment: datetime.datetime | None) -> Witness:
         # A row that it deletes could not be shown.
@@ -265,9 +267,7 @@ class _Bench:
         return cast("Sequence[Any]", seen)
 
     def _execute(self, statement: store.Statement) -> list[Any]:
-        with connections[self.alias].cursor() as cursor:
-            cursor.execute(*statement)
-            return cursor.fetchall() if cursor.description else []
+        return fetch(*statement, self.alias)
 
 
 def _run(executor: Executor, claim: Claim) -> Outcome:

@@ -6,7 +6,7 @@ import math
 
 from django.utils.translation import ngettext_lazy
 
-from partisan_async.models.readable import MARK
+from partisan_async.text.printable import MARK
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 

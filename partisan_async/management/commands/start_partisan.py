@@ -22,6 +22,7 @@ from django.core.management.base import (
 from django.db import OperationalError, connections
 
 from partisan_async import logs, registry, schema, steering, store
+from partisan_async.enqueue.run import fetch
 from partisan_async.operate import budget, home, rights
 from partisan_async.postgres.blame import explain
 from partisan_async.settings import (
@@ -234,9 +235,7 @@ def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen
     how = "1" if per_worker == 1 else "(1 + ASYNC_CONCURRENCY)"
     own = budget.of_supervisor(settings, listens=listen)
     wanted = settings.WORKERS_COUNT * per_worker + own
-    with connections[store.database()].cursor() as cursor:
-        cursor.execute("SELECT current_setting('max_connections')::int")
-        (allowed,) = cursor.fetchone()
+    ((allowed,),) = fetch("SELECT current_setting('max_connections')::int")
     connections.close_all()
     if wanted > allowed:
         logs.start.too_many_connections(wanted, how, own, allowed)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from django.db import connections
-
-from partisan_async import store
+from partisan_async.enqueue.run import fetch
 
 
 class Said(NamedTuple):
@@ -28,6 +26,4 @@ def wrong(text: str) -> Said:
 
 def ask(sql: str, **params: Any) -> list[Any]:
     """Return the rows of a query."""
-    with connections[store.database()].cursor() as cursor:
-        cursor.execute(sql, params or None)
-        return list(cursor.fetchall())
+    return fetch(sql, params or None)

@@ -1,23 +1,15 @@
-"""Wakes the supervisors of a queue, by NOTIFY, and after the commit."""
+"""Wakes the supervisors of a queue after the commit, on Django's connection."""
 
 from __future__ import annotations
 
-import hashlib
 from weakref import WeakKeyDictionary
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from partisan_async.enqueue.run import run
 from partisan_async.enqueue.taking import Taken
-from partisan_async.store.statement import Statement
-
-HELD_NO_MORE = "held"
-"""Said by NOTIFY: rows that supervisors hold were taken from them by hand."""
-
-STEERED = "steered"
-"""Said by NOTIFY: the queue was paused or resumed, a supervisor is to drain, or a schedule was
-switched: a look at the rows tells."""
-
+from partisan_async.store import notify
 
 _notified: WeakKeyDictionary[BaseDatabaseWrapper, set[tuple[str, str]]] = WeakKeyDictionary()
 
@@ -28,13 +20,12 @@ def wake(queue_name: str, status: str, alias: str, taken: Taken | None = None) -
     :param taken: what is to last as long as the transaction.
     """
     # In a transaction NOTIFY takes a lock that all commits of the cluster share, so it goes out in
-    # a statement of its own after the commit. Every call registers it anew: one that were left out
-    # because an earlier one stands would go mute when that one's savepoint is rolled back. Of those
-    # that one commit sets off, the first notifies its queue and the others find that done.
+    # a statement of its own after the commit. Register on every call: if one was skipped because an
+    # earlier one is registered, the rollback of that one's savepoint would drop the NOTIFY. On
+    # commit the first callback notifies, and the others find it done.
     connection = connections[alias]
     if not connection.in_atomic_block and not connection.get_autocommit():
-        with connection.cursor() as cursor:
-            cursor.execute(*notify(queue_name, status, within=True))
+        run(*notify(queue_name, status, within=True), alias)
         return
     _notified.setdefault(connection, set()).clear()
 
@@ -44,26 +35,6 @@ def wake(queue_name: str, status: str, alias: str, taken: Taken | None = None) -
         _notify_once(queue_name, status, alias)
 
     transaction.on_commit(notify_once, using=alias, robust=True)
-
-
-def channel(queue_name: str) -> str:
-    """Return the NOTIFY channel of a queue: its name, or where that is too long, its hash."""
-    name = f"partisan_async.{queue_name}"
-    if len(name.encode()) < 64:
-        return name
-    return f"partisan_async.{hashlib.sha256(queue_name.encode()).hexdigest()[:40]}"
-
-
-def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statement:
-    """Wake the supervisors of a queue: rows of this status are there, or of any.
-
-    :param within: in a transaction that writes, too, and not in one of its own.
-    """
-    # Its commit would wait for the disk, with a lock that all commits with a NOTIFY share; but
-    # after a crash nobody listens any more. pg_notify() takes the server longer: it is planned.
-    hurry = "" if within else "SET LOCAL synchronous_commit = off; "
-    name = channel(queue_name).replace('"', '""').replace("%", "%%")
-    return Statement(f"""{hurry}NOTIFY "{name}", '{status}'""", {})
 
 
 def _notify_once(queue_name: str, status: str, alias: str) -> None:

@@ -1,0 +1,154 @@
+"""Enqueues many calls of one processor: all or none, a thousand in a statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.db import OperationalError, connections, transaction
+from psycopg.errors import DeadlockDetected
+
+from partisan_async.claim import Call
+from partisan_async.enqueue import arguments, spans
+from partisan_async.enqueue.rows import Rows
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.taking import Taken, attempts, taken_by
+from partisan_async.enqueue.wake import wake
+from partisan_async.models import Task
+from partisan_async.postgres.in_flight import Flight, Message
+from partisan_async.store import inserting
+from partisan_async.store.statement import array, database
+
+INSERTED_AT_ONCE = 1000
+"""Maximum number of calls that one statement inserts."""
+
+DEADLOCK_ATTEMPTS = 5
+"""Number of attempts to insert many calls before a deadlock with others is raised."""
+
+
+def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
+    """Insert calls, all or none, and return their rows in this order; else as ``enqueue``.
+
+    :param common: the first of them; they differ in their arguments alone.
+    :param encoded: the arguments of each.
+    """
+    alias = database()
+    with spans.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span:
+        if span is not None:
+            common = common._replace(traceparent=spans.traceparent())
+        # A transaction of the caller's cannot be begun again.
+        connection = connections[alias]
+        is_callers = connection.in_atomic_block or not connection.get_autocommit()
+        left = 1 if is_callers else DEADLOCK_ATTEMPTS
+        while True:
+            left -= 1
+            try:
+                return _insert_and_wake(common, encoded, alias)
+            except OperationalError as error:
+                if not left or not isinstance(error.__cause__, DeadlockDetected):
+                    raise
+
+
+def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
+    with transaction.atomic(using=alias, savepoint=False):
+        taken = taken_by(connections[alias])
+        tasks = _insert(common, encoded, alias, taken)
+        for status in {task.status for task in tasks}:
+            wake(common.queue_name, status, alias, taken)
+    return tasks
+
+
+def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> list[Task]:
+    count = len(encoded)
+    digests = arguments.digests(common.processor_class, encoded) if common.digest else None
+    ids = ["NULL"] * count
+    if count > INSERTED_AT_ONCE:
+        # Each statement has its share of the order of the digests, and not of that of the ids.
+        ((given,),) = fetch(*inserting.next_ids(count), alias)
+        ids = sorted(given.split(","), key=int)
+    found: dict[int, Task] = {}
+    missing = range(count) if digests is None else sorted(range(count), key=digests.__getitem__)
+    takes = digests is not None and taken.has_room_for(count)
+    taken.count += count if takes else 0
+    for is_unique in attempts():
+        unique = digests if is_unique else None
+        found |= _insert_chunks(common, encoded, unique, ids, missing, alias, takes=takes)
+        missing = [n for n in missing if n not in found]
+        if not missing:
+            break
+        assert digests is not None
+        found |= _twins(missing, digests, found, alias)
+        missing = [n for n in missing if n not in found]
+        if not missing:
+            break
+    return [found[n] for n in range(count)]
+
+
+def _twins(
+    numbers: Sequence[int], digests: Sequence[bytes], inserted: dict[int, Task], alias: str
+) -> dict[int, Task]:
+    """Return the twins of these calls, among those that were inserted or among rows that wait."""
+    twins = {digests[n]: task for n, task in inserted.items()}
+    for chunk in _chunks([n for n in numbers if digests[n] not in twins]):
+        statement = inserting.twins([digests[n] for n in chunk])
+        for task in Task.objects.using(alias).raw(*statement):
+            task.is_twin = True
+            twins[bytes(task.digest or b"")] = task
+    return {n: twins[digests[n]] for n in numbers if digests[n] in twins}
+
+
+def _insert_chunks(
+    common: Call,
+    encoded: Sequence[str],
+    digests: Sequence[bytes] | None,
+    ids: Sequence[str],
+    numbers: Sequence[int],
+    alias: str,
+    *,
+    takes: bool,
+) -> dict[int, Task]:
+    """Return the rows of those of these calls that have no twin, by their numbers."""
+
+    def message(chunk: Sequence[int]) -> Message:
+        statement = inserting.bulk_insert(
+            common,
+            array(ids[n] for n in chunk),
+            [encoded[n] for n in chunk],
+            None if digests is None else [digests[n] for n in chunk],
+            takes=takes and digests is not None,
+        )
+        return flight.message(*statement)
+
+    def made(chunk: Sequence[int], answer: list[Any]) -> dict[int, Task]:
+        ((given, pks, *same),) = answer
+        if not pks:
+            return {}
+        made = Rows(alias, common, *same)
+        number_of = dict(zip(given, chunk, strict=True))
+        inserted = [number_of[pk] for pk in pks]
+        decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
+        return {
+            n: made.of(pk, call, None if digests is None else digests[n])
+            for n, pk, call in zip(inserted, pks, decoded, strict=True)
+        }
+
+    found: dict[int, Task] = {}
+    first, *others = _chunks(numbers)
+    with Flight(connections[alias]) as flight:
+        flight.send(message(first))
+        under_way = first
+        for chunk in others:
+            following = message(chunk)
+            read = flight.answer()
+            flight.send(following)
+            found |= made(under_way, read())
+            under_way = chunk
+        found |= made(under_way, flight.answer()())
+    return found
+
+
+def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Yield a thousand at a time, each thousand in ascending order."""
+    for start in range(0, len(numbers), INSERTED_AT_ONCE):
+        yield sorted(numbers[start : start + INSERTED_AT_ONCE])

@@ -1,0 +1,70 @@
+"""Enqueues one call: inserts its row, or finds its waiting twin."""
+
+from __future__ import annotations
+
+import json
+from itertools import takewhile
+from typing import Any
+
+from django.db import connections
+
+from partisan_async.claim import Call
+from partisan_async.enqueue import spans
+from partisan_async.enqueue.rows import Rows
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.taking import Taken, attempts, key_of, taken_by
+from partisan_async.enqueue.wake import wake
+from partisan_async.models import Task
+from partisan_async.models.status import Status
+from partisan_async.postgres import one_message
+from partisan_async.store import inserting
+from partisan_async.store.notifying import notify
+from partisan_async.store.statement import Statement, database
+
+_NEW = Status.NEW.value
+
+
+def enqueue(call: Call) -> Task:
+    """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
+    alias = database()
+    taken = taken_by(connections[alias])
+    with spans.enqueuing(call.queue_name, call.processor_class) as span:
+        if span is not None:
+            call = call._replace(traceparent=spans.traceparent())
+        task, is_told = _insert(call, alias, taken)
+        spans.told_id(span, task.pk)
+    if not is_told:
+        wake(call.queue_name, task.status, alias, taken)
+    return task
+
+
+def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
+    """Return the row or the waiting twin's, and whether supervisors were told of it."""
+    if call.digest is not None:
+        key = key_of(call.digest) if taken.has_room_for(1) else None
+        taken.count += key is not None
+        for _ in takewhile(bool, attempts()):
+            inserted, is_told = _fetch(inserting.insert(call, key), call, alias)
+            for pk, *told in inserted:
+                return Rows(alias, call, *told).of(
+                    pk, json.loads(call.arguments), call.digest
+                ), is_told
+            # A twin waits, or is being inserted by a transaction that is open yet. It may be
+            # claimed, or its transaction end, before the look: then the insert is tried again.
+            for task in Task.objects.using(alias).raw(*inserting.twin(call.digest)):
+                task.is_twin = True
+                return task, is_told and task.status == _NEW
+        # Not unique, or each twin was gone before it could be locked: a duplicate is better than an
+        # error.
+        call = call._replace(digest=None)
+    ((pk, *told),), is_told = _fetch(inserting.insert(call, None), call, alias)
+    return Rows(alias, call, *told).of(pk, json.loads(call.arguments), None), is_told
+
+
+def _fetch(statement: Statement, call: Call, alias: str) -> tuple[list[Any], bool]:
+    if call.execute_after is None:
+        told = notify(call.queue_name, _NEW).sql
+        inserted = one_message.fetch(connections[alias], *statement, told)
+        if inserted is not None:
+            return inserted, True
+    return fetch(*statement, alias), False

@@ -1,0 +1,53 @@
+"""What an operator holds back: queues and processors of which nothing is started."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from partisan_async.models.readable import always_read
+
+NEVER_BEGINS = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
+NEVER_ENDS = datetime.datetime(9999, 12, 1, tzinfo=datetime.UTC)
+"""Parked tasks are scheduled for a moment between these, see ``store.parking``."""
+
+
+class PausedQueue(models.Model):
+    """A queue of which nothing is started as long as this row is there; what runs goes on."""
+
+    queue_name = models.CharField(max_length=255, primary_key=True)
+    paused_at = always_read(models.DateTimeField(db_default=Now()))
+
+    def __str__(self) -> str:
+        return self.queue_name
+
+
+class PausedProcessor(models.Model):
+    """A processor of which nothing is started as long as this row says so; what runs goes on.
+
+    Its tasks are *parked* meanwhile, see ``store.parking``. The row of a pause that is over stays
+    until all of them are back.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    processor_class = models.CharField(max_length=255)
+    queue_name = models.CharField(max_length=255, blank=True, help_text=_("empty: in every queue"))
+    paused_at = always_read(models.DateTimeField(db_default=Now()))
+    resumed_at = always_read(models.DateTimeField(null=True, blank=True))
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["processor_class", "queue_name"], name="partisan_async_one_pause"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        if not self.queue_name:
+            return self.processor_class
+        told = {"processor": self.processor_class, "queue": self.queue_name}
+        return gettext("%(processor)s in queue %(queue)s") % told

@@ -1,0 +1,43 @@
+"""The indexes of the tasks' table, and which rows it refuses."""
+
+from __future__ import annotations
+
+from django.db.models import CheckConstraint, Index, Q, UniqueConstraint
+
+from partisan_async.models.status import ENDED, WAITING, Status
+
+INDEXES = [
+    Index(
+        fields=["queue_name", "priority", "id"],
+        condition=Q(status=Status.NEW.value),
+        name="partisan_async_ready",
+    ),
+    Index(
+        fields=["queue_name", "execute_after"],
+        condition=Q(status=Status.SCHEDULED.value),
+        name="partisan_async_scheduled",
+    ),
+    Index(
+        fields=["claimed_by"],
+        condition=Q(status=Status.IN_PROCESS.value),
+        name="partisan_async_claimed",
+    ),
+    Index(
+        fields=["queue_name", "status", "finished_at"],
+        condition=Q(status__in=ENDED),
+        name="partisan_async_ended",
+    ),
+]
+
+CONSTRAINTS = [
+    UniqueConstraint(
+        fields=["digest"], condition=Q(status__in=WAITING), name="partisan_async_one_waiting"
+    ),
+    CheckConstraint(
+        condition=(
+            Q(status=Status.IN_PROCESS.value, claimed_by__isnull=False)
+            | (~Q(status=Status.IN_PROCESS.value) & Q(claimed_by__isnull=True))
+        ),
+        name="partisan_async_claimed_by",
+    ),
+]

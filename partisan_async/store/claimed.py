@@ -1,0 +1,46 @@
+"""Reads claimed rows: which a supervisor holds, and what has become of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from partisan_async.claim import Claim
+from partisan_async.models.status import Status
+from partisan_async.store.claiming import COLUMNS
+from partisan_async.store.statement import Statement
+
+_HELD = f"""
+SELECT {COLUMNS} FROM partisan_async_task t
+WHERE status = '{Status.IN_PROCESS}' AND claimed_by = %(me)s
+"""  # noqa: S608
+
+
+def held(me: UUID) -> Statement:
+    """Read the claims I hold; see ``claims``."""
+    return Statement(_HELD, {"me": me})
+
+
+def arguments_of(me: UUID, claim: Claim) -> Statement:
+    """Read the arguments of a row that came without. Row: JSON, or none: it is another's."""
+    sql = """
+    SELECT arguments::text FROM partisan_async_task
+    WHERE id = %(id)s AND claim_seq = %(claim_seq)s AND claimed_by = %(me)s
+    """
+    return Statement(sql, {"id": claim.id, "claim_seq": claim.claim_seq, "me": me})
+
+
+def look(claims: Sequence[Claim]) -> Statement:
+    """Read what has become of rows: their id, claim_seq, holder and status."""
+    sql = (
+        "SELECT id, claim_seq, claimed_by, status FROM partisan_async_task WHERE id = ANY(%(ids)s)"
+    )
+    return Statement(sql, {"ids": [claim.id for claim in claims]})
+
+
+def named(pk: int) -> Statement:
+    """Read what a log line tells of a row. Rows: claim_seq, processor_class and queue_name."""
+    sql = """
+    SELECT claim_seq, processor_class, queue_name FROM partisan_async_task WHERE id = %(id)s
+    """
+    return Statement(sql, {"id": pk})

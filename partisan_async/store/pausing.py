@@ -1,0 +1,51 @@
+"""Pauses queues and processors, and resumes them."""
+
+from __future__ import annotations
+
+from partisan_async.store.statement import Statement
+
+
+def pause(queue_name: str) -> Statement:
+    """Have nothing of a queue started. Rows: its name, if it was not paused before."""
+    sql = """
+    INSERT INTO partisan_async_pausedqueue (queue_name) VALUES (%(queue_name)s)
+    ON CONFLICT DO NOTHING RETURNING queue_name
+    """
+    return Statement(sql, {"queue_name": queue_name})
+
+
+def resume(queue_name: str) -> Statement:
+    """End a queue's pause. Rows: its name, if it was paused."""
+    sql = """
+    DELETE FROM partisan_async_pausedqueue WHERE queue_name = %(queue_name)s RETURNING queue_name
+    """
+    return Statement(sql, {"queue_name": queue_name})
+
+
+def pause_processor(name: str, queue_name: str) -> Statement:
+    """Have nothing of a processor started. Rows: its name, if that is news.
+
+    :param queue_name: empty: in every queue.
+    """
+    sql = """
+    INSERT INTO partisan_async_pausedprocessor AS p (processor_class, queue_name)
+    VALUES (%(name)s, %(queue_name)s)
+    ON CONFLICT (processor_class, queue_name) DO UPDATE
+    SET resumed_at = NULL, paused_at = statement_timestamp() WHERE p.resumed_at IS NOT NULL
+    RETURNING processor_class
+    """
+    return Statement(sql, {"name": name, "queue_name": queue_name})
+
+
+def resume_processor(name: str, queue_name: str | None) -> Statement:
+    """End a processor's pause. Rows: its name, for each pause that is over now.
+
+    :param queue_name: ``None``: wherever it is paused.
+    """
+    sql = """
+    UPDATE partisan_async_pausedprocessor SET resumed_at = statement_timestamp()
+    WHERE processor_class = %(name)s AND resumed_at IS NULL
+        AND queue_name = COALESCE(%(queue_name)s::text, queue_name)
+    RETURNING processor_class
+    """
+    return Statement(sql, {"name": name, "queue_name": queue_name})

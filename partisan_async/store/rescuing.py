@@ -1,0 +1,57 @@
+"""Rescues rows: claims those whose supervisor is dead or silent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from partisan_async.models.status import Status
+from partisan_async.policy import MAX_INTERRUPTED
+from partisan_async.store.among import ALL, Among
+from partisan_async.store.claiming import COLUMNS, I_LIVE, NEXT_SEQ
+from partisan_async.store.statement import Statement, is_alive
+
+# The anti-join also finds the rows whose supervisor's row is gone. One that all its supervisors end
+# under, or whose outcome none of them can write, must not be run again for ever.
+_ORPHANED = f"""
+SELECT t.id FROM partisan_async_task t
+LEFT JOIN partisan_async_supervisor s ON s.id = t.claimed_by AND {is_alive("s")}
+WHERE t.status = '{Status.IN_PROCESS}' AND t.queue_name = %(queue_name)s
+    AND t.claimed_by <> %(me)s AND t.interrupted < {MAX_INTERRUPTED}
+    AND (t.claimed_by = ANY(%(dead)s::uuid[]) OR (%(by_clock)s AND s.id IS NULL)) {{others}}
+"""  # noqa: S608
+
+_IN_THEIR_ORDER = "ORDER BY t.priority, t.id LIMIT %(limit)s"
+
+_RESCUE = f"""
+WITH {I_LIVE}, orphaned AS MATERIALIZED (
+    {_ORPHANED} AND EXISTS (SELECT 1 FROM me) {_IN_THEIR_ORDER} FOR UPDATE OF t SKIP LOCKED)
+UPDATE partisan_async_task t
+SET claimed_by = %(me)s, claimed_at = statement_timestamp(), {NEXT_SEQ},
+    interrupted = t.interrupted + 1
+FROM orphaned WHERE t.id = ANY (ARRAY[orphaned.id])
+RETURNING {COLUMNS}
+"""  # noqa: S608
+
+
+def rescue(
+    me: UUID,
+    queue_name: str,
+    limit: int,
+    ttl: timedelta,
+    *,
+    dead: Sequence[UUID],
+    by_clock: bool,
+    among: Among = ALL,
+) -> Statement:
+    """Claim rows whose supervisor is proven dead or, by the clock, silent for a TTL."""
+    params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
+    params |= {"dead": list(dead), "by_clock": by_clock}
+    return among.narrow(Statement(_RESCUE, params), "t.id")
+
+
+def orphans(rescue: Statement, among: Among = ALL) -> Statement:
+    """Read the ids of the rows that a rescue would take."""
+    sql = f"{_ORPHANED} {_IN_THEIR_ORDER}"
+    return among.narrow(Statement(sql, rescue.params), "t.id")
