@@ -106,7 +106,7 @@ class TestUnique:
 
     def test_a_call_that_ended_does_not_count(self):
         over = WriteUnique(1).delay()
-        Task.objects.update(status="finished")
+        Task.objects.update(status="finished", finished_at=timezone.now())
 
         (again,) = WriteUnique.bulk_delay([WriteUnique(1)])
 

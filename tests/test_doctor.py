@@ -239,9 +239,10 @@ class TestTable:
         noise = "md5(n::text) || md5((n + 1)::text) || md5((n + 2)::text)"
         execute(f"""
             INSERT INTO partisan_async_task
-                (queue_name, processor_class, arguments, status, priority, execute_after)
+                (queue_name, processor_class, arguments, status, priority, execute_after,
+                finished_at)
             SELECT 'default', 'Write', jsonb_build_array({", ".join([noise] * 12)}),
-                'finished', 10, now()
+                'finished', 10, now(), now()
             FROM generate_series(1, 50000) AS n
         """)
         execute("ANALYZE partisan_async_task")

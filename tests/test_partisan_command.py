@@ -711,7 +711,7 @@ class TestOnATerminal:
 @pytest.mark.django_db(transaction=True)
 def test_a_retry_of_many_is_seen_by_a_real_supervisor():
     tasks = Fail.bulk_delay([Fail("ValueError", number) for number in range(1200)])
-    Task.objects.update(status="error", processor_class="Nothing")
+    Task.objects.update(status="error", processor_class="Nothing", finished_at=timezone.now())
 
     with live_supervisor(WORKERS_COUNT=1, beat_seconds=20, ttl_seconds=100):
         assert partisan("retry", "--processor", "Nothing", "--yes") == "retry: 1,200 tasks.\n"

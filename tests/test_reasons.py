@@ -21,6 +21,7 @@ from partisan_async.operate import home
 from partisan_async.postgres import parameters
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
+from tests.old_rows import before_the_constraints
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
     AsyncSleep,
@@ -241,7 +242,8 @@ class TestWaiting:
 
     def test_rows_that_were_broken_by_hand_are_told_of_too(self, alive):
         task = Write().delay()
-        Task.objects.update(status="error", errors={"oops": 1}, finished_at=None)
+        with before_the_constraints():
+            Task.objects.update(status="error", errors={"oops": 1}, finished_at=None)
 
         assert "ended in error at an unknown time" in why(task)
 
@@ -323,7 +325,7 @@ class TestTwins:
 
     def test_its_digest_was_given_up_for_a_twin(self, alive):
         first = WriteUnique("same").delay()
-        Task.objects.update(status="error")
+        Task.objects.update(status="error", finished_at=timezone.now())
         second = WriteUnique("same").delay()
         steering.retry([first.pk])
 

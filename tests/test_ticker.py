@@ -221,7 +221,7 @@ class TestRefused:
                 " FROM partisan_async_task"
             )
         due = late()
-        Task.objects.update(status="finished")
+        Task.objects.update(status="finished", finished_at=timezone.now())
 
         assert 0 < host.turn() < 1
         assert "the tick of Report failed, and will until somebody mends it: duplicate key" in (

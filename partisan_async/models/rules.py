@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import CheckConstraint, Index, Q, UniqueConstraint
 
-from partisan_async.models.status import ENDED, WAITING, Status
+from partisan_async.models.status import ENDED, KNOWN, WAITING, Status
 
 INDEXES = [
     Index(
@@ -39,5 +39,13 @@ CONSTRAINTS = [
             | (~Q(status=Status.IN_PROCESS.value) & Q(claimed_by__isnull=True))
         ),
         name="partisan_async_claimed_by",
+    ),
+    CheckConstraint(condition=Q(status__in=KNOWN), name="partisan_async_status"),
+    CheckConstraint(
+        condition=(
+            Q(status__in=ENDED, finished_at__isnull=False)
+            | (~Q(status__in=ENDED) & Q(finished_at__isnull=True))
+        ),
+        name="partisan_async_finished_at",
     ),
 ]

@@ -33,3 +33,4 @@ WAITING_SQL = _in_sql(WAITING)
 """For ``status IN …``: a partial index is used where its own condition stands in the statement."""
 
 ENDED_SQL = _in_sql(ENDED)
+KNOWN_SQL = _in_sql(KNOWN)

@@ -17,6 +17,7 @@ from partisan_async.store.claimed import arguments_of, held, look, named
 from partisan_async.store.claiming import HISTORY, claim, claim_only, claims, ready
 from partisan_async.store.kept import KEPT_PER_ROW
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
+from partisan_async.store.mending import broken, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify
 from partisan_async.store.parking import (
     NEVER,
@@ -78,6 +79,7 @@ __all__ = [
     "announce",
     "arguments_of",
     "beat",
+    "broken",
     "cancel",
     "channel",
     "claim",
@@ -96,6 +98,7 @@ __all__ = [
     "is_parked",
     "locked",
     "look",
+    "mend",
     "move_up",
     "named",
     "notify",
@@ -121,4 +124,5 @@ __all__ = [
     "tick",
     "unpark",
     "unserved",
+    "validate",
 ]

@@ -179,7 +179,7 @@ class TestBrokenWhileItRuns:
         "a suspect": "suspect = true, lost = 2",
     }
     TAKEN = {
-        "finished by hand": "status = 'finished', claimed_by = NULL",
+        "finished by hand": "status = 'finished', finished_at = now(), claimed_by = NULL",
         "made ready again": "status = 'new', claimed_by = NULL",
         "put off": "status = 'scheduled', claimed_by = NULL, execute_after = now()",
         "given to nobody": f"claimed_by = '{NOBODY}'",

@@ -260,6 +260,7 @@ class TestAdmin:
             status="error",
             priority=1,
             execute_after="2026-01-01T00:00:00Z",
+            finished_at="2026-01-01T00:00:00Z",
             worker_ids=[self.EVIL],
             result=self.EVIL,
             errors=[{"exception_class": self.EVIL, "message": self.EVIL, "traceback": self.EVIL}],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.db import Error, transaction
 
 from partisan_async import registry, store
-from partisan_async.operate.doctor import place, reach, roles, server, table, tasks
+from partisan_async.operate.doctor import place, reach, roles, server, states, table, tasks
 from partisan_async.operate.rights import current_role
 from partisan_async.postgres.blame import Blame, explain, way_out, whose
 
@@ -30,6 +30,7 @@ LOOKS = (
     table.dead_rows,
     table.claim_plan,
     table.indexes,
+    states.constraints,
     table.bloat,
     table.numbers,
     table.sequences,

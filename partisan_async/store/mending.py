@@ -1,0 +1,61 @@
+"""Finds and mends rows whose state the table refuses by now, and has PostgreSQL check the others.
+
+They are from before the constraints, which a migration adds without a look at the rows that are
+there. The database refuses each change of such a row that does not set it right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from partisan_async.models.status import ENDED_SQL, KNOWN_SQL, Status
+from partisan_async.store.kept import kept
+from partisan_async.store.statement import Statement
+
+MENDED_AT_ONCE = 1000
+"""Maximum number of rows that one statement mends."""
+
+_BROKEN = f"""
+(t.status NOT IN {KNOWN_SQL} OR (t.status IN {ENDED_SQL}) <> (t.finished_at IS NOT NULL))
+"""
+
+
+def broken(behind: int, at_most: int) -> Statement:
+    """Read the ids of the next rows that a constraint would refuse; it may read the whole table.
+
+    :param behind: none up to this id.
+    """
+    sql = f"""
+    SELECT t.id FROM partisan_async_task t WHERE t.id > %(behind)s AND {_BROKEN}
+    ORDER BY t.id LIMIT %(at_most)s
+    """  # noqa: S608
+    return Statement(sql, {"behind": behind, "at_most": at_most})
+
+
+def mend(ids: Sequence[int]) -> Statement:
+    """Set the states of rows right, of those that nobody has locked. Rows: the ids of those.
+
+    A state that is not known becomes ``error``, with a failure that names it: somebody may run the
+    task again. An end without a time is now; a time without an end is removed.
+    """
+    sql = f"""
+    UPDATE partisan_async_task t
+    SET status = CASE WHEN t.status IN {KNOWN_SQL} THEN t.status ELSE '{Status.ERROR}' END,
+        finished_at = CASE WHEN t.status IN {KNOWN_SQL} AND t.status NOT IN {ENDED_SQL} THEN NULL
+            ELSE COALESCE(t.finished_at, statement_timestamp()) END,
+        errors = CASE WHEN t.status IN {KNOWN_SQL} THEN t.errors
+            ELSE {kept("t.errors")} || jsonb_build_object(
+                'exception_class', 'UnknownStatus', 'traceback', '', 'try', t.tries::bigint + 1,
+                'message', format('Its status was %%L, which no release knows.', t.status),
+                'at', statement_timestamp()) END
+    WHERE t.id = ANY (ARRAY(
+        SELECT t.id FROM partisan_async_task t
+        WHERE t.id = ANY(%(ids)s) AND {_BROKEN} ORDER BY t.id FOR UPDATE SKIP LOCKED))
+    RETURNING t.id
+    """  # noqa: S608
+    return Statement(sql, {"ids": list(ids)})
+
+
+def validate(constraint: str) -> Statement:
+    """Have PostgreSQL check all rows by a constraint; tasks are enqueued and run meanwhile."""
+    return Statement(f'ALTER TABLE partisan_async_task VALIDATE CONSTRAINT "{constraint}"', {})
