@@ -17,7 +17,7 @@ class PartisanAsyncConfig(AppConfig):
 
     def ready(self) -> None:
         from partisan_async import checks, registry  # noqa: F401  registers the system checks
-        from partisan_async.text import labels
+        from partisan_async.models import labels
 
         registry.connect(_django_tasks)
         labels.attach()

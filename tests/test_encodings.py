@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from partisan_async.text import encodings
+from partisan_async.postgres import encodings
 from tests.encoded import database
 from tests.process import environment
 
@@ -31,7 +31,7 @@ def test_what_an_encoding_lacks_is_a_question_mark(encoding, held):
 @pytest.mark.django_db
 def test_the_server_says_which_it_has_and_is_asked_by_no_statement(django_assert_num_queries):
     with django_assert_num_queries(0):
-        assert encodings.of_database() == "UTF8"
+        assert encodings.of_database("default") == "UTF8"
 
 
 SCRIPT = """

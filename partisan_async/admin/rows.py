@@ -30,7 +30,7 @@ from partisan_async.templatetags.partisan_async import moment
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise, StrPromise
 
-from partisan_async.text import encodings
+from partisan_async.postgres import encodings
 from partisan_async.text.printable import storable
 
 WRITTEN = ("reason",)
@@ -208,4 +208,4 @@ def _texts(request: HttpRequest) -> Iterator[str]:
 
 def _is_held(text: str) -> bool:
     """Tell whether a column can hold a text: its database's encoding may lack characters."""
-    return encodings.within(storable(text), encodings.of_database()) == text
+    return encodings.within(storable(text), encodings.of_database(store.database())) == text

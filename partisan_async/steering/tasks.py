@@ -15,10 +15,10 @@ from partisan_async.enqueue.taking import attempts, taken_by
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import Task
 from partisan_async.policy import Failure
+from partisan_async.postgres import encodings
 from partisan_async.steering import audit
 from partisan_async.steering.rows import change, is_the_rows
 from partisan_async.steering.which import ABLE, Which, to_all
-from partisan_async.text import encodings
 from partisan_async.text.printable import storable
 from partisan_async.text.retold import MESSAGE_LENGTH
 
@@ -150,7 +150,7 @@ def _end(ids: Sequence[int], statuses: Sequence[str], by: str, reason: str) -> l
 
 def _kept(text: str) -> str:
     kept = storable(text.strip()[:MESSAGE_LENGTH])
-    return encodings.within(kept, encodings.of_database())
+    return encodings.within(kept, encodings.of_database(store.database()))
 
 
 def _steer_tasks(

@@ -11,7 +11,7 @@ from datetime import timedelta
 from partisan_async.claim import Settlement
 from partisan_async.exceptions import TEN_YEARS_SECONDS
 from partisan_async.policy import Decision, Failed, Failure, Finished, Postponed, Retried, Suspected
-from partisan_async.text.encodings import within
+from partisan_async.postgres.encodings import within
 
 LONGEST_PAUSE = timedelta(seconds=TEN_YEARS_SECONDS)
 """A longer one was changed after it was checked, and no moment may be so far."""

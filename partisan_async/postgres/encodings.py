@@ -6,12 +6,10 @@ import codecs
 
 from django.db import connections
 
-from partisan_async import store
 
-
-def of_database() -> str:
-    """Return the encoding of the database that holds the tasks, as PostgreSQL names it."""
-    connection = connections[store.database()]
+def of_database(alias: str) -> str:
+    """Return the encoding of a database of Django's, as PostgreSQL names it."""
+    connection = connections[alias]
     connection.ensure_connection()
     # The server says it when a session begins: it costs no statement.
     encoding: str | None = connection.connection.info.parameter_status("server_encoding")
