@@ -15,12 +15,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from partisan_async import settings, steering, store
+from partisan_async import steering, store
 from partisan_async.admin import plot
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Dashboard, PausedProcessor, PausedQueue
 from partisan_async.operate import last_hour, overview
 from partisan_async.templatetags.partisan_async import short
+from partisan_async.validation import check_queue_name
 
 
 @admin.register(Dashboard)
@@ -90,10 +91,10 @@ class DashboardAdmin(RowAdmin):
             ("resume", "is resumed", steering.resume),
         ):
             name = request.POST.get(verb)
-            if name is not None and not settings.queue_name(name):
+            if name is not None and not check_queue_name(name):
                 self._steer_queue(request, name, verb, steer, f"Queue {short(name)} {done}.")
             name = request.POST.get(f"{verb}_processor")
-            if name is not None and not settings.queue_name(name):
+            if name is not None and not check_queue_name(name):
                 self._steer_processor(request, name, verb, steer, done)
         url = reverse("admin:partisan_async_dashboard_changelist", current_app=self.admin_site.name)
         return HttpResponseRedirect(url)
@@ -115,7 +116,7 @@ class DashboardAdmin(RowAdmin):
             raise PermissionDenied
         # In the address, since a button sends one value; empty: the pause in every queue alone.
         queue = request.GET.get("queue") if verb == "resume" else None
-        if queue and settings.queue_name(queue):
+        if queue and check_queue_name(queue):
             return
         where = f" in queue {short(queue)}" if queue else ""
         with self.acting(request):
