@@ -24,8 +24,7 @@ from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import Decision
 from partisan_async.schedule import Cron, Every
 from partisan_async.settings import DEFAULT_QUEUE_NAME
-from partisan_async.settings import priority as priority_check
-from partisan_async.settings import queue_name as queue_name_check
+from partisan_async.validation import check_priority, check_queue_name
 
 if TYPE_CHECKING:
     from partisan_async.models import Task
@@ -205,7 +204,7 @@ class BaseTaskProcessor(abc.ABC):
         name = type(self).__name__
         if registry.get(name) is not type(self):
             raise ProcessorClassNotFound(name)
-        if wrong := queue_name_check(self.QUEUE_NAME):
+        if wrong := check_queue_name(self.QUEUE_NAME):
             raise ValueError(f"{name}.QUEUE_NAME is {self.QUEUE_NAME!r}; it {wrong}.")
         return Call(
             queue_name=self.QUEUE_NAME,
@@ -282,7 +281,7 @@ def tick_of(processor_class: type[BaseTaskProcessor]) -> Call:
 
 
 def _checked_priority(priority: int) -> int:
-    if wrong := priority_check(priority):
+    if wrong := check_priority(priority):
         raise ValueError(f"priority={priority!r} {wrong}.")
     return priority
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import apps
 from django.core import checks
 
-from partisan_async import settings
+from partisan_async import validation
 from partisan_async.django_tasks.compat import (
     BaseTaskBackend,
     InvalidTask,
@@ -49,7 +49,7 @@ class PartisanBackend(BaseTaskBackend):
                 f"The task's dotted name is longer than {NAME_LENGTH} characters:"
                 f" {task.module_path!r}."
             )
-        if wrong := settings.queue_name(task.queue_name):
+        if wrong := validation.check_queue_name(task.queue_name):
             raise InvalidTask(f"queue_name={task.queue_name!r} {wrong}.")
 
     def enqueue(self, task: Task[Any, Any], args: Any, kwargs: Any) -> TaskResult[Any, Any]:

@@ -23,7 +23,7 @@ def test_a_circle_is_found_wherever_it_closes():
     assert circles(edges) == [{"b", "c"}]
 
 
-WEB = """
+WEB = r"""
 import sys
 import django
 django.setup()

@@ -16,12 +16,13 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext, gettext_noop
 
-from partisan_async import settings, steering, store
+from partisan_async import steering, store
 from partisan_async.admin import plot
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Dashboard, PausedProcessor, PausedQueue
 from partisan_async.operate import last_hour, overview
 from partisan_async.templatetags.partisan_async import short
+from partisan_async.validation import check_queue_name
 
 PUT_DOWN = {"pause": gettext_noop("Pause"), "resume": gettext_noop("Resume")}
 """What the rows' histories say."""
@@ -91,10 +92,10 @@ class DashboardAdmin(RowAdmin):
             raise PermissionDenied
         for verb, steer in (("pause", steering.pause), ("resume", steering.resume)):
             name = request.POST.get(verb)
-            if name is not None and not settings.queue_name(name):
+            if name is not None and not check_queue_name(name):
                 self._steer_queue(request, name, verb, steer)
             name = request.POST.get(f"{verb}_processor")
-            if name is not None and not settings.queue_name(name):
+            if name is not None and not check_queue_name(name):
                 self._steer_processor(request, name, verb, steer)
         url = reverse("admin:partisan_async_dashboard_changelist", current_app=self.admin_site.name)
         return HttpResponseRedirect(url)
@@ -116,7 +117,7 @@ class DashboardAdmin(RowAdmin):
             raise PermissionDenied
         # In the address, since a button sends one value; empty: the pause in every queue alone.
         queue = request.GET.get("queue") if verb == "resume" else None
-        if queue and settings.queue_name(queue):
+        if queue and check_queue_name(queue):
             return
         with self.acting(request):
             rows = self._pauses_of(name, queue) if verb == "resume" else []

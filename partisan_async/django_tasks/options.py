@@ -6,7 +6,7 @@ from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
-from partisan_async import settings
+from partisan_async import validation
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.django_tasks.compat import Task
 
@@ -31,10 +31,10 @@ def options(
     :raises TypeError: a value cannot be, the task is atomic and async, or it is decorated already.
     """
     for name, check, value in (
-        ("retry_on_error", settings.instance_or_none(ErrorsHandleConfig), retry_on_error),
-        ("postpone", settings.instance_or_none(PostponeConfig), postpone),
-        ("timeout_seconds", settings.time_limit, timeout_seconds),
-        ("atomic", settings.flag, atomic),
+        ("retry_on_error", validation.check_instance_or_none(ErrorsHandleConfig), retry_on_error),
+        ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
+        ("timeout_seconds", validation.check_time_limit, timeout_seconds),
+        ("atomic", validation.check_flag, atomic),
     ):
         if wrong := check(value):
             raise TypeError(f"@options({name}={value!r}): it {wrong}.")

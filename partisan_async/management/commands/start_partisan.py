@@ -29,15 +29,13 @@ from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
     QueueSettings,
     configured_queues,
-    count,
-    queue_name,
     queue_settings,
-    seconds,
 )
 from partisan_async.steering import audit
 from partisan_async.supervisor.heartbeat import NotAtHome
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
+from partisan_async.validation import check_count, check_queue_name, check_seconds
 from partisan_async.worker import taking_on
 from partisan_async.worker.arrangements import STOP_SIGNALS
 
@@ -77,7 +75,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--queue_name",
             "--queue-name",
-            type=_number(str, queue_name),
+            type=_number(str, check_queue_name),
             default=DEFAULT_QUEUE_NAME,
             help="the queue whose tasks to run (default: %(default)s)",
         )
@@ -86,12 +84,23 @@ class Command(BaseCommand):
             action="store_true",
             help="pause the queue before anything of it is claimed",
         )
+        at_least_0, at_least_1 = check_count(0), check_count(1)
         for option, kind, check, text in (
-            ("--min_queue_size", int, count(0), "claim more when so many tasks or fewer wait here"),
-            ("--max_queue_size", int, count(1), "claim up to so many tasks"),
-            ("--checks_before_cleanup", int, count(1), "renew the connection after so many claims"),
-            ("--workers_count", int, count(1), "how many worker processes to run"),
-            ("--sleep_delay_seconds", float, seconds(0.01), "time between polls"),
+            (
+                "--min_queue_size",
+                int,
+                at_least_0,
+                "claim more when so many tasks or fewer wait here",
+            ),
+            ("--max_queue_size", int, at_least_1, "claim up to so many tasks"),
+            (
+                "--checks_before_cleanup",
+                int,
+                check_count(1),
+                "renew the connection after so many claims",
+            ),
+            ("--workers_count", int, at_least_1, "how many worker processes to run"),
+            ("--sleep_delay_seconds", float, check_seconds(0.01), "time between polls"),
         ):
             spellings = (option, f"--{option[2:].replace('_', '-')}")
             parser.add_argument(*spellings, type=_number(kind, check), help=text)

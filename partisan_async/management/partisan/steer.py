@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.utils.translation import override
 
-from partisan_async import settings, steering, store
+from partisan_async import steering, store
 from partisan_async.management.partisan import chosen, names
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
@@ -24,6 +24,7 @@ from partisan_async.operate.overview import PauseState
 from partisan_async.postgres.blame import explain
 from partisan_async.steering import audit
 from partisan_async.text.printable import plain
+from partisan_async.validation import check_queue_name
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -269,7 +270,7 @@ def add_yes(parser: argparse.ArgumentParser) -> None:
 
 def name_of(text: str) -> str:
     """Return the name of a queue or of a processor that an argument gives."""
-    wrong = settings.queue_name(text)
+    wrong = check_queue_name(text)
     if wrong or not text.isprintable():  # half a surrogate pair, for one, cannot be stored
         raise argparse.ArgumentTypeError(f"{text!r} {wrong or 'cannot be a name'}")
     return text
