@@ -12,6 +12,8 @@ POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 10.0
 """From when a child is told to end until it is killed."""
 
+STOPPING = "Stopping what was started; that takes some seconds."
+
 CTRL_C_SECONDS = 3.0
 """Ctrl-C goes to the whole group, so to the children too; so long they may take to end by it."""
 
@@ -57,6 +59,8 @@ class Children:
         """
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._hurry)
+        if self._processes:
+            print(STOPPING, flush=True)
         if not (after_ctrl_c and self._all_ended(CTRL_C_SECONDS)):
             self._send(signal.SIGTERM)
             if not self._all_ended(PATIENCE_SECONDS):

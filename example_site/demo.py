@@ -55,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(options, Path(scratch), children, stop)
         except KeyboardInterrupt:
-            print("Stopping.", flush=True)
             return 128 + stop.signum if options.once else 0
         except ChildEnded as ended:
             print(ended, file=sys.stderr)

@@ -37,6 +37,7 @@ class Tour:
         self._check_stop = check_stop
         self._last_before = 0
         self._taken_in: set[int] = set()
+        self._said, self._say_from = "", 0.0
 
     def prepare_database(self) -> None:
         """Migrate, and note which tasks were there before."""
@@ -79,7 +80,6 @@ class Tour:
 
     def tell_until_stopped(self) -> NoReturn:
         """Say what happens, whenever something does."""
-        said = ""
         told: set[int] = set()
         while True:
             tasks = self._tasks()
@@ -89,11 +89,8 @@ class Tour:
                     told.add(task.pk)
                     should = "as it should" if task in expected else "and should not have"
                     say(f"Failed, {should}: {report.described(task)}")
-            if (progress := report.progress(tasks)) != said:
-                said = progress
-                say(f"Tasks: {progress}.")
-                if not report.unended(tasks).exists():
-                    say("All tasks have ended. Ctrl-C ends the demo.")
+            if self._say_progress() and not report.unended(tasks).exists():
+                say("All tasks have ended. Ctrl-C ends the demo.")
             self._pause(SAY_SECONDS)
 
     def wait_for_end(self) -> int:
@@ -105,9 +102,21 @@ class Tour:
         while report.unended(tasks).exists() and not report.failures(tasks)[1]:
             if time.monotonic() > began + seconds:
                 break
+            self._say_progress()
             self._pause(POLL_SECONDS)
         say("", report.table(tasks), "")
         return self._verdict(time.monotonic() - began)
+
+    def _say_progress(self) -> bool:
+        """Say how many tasks are in which state, if it is time and that is news; tell whether."""
+        now = time.monotonic()
+        if now < self._say_from:
+            return False
+        self._say_from = now + SAY_SECONDS
+        before, self._said = self._said, report.progress(self._tasks())
+        if self._said != before:
+            say(f"Tasks: {self._said}.")
+        return self._said != before
 
     def _verdict(self, seconds: float) -> int:
         tasks = self._tasks()

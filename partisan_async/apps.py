@@ -1,11 +1,31 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from partisan_async.registry import Bridge
 
 
 class PartisanAsyncConfig(AppConfig):
     name = "partisan_async"
     label = "partisan_async"
-    verbose_name = "Background tasks"
+    verbose_name = _("Background tasks")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from partisan_async import checks  # noqa: F401  registers the system checks
+        from partisan_async import checks, registry  # noqa: F401  registers the system checks
+        from partisan_async.models import labels
+
+        registry.connect(_django_tasks)
+        labels.attach()
+
+
+def _django_tasks() -> Bridge | None:
+    try:
+        from partisan_async.django_tasks.bridge import BRIDGE
+    except ImportError:  # neither Django 6 nor the backport
+        return None
+    return BRIDGE

@@ -1,4 +1,4 @@
-"""What travels along the way of a task: a call that is made, a claim on its row, a settlement.
+"""What travels along the way of a task: a call, a claim on its row, an attempt, a settlement.
 
 Each is plain data, and known to all processes.
 """
@@ -56,14 +56,25 @@ class Claim(NamedTuple):
         return self.suspect or self.lost > 0
 
 
+class Attempt(NamedTuple):
+    """One run of a claim in a worker.
+
+    :param seconds: how long ago it started.
+    :param worker_id: what names the worker on the row.
+    """
+
+    seconds: float
+    worker_id: str
+
+
 class Settlement(NamedTuple):
     """What became of a claim.
 
-    :param ran: seconds ago when the run started, and the worker's id; ``None`` if it never did.
+    :param attempt: ``None`` if it never started.
     :param stores_result: the row is kept when it has ended, and whoever waits for that is told.
     """
 
     claim: Claim
     decision: Decision
-    ran: tuple[float, str] | None
+    attempt: Attempt | None
     stores_result: bool = False

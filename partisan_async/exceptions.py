@@ -20,11 +20,12 @@ class ProcessorClassNotFound(ProcessorClassException):
     """No processor is registered under this name."""
 
     def __init__(self, processor_name: str) -> None:
+        self.is_a_class = "." not in processor_name
         super().__init__(
             processor_name,
             f"Processor class {processor_name!r} is not registered. Decorate it with"
             " @registry.register in a partisan_tasks.py of an installed app, or import it there."
-            if "." not in processor_name
+            if self.is_a_class
             else f"Processor class {processor_name!r} is not registered. If it is one of Django's"
             " own tasks, import its module in a tasks.py of an installed app, and have TASKS name"
             " PartisanBackend.",

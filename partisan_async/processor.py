@@ -6,7 +6,6 @@ import abc
 import datetime
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,11 +21,10 @@ from partisan_async.enqueue import arguments
 from partisan_async.enqueue.bulk import bulk_enqueue
 from partisan_async.enqueue.insert import enqueue
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.policy import Decision, Rules
+from partisan_async.policy import Decision
 from partisan_async.schedule import Cron, Every
-from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings
-from partisan_async.settings import priority as priority_check
-from partisan_async.settings import queue_name as queue_name_check
+from partisan_async.settings import DEFAULT_QUEUE_NAME
+from partisan_async.validation import check_priority, check_queue_name
 
 if TYPE_CHECKING:
     from partisan_async.models import Task
@@ -206,7 +204,7 @@ class BaseTaskProcessor(abc.ABC):
         name = type(self).__name__
         if registry.get(name) is not type(self):
             raise ProcessorClassNotFound(name)
-        if wrong := queue_name_check(self.QUEUE_NAME):
+        if wrong := check_queue_name(self.QUEUE_NAME):
             raise ValueError(f"{name}.QUEUE_NAME is {self.QUEUE_NAME!r}; it {wrong}.")
         return Call(
             queue_name=self.QUEUE_NAME,
@@ -282,27 +280,8 @@ def tick_of(processor_class: type[BaseTaskProcessor]) -> Call:
     return processor._call(0, None)  # noqa: SLF001  its other half
 
 
-def rules_of(processor_name: str, settings: QueueSettings) -> Rules:
-    """Return what a processor, if it is known, and its queue say about retries and postpones."""
-    errors: ErrorsHandleConfig | None = None
-    stores_result = False
-    max_postpones = settings.DEFAULT_POSTPONES_COUNT
-    with suppress(ProcessorClassNotFound):
-        processor_class = registry.get(processor_name)
-        errors = processor_class.RETRY_ON_ERROR_CONFIG
-        stores_result = processor_class.STORE_RESULT
-        if processor_class.POSTPONE_CONFIG is not None:
-            max_postpones = processor_class.POSTPONE_CONFIG.max_postpones
-    return Rules(
-        errors=errors,
-        max_postpones=max_postpones,
-        postpone_delay=datetime.timedelta(seconds=settings.DEFAULT_POSTPONE_DELAY_SECONDS),
-        stores_result=stores_result,
-    )
-
-
 def _checked_priority(priority: int) -> int:
-    if wrong := priority_check(priority):
+    if wrong := check_priority(priority):
         raise ValueError(f"priority={priority!r} {wrong}.")
     return priority
 

@@ -1,24 +1,27 @@
-"""The processors this process knows, by their bare class names."""
+"""The processors that this process knows, by their bare class names.
+
+Nothing of what they are made with is imported here: so all that knows processors by name can import
+this module.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 from django.utils.module_loading import autodiscover_modules
 
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered, ProcessorClassNotFound
 
-if TYPE_CHECKING:
-    from partisan_async.processor import BaseTaskProcessor
-
-P = TypeVar("P", bound="type[BaseTaskProcessor]")
+P = TypeVar("P", bound=type[Any])
 
 TASKS_MODULE_NAME = "partisan_tasks"
 
-DJANGO_TASKS_MODULE_NAME = "tasks"
-"""Where Django's own tasks are, by its convention."""
+BASE = "partisan_async.processor.BaseTaskProcessor"
+"""What processors are subclasses of; by its name, since it imports this module."""
 
-_processors: dict[str, type[BaseTaskProcessor]] = {}
+_processors: dict[str, type[Any]] = {}
 
 
 def register(processor_class: P) -> P:
@@ -36,27 +39,7 @@ def register(processor_class: P) -> P:
     return processor_class
 
 
-def _is_processor(found: object) -> bool:
-    from partisan_async.processor import BaseTaskProcessor  # it imports this module
-
-    return isinstance(found, type) and issubclass(found, BaseTaskProcessor)
-
-
-def _no_processor(found: Any) -> str:
-    base = "a subclass of partisan_async.processor.BaseTaskProcessor with a run() of its own"
-    if isinstance(found, type):
-        return f"@registry.register: {found.__name__} is no processor; make it {base}."
-    if callable(found) and hasattr(found, "__name__"):
-        return (
-            f"@registry.register belongs above a class, and {found.__name__} is a function: write"
-            f" {base}. For functions there is @task of Django's own tasks."
-        )
-    if _is_processor(type(found)):
-        return f"@registry.register: pass the class {type(found).__name__}, not an object of it."
-    return f"@registry.register takes nothing but {base}, and got {found!r}: write it without ()."
-
-
-def get(name: str) -> type[BaseTaskProcessor]:
+def get(name: str) -> Any:
     """Return the processor class registered under this name.
 
     A dotted name is that of one of Django's own tasks, in a module that is imported.
@@ -67,16 +50,12 @@ def get(name: str) -> type[BaseTaskProcessor]:
     try:
         return _processors[name]
     except KeyError:
-        if "." not in name:
+        if "." not in name or (bridge := _bridge()) is None:
             raise ProcessorClassNotFound(name) from None
-    try:
-        from partisan_async.django_tasks.django_task import processor_of
-    except ImportError:  # neither Django 6 nor the backport
-        raise ProcessorClassNotFound(name) from None
-    return processor_of(name)
+    return bridge.processor_of(name)
 
 
-def processors() -> list[type[BaseTaskProcessor]]:
+def processors() -> list[Any]:
     """Return all registered processor classes, by name."""
     return [_processors[name] for name in sorted(_processors)]
 
@@ -86,18 +65,50 @@ def autodiscover() -> None:
 
     Where TASKS names ``PartisanBackend``, every ``tasks.py``, too.
     """
-    names = [TASKS_MODULE_NAME]
-    if _serves_django_tasks():
-        names.append(DJANGO_TASKS_MODULE_NAME)
-    autodiscover_modules(*names)
+    bridge = _bridge()
+    autodiscover_modules(TASKS_MODULE_NAME, *(() if bridge is None else bridge.module_names()))
 
 
-def _serves_django_tasks() -> bool:
-    try:
-        from partisan_async.tasks_backend import is_configured
-    except ImportError:  # neither Django 6 nor the backport
-        return False
-    return is_configured()
+class Bridge(NamedTuple):
+    """Where other processors are found: those of tasks with dotted names.
+
+    :param processor_of: returns that of a name, or raises ``ProcessorClassNotFound``.
+    :param module_names: returns those of the modules to look for in every installed app.
+    """
+
+    processor_of: Callable[[str], type[Any]]
+    module_names: Callable[[], list[str]]
+
+
+def connect(load: Callable[[], Bridge | None]) -> None:
+    """Have a bridge be loaded when it is first needed; ``None``: there is none after all."""
+    global _bridge
+    _bridge = cache(load)
+
+
+def _no_bridge() -> None:
+    return None
+
+
+_bridge: Callable[[], Bridge | None] = _no_bridge
+
+
+def _is_processor(found: object) -> bool:
+    return isinstance(found, type) and BASE in map(_path, found.__mro__)
+
+
+def _no_processor(found: Any) -> str:
+    base = f"a subclass of {BASE} with a run() of its own"
+    if isinstance(found, type):
+        return f"@registry.register: {found.__name__} is no processor; make it {base}."
+    if callable(found) and hasattr(found, "__name__"):
+        return (
+            f"@registry.register belongs above a class, and {found.__name__} is a function: write"
+            f" {base}. For functions there is @task of Django's own tasks."
+        )
+    if _is_processor(type(found)):
+        return f"@registry.register: pass the class {type(found).__name__}, not an object of it."
+    return f"@registry.register takes nothing but {base}, and got {found!r}: write it without ()."
 
 
 def _path(processor_class: type) -> str:

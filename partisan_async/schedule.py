@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from partisan_async.exceptions import TEN_YEARS_SECONDS
 
@@ -56,7 +57,7 @@ class Every:
     @property
     def words(self) -> str:
         """What it says, for people."""
-        return f"Every {self.seconds:g} seconds"
+        return gettext("Every %(seconds)s seconds") % {"seconds": f"{self.seconds:g}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Cron:
 
     @property
     def words(self) -> str:
-        """What it says, for people."""
+        """What it says, for people, in English: that is all that is known."""
         return f"{CronSim(self.expression, _SOME_DAY).explain()} ({self._zone})"
 
     @property

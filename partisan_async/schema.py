@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 
-logger = logging.getLogger("partisan_async")
+from partisan_async import logs
 
 LOCK_PATIENCE = "500ms"
 """So long a migration waits for its tables at a time; before PostgreSQL looks for deadlocks."""
@@ -43,10 +42,8 @@ class PostgresMigration(Migration):
                 _lock(schema_editor.connection, self.locked)
             return super().apply(project_state, schema_editor, collect_sql)
         if self.initial:
-            logger.warning(
-                "partisan_async makes no tables in database %r: it is %s, not PostgreSQL",
-                schema_editor.connection.alias,
-                schema_editor.connection.vendor,
+            logs.database.no_tables_made(
+                schema_editor.connection.alias, schema_editor.connection.vendor
             )
         return self.mutate_state(project_state, preserve=False)
 
@@ -73,10 +70,7 @@ def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:
     while tables and not _is_locked(connection, tables):
         if not told:
             told = True
-            logger.warning(
-                "waiting for an open transaction that has read or written one of: %s",
-                ", ".join(tables),
-            )
+            logs.database.migration_waits(tables)
         time.sleep(LOCK_AGAIN_SECONDS)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from partisan_async import dsn
-from partisan_async.exceptions import TEN_YEARS_SECONDS
+from partisan_async.validation import (
+    check_connection_string,
+    check_count,
+    check_flag,
+    check_or_none,
+    check_queue_name,
+    check_seconds,
+)
 
 DEFAULT_QUEUE_NAME = "default"
 
@@ -25,87 +29,6 @@ CONFIG_NAME = "PARTISAN_CONFIG"
 HOME_NAME = "PARTISAN_HOME"
 
 
-def count(least: int) -> Callable[[Any], str | None]:
-    """Return a check that says what is wrong with a value as a whole number, ``None`` if
-    nothing."""
-
-    def check(value: Any) -> str | None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            return f"must be a whole number, {least} or more"
-        return None
-
-    return check
-
-
-def seconds(least: float) -> Callable[[Any], str | None]:
-    """Return a check that says what is wrong with a value as seconds, ``None`` if nothing."""
-
-    def check(value: Any) -> str | None:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not least <= value <= TEN_YEARS_SECONDS:
-            return f"must be a number of seconds, {least:g} or more, up to ten years"
-        return None
-
-    return check
-
-
-def time_limit(value: Any) -> str | None:
-    """Say what is wrong with a value as a time limit, ``None`` if nothing."""
-    if value is None or value == math.inf:
-        return None
-    wrong = seconds(0.01)(value)
-    return wrong and f"{wrong}, or math.inf for none, or None for the queue's"
-
-
-def or_none(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
-    """Return the same check, that lets ``None`` pass too."""
-
-    def checked(value: Any) -> str | None:
-        wrong = None if value is None else check(value)
-        return wrong and f"{wrong}, or None"
-
-    return checked
-
-
-def flag(value: Any) -> str | None:
-    """Say what is wrong with a value as a yes or no, ``None`` if nothing."""
-    return None if isinstance(value, bool) else "must be True or False"
-
-
-def priority(value: Any) -> str | None:
-    """Say what is wrong with a value as a priority, ``None`` if nothing."""
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
-        return "must be a whole number of 32 bits; lower numbers run first"
-    return None
-
-
-def queue_name(value: Any) -> str | None:
-    """Say what is wrong with a value as a queue's name, ``None`` if nothing."""
-    if not isinstance(value, str) or not 1 <= len(value) <= 255 or "\x00" in value:
-        return "must be a name of 1 to 255 characters"
-    return None
-
-
-def instance_or_none(kind: type) -> Callable[[Any], str | None]:
-    """Return a check that says what is wrong with a value as an object of a class, or ``None``."""
-
-    def check(value: Any) -> str | None:
-        if value is None or isinstance(value, kind):
-            return None
-        return f"must be of type {kind.__name__}, or None"
-
-    return check
-
-
-def connection_string(value: Any) -> str | None:
-    """Say what is wrong with a value as a connection string, and show nothing of it."""
-    if isinstance(value, str):
-        with suppress(ValueError):
-            dsn.parse(value)
-            return None
-    return dsn.WRONG
-
-
 def _setting(default: Any, check: Callable[[Any], str | None], *, secret: bool = False) -> Any:
     factory = default if callable(default) else lambda: default
     return field(default_factory=factory, metadata={"check": check}, repr=not secret)
@@ -115,23 +38,23 @@ def _setting(default: Any, check: Callable[[Any], str | None], *, secret: bool =
 class QueueSettings:
     """What one queue runs with. docs/reference/settings.md describes each key."""
 
-    MIN_QUEUE_SIZE: int = _setting(2, count(0))
-    MAX_QUEUE_SIZE: int = _setting(10, count(1))
-    CHECKS_BEFORE_CLEANUP: int = _setting(50, count(1))
-    WORKERS_COUNT: int = _setting(lambda: os.cpu_count() or 1, count(1))
-    PRELOAD: bool = _setting(True, flag)
-    SLEEP_DELAY_SECONDS: float = _setting(2, seconds(0.01))
-    TASKS_PER_WORKER_INSTANCE: int | None = _setting(None, or_none(count(1)))
-    DELETE_TASKS_ON_COMPLETE: bool = _setting(False, flag)
-    MAX_ARGUMENTS_BYTES: int = _setting(MAX_ARGUMENTS_BYTES, count(SMALL_ARGUMENTS_BYTES))
-    MAX_RESULT_BYTES: int = _setting(2**20, count(1))
-    KEEP_FINISHED_SECONDS: float | None = _setting(None, or_none(seconds(0)))
-    DEFAULT_POSTPONE_DELAY_SECONDS: float = _setting(5, seconds(0))
-    DEFAULT_POSTPONES_COUNT: int | None = _setting(15, or_none(count(0)))
-    DEFAULT_TIMEOUT_SECONDS: float | None = _setting(None, or_none(seconds(0.01)))
-    ASYNC_CONCURRENCY: int = _setting(10, count(1))
-    SHUTDOWN_GRACE_SECONDS: float | None = _setting(25, or_none(seconds(0)))
-    LISTEN_DSN: str | None = _setting(None, or_none(connection_string), secret=True)
+    MIN_QUEUE_SIZE: int = _setting(2, check_count(0))
+    MAX_QUEUE_SIZE: int = _setting(10, check_count(1))
+    CHECKS_BEFORE_CLEANUP: int = _setting(50, check_count(1))
+    WORKERS_COUNT: int = _setting(lambda: os.cpu_count() or 1, check_count(1))
+    PRELOAD: bool = _setting(True, check_flag)
+    SLEEP_DELAY_SECONDS: float = _setting(2, check_seconds(0.01))
+    TASKS_PER_WORKER_INSTANCE: int | None = _setting(None, check_or_none(check_count(1)))
+    DELETE_TASKS_ON_COMPLETE: bool = _setting(False, check_flag)
+    MAX_ARGUMENTS_BYTES: int = _setting(MAX_ARGUMENTS_BYTES, check_count(SMALL_ARGUMENTS_BYTES))
+    MAX_RESULT_BYTES: int = _setting(2**20, check_count(1))
+    KEEP_FINISHED_SECONDS: float | None = _setting(None, check_or_none(check_seconds(0)))
+    DEFAULT_POSTPONE_DELAY_SECONDS: float = _setting(5, check_seconds(0))
+    DEFAULT_POSTPONES_COUNT: int | None = _setting(15, check_or_none(check_count(0)))
+    DEFAULT_TIMEOUT_SECONDS: float | None = _setting(None, check_or_none(check_seconds(0.01)))
+    ASYNC_CONCURRENCY: int = _setting(10, check_count(1))
+    SHUTDOWN_GRACE_SECONDS: float | None = _setting(25, check_or_none(check_seconds(0)))
+    LISTEN_DSN: str | None = _setting(None, check_or_none(check_connection_string), secret=True)
 
     def wrongs(self) -> list[str]:
         """Return a sentence for each value that cannot be."""
@@ -219,7 +142,7 @@ def home() -> str | None:
 
 
 def _wrong_home(value: Any) -> str | None:
-    wrong = or_none(queue_name)(value)
+    wrong = check_or_none(check_queue_name)(value)
     return wrong and f'{HOME_NAME}={value!r} {wrong}; such as "production".'
 
 

@@ -110,7 +110,7 @@ def tell(signal: Signal, name: str, sender: type | None, **values: Any) -> None:
     """
     for receiver, answer in signal.send_robust(sender, **values):
         if isinstance(answer, Exception):
-            logs.receiver_failed(name, receiver, answer, _whose(values))
+            logs.callbacks.receiver_failed(name, receiver, answer, _whose(values))
 
 
 def _whose(values: Mapping[str, Any]) -> tuple[Any, str, str] | None:

@@ -6,65 +6,25 @@ imports a model when it is itself imported.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from django.apps import apps
 from django.core import checks
 
-from partisan_async import settings
-from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async import validation
+from partisan_async.django_tasks.compat import (
+    BaseTaskBackend,
+    InvalidTask,
+    Task,
+    TaskResult,
+    TaskResultDoesNotExist,
+    task_backends,
+    task_enqueued,
+)
+from partisan_async.django_tasks.finding import find_task
+from partisan_async.django_tasks.options import options
 
-if TYPE_CHECKING:
-    from django.tasks import task_backends
-    from django.tasks.backends.base import BaseTaskBackend
-    from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
-    from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
-    from django.tasks.signals import task_enqueued, task_finished, task_started
-    from django.utils.json import normalize_json
-else:
-    try:
-        from django.tasks import task_backends
-        from django.tasks.backends.base import BaseTaskBackend
-        from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
-        from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
-        from django.tasks.signals import task_enqueued, task_finished, task_started
-        from django.utils.json import normalize_json
-    except ImportError:
-        from django_tasks import task_backends
-        from django_tasks.backends.base import BaseTaskBackend
-        from django_tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
-        from django_tasks.exceptions import TaskResultDoesNotExist
-        from django_tasks.signals import task_enqueued, task_finished, task_started
-        from django_tasks.utils import normalize_json
-
-        try:
-            from django_tasks.exceptions import InvalidTask
-        except ImportError:  # up to 0.12
-            from django_tasks.exceptions import InvalidTaskError as InvalidTask
-
-__all__ = [
-    "InvalidTask",
-    "PartisanBackend",
-    "Task",
-    "TaskContext",
-    "TaskError",
-    "TaskResult",
-    "TaskResultStatus",
-    "find_task",
-    "is_configured",
-    "normalize_json",
-    "options",
-    "task_finished",
-    "task_started",
-]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-ATTRIBUTE = "_partisan_options"
-"""Where a task's function carries its options."""
+__all__ = ["PartisanBackend", "is_configured", "options"]
 
 NAME_LENGTH = 255
 
@@ -89,7 +49,7 @@ class PartisanBackend(BaseTaskBackend):
                 f"The task's dotted name is longer than {NAME_LENGTH} characters:"
                 f" {task.module_path!r}."
             )
-        if wrong := settings.queue_name(task.queue_name):
+        if wrong := validation.check_queue_name(task.queue_name):
             raise InvalidTask(f"queue_name={task.queue_name!r} {wrong}.")
 
     def enqueue(self, task: Task[Any, Any], args: Any, kwargs: Any) -> TaskResult[Any, Any]:
@@ -99,7 +59,7 @@ class PartisanBackend(BaseTaskBackend):
         :raises TypeError, ValueError: the function does not take its arguments, or they are not
             JSON, or cannot be stored.
         """
-        from partisan_async.django_tasks import django_task
+        from partisan_async.django_tasks import rows
 
         self.validate_task(task)
         if find_task(task.module_path) is None:
@@ -107,7 +67,7 @@ class PartisanBackend(BaseTaskBackend):
                 f"No worker could find {task.module_path!r}: its module has no task of this name."
                 " Decorate the function with @task, and do not rename the result."
             )
-        result = django_task.enqueue(task, args, kwargs)
+        result = rows.enqueue(task, args, kwargs)
         task_enqueued.send(type(self), task_result=result)
         return result
 
@@ -116,9 +76,9 @@ class PartisanBackend(BaseTaskBackend):
 
         :raises TaskResultDoesNotExist: no row has this id, or it is not one of Django's tasks.
         """
-        from partisan_async.django_tasks import django_task
+        from partisan_async.django_tasks import rows
 
-        result = django_task.find(result_id)
+        result = rows.find(result_id)
         if result is None:
             raise TaskResultDoesNotExist(result_id)
         return result
@@ -147,49 +107,6 @@ class PartisanBackend(BaseTaskBackend):
         return messages
 
 
-def options(
-    *,
-    retry_on_error: ErrorsHandleConfig | None = None,
-    postpone: PostponeConfig | None = None,
-    timeout_seconds: float | None = None,
-    atomic: bool = False,
-) -> Callable[[F], F]:
-    """Say how a task is to be run: a decorator, below ``@task``. Other backends ignore it.
-
-    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS`` and
-    ``ATOMIC`` of a processor.
-
-    :raises TypeError: a value cannot be, the task is atomic and async, or it is decorated already.
-    """
-    for name, check, value in (
-        ("retry_on_error", settings.instance_or_none(ErrorsHandleConfig), retry_on_error),
-        ("postpone", settings.instance_or_none(PostponeConfig), postpone),
-        ("timeout_seconds", settings.time_limit, timeout_seconds),
-        ("atomic", settings.flag, atomic),
-    ):
-        if wrong := check(value):
-            raise TypeError(f"@options({name}={value!r}): it {wrong}.")
-
-    def decorate(function: F) -> F:
-        attributes = {
-            "RETRY_ON_ERROR_CONFIG": retry_on_error,
-            "POSTPONE_CONFIG": postpone,
-            "TIMEOUT_SECONDS": timeout_seconds,
-            "ATOMIC": atomic,
-        }
-        if isinstance(function, Task):
-            raise TypeError("@options(…) belongs below @task, next to the function.")
-        if atomic and iscoroutinefunction(function):
-            raise TypeError(
-                f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
-                " transactions in async code."
-            )
-        setattr(function, ATTRIBUTE, attributes)
-        return function
-
-    return decorate
-
-
 def is_configured() -> bool:
     """Tell whether TASKS names this backend."""
     try:
@@ -197,17 +114,6 @@ def is_configured() -> bool:
     except Exception:  # noqa: BLE001  TASKS is no dict of backends, which Django's check tells
         return False
     return any(map(_is_ours, aliases))
-
-
-def find_task(name: str) -> Task[Any, Any] | None:
-    """Return the task of this dotted name, if its module is imported.
-
-    The name may come from a row: so nothing is imported, and no code runs, to look for it.
-    """
-    module, _, attribute = name.rpartition(".")
-    # Not getattr(): a module may have a __getattr__ of its own.
-    found = getattr(sys.modules.get(module), "__dict__", {}).get(attribute)
-    return found if isinstance(found, Task) else None
 
 
 def _is_ours(alias: str) -> bool:

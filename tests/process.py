@@ -16,7 +16,7 @@ import psutil
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
-from partisan_async.embedded import _end_with_owner
+from partisan_async.embedded.owner import end_with_owner
 from tests.pipe import StallingPipe
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def ends_with_tests() -> Callable[[], None] | None:
     Whoever ends a run of tests early, such as ``timeout``, leaves no supervisor behind that would
     go on for ever.
     """
-    return _end_with_owner(signal.SIGKILL)
+    return end_with_owner(signal.SIGKILL)
 
 
 class Partisan:

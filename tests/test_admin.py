@@ -222,6 +222,11 @@ class TestList:
             chosen = {"action": "drain", "_selected_action": key, "ids": key}
             assert admin_client.post(pages, chosen).status_code in (200, 302, 404), key
 
+    @pytest.mark.parametrize("name", ["process__\x00", "workers__0__\x00"])
+    def test_nor_is_a_key_within_json(self, admin_client, name):
+        """It comes with the parameter's name, and goes into the statement."""
+        assert admin_client.get("/admin/partisan_async/supervisor/", {name: 1}).status_code == 404
+
     def test_nor_is_a_queue_to_be_paused(self, admin_client):
         page = admin_client.post("/admin/partisan_async/dashboard/", {"pause": "\x00"})
 

@@ -688,9 +688,9 @@ class TestReceiversOfWorkerStarted:
     BLOCKS = """
         import os, time
         from partisan_async.signals import worker_started
-        from partisan_async.supervisor.workers import process
+        from partisan_async.supervisor.workers import launch
 
-        process.HELLO_SECONDS = 5
+        launch.HELLO_SECONDS = 5
 
         def block(**_):
             with open("pids", "a") as file:

@@ -125,14 +125,14 @@ def test_a_fork_has_none_of_the_workers_sockets(worker):
     code = textwrap.dedent(FORK.format(child=child))
     answer = told(f"""
 import contextlib, os
-from partisan_async.worker import worker
+from tests.testapp.partisan_tasks import worker_here
 
 def open_files():
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             yield os.readlink(f"/proc/self/fd/{{number}}")
 
-pair = (worker._worker._feed, worker._worker._link)
+pair = (worker_here().feed, worker_here().link.socket)
 own = [os.readlink(f"/proc/self/fd/{{each.fileno()}}") for each in pair]
 assert set(own) <= set(open_files())
 {code}

@@ -12,7 +12,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from partisan_async import store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.embedded import EmbeddedPostgres
 from partisan_async.models import Task
 from partisan_async.policy import Failed, Failure, Finished
@@ -175,7 +175,7 @@ def test_a_black_hole_longer_than_the_lease_is_survived(cut_off):
     wait_until(lambda: len(marks()) == 1)
 
     relay.open.clear()
-    wait_until(lambda: not supervisor._lease.held)
+    wait_until(lambda: not supervisor.parts.lease.held)
     relay.open.set()
     wait_until(lambda: ended(task))
     Write("after").delay()
@@ -192,12 +192,12 @@ def test_one_that_was_cut_off_gives_way_to_the_one_that_took_over(cut_off):
     task = Sleep(8, "long").delay()
     wait_until(lambda: len(marks()) == 1)
     with quick() as heir:
-        wait_until(lambda: heir._lease.steady)
+        wait_until(lambda: heir.parts.lease.steady)
 
         relay.open.clear()
         wait_until(lambda: Task.objects.get().claimed_by == heir.id)
         relay.open.set()
-        wait_until(lambda: lost._lease.held and not lost._dispatcher.claims())
+        wait_until(lambda: lost.parts.lease.held and not lost.parts.dispatcher.claims())
         assert not ended(task)
         wait_until(ended)
 
@@ -210,11 +210,11 @@ def test_a_lapsed_lease_does_not_spin(cut_off):
     """With a task due, and nobody to ask for it."""
     supervisor, relay = cut_off
     Write("due").delay(execute_after=timezone.now() + timedelta(seconds=3))
-    wait_until(lambda: supervisor._claimer._due_at is not None)
+    wait_until(lambda: supervisor.parts.agenda.due_at is not None)
 
     relay.open.clear()
-    wait_until(lambda: not supervisor._lease.held)
-    wait_until(lambda: supervisor._claimer._due_at < time.monotonic())
+    wait_until(lambda: not supervisor.parts.lease.held)
+    wait_until(lambda: supervisor.parts.agenda.due_at < time.monotonic())
     before, began = time.process_time(), time.monotonic()
     time.sleep(1)  # the span that is measured
     busy = (time.process_time() - before) / (time.monotonic() - began)
@@ -227,7 +227,7 @@ def test_a_lapsed_lease_does_not_spin(cut_off):
 async def test_to_hang_up_leaves_the_socket_to_the_call_that_waits_on_it():
     """Closed under it, its number is soon a worker's link, and the event loop mixes them up."""
     from partisan_async.postgres.cancelling import hang_up
-    from partisan_async.supervisor.connection import connect
+    from partisan_async.supervisor.opening import connect
 
     relay = await connect("default", "test")
     waiting = asyncio.ensure_future(anext(relay.notifies()))
@@ -250,8 +250,8 @@ class TestPreparing:
         queue, ttl, me = "default", timedelta(minutes=1), uuid.uuid4()
         of_mine = Connection("default", "test", timedelta(seconds=30), prepares=True)
         claim = Claim(1, 1, queue, "Write", "{}", 10, 0, 0, 0, False, 0, 0, 0.0)
-        finished = Settlement(claim, Finished(None), (0.1, "worker"))
-        failed = Settlement(claim, Failed(Failure("Oops", "", ""), lost=False), (0.1, "w"))
+        finished = Settlement(claim, Finished(None), Attempt(0.1, "worker"))
+        failed = Settlement(claim, Failed(Failure("Oops", "", ""), lost=False), Attempt(0.1, "w"))
         for statement in (
             store.claim(me, queue, 10, ttl),
             store.settle(me, [finished]),
@@ -301,7 +301,7 @@ class TestPreparing:
                     cursor.execute(f"ALTER TABLE partisan_async_task ALTER priority TYPE {kind}")
                 Write(kind).delay()
                 wait_until(ended)
-            assert supervisor._claims._prepares is False
+            assert supervisor.parts.connections.claim._prepares is False
 
         assert marks() == ["before", "bigint", "integer"]
 
@@ -352,3 +352,23 @@ def own_server():
         )
         with partisan("--async", "--workers_count", "1", DATABASE_URL=server.url) as supervisor:
             yield server, supervisor, shell
+
+
+def test_without_psycopgs_lock_connections_are_renewed_and_dropped_all_the_same():
+    """psycopg does not document it, and may come to do without."""
+    one = Statement("SELECT 1 AS one", {})
+
+    async def renew_and_drop():
+        connection = Connection("default", "test", timedelta(seconds=10))
+        await connection.execute(one)
+        opened = connection._connection
+        del opened.lock
+        await connection.renew(one)
+        assert opened.closed
+        assert connection._connection is not opened
+        renewed = connection._connection
+        del renewed.lock
+        await connection.close()
+        assert renewed.closed
+
+    asyncio.run(renew_and_drop())

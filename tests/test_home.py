@@ -36,7 +36,7 @@ def partisan(*arguments):
 
 def tool(name):
     """Return the server's own program: pg_dump of an older one refuses."""
-    for folder in embedded._likely_folders():
+    for folder in embedded.programs.likely_folders():
         if (path := Path(folder, name)).exists():
             return str(path)
     pytest.skip(f"there is no {name}")

@@ -10,9 +10,10 @@ from django.db import connection
 
 from partisan_async.exceptions import TaskTimeout
 from partisan_async.models import Task
-from partisan_async.supervisor.workers import process
+from partisan_async.supervisor.workers import time_limits
 from partisan_async.testing import live_supervisor
-from partisan_async.worker import limits
+from partisan_async.worker import alarm as alarms
+from partisan_async.worker.async_limit import run_within
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
@@ -38,7 +39,7 @@ KILLED = (
 
 @pytest.fixture
 def quick_to_kill(monkeypatch):
-    monkeypatch.setattr(process, "TIMEOUT_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(time_limits, "GRACE_SECONDS", 0.5)
 
 
 def how_it_ended(task):
@@ -204,7 +205,7 @@ class TestAsync:
 class TestAlarm:
     def test_it_does_not_ring_after_its_block(self):
         """Not even where the signal was on its way."""
-        alarm = limits.Alarm(0.05)
+        alarm = alarms.Alarm(0.05)
         with alarm:
             pass
         alarm._ring()
@@ -215,8 +216,8 @@ class TestAlarm:
 
     def test_it_rings_again_until_it_is_heard(self, monkeypatch):
         """What a `__del__` raises is printed and forgotten, and models have one in Django 6.1."""
-        monkeypatch.setattr(limits, "AGAIN_EVERY_SECONDS", 0.05)
-        alarm = limits.Alarm(0.05)
+        monkeypatch.setattr(alarms, "AGAIN_EVERY_SECONDS", 0.05)
+        alarm = alarms.Alarm(0.05)
         with pytest.raises(TaskTimeout, match=r"limit of 0.05 s"), alarm:
             with contextlib.suppress(Exception):
                 time.sleep(60)
@@ -239,7 +240,7 @@ class TestRunWithin:
 
         me = asyncio.current_task()
         coroutine = run()
-        running = asyncio.ensure_future(limits.run_within(None, coroutine))
+        running = asyncio.ensure_future(run_within(None, coroutine))
         asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(cancel_all()))
         await asyncio.sleep(0)
         for task in asyncio.all_tasks() - {me}:

@@ -8,7 +8,7 @@ import pytest
 
 from partisan_async import steering
 from partisan_async.context import CurrentTask, current_task
-from partisan_async.logs import log_fields
+from partisan_async.logs import fields
 from partisan_async.models import Supervisor, Task
 from tests.conftest import ended, wait_until
 from tests.process import ROOT, partisan
@@ -84,33 +84,33 @@ def test_a_life_of_a_supervisor_has_all_fields_in_each_line(tmp_path):
     ],
 )
 def test_a_line_that_names_no_event_has_what_it_begins_with(template, event):
-    assert log_fields._event(template) == event
+    assert fields._event(template) == event
 
 
 def line(**more):
     record = logging.LogRecord("partisan_async", logging.INFO, "", 0, "done %s", (1,), None)
     vars(record).update(more)
-    log_fields.LineFilter().filter(record)
+    fields.LineFilter().filter(record)
     return record.event, record.queue_name, record.supervisor_id
 
 
 class TestWhose:
     @pytest.fixture(autouse=True)
     def _process(self):
-        log_fields.serve_here("the process's", "p")
+        fields.serve_here("the process's", "p")
         yield
-        log_fields.serve_here(None, None)
+        fields.serve_here(None, None)
 
     def test_the_process_says_where_nothing_else_does(self):
         """A thread has no context."""
         assert line() == ("done", "the process's", "p")
 
     def test_of_several_the_context_says(self):
-        token = log_fields.serving.set(log_fields.Serving("one of them", "s"))
+        token = fields.serving.set(fields.Serving("one of them", "s"))
         try:
             assert line() == ("done", "one of them", "s")
         finally:
-            log_fields.serving.reset(token)
+            fields.serving.reset(token)
 
     def test_in_a_run_it_is_the_tasks_queue(self):
         token = current_task.set(CurrentTask(1, 1, "Write", "the task's", "w"))

@@ -17,7 +17,7 @@ from django.db import transaction
 
 from partisan_async.context import CurrentTask, TaskFilter, current_task
 from partisan_async.models import Supervisor, Task
-from partisan_async.supervisor import log_queue
+from partisan_async.supervisor import log_queue, stuck
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, Partisan, ends_with_tests, partisan
@@ -422,3 +422,14 @@ def test_nothing_is_left_of_it(log, handler):
 
     assert (logging.Logger.handle, warnings.showwarning) == before
     assert "partisan logs" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_without_loggings_own_list_of_handlers_its_own_shutdown_stays(monkeypatch):
+    """It does not document that list: an end may then take longer, and nothing fails."""
+    unregistered = []
+    monkeypatch.setattr(stuck.atexit, "unregister", unregistered.append)
+    monkeypatch.delattr(logging, "_handlerList")
+
+    stuck.shut_logging_down()
+
+    assert unregistered == []

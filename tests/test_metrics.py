@@ -13,19 +13,21 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from partisan_async import registry, steering
-from partisan_async.claim import Claim
+from partisan_async.claim import Attempt, Claim
 from partisan_async.models import Task
-from partisan_async.policy import Deferred, Finished
+from partisan_async.policy import Deferred, Failed, Failure, Finished, Interrupted
 from partisan_async.settings import queue_settings
 from partisan_async.store import Statement
-from partisan_async.supervisor.report import figures, metrics
-from partisan_async.supervisor.report.figures import Figures
+from partisan_async.supervisor.report import counts, metrics, queue_depth
+from partisan_async.supervisor.report.counts import Counts
 from partisan_async.supervisor.supervisor import Supervisor
 from tests.conftest import ended, wait_until
 from tests.process import partisan
 from tests.test_dashboard import nodes
 from tests.test_docs import blocks, code, tables
 from tests.test_health import get, port_of
+
+FAILURE = Failure("builtins.ValueError", "no")
 
 
 def claim(processor="Nothing", waited=0.2):
@@ -43,41 +45,81 @@ def scrape(port):
     }
 
 
-class TestFigures:
+def ran(seconds):
+    return Attempt(seconds, "host/1")
+
+
+class TestCounts:
     def test_a_run_is_counted_by_its_outcome_and_its_times(self):
         """The bounds are inclusive, as Prometheus has them."""
-        counted = Figures()
+        counted = Counts(with_spreads=True)
 
-        counted.count(claim(), Finished(), figures.BOUNDS[1])
-        counted.count(claim(), Finished(), 1e6)
+        counted.count(claim(), Finished(), ran(counts.BOUNDS[1]))
+        counted.count(claim(), Finished(), ran(1e6))
 
-        row = counted.rows["Nothing"]
-        assert row.outcomes[Finished] == 2
-        assert row.ran.counts == [0, 1, *[0] * (len(figures.BOUNDS) - 2), 1]
-        assert row.waited.total == pytest.approx(0.4)
+        figures = dict(counted.figures())["Nothing"]
+        assert figures.outcomes[Finished] == 2
+        assert figures.ran.counts == [0, 1, *[0] * (len(counts.BOUNDS) - 2), 1]
+        assert figures.waited.total == pytest.approx(0.4)
 
     def test_rows_that_name_anything_make_one_series(self):
         """Whoever can write rows could else fill the memory of all who scrape."""
-        counted = Figures()
+        counted = Counts(with_spreads=True)
         for number in range(1000):
             unknown = claim(f"Nobody{number}")
             counted.count(unknown, Deferred(timedelta(minutes=1)), None)
 
-        assert set(counted.rows) == {figures.UNKNOWN}
-        assert counted.rows[figures.UNKNOWN].outcomes[Deferred] == 1000
-        assert sum(counted.rows[figures.UNKNOWN].ran.counts) == 0
+        figures = dict(counted.figures())
+        assert set(figures) == {counts.UNKNOWN}
+        assert figures[counts.UNKNOWN].outcomes[Deferred] == 1000
+        assert sum(figures[counts.UNKNOWN].ran.counts) == 0
 
-    def test_to_count_a_task_takes_about_a_microsecond(self):
+    def test_what_the_tally_takes_stays_in_the_figures(self):
+        """One count is read in two ways: the tables have each minute, and scrapers the sum."""
+        counted = Counts(with_spreads=False)
+        counted.count(claim(), Finished(), ran(1.0))
+        counted.count(claim(), Failed(FAILURE), ran(3.0))
+
+        first = counted.take()
+        counted.count(claim(waited=0.1), Finished(), ran(2.0))
+        second = counted.take()
+
+        assert first == [("Nothing", 1, 1, 0, 0, 0, 4.0, 0.4, 3.0, 0.2)]
+        assert second == [("Nothing", 1, 0, 0, 0, 0, 2.0, 0.1, 2.0, 0.1)]
+        assert counted.take() == []
+        outcomes = dict(counted.figures())["Nothing"].outcomes
+        assert (outcomes[Finished], outcomes[Failed]) == (2, 1)
+
+    @pytest.mark.parametrize(
+        ("decision", "attempt"),
+        [
+            (Failed(FAILURE), None),
+            (Deferred(timedelta(minutes=1)), None),
+            (Interrupted(timedelta(0), FAILURE), ran(1.0)),
+        ],
+    )
+    def test_what_is_no_run_is_in_the_figures_alone(self, decision, attempt):
+        """The last hour shows what tasks did: these did nothing, or not to their end."""
+        counted = Counts(with_spreads=False)
+
+        counted.count(claim(), decision, attempt)
+
+        assert counted.take() == []
+        assert dict(counted.figures())["Nothing"].outcomes[type(decision)] == 1
+
+    @pytest.mark.parametrize("with_spreads", [True, False])
+    def test_to_count_a_task_takes_about_a_microsecond(self, with_spreads):
         """The supervisor has 25 of them for a task."""
-        counted, one, decision = Figures(), claim(), Finished()
+        counted, one, decision = Counts(with_spreads=with_spreads), claim(), Finished()
         best = min(self._seconds(counted, one, decision) for _ in range(20))
 
         assert best < 3e-6
 
     def _seconds(self, counted, one, decision):
         began = time.thread_time()
+        attempt = ran(0.01)
         for _ in range(1000):
-            counted.count(one, decision, 0.01)
+            counted.count(one, decision, attempt)
         return (time.thread_time() - began) / 1000
 
 
@@ -89,10 +131,10 @@ class TestShown:
         """What a supervisor shows one after the other, to who accepts this."""
         with socket.create_server(("127.0.0.1", 0)) as port:
             supervisor = Supervisor("default", queue_settings(), health=port)
-            shown = supervisor._metrics
+            shown = supervisor.parts.metrics
             try:
                 for accept in accepted:
-                    shown._figures.count(claim(), Finished(), 0.1)
+                    supervisor.parts.counts.count(claim(), Finished(), ran(0.1))
                     yield await shown.show(accept)
             finally:
                 await shown.close()
@@ -195,7 +237,7 @@ class TestScrape:
             running.wait_for(f"claimed 1: {sleep.pk} ")
             registry.get("Sleep")(1, "y").delay()
             registry.get("Sleep")(1, "z").delay(execute_after=timezone.now() + timedelta(hours=1))
-            time.sleep(metrics.FRESH_SECONDS)  # an answer that was kept is over
+            time.sleep(queue_depth.FRESH_SECONDS)  # an answer that was kept is over
 
             shown = scrape(port)
 
@@ -226,7 +268,7 @@ class TestScrape:
     def test_in_an_empty_queue_nothing_has_been_due_for_any_time(self):
         """Else the alert on it fires for ever: GREATEST() ignores a NULL."""
         with connection.cursor() as cursor:
-            cursor.execute(metrics._QUEUE, {"queue_name": "default"})
+            cursor.execute(queue_depth._QUEUE, {"queue_name": "default"})
 
             assert cursor.fetchall() == [(0, 0, 0, 0, None)]
 
@@ -279,7 +321,7 @@ def test_the_depth_reads_no_more_than_it_counts():
             " '[]' FROM generate_series(1, 40000) AS n"
         )
         cursor.execute("ANALYZE partisan_async_task")
-        statement = Statement(metrics._QUEUE, {"queue_name": "default"})
+        statement = Statement(queue_depth._QUEUE, {"queue_name": "default"})
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.sql}", statement.params)
         ((plan,),) = cursor.fetchall()
         cursor.execute(*statement)
@@ -290,7 +332,7 @@ def test_the_depth_reads_no_more_than_it_counts():
         for node in nodes(plan[0]["Plan"])
         if "Scan" in node["Node Type"] and "Relation Name" in node
     )
-    assert read <= metrics.COUNTED + 10
-    assert (ready, scheduled, parked, running) == (metrics.COUNTED, 0, 0, 0)
+    assert read <= queue_depth.COUNTED + 10
+    assert (ready, scheduled, parked, running) == (queue_depth.COUNTED, 0, 0, 0)
     assert oldest >= 0
     assert Task.objects.count() == 40000

@@ -6,8 +6,9 @@ import sys
 import pytest
 from django.core.checks import run_checks
 
-from partisan_async import checks, registry
+from partisan_async import registry
 from partisan_async.checks.misnamed import OTHERS_WORDS, misnamed
+from partisan_async.checks.processors import ATTRIBUTES
 from tests.process import ROOT, environment
 from tests.testapp.partisan_tasks import Nothing
 
@@ -16,9 +17,7 @@ ID = "partisan_async.W014"
 
 def meant(name):
     processor = type("Odd", (Nothing,), {name: 5})
-    return [
-        (owner.__name__, own, ours) for owner, own, ours in misnamed(processor, checks.ATTRIBUTES)
-    ]
+    return [(owner.__name__, own, ours) for owner, own, ours in misnamed(processor, ATTRIBUTES)]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_a_slip_and_anothers_word_are_told_with_ours(name, ours):
         "timeout",
         "_TIMEOUT",
         "QUEUE",
-        *checks.ATTRIBUTES,
+        *ATTRIBUTES,
     ],
 )
 def test_a_projects_own_is_none(name):
@@ -65,8 +64,8 @@ def test_a_projects_own_is_none(name):
 
 
 def test_each_word_of_others_means_one_of_ours():
-    assert set(OTHERS_WORDS.values()) <= set(checks.ATTRIBUTES)
-    assert not OTHERS_WORDS.keys() & set(checks.ATTRIBUTES)
+    assert set(OTHERS_WORDS.values()) <= set(ATTRIBUTES)
+    assert not OTHERS_WORDS.keys() & set(ATTRIBUTES)
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ if sys.argv[1] == "check_pools":
     connections.settings["default"].setdefault("OPTIONS", {})["pool"] = {"max_size": 1}
     print([each.id for each in checks.check_pools()])
 else:
-    checks.misnamed = lambda processor, known: [(processor, "FOOS", "FOO")]
+    checks.processors.misnamed = lambda processor, known: [(processor, "FOOS", "FOO")]
     print({each.id for each in checks.check_names()})
 """
 

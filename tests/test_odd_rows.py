@@ -29,7 +29,7 @@ from partisan_async.models import (
 )
 from partisan_async.schedule import Every
 from partisan_async.settings import queue_settings
-from partisan_async.supervisor.lease import identify_process
+from partisan_async.supervisor.host_process import identify_process
 from partisan_async.supervisor.supervisor import Supervisor as RunningSupervisor
 from partisan_async.testing import live_supervisor
 from tests import test_ticker
@@ -213,7 +213,7 @@ def metrics():
     async def ask():
         with socket.create_server(("127.0.0.1", 0)) as port:
             supervisor = RunningSupervisor(ODD, queue_settings(ODD), health=port)
-            shown = supervisor._metrics
+            shown = supervisor.parts.metrics
             try:
                 return await shown.show("")
             finally:
@@ -228,21 +228,21 @@ def meet(supervisor):
         cursor.execute(
             "UPDATE partisan_async_task SET queue_name = %s WHERE queue_name = %s"
             " AND processor_class <> 'Write'",
-            [supervisor._queue_name, ODD],
+            [supervisor.queue_name, ODD],
         )
         cursor.execute(
             "UPDATE partisan_async_supervisor SET queue_name = %s WHERE queue_name = %s",
-            [supervisor._queue_name, ODD],
+            [supervisor.queue_name, ODD],
         )
     seen = Supervisor.objects.filter(pk=supervisor.id)
     for _ in range(2):
         before = seen.values_list("last_seen_at", flat=True).get()
-        wake(supervisor._queue_name, store.STEERED, "default")
+        wake(supervisor.queue_name, store.STEERED, "default")
         wait_until(lambda before=before: seen.filter(last_seen_at__gt=before).exists(), seconds=30)
     text = uuid.uuid4().hex
     task = Write(text).delay(priority=-(2**31))
-    Task.objects.filter(pk=task.pk).update(queue_name=supervisor._queue_name)
-    wake(supervisor._queue_name, "new", "default")
+    Task.objects.filter(pk=task.pk).update(queue_name=supervisor.queue_name)
+    wake(supervisor.queue_name, "new", "default")
     wait_until(lambda: text in marks(), seconds=30)
 
 

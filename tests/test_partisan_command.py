@@ -307,6 +307,28 @@ class TestNothingMatches:
         with pytest.raises(CommandError, match=r"0 tasks\. Nobody knows a queue 'elsewere'"):
             partisan("cancel", "--queue", "elsewere", "--yes")
 
+    def test_nor_is_it_where_rows_are_to_be_deleted(self):
+        """Who prunes by a timer would find out when the disk is full."""
+        with pytest.raises(CommandError, match=r"^prune: 0 tasks\. Nobody knows a queue 'elsewe"):
+            partisan("prune", "--older-than", "1h", "--queue", "elsewere", "--yes")
+
+    @pytest.mark.parametrize("option", ["--queue", "--processor"])
+    def test_nor_is_it_beside_numbers(self, option):
+        task = Write().delay()
+
+        with pytest.raises(CommandError, match=r"^cancel: 0 tasks\. Nobody knows a .* 'Elsewere'"):
+            partisan("cancel", task.pk, option, "Elsewere")
+
+    @pytest.mark.parametrize(
+        "words", [["prune", "--older-than", "1d"], ["retry", "--older-than", "1d"]]
+    )
+    def test_a_queue_whose_tasks_have_all_ended_is_known(self, words):
+        """Not one of them is old enough: that is no misspelt name."""
+        Write().delay()
+        Task.objects.update(queue_name="gone", status="error", finished_at=timezone.now())
+
+        assert "0 tasks" in partisan(*words, "--queue", "gone", "--yes")
+
     def test_what_a_number_is_instead_is_told_in_words(self):
         task = Write().delay()
         Task.objects.update(status="error", finished_at=timezone.now())
@@ -347,7 +369,7 @@ class TestMany:
         with django_assert_max_num_queries(4 + 3 * 4):
             assert partisan("retry", "--queue", "default") == "retry: 2,500 tasks.\n"
 
-        assert asked == ["retry: 2,500 tasks? [y/N] "]
+        assert asked == ["retry: 2,500 tasks of queue 'default'? [y/N] "]
         assert Task.objects.filter(status="new").count() == 2500
 
     def test_what_fails_again_meanwhile_is_not_retried_again(self, monkeypatch):
@@ -367,15 +389,16 @@ class TestMany:
     def test_what_comes_meanwhile_is_left_alone(self, monkeypatch):
         """Where tasks come faster than they are cancelled it would not end."""
         Write.bulk_delay([Write(number) for number in range(1500)])
-        do, statuses = steering.ACTIONS["cancel"]
+        cancel = steering.cancel
 
-        def cancel_and_enqueue(ids):
+        def cancel_and_enqueue(ids, **how):
             Write.bulk_delay([Write(number) for number in range(1000)])
-            return do(ids)
+            return cancel(ids, **how)
 
-        monkeypatch.setitem(steering.ACTIONS, "cancel", (cancel_and_enqueue, statuses))
+        monkeypatch.setattr(steering, "cancel", cancel_and_enqueue)
 
         assert partisan("cancel", "--queue", "default", "--yes") == "cancel: 1,500 tasks.\n"
+        assert Task.objects.filter(status="new").count() == 2000
 
     def test_ctrl_c_ends_it_after_whole_batches_and_says_how_many(self, monkeypatch):
         self.fail(1500)
@@ -467,8 +490,43 @@ class TestMany:
         self.fail(1)
 
         assert partisan("prune", "--older-than", "7d") == "3 tasks deleted.\n"
-        assert asked == ["Delete 3 tasks that ended so long ago? [y/N] "]
+        assert asked == ["Delete 3 tasks that ended over 7 days ago? [y/N] "]
         assert Task.objects.count() == 1
+
+    @pytest.mark.parametrize(
+        ("words", "question"),
+        [
+            ("cancel --all", "cancel: 2 tasks that wait or run, in all queues"),
+            (
+                "cancel --processor Write --status new --status in_process",
+                "cancel: 1 task of processor 'Write' that is new or in process",
+            ),
+            (
+                "cancel --queue elsewhere --status new --older-than 1h",
+                "cancel: 1 task of queue 'elsewhere' that is new and was enqueued over 1 hour ago",
+            ),
+            ("cancel --older-than 90m", "cancel: 2 tasks that were enqueued over 90 minutes ago"),
+            ("cancel --older-than 0s", "cancel: 2 tasks that were enqueued over 0 seconds ago"),
+            (
+                "retry --queue default --processor Write --older-than 24h",
+                "retry: 2 tasks of queue 'default' and processor 'Write' that ended over 1 day ago",
+            ),
+            (
+                "prune --queue default --status error --older-than 36h",
+                "Delete 2 tasks of queue 'default' that are in error and ended over 36 hours ago",
+            ),
+        ],
+    )
+    def test_what_it_asks_says_which_tasks(self, asked, words, question):
+        """Who typed another queue than they meant sees it here, and nowhere else in time."""
+        self.fail(2, finished_at=soon(days=-8))
+        Write().delay()
+        WriteElsewhere().delay()
+        Task.objects.filter(status="new").update(created_at=soon(days=-3))
+
+        partisan(*words.split())
+
+        assert asked == [f"{question}? [y/N] "]
 
     def test_prune_of_one_queue(self):
         for processor in (Write, WriteElsewhere):

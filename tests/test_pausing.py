@@ -24,7 +24,7 @@ from partisan_async.operate import overview, reasons
 from partisan_async.operate.doctor import tasks as looks
 from partisan_async.store import Statement
 from partisan_async.supervisor.parking import Parking
-from partisan_async.supervisor.report import metrics
+from partisan_async.supervisor.report import queue_depth
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.site_rules import refusal
@@ -159,7 +159,7 @@ class TestLive:
         steering.pause(processor="Write")
 
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1, ttl_seconds=0.4) as supervisor:
-            wait_until(lambda: supervisor._lease.steady)
+            wait_until(lambda: supervisor.parts.lease.steady)
             wait_until(lambda: ended(Nothing().delay()))
             task.refresh_from_db()
             assert (task.status, task.claim_seq) == ("in_process", 0)
@@ -317,7 +317,7 @@ class TestStatements:
         ((queue,), (pause,)) = overview.queues(10), overview.pauses()
         assert (queue.scheduled, queue.parked, pause.parked) == (1, 0, 0)
         assert execute(store.parked_queues()) == []
-        assert execute(Statement(metrics._QUEUE, {"queue_name": "default"}))[0][1:3] == (1, 0)
+        assert execute(Statement(queue_depth._QUEUE, {"queue_name": "default"}))[0][1:3] == (1, 0)
 
     def test_a_row_that_is_locked_makes_no_turn_wait(self):
         """Else 100,000 are set aside in minutes."""
@@ -506,7 +506,7 @@ class TestRaces:
     @pytest.mark.parametrize("rest", ["supervisor", "command"])
     def test_a_resume_makes_the_caller_wait_no_longer_than_agreed(self, monkeypatch, rest):
         """A web request would run into its time limit: of millions that takes minutes."""
-        monkeypatch.setattr(steering, "BROUGHT_BACK_SECONDS", 0.0)
+        monkeypatch.setattr("partisan_async.steering.pauses.BROUGHT_BACK_SECONDS", 0.0)
         steering.pause(processor="Nothing")
         crowd(2 * store.PARKED_AT_ONCE + 1)
         park_all()

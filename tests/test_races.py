@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection, connections, transaction
 
 from partisan_async import store
-from partisan_async.claim import Settlement
+from partisan_async.claim import Attempt, Settlement
 from partisan_async.models import Task
 from partisan_async.policy import Finished, Postponed
 from partisan_async.testing import live_supervisor
@@ -49,7 +49,7 @@ class Other:
         return store.claims(self.execute(store.claim(self.me, "default", limit, TTL)))
 
     def settle(self, claim, decision, **options):
-        settlement = Settlement(claim, decision, (0.1, "h/1"))
+        settlement = Settlement(claim, decision, Attempt(0.1, "h/1"))
         return self.execute(store.settle(self.me, [settlement], **options))
 
 
@@ -195,7 +195,7 @@ def test_a_thousand_claims_and_settles_from_four_sides_lose_nothing():
     def work():
         other = Other()
         while claims := other.claim(7):
-            batch = [Settlement(claim, Finished(), (0, "w")) for claim in claims]
+            batch = [Settlement(claim, Finished(), Attempt(0, "w")) for claim in claims]
             settled.extend(row[0] for row in other.execute(store.settle(other.me, batch)))
         other.connection.close()
 

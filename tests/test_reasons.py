@@ -28,6 +28,7 @@ from tests.testapp.partisan_tasks import (
     Die,
     Fail,
     Postpone,
+    PutOff,
     Retry,
     Sleep,
     Write,
@@ -443,7 +444,7 @@ class TestEnded:
 
     def test_how_long_a_cancelled_one_waited_is_no_duration(self):
         """Between its last run and its end it waited."""
-        task = Retry("one", 1).delay()
+        task = PutOff("error").delay()
         run_pending()
         Task.objects.update(last_attempted_at=soon(hours=-1))
         steering.cancel([task.pk])

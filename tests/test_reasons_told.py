@@ -45,6 +45,7 @@ class TestPostponed:
             ("context", [("ConnectionError", "no answer")]),
             ("hidden", []),
             ("odd", [("PostponeTask", "a\ufffdb")]),
+            ("blank", []),
         ],
     )
     def test_the_row_keeps_why(self, way, kept):
@@ -189,6 +190,7 @@ class TestCancelled:
             ("", "closed", "Cancelled by hand: closed"),
             ("ada", "closed", "Cancelled by ada: closed"),
             ("a\0", "\ud800", "Cancelled by a\ufffd: \ufffd"),
+            ("ada", " \n", "Cancelled by ada."),
         ],
     )
     def test_the_row_keeps_by_whom_and_why(self, by, reason, message):

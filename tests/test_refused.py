@@ -9,7 +9,6 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.db import connection, connections
-from psycopg.conninfo import make_conninfo
 
 from partisan_async import steering
 from partisan_async.claim import Claim, Settlement
@@ -20,6 +19,7 @@ from partisan_async.supervisor import around, claimer, parking, refused
 from partisan_async.supervisor.report import tally
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
+from tests.encoded import database
 from tests.process import environment, partisan
 from tests.site_rules import constraint, execute, refusal, role, trigger
 from tests.testapp.models import Mark
@@ -65,7 +65,7 @@ class TestOutcomes:
             wait_until(lambda: (Supervisor.objects.get().last_seen_at - seen).seconds >= 1)
 
             assert status(bad) == "in_process"
-            assert supervisor._settler.left() == {bad.pk}
+            assert supervisor.parts.settler.left() == {bad.pk}
 
             bad.refresh_from_db()
             assert "is about to run there" in reasons.why(bad)[0]
@@ -92,7 +92,7 @@ class TestOutcomes:
                 wait_until(lambda: ended(*others))
                 assert status(bad) == "in_process"
             if state == "U0001":
-                assert supervisor._settler.left() == {bad.pk}
+                assert supervisor.parts.settler.left() == {bad.pk}
             else:
                 wait_until(ended)
 
@@ -102,9 +102,9 @@ class TestOutcomes:
         bad = Write("bad").delay()
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor:
             with refusal(f"NEW.id = {bad.pk} AND NEW.claimed_by IS NULL"):
-                wait_until(lambda: supervisor._settler.left() == {bad.pk})
+                wait_until(lambda: supervisor.parts.settler.left() == {bad.pk})
             assert steering.cancel([bad.pk]) == [bad.pk]
-            wait_until(lambda: not supervisor._settler.left())
+            wait_until(lambda: not supervisor.parts.settler.left())
             assert steering.retry([bad.pk]) == [bad.pk]
             wait_until(ended)
 
@@ -119,7 +119,7 @@ class TestOutcomes:
             for runs in (1, 2, 2):
                 with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1, ttl_seconds=0.5) as one:
                     wait_until(lambda n=runs: marks().count("bad") == n)
-                    wait_until(lambda one=one: one._lease.steady)
+                    wait_until(lambda one=one: one.parts.lease.steady)
                     good = Write("good").delay()
                     wait_until(lambda task=good: ended(task))
 
@@ -168,11 +168,13 @@ class TestOutcomes:
             ("finished", 1),
             ("error", 1),
             ("finished", 2),
+            ("finished", 1),
         ]
         assert rows[0]["result"] == f"{kept} ?"
         assert rows[1]["errors"][0]["message"] == f"{kept} ?"
         assert rows[1]["errors"][0]["traceback"]
         assert rows[2]["errors"][0]["message"] == f"{kept} ?"
+        assert rows[3]["errors"][0]["message"] == f"{kept} ?"
 
     def test_one_that_was_to_run_again_beyond_all_time_ends_in_error(self):
         """No moment is so far: it would be refused for ever."""
@@ -200,7 +202,7 @@ class TestOutcomes:
         ):
             wait_until(lambda: Mark.objects.filter(text__startswith="start").count() == most)
             other.execute("SELECT FROM partisan_async_task FOR UPDATE")
-            wait_until(lambda: len(supervisor._settler._locked) == most)
+            wait_until(lambda: len(supervisor.parts.settler._locked) == most)
             after = Write("after").delay()
             wait_until(lambda: ended(after), seconds=20)
             assert not any(ended(task) for task in tasks)
@@ -214,9 +216,9 @@ class TestOutcomes:
             with trigger(does, "NEW.status = 'finished'"):
                 for number in range(2 * refused.MOST):
                     Write(number).delay()
-                wait_until(lambda: not supervisor._settler.has_room())
+                wait_until(lambda: not supervisor.parts.settler.has_room())
                 after = Write("after").delay()
-                wait_until(lambda: supervisor._claimer._ready)
+                wait_until(lambda: supervisor.parts.agenda.ready)
             wait_until(lambda: ended(after), seconds=40)
 
 
@@ -242,27 +244,6 @@ def test_what_is_anothers_by_now_is_forgotten_whole():
     assert kept._due == {}
 
 
-class database:
-    """A database of this encoding beside the test's, with the package's tables."""
-
-    def __init__(self, encoding):
-        self._encoding = encoding
-
-    def __enter__(self):
-        execute("DROP DATABASE IF EXISTS odd")
-        execute(
-            f"CREATE DATABASE odd ENCODING '{self._encoding}' TEMPLATE template0"
-            " LC_COLLATE 'C' LC_CTYPE 'C'"
-        )
-        url = make_conninfo(environment()["DATABASE_URL"], dbname="odd")
-        command = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-        subprocess.run(command, env=environment(DATABASE_URL=url), check=True)
-        return url
-
-    def __exit__(self, *_):
-        execute("DROP DATABASE odd WITH (FORCE)")
-
-
 SCRIPT = """
 import json, sys, time
 import django
@@ -270,12 +251,13 @@ django.setup()
 from partisan_async import registry
 registry.autodiscover()
 from partisan_async.models import Task
-from tests.testapp.partisan_tasks import Cry, CryOnce, Keep
+from tests.testapp.partisan_tasks import Cry, CryOnce, Keep, PutOffOnce
 match sys.argv[1]:
     case "enqueue":
         Keep(codes=[99, 97, 102, 233, 32, 8594]).delay()
         Cry(codes=[99, 97, 102, 233, 32, 8594]).delay()
         CryOnce(codes=[99, 97, 102, 233, 32, 8594]).delay()
+        PutOffOnce(codes=[99, 97, 102, 233, 32, 8594]).delay()
     case "wait":
         deadline = time.monotonic() + 30
         while Task.objects.exclude(status__in=("finished", "error")):
@@ -501,7 +483,8 @@ class TestRights:
             Write().delay()
             wait_until(ended)
 
-        assert caplog.text.count("WARNING  partisan_async:tally.py") == 1
+        told = [each for each in caplog.records if getattr(each, "event", "") == "not tallied"]
+        assert [each.levelname for each in told].count("WARNING") == 1
 
     @pytest.mark.parametrize("right", ["INSERT", "UPDATE", "SELECT"])
     def test_without_a_right_to_its_own_row_it_says_so_and_begins_when_it_has_it(
@@ -555,7 +538,7 @@ class TestTables:
                     wait_until(lambda s=seen: Supervisor.objects.get().last_seen_at > s)
                 ran = Mark.objects.count()
                 assert ran < 400
-            left = supervisor._settler.left()
+            left = supervisor.parts.settler.left()
             assert len(left) == refused.MOST
             rest = [task for task in tasks if task.pk not in left]
             wait_until(lambda: ended(*rest), seconds=60)
@@ -603,7 +586,7 @@ def test_a_fault_in_what_it_cannot_do_without_stops_it_in_order(monkeypatch, cap
     monkeypatch.setattr(claimer.Claimer, "_take", fail)
     with pytest.raises(ZeroDivisionError), live_supervisor(WORKERS_COUNT=1) as supervisor:
         wait_until(lambda: "stopping: an unexpected error" in caplog.text)
-        assert supervisor._stopping.is_set()
+        assert supervisor.parts.stop.begun.is_set()
 
     assert not Supervisor.objects.exists()
 

@@ -11,7 +11,15 @@ from partisan_async.claim import Claim
 from partisan_async.models import Task
 from partisan_async.policy import Failed, Failure, Finished, Retried
 from partisan_async.testing import perform
-from partisan_async.text.retold import MOST_ERRORS, MOST_FRAMES, chain_of, rebuilt
+from partisan_async.text.retold import (
+    MESSAGE_LENGTH,
+    MOST_ERRORS,
+    MOST_FRAMES,
+    NAME_LENGTH,
+    chain_of,
+    message_of,
+    rebuilt,
+)
 from partisan_async.worker import wire
 from tests.testapp.partisan_tasks import Fail
 
@@ -119,6 +127,31 @@ def test_a_deep_one_is_cut():
     assert len(behind) == MOST_ERRORS
 
 
+def test_what_is_long_of_it_is_cut():
+    """A message may be a whole answer of a server, and goes with each outcome."""
+    long = type("N" * 500, (Exception,), {})("m" * 5000)
+
+    ((name, message, *_),) = chain_of(long, None)
+
+    assert (len(name), len(message)) == (NAME_LENGTH, MESSAGE_LENGTH)
+
+
+def test_one_that_cannot_say_what_it_is_is_told():
+    """Whatever it raises of its own ends no worker."""
+
+    class Mute(Exception):
+        def __str__(self):
+            raise SystemExit
+
+    assert message_of(Mute()) == "(its __str__ raised)"
+
+
+def test_a_name_that_no_class_can_have_is_made_one():
+    again = rebuilt(Failure("a.B\0\ud800", "boom"))
+
+    assert type(again).__name__ == "B\\x00\\ud800"
+
+
 def test_one_that_is_behind_itself_has_an_end():
     """Python lets a chain be a ring."""
     first, second = caught(innermost, "1"), caught(innermost, "2")
@@ -174,7 +207,7 @@ class TestTheLine:
     def line(self, caplog):
         def said(decision):
             with caplog.at_level(logging.INFO, "partisan_async"):
-                logs.settled(CLAIM, decision, 0.1)
+                logs.tasks.settled(CLAIM, decision, 0.1)
             (record,) = caplog.records
             return record
 

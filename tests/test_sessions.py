@@ -17,7 +17,7 @@ from django.db import OperationalError, connection, connections
 from partisan_async import steering
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor
-from partisan_async.worker import abandoned, runs, sessions
+from partisan_async.worker import abandoned, attended, runs
 from tests.conftest import ended, marks, wait_until
 from tests.faults.pgbouncer import Pgbouncer
 from tests.home import Site, told
@@ -364,7 +364,7 @@ class Elsewhere:
             return cursor.fetchone()[0]
 
     def __enter__(self):
-        self._thread.submit(lambda: sessions._Attended(connections["default"])).result()
+        self._thread.submit(lambda: attended.AttendedConnection(connections["default"])).result()
         return self
 
     def __exit__(self, *_):

@@ -354,7 +354,7 @@ def test_a_pooler_without_a_way_around_is_a_check_warning(settings, monkeypatch)
 def test_a_backend_without_an_api_is_a_check_error(settings, monkeypatch):
     settings.TASKS = {"default": {"BACKEND": "partisan_async.tasks_backend.PartisanBackend"}}
     assert "partisan_async.E009" not in errors_of()
-    monkeypatch.setattr("partisan_async.checks.find_spec", lambda name: None)
+    monkeypatch.setattr("partisan_async.checks.configuration.find_spec", lambda name: None)
 
     assert "pip install django-tasks" in errors_of()["partisan_async.E009"].hint
 

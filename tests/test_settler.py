@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from partisan_async.claim import Settlement
+from partisan_async.claim import Attempt, Settlement
 from partisan_async.models import Task
 from partisan_async.policy import Finished, GivenBack
 from partisan_async.supervisor import refused
@@ -156,7 +156,7 @@ def test_one_that_is_refused_in_a_batch_is_found_in_halves(transactional_db):
             me, connection, delete_finished=False, on_settled=lambda batch: None, on_room=int
         )
         for each in claims:
-            settler.add(Settlement(each, Finished(), (0.1, "host/1")))
+            settler.add(Settlement(each, Finished(), Attempt(0.1, "host/1")))
         keeping = asyncio.ensure_future(settler.keep())
         await asyncio.wait_for(settler.all_settled.wait(), 10)
         keeping.cancel()
@@ -190,7 +190,7 @@ def test_what_is_tried_again_is_refused_until_it_is_written(somebody, monkeypatc
             on_room=lambda: told.append(settler.has_room()),
         )
         for each in claims:
-            settler.add(Settlement(each, Finished(), (0.1, "host/1")))
+            settler.add(Settlement(each, Finished(), Attempt(0.1, "host/1")))
         keeping = asyncio.ensure_future(settler.keep())
         attempts, rooms = 0, set()
         async with asyncio.timeout(30):

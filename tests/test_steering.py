@@ -178,7 +178,7 @@ class TestByHand:
         else:
             partisan("cancel", "--queue", "default")
 
-        assert asked == ["cancel: 1 task? [y/N] "]
+        assert asked == ["cancel: 1 task of queue 'default'? [y/N] "]
         assert Task.objects.filter(status="new").count() == left
 
     def test_prune(self):

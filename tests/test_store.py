@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from partisan_async import store
-from partisan_async.claim import Settlement
+from partisan_async.claim import Attempt, Settlement
 from partisan_async.models import Supervisor, Task
 from partisan_async.policy import (
     MAX_INTERRUPTED,
@@ -53,8 +53,11 @@ def claim(me, limit=10, queue_name="default"):
     return store.claims(execute(store.claim(me, queue_name, limit, TTL)))
 
 
-def settle(me, claim, decision, ran=(1.0, "host/1")):
-    return execute(store.settle(me, [Settlement(claim, decision, ran)]))
+RAN = Attempt(1.0, "host/1")
+
+
+def settle(me, claim, decision, attempt=RAN):
+    return execute(store.settle(me, [Settlement(claim, decision, attempt)]))
 
 
 def delete(me, claim, **options):
@@ -183,7 +186,7 @@ class TestSettle:
         for number in range(13):
             (claimed,) = claim(me)
             failure = Failure("E", str(number))
-            settle(me, claimed, Retried(timedelta(0), failure), (0.0, f"host/{number}"))
+            settle(me, claimed, Retried(timedelta(0), failure), Attempt(0.0, f"host/{number}"))
 
         task = Task.objects.get()
         assert [error["message"] for error in task.errors] == [str(n) for n in range(3, 13)]
@@ -215,7 +218,7 @@ class TestSettle:
     def test_the_times_of_the_runs(self, me):
         Write().delay()
         (claimed,) = claim(me)
-        settle(me, claimed, Postponed(timedelta(0)), (10.0, "host/1"))
+        settle(me, claimed, Postponed(timedelta(0)), Attempt(10.0, "host/1"))
         (claimed,) = claim(me)
         settle(me, claimed, Finished(), (2.0, "host/1"))
 
@@ -228,7 +231,9 @@ class TestSettle:
             Write(number).delay()
         claims = claim(me)
         decisions = [Finished(), Failed(BOOM), Postponed(timedelta(seconds=5))]
-        batch = [Settlement(c, d, (0.1, "w")) for c, d in zip(claims, decisions, strict=True)]
+        batch = [
+            Settlement(c, d, Attempt(0.1, "w")) for c, d in zip(claims, decisions, strict=True)
+        ]
 
         with django_assert_num_queries(1):
             rows = execute(store.settle(me, batch))
@@ -607,7 +612,7 @@ class TestPlans:
                 """
             )
             cursor.execute("ANALYZE partisan_async_task")
-        runs = [Settlement(c, Finished(), (0.1, "w")) for c in claim(me, 500)]
+        runs = [Settlement(c, Finished(), Attempt(0.1, "w")) for c in claim(me, 500)]
         others = [Settlement(c, GivenBack(), None) for c in claim(me, 250)]
 
         for statement in (
@@ -639,7 +644,7 @@ class TestPlans:
             reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             reader.execute("SELECT count(*) FROM partisan_async_task")
             claims = claim(me, 5000)
-            batch = [Settlement(c, Finished(), (0.1, "w")) for c in claims[:10]]
+            batch = [Settlement(c, Finished(), Attempt(0.1, "w")) for c in claims[:10]]
 
             finished = [Settlement(c, Finished(), None) for c in claims[10:20]]
             others = [Settlement(c, GivenBack(), None) for c in claims[20:]]

@@ -661,7 +661,7 @@ def has_looked_since(moment):
 class TestLive:
     def test_ticks_run(self):
         with live_supervisor("ticks", **ONLY_NOTIFY) as supervisor:
-            wait_until(supervisor._wakeup.proven.is_set)
+            wait_until(supervisor.parts.wakeup.proven.is_set)
             wait_until(lambda: len(marks()) >= 5)
 
         assert marks() == [f"tick of {tick}" for tick in ticks()][: len(marks())]
@@ -681,7 +681,7 @@ class TestLive:
     def test_switched_on_it_ticks_at_once(self):
         """Neither a look nor a poll nor a beat is due for long."""
         with live_supervisor("ticks", **ONLY_NOTIFY) as supervisor:
-            wait_until(supervisor._wakeup.proven.is_set)
+            wait_until(supervisor.parts.wakeup.proven.is_set)
             wait_until(marks)
             moment = timezone.now()
             steering.switch_off(["Tick"])

@@ -42,7 +42,7 @@ def purposes():
 def test_only_the_listener_goes_by_listen_dsn(relay):
     """It brings a host and its port; who connects, and to what, is the tasks' database's."""
     with live_supervisor(LISTEN_DSN=f"host=127.0.0.1 port={relay.port}") as supervisor:
-        wait_until(supervisor._wakeup.proven.is_set)
+        wait_until(supervisor.parts.wakeup.proven.is_set)
         Write("done").delay()
         wait_until(ended)
 
@@ -58,7 +58,7 @@ def test_notify_comes_by_listen_dsn(relay):
         SLEEP_DELAY_SECONDS=3600,
         LISTEN_DSN=f"postgresql://127.0.0.1:{relay.port}",
     ) as supervisor:
-        wait_until(supervisor._wakeup.proven.is_set)
+        wait_until(supervisor.parts.wakeup.proven.is_set)
         for number in range(3):  # what the start itself does may take the first along
             Write(number).delay()
             wait_until(ended)
@@ -70,13 +70,13 @@ def test_who_slept_until_notify_polls_when_the_listener_is_gone(relay):
     with live_supervisor(
         beat_seconds=60, ttl_seconds=300, SLEEP_DELAY_SECONDS=0.1, LISTEN_DSN=dsn
     ) as supervisor:
-        wait_until(supervisor._wakeup.proven.is_set)
+        wait_until(supervisor.parts.wakeup.proven.is_set)
         for number in range(3):  # it sleeps after the last
             Write(number).delay()
             wait_until(ended)
         relay.open.clear()  # for the next one, too
         relay.cut()
-        wait_until(lambda: not supervisor._wakeup.proven.is_set())
+        wait_until(lambda: not supervisor.parts.wakeup.proven.is_set())
 
         for number in range(3):
             Write(number).delay()
@@ -106,7 +106,7 @@ def test_a_listen_dsn_that_leads_elsewhere_is_told_of_once(wrong, why, complaint
         Write("polled").delay()
         wait_until(ended)
 
-        assert not supervisor._wakeup.proven.is_set()
+        assert not supervisor.parts.wakeup.proven.is_set()
         (complaint,) = complaints()
 
     assert re.search(why, complaint)
@@ -126,10 +126,10 @@ def test_after_each_proof_it_is_as_patient_as_at_first(relay):
     """The pause before it tries again would else grow with every connection that ever ended."""
     dsn = f"host=127.0.0.1 port={relay.port}"
     with live_supervisor(LISTEN_DSN=dsn, SLEEP_DELAY_SECONDS=3600) as supervisor:
-        wakeup = supervisor._wakeup
+        wakeup = supervisor.parts.wakeup
         for _ in range(3):
             wait_until(wakeup.proven.is_set)
-            assert wakeup._failures == 0
+            assert wakeup._backoff.count == 0
 
             relay.cut()
             wait_until(lambda: not wakeup.proven.is_set())

@@ -13,7 +13,7 @@ from django.db.models import JSONField, Value
 from django.utils import timezone
 
 from partisan_async.models import Supervisor, Task
-from partisan_async.supervisor.workers.pool import OVERDUE_SECONDS
+from partisan_async.supervisor.workers.room import OVERDUE_SECONDS
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
@@ -74,7 +74,7 @@ class TestPolicies:
         assert error["exception_class"] == "builtins.ValueError"
         assert error["message"] == "no such thing"
         assert "raise getattr(builtins, self.args[0])" in error["traceback"]
-        assert "executor.py" not in error["traceback"]
+        assert "partisan_async/worker/" not in error["traceback"]
         assert error["try"] == 1
         assert error["at"].startswith("20")
 
@@ -213,9 +213,9 @@ class TestPolicies:
     def test_an_error_that_postgresql_cannot_hold_is_cleaned(self):
         Fail("ValueError", "x").delay()
         Task.objects.update(arguments={"args": ["UnicodeError", "a"], "kwargs": {}})
-        from partisan_async.worker import executor
+        from partisan_async.worker.failure import failure_of
 
-        failure = executor._describe(ValueError("a\x00b\ud800c"))
+        failure = failure_of(ValueError("a\x00b\ud800c"))
 
         assert failure.message == "a\ufffdb\ufffdc"
 
@@ -475,10 +475,10 @@ class TestLive:
             for number in range(40):
                 Sleep(0, f"short {number}").delay()
             wait_until(ended)
-            supervisor._dispatcher._pace._averages["Sleep"] = (
+            supervisor.parts.dispatcher._pace._averages["Sleep"] = (
                 0.0001  # as after thousands of short runs
             )
-            supervisor._dispatcher._pace._averages["Nothing"] = 0.0001
+            supervisor.parts.dispatcher._pace._averages["Nothing"] = 0.0001
             with transaction.atomic():  # so that they are claimed together
                 slow = Sleep(3, "slow").delay()
                 others = Nothing.bulk_delay(Nothing(number) for number in range(60))

@@ -9,10 +9,10 @@ import pytest
 from django.db import connection
 
 from partisan_async import steering
-from partisan_async.claim import Claim
 from partisan_async.models import Task
-from partisan_async.supervisor.workers import process
+from partisan_async.supervisor.workers import time_limits
 from partisan_async.testing import live_supervisor
+from tests.claims import claim
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
@@ -32,12 +32,6 @@ from tests.testapp.partisan_tasks import (
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def _claim(**changes):
-    return Claim(1, 1, "default", "Nothing", "{}", 10, 0, 0, 0, False, 0, 0, 0.0)._replace(
-        **changes
-    )
 
 
 def worker_pid(task):
@@ -142,9 +136,9 @@ class TestBlame:
 
     def test_what_took_a_worker_down_is_never_batched_again(self):
         """Not even after a run that ended well enough to be retried."""
-        for claim in (_claim(lost=1, suspect=False), _claim(lost=0, suspect=True)):
-            assert claim.alone
-        assert not _claim(lost=0, suspect=False).alone
+        for suspect in (claim(lost=1, suspect=False), claim(lost=0, suspect=True)):
+            assert suspect.alone
+        assert not claim(lost=0, suspect=False).alone
 
     def test_a_suspect_gets_its_worker_however_busy_the_event_loops_are(self):
         """With tasks that come and go side by side, no worker would ever be empty."""
@@ -172,7 +166,7 @@ class TestBlame:
             Nothing(0).delay()
             wait_until(ended)
             for name in ("Nothing", "Die"):
-                supervisor._dispatcher._pace._averages[name] = (
+                supervisor.parts.dispatcher._pace._averages[name] = (
                     0.0001  # as after thousands of short runs
                 )
             poison = Die("SIGKILL").delay(priority=1)
@@ -200,20 +194,20 @@ class TestDeaths:
     """Whoever is woken by their number wants to hear of crashes, and not of cancels."""
 
     def test_what_the_supervisor_kills_is_counted_apart(self, monkeypatch):
-        monkeypatch.setattr(process, "TIMEOUT_GRACE_SECONDS", 0.1)
+        monkeypatch.setattr(time_limits, "GRACE_SECONDS", 0.1)
         with live_supervisor(WORKERS_COUNT=1) as supervisor:
             cancelled = Sleep(600, "cancelled").delay()
             worker_pid(cancelled)
             steering.cancel([cancelled.pk])
             ExecuteDeaf("SELECT pg_sleep(600)").delay()
             wait_until(ended)
-            wait_until(lambda: supervisor._dispatcher.kills == 2)
-            assert supervisor._dispatcher.deaths == 0
+            wait_until(lambda: supervisor.parts.dispatcher.kills == 2)
+            assert supervisor.parts.dispatcher.deaths == 0
 
             crashed = Sleep(600, "crashed").delay()
             os.kill(worker_pid(crashed), signal.SIGKILL)
-            wait_until(lambda: supervisor._dispatcher.deaths == 1)
-            assert supervisor._dispatcher.kills == 2
+            wait_until(lambda: supervisor.parts.dispatcher.deaths == 1)
+            assert supervisor.parts.dispatcher.kills == 2
 
 
 class TestMisbehaviour:

@@ -14,13 +14,18 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext, gettext_noop
 
-from partisan_async import settings, steering, store
+from partisan_async import steering, store
 from partisan_async.admin import plot
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Dashboard, PausedProcessor, PausedQueue
 from partisan_async.operate import last_hour, overview
 from partisan_async.templatetags.partisan_async import short
+from partisan_async.validation import check_queue_name
+
+PUT_DOWN = {"pause": gettext_noop("Pause"), "resume": gettext_noop("Resume")}
+"""What the rows' histories say."""
 
 
 @admin.register(Dashboard)
@@ -79,52 +84,68 @@ class DashboardAdmin(RowAdmin):
         }
         if template.endswith("dashboard.html"):
             context |= self.admin_site.each_context(request)
-            context |= {"title": "Dashboard", "opts": self.opts}
+            context |= {"title": gettext("Dashboard"), "opts": self.opts}
         return TemplateResponse(request, template, context)
 
     def _pause_or_resume(self, request: HttpRequest) -> HttpResponse:
         if not request.user.has_perm("partisan_async.change_task"):
             raise PermissionDenied
-        for verb, done, steer in (
-            ("pause", "is paused: what runs goes on, and nothing is started", steering.pause),
-            ("resume", "is resumed", steering.resume),
-        ):
+        for verb, steer in (("pause", steering.pause), ("resume", steering.resume)):
             name = request.POST.get(verb)
-            if name is not None and not settings.queue_name(name):
-                self._steer_queue(request, name, verb, steer, f"Queue {short(name)} {done}.")
+            if name is not None and not check_queue_name(name):
+                self._steer_queue(request, name, verb, steer)
             name = request.POST.get(f"{verb}_processor")
-            if name is not None and not settings.queue_name(name):
-                self._steer_processor(request, name, verb, steer, done)
+            if name is not None and not check_queue_name(name):
+                self._steer_processor(request, name, verb, steer)
         url = reverse("admin:partisan_async_dashboard_changelist", current_app=self.admin_site.name)
         return HttpResponseRedirect(url)
 
     def _steer_queue(
-        self, request: HttpRequest, name: str, verb: str, steer: Callable[..., bool], told: str
+        self, request: HttpRequest, name: str, verb: str, steer: Callable[..., bool]
     ) -> None:
         if not self.scope_of(request).has_all_of_queue(name):
             raise PermissionDenied
         with self.acting(request):
             if steer(name):
-                self.put_down(request, [PausedQueue(queue_name=name)], verb.capitalize())
-            self.message_user(request, told)
+                self.put_down(request, [PausedQueue(queue_name=name)], PUT_DOWN[verb])
+            self.message_user(request, _told_of_queue(verb, name))
 
     def _steer_processor(
-        self, request: HttpRequest, name: str, verb: str, steer: Callable[..., bool], done: str
+        self, request: HttpRequest, name: str, verb: str, steer: Callable[..., bool]
     ) -> None:
         if not self.scope_of(request).has_all_of_processor(name):
             raise PermissionDenied
         # In the address, since a button sends one value; empty: the pause in every queue alone.
         queue = request.GET.get("queue") if verb == "resume" else None
-        if queue and settings.queue_name(queue):
+        if queue and check_queue_name(queue):
             return
-        where = f" in queue {short(queue)}" if queue else ""
         with self.acting(request):
             rows = self._pauses_of(name, queue) if verb == "resume" else []
             if steer(queue, processor=name):
-                self.put_down(request, rows or self._pauses_of(name, queue), verb.capitalize())
-            self.message_user(request, f"Processor {short(name)}{where} {done}.")
+                self.put_down(request, rows or self._pauses_of(name, queue), PUT_DOWN[verb])
+            self.message_user(request, _told_of_processor(verb, name, queue))
 
     def _pauses_of(self, name: str, queue: str | None) -> list[PausedProcessor]:
         rows = PausedProcessor.objects.using(store.database())
         of_queue = {} if queue is None else {"queue_name": queue}
         return list(rows.filter(processor_class=name, resumed_at=None, **of_queue))
+
+
+def _told_of_queue(verb: str, name: str) -> str:
+    if verb == "pause":
+        told = gettext("Queue %(queue)s is paused: what runs goes on, and nothing is started.")
+    else:
+        told = gettext("Queue %(queue)s is resumed.")
+    return told % {"queue": short(name)}
+
+
+def _told_of_processor(verb: str, name: str, queue: str | None) -> str:
+    if verb == "pause":
+        told = gettext(
+            "Processor %(processor)s is paused: what runs goes on, and nothing is started."
+        )
+    elif queue:
+        told = gettext("Processor %(processor)s in queue %(queue)s is resumed.")
+    else:
+        told = gettext("Processor %(processor)s is resumed.")
+    return told % {"processor": short(name), "queue": short(queue)}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 from partisan_async.admin.rows import RowAdmin
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 CONFIRMED = "confirmed"
 """What a form says when it was asked."""
@@ -26,7 +30,7 @@ class Question:
     """
 
     title: str
-    sentences: Sequence[str]
+    sentences: Sequence[StrOrPromise]
     button: str
     back: str
     fields: Sequence[tuple[str, str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -14,10 +14,12 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import Error
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.translation import gettext, override
 
 from partisan_async import logs, store
+from partisan_async.admin import history
 from partisan_async.admin.scope import EVERYTHING, Scope
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.models import Dashboard, Supervisor, Task, readable
@@ -25,7 +27,14 @@ from partisan_async.postgres.blame import Blame, primary, whose
 from partisan_async.steering import audit
 from partisan_async.templatetags.partisan_async import moment
 
-NUL = "\x00"
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise, StrPromise
+
+from partisan_async.postgres import encodings
+from partisan_async.text.printable import storable
+
+WRITTEN = ("reason",)
+"""What a form has to be written, and not looked for: it is made to fit."""
 
 
 @dataclass
@@ -35,10 +44,10 @@ class Done:
     refused: bool = False
 
 
-def told_moment(name: str) -> Callable[[Any, Any], str]:
+def told_moment(name: str, label: StrPromise) -> Callable[[Any, Any], str]:
     """Return a method that shows a column of moments as all of the package tells them."""
 
-    @admin.display(description=name.replace("_", " "), ordering=name)
+    @admin.display(description=label, ordering=name)
     def tell(model_admin: Any, row: Any) -> str:
         value = getattr(row, name)
         return "-" if value is None else str(moment(value))
@@ -75,8 +84,8 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        if NUL in object_id:
-            return None  # no key has one
+        if not _is_held(object_id):
+            return None  # no key is such
         return super().get_object(request, object_id, from_field)
 
     def get_scope(self, request: HttpRequest) -> Scope:
@@ -123,13 +132,13 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
         :raises Http404: it is asked for by what no column can hold.
         """
-        if any(NUL in value for query in (request.GET, request.POST) for value in _texts(query)):
-            raise Http404("PostgreSQL's texts have no NUL.")
+        if not all(map(_is_held, _texts(request))):
+            raise Http404(gettext("No text of this database is such."))
         try:
             for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(chosen)
         except ValidationError as error:
-            raise Http404("No row has such a key.") from error
+            raise Http404(gettext("No row has such a key.")) from error
         context = {"may_see_dashboard": may_see_dashboard(request, self.admin_site)}
         page = super().changelist_view(request, context | (extra_context or {}))
         if isinstance(page, TemplateResponse) and page.context_data and "cl" in page.context_data:
@@ -142,6 +151,16 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         readable.mark(context["original"])
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show what was done with a row, in the reader's language."""
+        page = super().history_view(request, object_id, extra_context)
+        if isinstance(page, TemplateResponse) and page.context_data:
+            for entry in page.context_data["action_list"]:
+                entry.change_message = history.told(entry.change_message)
+        return page
 
     @contextmanager
     def acting(self, request: HttpRequest) -> Iterator[Done]:
@@ -159,21 +178,34 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             if whose(cause) is Blame.CONNECTION:
                 raise
             done.refused = True
-            logs.refused(name, cause)
+            logs.operators.refused(name, cause)
             # A trigger may quote the row in what it raises.
-            said = primary(cause) if sees_arguments(request) else "what it says is in the log."
-            self.message_user(request, f"The database refuses it: {said}", messages.ERROR)
+            hidden = gettext("what it says is in the log.")
+            said = primary(cause) if sees_arguments(request) else hidden
+            told = gettext("The database refuses it: %(said)s") % {"said": said}
+            self.message_user(request, told, messages.ERROR)
 
     def put_down(
-        self, request: HttpRequest, rows: Sequence[Model], what: str, flag: int = CHANGE
+        self, request: HttpRequest, rows: Sequence[Model], what: StrOrPromise, flag: int = CHANGE
     ) -> None:
-        """Put down in the rows' histories that the user had this done."""
+        """Put down in the rows' histories that the user had this done, in English.
+
+        Who reads it later may have another language than they.
+        """
         if rows:
             user = cast("AbstractBaseUser", request.user)
-            LogEntry.objects.log_actions(user.pk, rows, flag, what)
+            with override(None):
+                LogEntry.objects.log_actions(user.pk, rows, flag, str(what))
 
 
-def _texts(query: QueryDict) -> Iterator[str]:
-    for name, values in query.lists():
-        yield name
-        yield from map(str, values)
+def _texts(request: HttpRequest) -> Iterator[str]:
+    """Yield what rows are looked for by."""
+    for query in (request.GET, request.POST):
+        for name, values in query.lists():
+            yield name
+            yield from () if name in WRITTEN else map(str, values)
+
+
+def _is_held(text: str) -> bool:
+    """Tell whether a column can hold a text: its database's encoding may lack characters."""
+    return encodings.within(storable(text), encodings.of_database(store.database())) == text

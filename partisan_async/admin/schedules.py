@@ -8,12 +8,16 @@ from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import get_language, gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async import registry, schedule, steering, store
+from partisan_async.admin import history
 from partisan_async.admin.rows import RowAdmin, told_moment
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
 from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Every
 from partisan_async.steering import audit
 
 
@@ -23,8 +27,8 @@ class ScheduleAdmin(RowAdmin):
         "processor_class", "queue_name", "when", "told_next_tick", "told_last_tick", "enabled",
         "in_the_code",
     )  # fmt: skip
-    told_next_tick = told_moment("next_tick")
-    told_last_tick = told_moment("last_tick")
+    told_next_tick = told_moment("next_tick", _("next tick"))
+    told_last_tick = told_moment("last_tick", _("last tick"))
     fields = (
         "processor_class", "queue_name", "schedule", "enabled", "told_next_tick", "told_last_tick",
         "set_by",
@@ -39,35 +43,49 @@ class ScheduleAdmin(RowAdmin):
         registry.autodiscover()  # nothing else in a web process may have done so
         return super().get_queryset(request).filter(self.scope_of(request).condition)
 
-    @admin.display(description="schedule", ordering="schedule")
+    @admin.display(description=_("schedule"), ordering="schedule")
     def when(self, row: Schedule) -> str:
         processor = _scheduled(row)
         if processor is not None and processor.SCHEDULE is not None:
             known = schedule.of(processor.SCHEDULE)
-            if str(known) == row.schedule:
+            # What a cron expression says is told in English, or not at all.
+            has_words = isinstance(known, Every) or (get_language() or "en").startswith("en")
+            if str(known) == row.schedule and has_words:
                 return known.words
         return row.schedule  # another release's, as that one wrote it down
 
-    @admin.display(boolean=True)
+    @admin.display(boolean=True, description=_("in the code"))
     def in_the_code(self, row: Schedule) -> bool:
         return _scheduled(row) is not None
 
-    @admin.action(description="Switch on, from now on", permissions=["steer"])
+    @admin.action(description=_("Switch on, from now on"), permissions=["steer"])
     def switch_on(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        self._switch(request, rows, steering.switch_on, "Switch on")
+        self._switch(
+            request,
+            rows,
+            steering.switch_on,
+            gettext_noop("Switch on"),
+            gettext("Switched on: %(names)s."),
+        )
 
-    @admin.action(description="Switch off", permissions=["steer"])
+    @admin.action(description=_("Switch off"), permissions=["steer"])
     def switch_off(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
-        self._switch(request, rows, steering.switch_off, "Switch off")
+        self._switch(
+            request,
+            rows,
+            steering.switch_off,
+            gettext_noop("Switch off"),
+            gettext("Switched off: %(names)s."),
+        )
 
-    @admin.action(description="Run once now", permissions=["steer"])
+    @admin.action(description=_("Run once now"), permissions=["steer"])
     def run_once(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
         for row in rows:
             if processor := _scheduled(row):
                 self._run_once(request, row, processor)
             else:
-                wrong = f"{row.pk} has no schedule in the code; nothing was enqueued."
-                self.message_user(request, wrong, messages.WARNING)
+                wrong = gettext("%(processor)s has no schedule in the code; nothing was enqueued.")
+                self.message_user(request, wrong % {"processor": row.pk}, messages.WARNING)
 
     def _switch(
         self,
@@ -75,13 +93,14 @@ class ScheduleAdmin(RowAdmin):
         rows: QuerySet[Schedule],
         switch: Callable[[Sequence[str]], list[str]],
         what: str,
+        done: str,
     ) -> None:
         by_name = {row.pk: row for row in rows}
         with self.acting(request):
             switched = switch(list(by_name))
             self.put_down(request, [by_name[name] for name in switched], what)
-            done = what.replace("Switch", "Switched")
-            self.message_user(request, f"{done}: {', '.join(switched) or 'nothing'}.")
+            names = ", ".join(switched) or gettext("nothing")
+            self.message_user(request, done % {"names": names})
 
     def _run_once(
         self, request: HttpRequest, row: Schedule, processor: type[BaseTaskProcessor]
@@ -89,12 +108,15 @@ class ScheduleAdmin(RowAdmin):
         with self.acting(request):
             with transaction.atomic(using=store.database()):
                 task = processor().delay()
+            about = {"id": task.pk, "processor": row.pk}
             if task.is_twin:
-                self.message_user(request, f"Task {task.pk} of {row.pk} waits already.")
+                told = gettext("Task %(id)s of %(processor)s waits already.")
+                self.message_user(request, told % about)
                 return
             audit.put_down("run-once", [f"{task.pk} {row.pk}"], task_id=task.pk)
-            self.put_down(request, [row], f"Run once: task {task.pk}")
-            self.message_user(request, f"Task {task.pk} of {row.pk} is enqueued.")
+            self.put_down(request, [row], history.ONCE % {"id": task.pk})
+            told = gettext("Task %(id)s of %(processor)s is enqueued.")
+            self.message_user(request, told % about)
 
 
 def _scheduled(row: Schedule) -> type[BaseTaskProcessor] | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.http import HttpRequest
+from django.utils.translation import gettext, gettext_lazy
 
 from partisan_async.admin.scope import Scope
 from partisan_async.operate.overview import PauseState
 from partisan_async.operate.ways_out import WaysOut
 
-HIDDEN = "(its text is hidden from you)"
+HIDDEN = gettext_lazy("(its text is hidden from you)")
 
 
 def may(request: HttpRequest, codename: str) -> bool:
@@ -40,14 +41,16 @@ class PageWays(WaysOut):
 
     def retry(self, pk: int) -> str:
         if may(self.request, "retry_task"):
-            return "To run it again, press Retry above."
-        return "Somebody who may retry tasks can run it again."
+            return gettext("To run it again, press Retry above.")
+        return gettext("Somebody who may retry tasks can run it again.")
 
     def cancel_and_retry(self, pk: int) -> str:
         both = may(self.request, "cancel_task") and may(self.request, "retry_task")
         if both:
-            return "When that is mended, press Cancel above, and then Retry."
-        return "When that is mended, somebody who may cancel and retry tasks can run it again."
+            return gettext("When that is mended, press Cancel above, and then Retry.")
+        return gettext(
+            "When that is mended, somebody who may cancel and retry tasks can run it again."
+        )
 
     def resume(self, queue_name: str) -> str:
         return self._resume(self.scope.has_all_of_queue(queue_name))
@@ -58,18 +61,19 @@ class PageWays(WaysOut):
     def _resume(self, has_all: bool) -> str:
         may_change = self.request.user.has_perm("partisan_async.change_task")
         if has_all and may_change and self.has_dashboard:
-            return "It is resumed on the dashboard."
-        return "Somebody who may change tasks can resume it on the dashboard."
+            return gettext("It is resumed on the dashboard.")
+        return gettext("Somebody who may change tasks can resume it on the dashboard.")
 
     def start(self, queue_name: str) -> str:
         if self._is_operator:
             return super().start(queue_name)
-        return f"Ask who runs your servers to start a supervisor of queue {queue_name!r}."
+        told = gettext("Ask who runs your servers to start a supervisor of queue %(queue)r.")
+        return told % {"queue": queue_name}
 
     def look_further(self) -> str:
         if self._is_operator:
             return super().look_further()
-        return "ask who runs your servers to look at the log of the supervisors"
+        return gettext("ask who runs your servers to look at the log of the supervisors")
 
     def error(self, exception_class: object, message: object, place: str = "") -> str:
         if sees_arguments(self.request):
@@ -77,12 +81,12 @@ class PageWays(WaysOut):
         return f"{exception_class} {HIDDEN}"
 
     def text(self, told: object) -> str:
-        return super().text(told) if sees_arguments(self.request) else HIDDEN
+        return super().text(told) if sees_arguments(self.request) else str(HIDDEN)
 
     def task(self, pk: int, processor_class: str) -> str:
         if self.scope.has_processor(processor_class):
             return super().task(pk, processor_class)
-        return "another task"
+        return gettext("another task")
 
     @property
     def _is_operator(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from django.contrib import admin
@@ -13,6 +13,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.translation import gettext, gettext_noop, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async import steering, store
 from partisan_async.admin.question import CONFIRMED, Question, ask
@@ -20,6 +22,7 @@ from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Supervisor, readable
 from partisan_async.operate import overview
 from partisan_async.templatetags.partisan_async import short, span
+from partisan_async.text.printable import MARK
 
 NAMED = 5
 """So many of the tasks that a supervisor runs are named in the list."""
@@ -28,8 +31,8 @@ BACK = {"dashboard": "dashboard_changelist"}
 """Where a form may say that it came from, besides the list."""
 
 DRAINED = (
-    "It starts nothing more, and ends when all that it runs has ended.",
-    "A service manager may start another one in its place.",
+    _("It starts nothing more, and ends when all that it runs has ended."),
+    _("A service manager may start another one in its place."),
 )
 
 
@@ -73,34 +76,36 @@ class SupervisorAdmin(RowAdmin):
                 found.append(supervisor)
         return found
 
-    @admin.display(description="supervisor")
+    @admin.display(description=_("supervisor"))
     def name(self, supervisor: Any) -> str:
         return short(supervisor.state.process, 60)
 
-    @admin.display(description="status")
+    @admin.display(description=_("status"))
     def status(self, supervisor: Any) -> str:
         return render_to_string(
             "admin/partisan_async/supervisor_status.html", {"supervisor": supervisor.state}
         )
 
-    @admin.display(description="about to end")
+    @admin.display(description=_("about to end"))
     def ends(self, supervisor: Any) -> str:
-        return supervisor.state.farewell if supervisor.state.ending else "no"
+        return supervisor.state.farewell if supervisor.state.ending else gettext("no")
 
-    @admin.display(description="runs")
+    @admin.display(description=_("runs"))
     def running(self, supervisor: Any) -> str:
         runs = [run for worker in supervisor.state.workers for run in worker.tasks]
         told = ", ".join(f"{short(run.processor, 40)} #{run.id}" for run in runs[:NAMED])
         more = sum(worker.running for worker in supervisor.state.workers) - len(runs[:NAMED])
         if more <= 0:
             return told
-        return f"{told} and {more:,} more" if told else f"{more:,}"
+        if not told:
+            return f"{more:,}"
+        return gettext("%(tasks)s and %(count)s more") % {"tasks": told, "count": f"{more:,}"}
 
-    @admin.display(description="last sign of life")
+    @admin.display(description=_("last sign of life"))
     def heartbeat(self, supervisor: Any) -> str:
-        return f"{span(supervisor.state.silent)} ago"
+        return gettext("%(time)s ago") % {"time": span(supervisor.state.silent)}
 
-    @admin.display(description="up for")
+    @admin.display(description=_("up for"))
     def up(self, supervisor: Any) -> str:
         return span(supervisor.state.up)
 
@@ -123,7 +128,7 @@ class SupervisorAdmin(RowAdmin):
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.action(description="Drain …", permissions=["steer"])
+    @admin.action(description=_("Drain …"), permissions=["steer"])
     def drain(self, request: HttpRequest, queryset: QuerySet[Supervisor]) -> HttpResponse:
         """Ask whether to drain supervisors; or drain them, where the answer is there."""
         supervisors = list(queryset)
@@ -135,19 +140,19 @@ class SupervisorAdmin(RowAdmin):
             with self.acting(request):
                 with transaction.atomic(using=store.database()):
                     asked = [each for each in supervisors if steering.drain(each.pk)]
-                self.put_down(request, asked, "Drain")
+                self.put_down(request, asked, gettext_noop("Drain"))
                 self.message_user(request, _told(len(asked)))
             return HttpResponseRedirect(where)
         names = [_name(each) for each in supervisors]
-        noun = short(names[0], 60) if len(names) == 1 else f"{len(names)} supervisors"
         question = Question(
-            title=f"Drain {noun}?",
+            title=_title(names),
             sentences=DRAINED,
             things=[
-                f"{short(name, 80)}, queue {short(each.queue_name, 80)}"
+                gettext("%(supervisor)s, queue %(queue)s")
+                % {"supervisor": short(name, 80), "queue": short(each.queue_name, 80)}
                 for name, each in zip(names, supervisors, strict=True)
             ],
-            button="Drain, yes",
+            button=gettext("Drain, yes"),
             back=where,
             fields=[
                 ("action", "drain"),
@@ -159,11 +164,21 @@ class SupervisorAdmin(RowAdmin):
 
 
 def _told(count: int) -> str:
-    if count == 1:
-        return "1 supervisor drained: it ends when all that it runs has ended."
-    return f"{count} supervisors drained: each ends when all that it runs has ended."
+    return ngettext(
+        "%(count)s supervisor drained: it ends when all that it runs has ended.",
+        "%(count)s supervisors drained: each ends when all that it runs has ended.",
+        count,
+    ) % {"count": count}
+
+
+def _title(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return gettext("Drain %(supervisor)s?") % {"supervisor": short(names[0], 60)}
+    return ngettext("Drain %(count)s supervisor?", "Drain %(count)s supervisors?", len(names)) % {
+        "count": len(names)
+    }
 
 
 def _name(supervisor: Supervisor) -> str:
     process = supervisor.process if isinstance(supervisor.process, dict) else {}
-    return f"{supervisor.hostname}/{readable.text(process.get('pid', readable.MARK))}"
+    return f"{supervisor.hostname}/{readable.text(process.get('pid', MARK))}"

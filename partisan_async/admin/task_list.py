@@ -33,6 +33,8 @@ from django.db.models.functions import Cast, Left, Now
 from django.db.models.lookups import IContains, LessThan
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from psycopg.errors import QueryCanceled
 
 from partisan_async import steering
@@ -69,10 +71,10 @@ _ORDERS: dict[str | None, tuple[str, ...]] = {
 """By status, each along an index: what is next first, else the newest."""
 
 _SPANS = {
-    "5m": ("Past 5 minutes", timedelta(minutes=5)),
-    "1h": ("Past hour", timedelta(hours=1)),
-    "1d": ("Past day", timedelta(days=1)),
-    "7d": ("Past 7 days", timedelta(days=7)),
+    "5m": (_("Past 5 minutes"), timedelta(minutes=5)),
+    "1h": (_("Past hour"), timedelta(hours=1)),
+    "1d": (_("Past day"), timedelta(days=1)),
+    "7d": (_("Past 7 days"), timedelta(days=7)),
 }
 
 
@@ -95,7 +97,8 @@ class _Choice(admin.SimpleListFilter):
 class StatusFilter(_Choice):
     """Which status."""
 
-    title = parameter_name = "status"
+    title = _("status")
+    parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         return Task.STATUS_CHOICES
@@ -104,7 +107,7 @@ class StatusFilter(_Choice):
 class EndedFilter(_Choice):
     """Ended how long ago at most."""
 
-    title = "when it ended"
+    title = _("when it ended")
     parameter_name = "ended"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
@@ -114,7 +117,8 @@ class EndedFilter(_Choice):
 class QueueFilter(_Choice):
     """Of which queue: of those that have anything to show, and those in the settings."""
 
-    title = parameter_name = "queue"
+    title = _("queue")
+    parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         scope = model_admin.scope_of(request)
@@ -127,7 +131,8 @@ class QueueFilter(_Choice):
 class ProcessorFilter(_Choice):
     """Of which processor: of those that this process knows, and those that ran lately."""
 
-    title = parameter_name = "processor"
+    title = _("processor")
+    parameter_name = "processor"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         scope = model_admin.scope_of(request)
@@ -230,11 +235,17 @@ def _by_index(
 
 
 def _help(*, in_arguments: bool) -> str:
-    more = " or of small arguments" if in_arguments else ""
-    return (
-        "One or several ids; or the id of a supervisor; or a part of a processor's name"
-        f"{more}, among the first {WALKED:,} of the list."
-    )
+    if in_arguments:
+        told = gettext(
+            "One or several ids; or the id of a supervisor; or a part of a processor's name or of"
+            " small arguments, among the first %(count)s of the list."
+        )
+    else:
+        told = gettext(
+            "One or several ids; or the id of a supervisor; or a part of a processor's name, among"
+            " the first %(count)s of the list."
+        )
+    return told % {"count": f"{WALKED:,}"}
 
 
 def _search(text: str, *, in_arguments: bool) -> tuple[Q, bool]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -19,6 +19,9 @@ from django.db.models.functions import Cast, Left, Length
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.text import format_lazy
+from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async import steering
 from partisan_async.admin import task_list
@@ -41,6 +44,9 @@ from partisan_async.operate import overview, reasons
 from partisan_async.templatetags.partisan_async import short, span
 from partisan_async.text import moments
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise, StrPromise
+
 SHOWN_CHARACTERS = 20_000
 """So much of a task's arguments and of its result is on its page."""
 
@@ -51,8 +57,8 @@ AT_ONCE = 1_000
 """So many tasks are steered by one statement."""
 
 
-_OTHERS = (
-    " The others had changed in between, another transaction has them locked, or the database"
+_OTHERS = _(
+    "The others had changed in between, another transaction has them locked, or the database"
     " refuses them."
 )
 
@@ -62,16 +68,16 @@ class Steering:
     """Something that can be done with tasks.
 
     :param key: of ``steering.ACTIONS``.
-    :param done: what it says of them afterwards.
+    :param done: what it says of them afterwards; "number" of it is how many were chosen.
     :param permission: who may do it, as ``has_…_permission`` of the admin.
     :param asks_why: the reason is kept, and who it was.
     """
 
     key: str
-    label: str
-    done: str
+    label: StrPromise
+    done: StrPromise
     permission: str
-    warning: str
+    warning: StrPromise
     dangerous: bool = False
     asks_why: bool = False
 
@@ -93,25 +99,56 @@ class Steering:
 
 STEERINGS = (
     Steering(
-        "retry", "Retry", "run again", "retry",
-        "What ended in error runs again, with all counts at zero; the errors stay to be seen.",
+        "retry",
+        _("Retry"),
+        ngettext_lazy(
+            "%(done)s of %(chosen)s tasks run again.",
+            "%(done)s of %(chosen)s tasks run again.",
+            "number",
+        ),
+        "retry",
+        _("What ended in error runs again, with all counts at zero; the errors stay to be seen."),
     ),
     Steering(
-        "run-now", "Run now", "run now", "retry",
-        "What is scheduled is due at once.",
+        "run-now",
+        _("Run now"),
+        ngettext_lazy(
+            "%(done)s of %(chosen)s tasks run now.",
+            "%(done)s of %(chosen)s tasks run now.",
+            "number",
+        ),
+        "retry",
+        _("What is scheduled is due at once."),
     ),
     Steering(
-        "cancel", "Cancel", "are cancelled", "cancel",
-        "What waits or runs ends in error. What runs is killed with its worker process: what it has"
-        " done by then, outside of a transaction, stays done.",
-        dangerous=True, asks_why=True,
+        "cancel",
+        _("Cancel"),
+        ngettext_lazy(
+            "%(done)s of %(chosen)s tasks are cancelled.",
+            "%(done)s of %(chosen)s tasks are cancelled.",
+            "number",
+        ),
+        "cancel",
+        _(
+            "What waits or runs ends in error. What runs is killed with its worker process: what it"
+            " has done by then, outside of a transaction, stays done."
+        ),
+        dangerous=True,
+        asks_why=True,
     ),
     Steering(
-        "delete", "Delete", "are deleted", "forget",
-        "The rows, with arguments, errors and results, are gone for good.",
+        "delete",
+        _("Delete"),
+        ngettext_lazy(
+            "%(done)s of %(chosen)s tasks are deleted.",
+            "%(done)s of %(chosen)s tasks are deleted.",
+            "number",
+        ),
+        "forget",
+        _("The rows, with arguments, errors and results, are gone for good."),
         dangerous=True,
     ),
-)  # fmt: skip
+)
 
 
 def _action(each: Steering) -> Callable[..., HttpResponse]:
@@ -119,7 +156,9 @@ def _action(each: Steering) -> Callable[..., HttpResponse]:
         return model_admin.steer(request, queryset, each)
 
     act.__name__ = each.name
-    decorate = admin.action(description=f"{each.label} …", permissions=[each.permission])
+    decorate = admin.action(
+        description=format_lazy("{} …", each.label), permissions=[each.permission]
+    )
     return decorate(act)
 
 
@@ -134,7 +173,7 @@ class TaskAdmin(RowAdmin):
     actions = [_action(each) for each in STEERINGS]
     fieldsets = (
         (
-            "Row",
+            _("Row"),
             {
                 "fields": (
                     ("queue_name", "priority", "state"),
@@ -153,13 +192,13 @@ class TaskAdmin(RowAdmin):
         "told_parked_from", "told_started_at", "told_last_attempted_at", "told_finished_at",
         "told_claimed_at",
     )  # fmt: skip
-    told_created_at = told_moment("created_at")
-    told_execute_after = told_moment("execute_after")
-    told_parked_from = told_moment("parked_from")
-    told_started_at = told_moment("started_at")
-    told_last_attempted_at = told_moment("last_attempted_at")
-    told_finished_at = told_moment("finished_at")
-    told_claimed_at = told_moment("claimed_at")
+    told_created_at = told_moment("created_at", _("created at"))
+    told_execute_after = told_moment("execute_after", _("execute after"))
+    told_parked_from = told_moment("parked_from", _("parked from"))
+    told_started_at = told_moment("started_at", _("started at"))
+    told_last_attempted_at = told_moment("last_attempted_at", _("last attempted at"))
+    told_finished_at = told_moment("finished_at", _("finished at"))
+    told_claimed_at = told_moment("claimed_at", _("claimed at"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(self.scope_of(request).condition)
@@ -203,20 +242,23 @@ class TaskAdmin(RowAdmin):
 
     # In the list
 
-    @admin.display(description="processor")
+    @admin.display(description=_("processor"))
     def processor(self, task: Task) -> str:
         return short(task.processor_class, 60)
 
-    @admin.display(description="arguments")
+    @admin.display(description=_("arguments"))
     def call(self, task: Task) -> str:
         told: str | None = task.told_arguments  # type: ignore[attr-defined]
-        return f"{task.arguments_bytes:,} bytes" if told is None else _without_frame(told)  # type: ignore[attr-defined]
+        if told is not None:
+            return _without_frame(told)
+        size: int = task.arguments_bytes  # type: ignore[attr-defined]
+        return ngettext("%(count)s byte", "%(count)s bytes", size) % {"count": f"{size:,}"}
 
-    @admin.display(description="status")
+    @admin.display(description=_("status"))
     def state(self, task: Task) -> str:
         return render_to_string("admin/partisan_async/status.html", {"task": task})
 
-    @admin.display(description="when")
+    @admin.display(description=_("when"))
     def when(self, task: Task) -> str:
         moment: datetime | str | None = (
             task.finished_at
@@ -228,24 +270,25 @@ class TaskAdmin(RowAdmin):
         if not isinstance(moment, datetime):
             return moment or ""
         seconds = (now - moment).total_seconds()
-        return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+        said = gettext("%(time)s ago") if seconds >= 0 else gettext("in %(time)s")
+        return said % {"time": span(abs(seconds))}
 
-    @admin.display(description="last error")
+    @admin.display(description=_("last error"))
     def last_error(self, task: Task) -> str:
         name = self.error_name(task)
         return short(f"{name}: {task.error_message}", 100) if name else ""  # type: ignore[attr-defined]
 
-    @admin.display(description="last error")
+    @admin.display(description=_("last error"))
     def error_name(self, task: Task) -> str:
         return (task.error_class or "").rpartition(".")[2]  # type: ignore[attr-defined]
 
     # On its page
 
-    @admin.display(description="suspect")
+    @admin.display(description=_("suspect"))
     def is_suspect(self, task: Task) -> str:
-        return "yes" if task.suspect else "no"
+        return gettext("yes") if task.suspect else gettext("no")
 
-    @admin.display(description="worker processes")
+    @admin.display(description=_("worker processes"))
     def workers(self, task: Task) -> str:
         ids = task.worker_ids
         return ", ".join(map(readable.text, ids)) if isinstance(ids, list) else readable.text(ids)
@@ -304,7 +347,7 @@ class TaskAdmin(RowAdmin):
         seen = [pk for pk in ids if pk in tasks]
         do = what.do
         if what.asks_why:
-            reason = request.POST.get("reason", "").strip()
+            reason = request.POST.get("reason", "")
             do = partial(steering.cancel, by=request.user.get_username(), reason=reason)
         done: list[int] = []
         with self.acting(request) as acting:
@@ -313,12 +356,11 @@ class TaskAdmin(RowAdmin):
         flag = DELETION if what.key == "delete" else CHANGE
         self.put_down(request, [tasks[pk] for pk in done], what.label, flag)
         if done or not acting.refused:
-            why = _OTHERS if len(done) < len(ids) and not acting.refused else ""
-            self.message_user(
-                request,
-                f"{len(done):,} of {len(ids):,} tasks {what.done}.{why}",
-                messages.SUCCESS if done else messages.WARNING,
-            )
+            about = {"done": f"{len(done):,}", "chosen": f"{len(ids):,}", "number": len(ids)}
+            said = what.done % about
+            if len(done) < len(ids) and not acting.refused:
+                said = f"{said} {_OTHERS}"
+            self.message_user(request, said, messages.SUCCESS if done else messages.WARNING)
         back = request.get_full_path()
         if "from_page" in request.POST and what.key != "delete" and len(ids) == 1:
             back = self._url("change", ids[0])
@@ -328,16 +370,19 @@ class TaskAdmin(RowAdmin):
         rows = list(chosen.values_list("pk", "processor_class", "status")[:LISTED])
         able = [(pk, name) for pk, name, status in rows if status in what.statuses]
         if not able:
-            statuses = dict(Task.STATUS_CHOICES)
-            right = " or ".join(statuses[status].lower() for status in what.statuses)
-            told = f"Nothing was done: {what.label.lower()} is for tasks that are {right}."
-            self.message_user(request, told, messages.WARNING)
+            self.message_user(request, _told_unable(what), messages.WARNING)
             return HttpResponseRedirect(request.get_full_path())
-        sentences = [what.warning]
+        sentences: list[StrOrPromise] = [what.warning]
         if others := len(rows) - len(able):
-            sentences.append(f"{others:,} of those you chose are in another state, and stay as is.")
+            said = ngettext(
+                "%(count)s of those you chose are in another state, and stay as is.",
+                "%(count)s of those you chose are in another state, and stay as is.",
+                others,
+            )
+            sentences.append(said % {"count": f"{others:,}"})
         if len(rows) == LISTED:
-            sentences.append(f"No more than {LISTED:,} at once: do it again for the rest.")
+            said = gettext("No more than %(count)s at once: do it again for the rest.")
+            sentences.append(said % {"count": f"{LISTED:,}"})
         from_page = "from_page" in request.POST
         fields = [
             ("action", what.name),
@@ -345,14 +390,14 @@ class TaskAdmin(RowAdmin):
             ("ids", ",".join(str(pk) for pk, _ in able)),
             *([("from_page", "1")] if from_page else []),
         ]
-        noun = "1 task" if len(able) == 1 else f"{len(able):,} tasks"
+        title = ngettext("%(action)s: %(count)s task?", "%(action)s: %(count)s tasks?", len(able))
         question = Question(
-            title=f"{what.label}: {noun}?",
+            title=title % {"action": what.label, "count": f"{len(able):,}"},
             sentences=sentences,
             things=[f"{pk} {short(name, 80)}" for pk, name in able[:NAMED]],
             more=max(0, len(able) - NAMED),
             fields=fields,
-            button=f"{what.label}, yes",
+            button=gettext("%(action)s, yes") % {"action": what.label},
             back=self._url("change", able[0][0]) if from_page else request.get_full_path(),
             dangerous=what.dangerous,
             asks_why=what.asks_why,
@@ -362,6 +407,13 @@ class TaskAdmin(RowAdmin):
     def _url(self, view: str, *args: Any) -> str:
         name = f"admin:partisan_async_task_{view}"
         return reverse(name, args=args, current_app=self.admin_site.name)
+
+
+def _told_unable(what: Steering) -> str:
+    labels = dict(Task.STATUS_CHOICES)
+    able = gettext(" or ").join(str(labels[status]).lower() for status in what.statuses)
+    told = gettext("Nothing was done: %(action)s is for tasks that are %(statuses)s.")
+    return told % {"action": str(what.label).lower(), "statuses": able}
 
 
 def _without_frame(told: str) -> str:

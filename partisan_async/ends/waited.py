@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.db import connections
 from django.db.transaction import TransactionManagementError
+from django.utils.translation import override
 
 from partisan_async import registry
 from partisan_async.settings import queue_settings
@@ -62,9 +63,11 @@ class Waited:
         try:
             yield None if timeout_seconds is None else time.monotonic() + timeout_seconds
         except _TimeIsOverError:
+            with override(None):  # it is the code's, and goes to the log
+                status = str(self.status())
             raise TimeoutError(
                 f"Task {self.pk} {self.processor_class} has not ended within {timeout_seconds:g} s;"
-                f" it is {self.status()!r}."
+                f" it is {status!r}."
             ) from None
 
 

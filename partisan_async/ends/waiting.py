@@ -6,19 +6,16 @@ read the row after each NOTIFY of its end, and every few seconds without one.
 
 from __future__ import annotations
 
-import logging
 import time
 
 import psycopg
 from asgiref.sync import sync_to_async
 
+from partisan_async import logs
 from partisan_async.ends import listening
 from partisan_async.ends.channel import ENDS_CHANNEL, announced
 from partisan_async.ends.waited import Waited, patience
 from partisan_async.postgres.parameters import parameters
-from partisan_async.text.printable import plain
-
-logger = logging.getLogger("partisan_async")
 
 LISTEN_AGAIN_SECONDS = 1.0
 """Time between the loss of a connection and the next attempt to open one."""
@@ -62,10 +59,4 @@ def _listen(task: Waited, way: tuple[str, str | None], deadline: float | None) -
 
 
 def _warn(task: Waited, error: psycopg.OperationalError) -> None:
-    logger.warning(
-        "task %s %s: lost the LISTEN connection for its end, polling until it is back: %s",
-        task.pk,
-        task.processor_class,
-        plain(str(error)),
-        extra={"event": "unheard", "task_id": task.pk, "processor_class": task.processor_class},
-    )
+    logs.tasks.unheard(task.pk, task.processor_class, error)

@@ -6,6 +6,8 @@ import datetime
 
 from django.db import models
 from django.db.models.functions import Now
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async.models.readable import always_read
 
@@ -33,7 +35,7 @@ class PausedProcessor(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     processor_class = models.CharField(max_length=255)
-    queue_name = models.CharField(max_length=255, blank=True, help_text="empty: in every queue")
+    queue_name = models.CharField(max_length=255, blank=True, help_text=_("empty: in every queue"))
     paused_at = always_read(models.DateTimeField(db_default=Now()))
     resumed_at = always_read(models.DateTimeField(null=True, blank=True))
 
@@ -45,4 +47,7 @@ class PausedProcessor(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.processor_class + (f" in queue {self.queue_name}" if self.queue_name else "")
+        if not self.queue_name:
+            return self.processor_class
+        told = {"processor": self.processor_class, "queue": self.queue_name}
+        return gettext("%(processor)s in queue %(queue)s") % told

@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 from django.db import models
 from django.utils import timezone
 
-MARK = "?"
-"""What people are shown in the place of what cannot be read."""
+from partisan_async.text.printable import MARK
 
 DEEPEST = 50
 """What is shown has a few levels; to print a thousand takes more of the stack than there is."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class Status(models.TextChoices):
     """Where a task is on its way; formats as its word, also in SQL text."""
 
-    NEW = "new", "New"
-    SCHEDULED = "scheduled", "Scheduled"
-    IN_PROCESS = "in_process", "In process"
-    FINISHED = "finished", "Finished"
-    ERROR = "error", "Error"
+    NEW = "new", _("New")
+    SCHEDULED = "scheduled", _("Scheduled")
+    IN_PROCESS = "in_process", _("In process")
+    FINISHED = "finished", _("Finished")
+    ERROR = "error", _("Error")
 
 
 WAITING = (Status.NEW.value, Status.SCHEDULED.value)

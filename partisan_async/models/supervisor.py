@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models.functions import Now
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async.models.readable import always_read
 
@@ -11,35 +13,37 @@ from partisan_async.models.readable import always_read
 class Supervisor(models.Model):
     """A running ``start_partisan``, alive as long as it keeps beating."""
 
-    id = models.UUIDField(primary_key=True, help_text="fresh at every start")
+    id = models.UUIDField(primary_key=True, help_text=_("fresh at every start"))
     hostname = models.CharField(max_length=255)
     process = always_read(
-        models.JSONField(help_text="boot_id, pid_namespace, pid and started, where known")
+        models.JSONField(help_text=_("boot_id, pid_namespace, pid and started, where known"))
     )
     queue_name = models.CharField(max_length=255)
     started_at = always_read(models.DateTimeField(db_default=Now()))
     # Without an index on it a beat is a HOT update, and the table never grows.
     last_seen_at = always_read(models.DateTimeField(db_default=Now()))
     draining = models.BooleanField(
-        db_default=False, help_text="was asked to start nothing more, and to end when all is done"
+        db_default=False,
+        help_text=_("was asked to start nothing more, and to end when all is done"),
     )
     stopping_since = always_read(
         models.DateTimeField(
             null=True,
             blank=True,
-            help_text="since when it starts nothing more, and is about to end",
+            help_text=_("since when it starts nothing more, and is about to end"),
         )
     )
     workers = always_read(
         models.JSONField(
             default=list,
             db_default=models.Value([], models.JSONField()),
-            help_text="pid and tasks of each, as of last_seen_at",
+            help_text=_("pid and tasks of each, as of last_seen_at"),
         )
     )
 
     def __str__(self) -> str:
-        return f"{self.queue_name} on {self.hostname} ({self.id})"
+        told = {"queue": self.queue_name, "host": self.hostname, "id": self.id}
+        return gettext("%(queue)s on %(host)s (%(id)s)") % told
 
 
 class Dashboard(Supervisor):
@@ -48,4 +52,4 @@ class Dashboard(Supervisor):
     class Meta:
         proxy = True
         default_permissions = ()
-        verbose_name = verbose_name_plural = "dashboard"
+        verbose_name = verbose_name_plural = _("dashboard")

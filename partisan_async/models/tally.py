@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async.models.readable import always_read
 
@@ -15,19 +17,19 @@ class Tally(models.Model):
     queue_name = models.CharField(max_length=255)
     processor_class = models.CharField(max_length=255)
     finished = models.IntegerField(db_default=0)
-    failed = models.IntegerField(db_default=0, help_text="ended in error")
+    failed = models.IntegerField(db_default=0, help_text=_("ended in error"))
     retried = models.IntegerField(db_default=0)
     postponed = models.IntegerField(db_default=0)
-    lost = models.IntegerField(db_default=0, help_text="runs whose worker process died")
-    run_seconds = models.FloatField(db_default=0.0, help_text="of all runs together")
+    lost = models.IntegerField(db_default=0, help_text=_("runs whose worker process died"))
+    run_seconds = models.FloatField(db_default=0.0, help_text=_("of all runs together"))
     longest_run_seconds = models.FloatField(db_default=0.0)
     wait_seconds = models.FloatField(
-        db_default=0.0, help_text="of all runs together, from due to claimed"
+        db_default=0.0, help_text=_("of all runs together, from due to claimed")
     )
     longest_wait_seconds = models.FloatField(db_default=0.0)
 
     class Meta:
-        verbose_name_plural = "tallies"
+        verbose_name_plural = _("tallies")
         constraints = [
             models.UniqueConstraint(
                 fields=["minute", "queue_name", "processor_class"],
@@ -36,4 +38,5 @@ class Tally(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.processor_class} at {self.minute:%H:%M}"
+        told = {"processor": self.processor_class, "time": f"{self.minute:%H:%M}"}
+        return gettext("%(processor)s at %(time)s") % told

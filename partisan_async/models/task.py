@@ -10,6 +10,7 @@ from typing import Any, Self
 from django.db import DEFAULT_DB_ALIAS, models, router
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async.ends import waiting
 from partisan_async.ends.waited import Waited
@@ -38,45 +39,51 @@ class Task(models.Model):
     processor_class = models.CharField(max_length=255)
     arguments = always_read(models.JSONField(help_text='{"args": […], "kwargs": {…}}'))
     status = models.CharField(max_length=16, choices=STATUS_CHOICES, db_default=STATUS_NEW)
-    priority = models.IntegerField(help_text="lower number first")
-    execute_after = always_read(models.DateTimeField(help_text="not to be claimed before"))
+    priority = models.IntegerField(help_text=_("lower number first"))
+    execute_after = always_read(models.DateTimeField(help_text=_("not to be claimed before")))
     parked_from = always_read(
         models.DateTimeField(
             null=True,
             blank=True,
-            help_text="its execute_after, while it is put off since its processor is paused",
+            help_text=_("its execute_after, while it is put off since its processor is paused"),
         )
     )
 
-    claim_seq = models.IntegerField(db_default=0, help_text="+1 per claim; fences old claims off")
-    claimed_by = models.UUIDField(null=True, blank=True, help_text="the supervisor that holds it")
+    claim_seq = models.IntegerField(
+        db_default=0, help_text=_("+1 per claim; fences old claims off")
+    )
+    claimed_by = models.UUIDField(
+        null=True, blank=True, help_text=_("the supervisor that holds it")
+    )
     claimed_at = always_read(models.DateTimeField(null=True, blank=True))
 
-    tries = models.IntegerField(db_default=0, help_text="runs that ended, well or badly")
+    tries = models.IntegerField(db_default=0, help_text=_("runs that ended, well or badly"))
     postpones = models.IntegerField(db_default=0)
-    lost = models.IntegerField(db_default=0, help_text="worker processes it took down, alone")
+    lost = models.IntegerField(db_default=0, help_text=_("worker processes it took down, alone"))
     suspect = models.BooleanField(
-        db_default=False, help_text="ran in a worker process that died; runs alone next time"
+        db_default=False, help_text=_("ran in a worker process that died; runs alone next time")
     )
     unrecognised = models.IntegerField(
-        db_default=0, help_text="times it met a supervisor that does not know its processor"
+        db_default=0, help_text=_("times it met a supervisor that does not know its processor")
     )
     interrupted = models.IntegerField(
         db_default=0,
-        help_text="claims since its last outcome that ended without one of its run's own",
+        help_text=_("claims since its last outcome that ended without one of its run's own"),
     )
 
     created_at = always_read(models.DateTimeField(db_default=Now()))
     started_at = always_read(
-        models.DateTimeField(null=True, blank=True, help_text="start of the first run")
+        models.DateTimeField(null=True, blank=True, help_text=_("start of the first run"))
     )
     last_attempted_at = always_read(
-        models.DateTimeField(null=True, blank=True, help_text="of the last run")
+        models.DateTimeField(null=True, blank=True, help_text=_("of the last run"))
     )
     finished_at = always_read(models.DateTimeField(null=True, blank=True))
     worker_ids = always_read(
         models.JSONField(
-            default=list, db_default=models.Value([], models.JSONField()), help_text="one per run"
+            default=list,
+            db_default=models.Value([], models.JSONField()),
+            help_text=_("one per run"),
         )
     )
     result = always_read(models.JSONField(null=True, blank=True))
@@ -84,12 +91,12 @@ class Task(models.Model):
         models.JSONField(
             default=list,
             db_default=models.Value([], models.JSONField()),
-            help_text="exception_class, message, traceback, try and at, newest last",
+            help_text=_("exception_class, message, traceback, try and at, newest last"),
         )
     )
-    digest = models.BinaryField(null=True, blank=True, help_text="the same for identical calls")
+    digest = models.BinaryField(null=True, blank=True, help_text=_("the same for identical calls"))
     traceparent = models.CharField(  # noqa: DJ001  "" would be stored with every task
-        max_length=55, null=True, blank=True, help_text="the span that enqueued it, by the W3C"
+        max_length=55, null=True, blank=True, help_text=_("the span that enqueued it, by the W3C")
     )
 
     class Meta:

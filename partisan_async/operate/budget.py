@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from partisan_async import registry
+from partisan_async.declared import is_async
 from partisan_async.settings import QueueSettings
-from partisan_async.worker.executor import is_async
 
 
 def of_supervisor(settings: QueueSettings, *, listens: bool = True) -> int:

@@ -11,17 +11,21 @@ from dataclasses import asdict, dataclass
 
 from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from partisan_async import settings, store
 from partisan_async.enqueue.run import fetch
 from partisan_async.models import Home
 
-ADOPT = (
-    "`manage.py partisan adopt --cancel` ends all that waits or was running, and"
-    " `manage.py partisan adopt --keep` has it run here"
+SENTENCE = _(
+    "This database %(what)s. If it is a copy, its tasks are another place's: `%(cancel)s` ends all"
+    " that waits or was running, and `%(keep)s` has it run here."
 )
-
-SENTENCE = "This database {what}. If it is a copy, its tasks are another place's: {adopt}."
+COMMANDS = {
+    "cancel": "manage.py partisan adopt --cancel",
+    "keep": "manage.py partisan adopt --keep",
+}
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,17 @@ def refusal(place: Place, kept: Home | None) -> str | None:
     if kept is None:
         return None
     if kept.name and not place.name:
-        what = f"belongs to {kept.name!r}, and PARTISAN_HOME is not set here"
+        what = gettext("belongs to %(kept)r, and PARTISAN_HOME is not set here")
     elif kept.name and kept.name != place.name:
-        what = f"belongs to {kept.name!r}, and PARTISAN_HOME is {place.name!r} here"
+        what = gettext("belongs to %(kept)r, and PARTISAN_HOME is %(here)r here")
     elif place.name and not kept.name and place.is_new(kept):
-        what = (
-            f"belongs to no home yet, and came to {place.name!r} from another place: {_from(kept)}"
+        what = gettext(
+            "belongs to no home yet, and came to %(here)r from another place: %(origin)s"
         )
     else:
         return None
-    return SENTENCE.format(what=what, adopt=ADOPT)
+    about = {"kept": kept.name, "here": place.name, "origin": _from(kept)}
+    return SENTENCE % (COMMANDS | {"what": what % about})
 
 
 def warning(place: Place, kept: Home | None) -> str | None:
@@ -81,7 +86,7 @@ def warning(place: Place, kept: Home | None) -> str | None:
         return None
     what = f"was another one when a supervisor first ran: {_from(kept)}"
     return (
-        SENTENCE.format(what=what, adopt=ADOPT)
+        SENTENCE % (COMMANDS | {"what": what})
         + ' With PARTISAN_HOME = "production", say, no supervisor starts on a copy.'
     )
 
@@ -109,5 +114,7 @@ def adopt(place: Place) -> None:
 
 
 def _from(kept: Home) -> str:
-    server = f" on server {kept.server}" if kept.server else ""
-    return f"database {kept.database!r}{server}"
+    about = {"database": kept.database, "server": kept.server}
+    if kept.server:
+        return gettext("database %(database)r on server %(server)s") % about
+    return gettext("database %(database)r") % about

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import Error
+from django.utils.translation import gettext
 
 from partisan_async import store
 from partisan_async.enqueue.run import fetch
@@ -69,7 +70,9 @@ class PauseState:
     @property
     def where(self) -> str:
         """The queue, in words."""
-        return f"queue {self.queue_name!r}" if self.queue_name else "every queue"
+        if not self.queue_name:
+            return gettext("every queue")
+        return gettext("queue %(queue)r") % {"queue": self.queue_name}
 
     @property
     def way_out(self) -> str:

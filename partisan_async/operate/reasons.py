@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+from django.utils.translation import gettext, gettext_lazy, ngettext, ngettext_lazy
 
 from partisan_async import registry, settings, store
 from partisan_async.enqueue import arguments
@@ -12,12 +14,15 @@ from partisan_async.enqueue.run import fetch
 from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound, TaskCancelled
 from partisan_async.models import ENDED, WAITING, PausedQueue, Task, readable
 from partisan_async.operate import home, overview
-from partisan_async.operate.overview import SupervisorState
+from partisan_async.operate.overview import RunState, SupervisorState
 from partisan_async.operate.ways_out import COMMANDS, WaysOut
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED, class_path
 from partisan_async.text import moments
 from partisan_async.text.durations import in_words
 from partisan_async.text.innermost import innermost
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrPromise
 
 NAMED = 5
 """So many of the tasks that keep workers busy are named."""
@@ -32,9 +37,17 @@ ODD_SECONDS = 60.0
 CANCELLED = class_path(TaskCancelled("", ""))
 
 _ENDINGS = {
-    "draining": "it ends when this and all else that it runs has.",
-    "stopping": "what has not ended within SHUTDOWN_GRACE_SECONDS is given back, and runs again.",
+    "draining": gettext_lazy("it ends when this and all else that it runs has."),
+    "stopping": gettext_lazy(
+        "what has not ended within SHUTDOWN_GRACE_SECONDS is given back, and runs again."
+    ),
 }
+
+# "number" says which of the two; "count" is it, as it is written.
+_TRIES = ngettext_lazy("%(count)s try", "%(count)s tries", "number")
+_TIMES = ngettext_lazy("%(count)s time", "%(count)s times", "number")
+_CLAIMS = ngettext_lazy("%(count)s claim", "%(count)s claims", "number")
+_WORKERS = ngettext_lazy("%(count)s worker", "%(count)s workers", "number")
 
 
 def why(task: Task, ways: WaysOut = COMMANDS) -> list[str]:
@@ -98,29 +111,35 @@ def _deletions() -> Iterator[str]:
 
 
 def _why_finished(task: Task, ways: WaysOut) -> Iterator[str]:
-    tries = _times(task.tries, "try")
-    yield f"It has finished {_at(task.finished_at)}, after {tries}{_took(task)}."
+    if took := _took(task):
+        said = gettext("It has finished %(at)s, after %(tries)s; the last took %(took)s.")
+    else:
+        said = gettext("It has finished %(at)s, after %(tries)s.")
+    tries = _counted(_TRIES, task.tries)
+    yield said % {"at": _at(task.finished_at), "tries": tries, "took": took}
     if failed := _last_error(task, ways):
-        yield f"A try before had failed: {failed}"
+        yield gettext("A try before had failed: %(error)s") % {"error": failed}
 
 
 def _why_failed(task: Task, ways: WaysOut) -> Iterator[str]:
-    yield (
-        f"It has ended in error {_at(task.finished_at)},"
-        f" after {_times(task.tries, 'try')}{_took(task)}."
-    )
+    if took := _took(task):
+        said = gettext("It has ended in error %(at)s, after %(tries)s; the last took %(took)s.")
+    else:
+        said = gettext("It has ended in error %(at)s, after %(tries)s.")
+    tries = _counted(_TRIES, task.tries)
+    yield said % {"at": _at(task.finished_at), "tries": tries, "took": took}
     if failed := _last_error(task, ways):
         yield failed
     yield ways.retry(task.pk)
 
 
 def _took(task: Task) -> str:
+    """Return how long its last run took; ``""``: nobody can say."""
     if task.finished_at is None or task.last_attempted_at is None:
         return ""
     if _last_class(task) == CANCELLED:  # it may have waited for long in between
         return ""
-    took = (task.finished_at - task.last_attempted_at).total_seconds()
-    return f"; the last took {in_words(took)}"
+    return in_words((task.finished_at - task.last_attempted_at).total_seconds())
 
 
 def _last_class(task: Task) -> object:
@@ -154,51 +173,90 @@ def _who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
     holder = next((each for each in supervisors if each.id == str(task.claimed_by)), None)
     others = [each for each in _alive(task, supervisors) if each != holder]
     if (holder is None or not holder.alive) and task.interrupted >= MAX_INTERRUPTED:
-        yield (
-            f"Supervisors ended under it {task.interrupted} times, or could not write how it ended,"
-            " so that none takes it over any more: their logs say why."
-            f" {ways.cancel_and_retry(task.pk)}"
+        interrupted = ngettext(
+            "Supervisors ended under it %(count)s time, or could not write how it ended, so that"
+            " none takes it over any more: their logs say why.",
+            "Supervisors ended under it %(count)s times, or could not write how it ended, so that"
+            " none takes it over any more: their logs say why.",
+            task.interrupted,
         )
+        way_out = ways.cancel_and_retry(task.pk)
+        yield f"{interrupted % {'count': task.interrupted}} {way_out}"
     elif (holder is None or not holder.alive) and pause:
-        yield f"The supervisor that claimed it is gone. {pause[0]}"
+        yield f"{gettext('The supervisor that claimed it is gone.')} {pause[0]}"
     elif holder is None or not holder.alive:
-        yield (
-            "It was claimed by a supervisor that is gone"
-            if holder is None
-            else f"The supervisor {holder.process} that claimed it has been silent for"
-            f" {in_words(holder.silent)}"
-        ) + (
-            f"; another one takes it over, {store.TTL_SECONDS:g} seconds after the last sign of"
-            " life, as soon as it has a worker free."
-            if others
-            else f", and no other serves queue {task.queue_name!r}. {ways.start(task.queue_name)}"
-        )
+        yield _who_takes_over(task, holder, bool(others), ways)
     else:
         yield _how_it_runs(task, holder, ways)
         if holder.ending:
-            yield f"{holder.process} is {holder.farewell}: {_ENDINGS[holder.ending]}"
+            yield gettext("%(supervisor)s is %(farewell)s: %(ending)s") % {
+                "supervisor": holder.process,
+                "farewell": holder.farewell,
+                "ending": _ENDINGS[holder.ending],
+            }
     yield from _what_happened(task, ways)
+
+
+def _who_takes_over(
+    task: Task, holder: SupervisorState | None, has_others: bool, ways: WaysOut
+) -> str:
+    about = {"ttl": f"{store.TTL_SECONDS:g}", "queue": task.queue_name}
+    if holder is not None:
+        about |= {"supervisor": holder.process, "silent": in_words(holder.silent)}
+    match holder is None, has_others:
+        case True, True:
+            said = gettext(
+                "It was claimed by a supervisor that is gone; another one takes it over, %(ttl)s"
+                " seconds after the last sign of life, as soon as it has a worker free."
+            )
+        case True, False:
+            said = gettext(
+                "It was claimed by a supervisor that is gone, and no other serves queue %(queue)r."
+            )
+        case False, True:
+            said = gettext(
+                "The supervisor %(supervisor)s that claimed it has been silent for %(silent)s;"
+                " another one takes it over, %(ttl)s seconds after the last sign of life, as soon"
+                " as it has a worker free."
+            )
+        case _:
+            said = gettext(
+                "The supervisor %(supervisor)s that claimed it has been silent for %(silent)s, and"
+                " no other serves queue %(queue)r."
+            )
+    return said % about if has_others else f"{said % about} {ways.start(task.queue_name)}"
 
 
 def _how_it_runs(task: Task, holder: SupervisorState, ways: WaysOut) -> str:
     for worker in holder.workers:
         for run in worker.tasks:
             if run.id == task.pk:
-                return (
-                    f"It runs on {holder.process}, in worker process {worker.pid},"
-                    f" for {in_words(run.seconds)}."
-                )
-    claimed = f"It was claimed by {holder.process} {_at(task.claimed_at)}"
+                return gettext(
+                    "It runs on %(supervisor)s, in worker process %(pid)s, for %(time)s."
+                ) % {
+                    "supervisor": holder.process,
+                    "pid": worker.pid,
+                    "time": in_words(run.seconds),
+                }
+    about = {
+        "supervisor": holder.process,
+        "at": _at(task.claimed_at),
+        "silent": in_words(holder.silent),
+        "left": f"left {task.pk}",
+        "locked": f"locked {task.pk}",
+    }
     if _is_left(task, holder):
-        return (
-            f"{claimed}, and none of its workers runs it: how it ended could not be written, and so"
-            f" it is not run again. The supervisor's log says why, at left {task.pk} or locked"
-            f" {task.pk}. {ways.cancel_and_retry(task.pk)}"
+        said = gettext(
+            "It was claimed by %(supervisor)s %(at)s, and none of its workers runs it: how it ended"
+            " could not be written, and so it is not run again. The supervisor's log says why, at"
+            " %(left)s or %(locked)s."
         )
-    return (
-        f"{claimed}, and is about to run there, or does since its last sign of life,"
-        f" {in_words(holder.silent)} ago."
+        return f"{said % about} {ways.cancel_and_retry(task.pk)}"
+    said = gettext(
+        "It was claimed by %(supervisor)s %(at)s, and is about to run there, or does since its last"
+        " sign of life, %(silent)s ago."
     )
+    return said % about
 
 
 def _is_left(task: Task, holder: SupervisorState) -> bool:
@@ -221,25 +279,18 @@ def _why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
     yield from (held_back := list(_paused_processor(task, ways)))
     scheduled = task.status == Task.STATUS_SCHEDULED and due_in > 0
     if scheduled and not task.is_parked:
-        yield f"It is scheduled until {moments.told(task.execute_after, _now())}."
+        moment = moments.told(task.execute_after, _now())
+        yield gettext("It is scheduled until %(moment)s.") % {"moment": moment}
     if paused:
-        yield (
-            f"Queue {task.queue_name!r} was paused {_at(paused.paused_at)}."
-            f" {ways.resume(task.queue_name)}"
-        )
+        about = {"queue": task.queue_name, "at": _at(paused.paused_at)}
+        said = gettext("Queue %(queue)r was paused %(at)s.") % about
+        yield f"{said} {ways.resume(task.queue_name)}"
     if not alive:
         silent = [s for s in supervisors if s.queue_name == task.queue_name]
         yield from _nobody(task, silent, ways)
     elif not willing:
-        ends = _listed(f"{each.process} is {each.farewell}" for each in alive)
-        yield (
-            f"All supervisors of queue {task.queue_name!r} are about to end, and start nothing"
-            f" more: {ends}. {ways.start(task.queue_name)}"
-        )
-    try:
-        registry.get(task.processor_class)
-    except ProcessorClassNotFound as error:
-        yield f"{error} That is how this process sees it; supervisors may run other code."
+        yield _all_end(task, alive, ways)
+    yield from _unknown_here(task)
     if not scheduled:
         yield from _locked(task)
         if willing and not paused and not held_back:
@@ -247,31 +298,63 @@ def _why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
     yield from _what_happened(task, ways)
 
 
+def _all_end(task: Task, alive: Sequence[SupervisorState], ways: WaysOut) -> str:
+    each_ends = gettext("%(supervisor)s is %(farewell)s")
+    ends = (each_ends % {"supervisor": each.process, "farewell": each.farewell} for each in alive)
+    said = gettext(
+        "All supervisors of queue %(queue)r are about to end, and start nothing more: %(ends)s."
+    )
+    told = said % {"queue": task.queue_name, "ends": _listed(ends)}
+    return f"{told} {ways.start(task.queue_name)}"
+
+
+def _unknown_here(task: Task) -> Iterator[str]:
+    try:
+        registry.get(task.processor_class)
+    except ProcessorClassNotFound as error:
+        # As the error says it, which knows no Django and so no languages.
+        if error.is_a_class:
+            said = gettext(
+                "Processor class %(name)r is not registered. Decorate it with @registry.register"
+                " in a partisan_tasks.py of an installed app, or import it there."
+            )
+        else:
+            said = gettext(
+                "Processor class %(name)r is not registered. If it is one of Django's own tasks,"
+                " import its module in a tasks.py of an installed app, and have TASKS name"
+                " PartisanBackend."
+            )
+        more = gettext("That is how this process sees it; supervisors may run other code.")
+        yield f"{said % {'name': error.processor_name}} {more}"
+
+
 def _paused_processor(task: Task, ways: WaysOut) -> Iterator[str]:
     pauses = overview.pauses(1)
     for each in pauses:
         if each.is_of(task.processor_class, task.queue_name):
-            yield (
-                f"Its processor was paused in {each.where} {_at(each.since)}."
-                f" {ways.resume_processor(each)}"
-            )
+            said = gettext("Its processor was paused in %(where)s %(at)s.")
+            about = {"where": each.where, "at": _at(each.since)}
+            yield f"{said % about} {ways.resume_processor(each)}"
             return
     if task.is_parked:
-        yield (
+        yield gettext(
             "Its processor was paused, and is resumed: a supervisor makes it ready at its next"
             " heartbeat."
         )
 
 
 def _nobody(task: Task, silent: Sequence[SupervisorState], ways: WaysOut) -> Iterator[str]:
-    if not silent:
-        yield f"Nobody serves queue {task.queue_name!r}. {ways.start(task.queue_name)}"
-        return
-    last = min(silent, key=lambda each: each.silent)
-    yield (
-        f"No supervisor of queue {task.queue_name!r} is alive: the last sign of life was of"
-        f" {last.process}, {in_words(last.silent)} ago. {ways.start(task.queue_name)}"
-    )
+    about = {"queue": task.queue_name}
+    if silent:
+        last = min(silent, key=lambda each: each.silent)
+        about |= {"supervisor": last.process, "silent": in_words(last.silent)}
+        said = gettext(
+            "No supervisor of queue %(queue)r is alive: the last sign of life was of"
+            " %(supervisor)s, %(silent)s ago."
+        )
+    else:
+        said = gettext("Nobody serves queue %(queue)r.")
+    yield f"{said % about} {ways.start(task.queue_name)}"
 
 
 def _locked(task: Task) -> Iterator[str]:
@@ -292,13 +375,20 @@ def _locked(task: Task) -> Iterator[str]:
         """,
         {"id": task.pk},
     )
-    who = "An open transaction"
-    for pid, name, state, seconds in holders:
-        who += f" of server process {pid} ({name or 'unnamed'}, {state}, {in_words(seconds or 0)})"
-    yield (
-        f"{who} has locked its row, and it is claimed when that ends: so does one that made an"
-        " identical call, which was ignored."
-    )
+    who = "".join(_holder(*holder) for holder in holders)
+    yield gettext(
+        "An open transaction%(whose)s has locked its row, and it is claimed when that ends: so does"
+        " one that made an identical call, which was ignored."
+    ) % {"whose": who}
+
+
+def _holder(pid: int, name: str, state: str, seconds: float | None) -> str:
+    return gettext(" of server process %(pid)s (%(name)s, %(state)s, %(time)s)") % {
+        "pid": pid,
+        "name": name or gettext("unnamed"),
+        "state": state,
+        "time": in_words(seconds or 0),
+    }
 
 
 def _behind(task: Task, willing: Sequence[SupervisorState], ways: WaysOut) -> Iterator[str]:
@@ -313,32 +403,53 @@ def _behind(task: Task, willing: Sequence[SupervisorState], ways: WaysOut) -> It
         if worker.running <= len(worker.tasks) and not any(run.id in held for run in worker.tasks)
     )
     if before:
-        many = f"more than {COUNTED:,}" if before > COUNTED else f"{before:,}"
-        are = "tasks are" if before > 1 else "task is"
-        yield f"It waits behind others: {many} {are} to be claimed before it."
+        yield _told_before(before)
     if runs and not free:
-        longest = sorted(runs, key=lambda run: -run.seconds)
-        whole = "The only worker" if len(workers) == 1 else f"All {len(workers):,} workers"
-        yield (
-            f"{whole} of queue {task.queue_name!r} {'is' if len(workers) == 1 else 'are'} busy, the"
-            " longest with: "
-            + _listed(
-                f"{ways.task(r.id, r.processor)} for {in_words(r.seconds)}" for r in longest[:NAMED]
-            )
-            + "."
-        )
+        yield _told_busy(task, len(workers), runs, ways)
     elif not before:
         yield from _next(task, free, ways)
+
+
+def _told_before(count: int) -> str:
+    if count > COUNTED:
+        said = gettext(
+            "It waits behind others: more than %(count)s tasks are to be claimed before it."
+        )
+        return said % {"count": f"{COUNTED:,}"}
+    return ngettext(
+        "It waits behind others: %(count)s task is to be claimed before it.",
+        "It waits behind others: %(count)s tasks are to be claimed before it.",
+        count,
+    ) % {"count": f"{count:,}"}
+
+
+def _told_busy(task: Task, workers: int, runs: Sequence[RunState], ways: WaysOut) -> str:
+    longest = sorted(runs, key=lambda run: -run.seconds)[:NAMED]
+    each = gettext("%(task)s for %(time)s")
+    return ngettext(
+        "The only worker of queue %(queue)r is busy, the longest with: %(tasks)s.",
+        "All %(count)s workers of queue %(queue)r are busy, the longest with: %(tasks)s.",
+        workers,
+    ) % {
+        "count": f"{workers:,}",
+        "queue": task.queue_name,
+        "tasks": _listed(
+            each % {"task": ways.task(run.id, run.processor), "time": in_words(run.seconds)}
+            for run in longest
+        ),
+    }
 
 
 def _next(task: Task, free: int, ways: WaysOut) -> Iterator[str]:
     ready = (_now() - max(task.execute_after, task.created_at)).total_seconds()
     if not free:
-        yield "It is next, as soon as a worker is up."
+        yield gettext("It is next, as soon as a worker is up.")
         return
-    yield f"It is next: nothing is before it, and {_times(free, 'worker')} had nothing to do."
+    said = gettext("It is next: nothing is before it, and %(workers)s had nothing to do.")
+    yield said % {"workers": _counted(_WORKERS, free)}
     if ready > ODD_SECONDS and not task.suspect and not task.lost:
-        yield (f"That it has been ready for {in_words(ready)} is odd: {ways.look_further()}")
+        said = gettext("That it has been ready for %(time)s is odd: %(way)s")
+        yield said % {"time": in_words(ready), "way": ways.look_further()}
 
 
 def _count_before(task: Task) -> int:
@@ -363,29 +474,44 @@ def _count_before(task: Task) -> int:
 
 def _what_happened(task: Task, ways: WaysOut) -> Iterator[str]:
     if task.unrecognised:
-        yield (
-            f"A supervisor that does not know {task.processor_class!r} put it off"
-            f" {task.unrecognised} of {MAX_UNRECOGNISED} times: is its code deployed everywhere?"
+        said = gettext(
+            "A supervisor that does not know %(processor)r put it off %(count)s of %(most)s times:"
+            " is its code deployed everywhere?"
         )
+        yield said % {
+            "processor": task.processor_class,
+            "count": task.unrecognised,
+            "most": MAX_UNRECOGNISED,
+        }
     if task.lost:
-        yield (
-            f"It took its worker process down {_times(task.lost, 'time')}, so it has to have a"
-            " worker of its own."
+        said = gettext(
+            "It took its worker process down %(times)s, so it has to have a worker of its own."
         )
+        yield said % {"times": _counted(_TIMES, task.lost)}
     elif task.suspect:
-        yield "It was in a worker process that died, so it has to have a worker of its own."
-    if task.interrupted:
-        yield (
-            f"Its last {_times(task.interrupted, 'claim')} ended without an outcome: the supervisor"
-            " died, or the run's session with the database was ended."
+        yield gettext(
+            "It was in a worker process that died, so it has to have a worker of its own."
         )
+    if task.interrupted:
+        said = gettext(
+            "Its last %(claims)s ended without an outcome: the supervisor died, or the run's"
+            " session with the database was ended."
+        )
+        yield said % {"claims": _counted(_CLAIMS, task.interrupted)}
     if task.postpones:
-        why = _last_error(task, ways, postponed=True)
-        why = why.removeprefix(f"{class_path(PostponeTask())}: ")
-        at_last = f", at last for: {why}" if why else "."
-        yield f"It has postponed itself {_times(task.postpones, 'time')}{at_last}"
+        yield _postponed(task, ways)
     if failed := _last_error(task, ways):
-        yield f"It has failed before, at last of {failed}"
+        yield gettext("It has failed before, at last of %(error)s") % {"error": failed}
+
+
+def _postponed(task: Task, ways: WaysOut) -> str:
+    why = _last_error(task, ways, postponed=True)
+    why = why.removeprefix(f"{class_path(PostponeTask())}: ")
+    if why:
+        said = gettext("It has postponed itself %(times)s, at last for: %(why)s")
+    else:
+        said = gettext("It has postponed itself %(times)s.")
+    return said % {"times": _counted(_TIMES, task.postpones), "why": why}
 
 
 def _twin(task: Task) -> Iterator[str]:
@@ -394,9 +520,11 @@ def _twin(task: Task) -> Iterator[str]:
         return
     rows = Task.objects.using(store.database()).filter(digest=digest, status__in=WAITING)
     for pk in rows.exclude(pk=task.pk).values_list("pk", flat=True):
-        yield f"An identical call waits: {pk}."
+        yield gettext("An identical call waits: %(task)s.") % {"task": pk}
     if task.status in WAITING and task.digest:
-        yield "Identical calls that are made while it waits are not added: it stands for them."
+        yield gettext(
+            "Identical calls that are made while it waits are not added: it stands for them."
+        )
 
 
 def _digest(task: Task) -> bytes | None:
@@ -423,12 +551,13 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _at(moment: datetime | None) -> str:
-    return "at an unknown time" if moment is None else f"at {moments.told(moment, _now())}"
+    if moment is None:
+        return gettext("at an unknown time")
+    return gettext("at %(moment)s") % {"moment": moments.told(moment, _now())}
 
 
-def _times(count: int, noun: str) -> str:
-    plural = "tries" if noun == "try" else f"{noun}s"
-    return f"1 {noun}" if count == 1 else f"{count:,} {plural}"
+def _counted(noun: StrPromise, count: int) -> str:
+    return noun % {"count": f"{count:,}", "number": count}
 
 
 def _now() -> datetime:

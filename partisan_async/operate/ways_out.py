@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext
+
 from partisan_async.operate import to_copy
 from partisan_async.operate.overview import PauseState
 
@@ -11,30 +13,33 @@ class WaysOut:
 
     def retry(self, pk: int) -> str:
         """Return how to run a task again that ended in error."""
-        return f"To run it again: manage.py partisan retry {pk}"
+        command = f"manage.py partisan retry {pk}"
+        return gettext("To run it again: %(command)s") % {"command": command}
 
     def cancel_and_retry(self, pk: int) -> str:
         """Return how to take a task from a supervisor that is gone."""
-        return (
-            f"When that is mended: manage.py partisan cancel {pk}, and to run it again, manage.py"
-            f" partisan retry {pk}"
-        )
+        return gettext("When that is mended: %(cancel)s, and to run it again, %(retry)s") % {
+            "cancel": f"manage.py partisan cancel {pk}",
+            "retry": f"manage.py partisan retry {pk}",
+        }
 
     def resume(self, queue_name: str) -> str:
         """Return how to end a queue's pause."""
-        return f"To resume it: {to_copy.resume(queue_name)}"
+        return _to_resume(to_copy.resume(queue_name))
 
     def resume_processor(self, pause: PauseState) -> str:
         """Return how to end a processor's pause."""
-        return f"To resume it: {pause.way_out}"
+        return _to_resume(pause.way_out)
 
     def start(self, queue_name: str) -> str:
         """Return how to start a supervisor."""
-        return f"Start one: {to_copy.start(queue_name)}"
+        return gettext("Start one: %(command)s") % {"command": to_copy.start(queue_name)}
 
     def look_further(self) -> str:
         """Return where to look when nothing that is known explains it."""
-        return "look at the log of the supervisors, and at manage.py partisan doctor"
+        command = "manage.py partisan doctor"
+        told = gettext("look at the log of the supervisors, and at %(command)s")
+        return told % {"command": command}
 
     def error(self, exception_class: object, message: object, place: str = "") -> str:
         """Return what is told of an error: its text may quote arguments.
@@ -42,7 +47,9 @@ class WaysOut:
         :param place: the line that raised it; empty: it is not known.
         """
         said = f"{exception_class}: {message}".removesuffix(": ")
-        return f"{said} (at {place})" if place else said
+        if not place:
+            return said
+        return gettext("%(error)s (at %(place)s)") % {"error": said, "place": place}
 
     def text(self, told: object) -> str:
         """Return what is told of an error that is not of the usual form."""
@@ -51,6 +58,10 @@ class WaysOut:
     def task(self, pk: int, processor_class: str) -> str:
         """Return how another task is named."""
         return f"{pk} {processor_class}"
+
+
+def _to_resume(command: str) -> str:
+    return gettext("To resume it: %(command)s") % {"command": command}
 
 
 COMMANDS = WaysOut()

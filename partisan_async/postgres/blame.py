@@ -12,6 +12,8 @@ from enum import Enum
 
 import psycopg
 
+from partisan_async.text.one_line import explain as explain
+
 
 class Blame(Enum):
     """Whose an error is."""
@@ -117,11 +119,6 @@ def way_out(error: BaseException, role: str) -> str:
     if name.endswith("_seq"):
         return f'GRANT USAGE ON SEQUENCE {name} TO "{role}"'
     return f'GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO "{role}"'
-
-
-def explain(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return " ".join(str(error).split()) or "no answer"
 
 
 def primary(error: BaseException) -> str:

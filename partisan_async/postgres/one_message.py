@@ -6,7 +6,6 @@ itself, and so it is known which one failed; a cursor of psycopg would raise the
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -18,9 +17,8 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
+from partisan_async import logs
 from partisan_async.postgres import direct
-
-logger = logging.getLogger("partisan_async")
 
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
@@ -69,7 +67,7 @@ class _CommittingCursor:
             error = error_from_result(failed, self._cursor.connection.info.encoding)
             if len(results) <= _UNTIL_COMMIT:
                 raise error
-            logger.error("not run after a commit: %s (%s)", self._afterwards, error)
+            logs.database.not_run_after_commit(self._afterwards, error)
         transformer = Transformer(self._cursor)
         transformer.set_pgresult(results[1])
         self._rows = transformer.load_rows(0, results[1].ntuples, tuple)

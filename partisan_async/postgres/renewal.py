@@ -57,7 +57,7 @@ _MAKERS = (
 
 _SET_NOTHING = (
     "django.contrib.postgres.signals",  # it registers types with the client's side
-    "partisan_async.worker.limits",
+    "partisan_async.worker.async_queries",
     __name__,
 )
 """Modules whose receivers of new connections leave nothing that a renewal would undo."""

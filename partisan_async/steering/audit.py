@@ -6,7 +6,6 @@ of the operating system, or the task whose code it is.
 
 from __future__ import annotations
 
-import logging
 import os
 import pwd
 from collections.abc import Iterator, Sequence
@@ -17,14 +16,11 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from partisan_async import store
+from partisan_async import logs, store
 from partisan_async.context import current_task
-from partisan_async.logs import plain
-
-logger = logging.getLogger("partisan_async")
 
 NAMED = 20
-"""So many things a line names; for programs all are on its record."""
+"""Maximum number of things that a line names; the record has all of them, for programs."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ _actor: ContextVar[Actor | None] = ContextVar("partisan_async_actor", default=No
 
 @contextmanager
 def acting(name: str, way: str) -> Iterator[None]:
-    """Have all that is done in the block be done by this one."""
+    """Have everything in the block be told as done by this actor."""
     before = _actor.set(Actor(name, way))
     try:
         yield
@@ -93,15 +89,5 @@ def _code() -> Actor:
 
 def _tell(actor: Actor, action: str, things: Sequence[object], about: dict[str, Any]) -> None:
     more = f" and {len(things) - NAMED:,} more" if len(things) > NAMED else ""
-    logger.info(
-        "steered: %s %s%s, by %s (%s)",
-        *(action, plain(", ".join(map(str, things[:NAMED]))), more),
-        *(plain(actor.name), actor.way),
-        extra={
-            "event": "steered",
-            "action": action,
-            "by": actor.name,
-            "way": actor.way,
-        }
-        | about,
-    )
+    named = ", ".join(map(str, things[:NAMED])) + more
+    logs.operators.steered(action, named, actor.name, actor.way, about)

@@ -22,7 +22,7 @@ from partisan_async.store.kept import encoded
 
 def columns(settlement: Settlement) -> dict[str, Any]:
     """Return what a settlement writes, by the names that ``settling`` uses."""
-    claim, decision, ran, _ = settlement
+    claim, decision, attempt, _ = settlement
     row: dict[str, Any] = {
         "id": claim.id,
         "claim_seq": claim.claim_seq,
@@ -34,8 +34,8 @@ def columns(settlement: Settlement) -> dict[str, Any]:
         "suspect": False,
         "unrecognised": 0,
         "interrupted": 0,
-        "ran_seconds": ran and ran[0],
-        "worker": ran and ran[1],
+        "ran_seconds": attempt and attempt.seconds,
+        "worker": attempt and attempt.worker_id,
         "failure": None,
         "result": None,
     }
@@ -44,7 +44,7 @@ def columns(settlement: Settlement) -> dict[str, Any]:
             row |= {"status": Status.FINISHED.value, "tries": 1, "result": result}
         case Failed(failure, lost):
             row |= {"status": Status.ERROR.value, "failure": encoded(failure), "lost": int(lost)}
-            row |= {"tries": 1} if ran else {}
+            row |= {"tries": 1} if attempt else {}
         case Retried(pause, failure):
             row |= {"tries": 1, "failure": encoded(failure)} | _waiting(pause)
         case Postponed(pause, failure):

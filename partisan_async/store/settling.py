@@ -111,9 +111,9 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
     """
     free = _FREE.format(lock="NO KEY UPDATE") if gently else ""
     runs = [
-        (claim.id, claim.claim_seq, *ran)
-        for claim, decision, ran, _ in settlements
-        if ran and isinstance(decision, Finished) and decision.result is None
+        (claim.id, claim.claim_seq, *attempt)
+        for claim, decision, attempt, _ in settlements
+        if attempt and isinstance(decision, Finished) and decision.result is None
     ]
     if len(runs) == len(settlements):
         ids, seqs, seconds, workers = zip(*runs, strict=True)

@@ -130,4 +130,4 @@ class Around:
             with suppress(psycopg.Error):  # what was taken must not be lost for it
                 rows = await self._connection.execute(named(pk))
             row = rows[0] if rows else None
-            logs.passed_over(pk, self._what, PASSED_OVER_SECONDS, error, row)
+            logs.outcomes.passed_over(pk, self._what, PASSED_OVER_SECONDS, error, row)

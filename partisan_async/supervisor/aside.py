@@ -7,14 +7,13 @@ its end. The threads of ``asyncio.to_thread`` do, and there are only a few of th
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-logger = logging.getLogger("partisan_async")
+from partisan_async import logs
 
 T = TypeVar("T")
 
@@ -81,8 +80,8 @@ class Aside:
         while (call := self._calls.get()) is not None:
             try:
                 call()
-            except BaseException:  # whatever others raise: the next call is to be made, too
-                logger.exception("a call in thread %r failed", self._thread.name)
+            except BaseException as error:  # noqa: BLE001  the next call is to be made, too
+                logs.callbacks.call_failed(self._thread.name, error)
 
 
 def _hand_over(

@@ -1,33 +1,23 @@
-"""A connection of the supervisor's own to the database that holds the tasks."""
+"""Runs statements for one part of the supervisor, on a connection of its own.
+
+The connection is opened when it is needed, and dropped when it fails; each statement has a limit.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-from contextlib import suppress
 from datetime import timedelta
-from functools import cache
 from typing import Any
 
 import psycopg
 from django.db import connections
-from psycopg import sql
 
-from partisan_async.postgres import cancelling, parameters
 from partisan_async.postgres.blame import Blame, NoAnswer, explain, whose
-from partisan_async.postgres.cancelling import Session, hang_up
+from partisan_async.postgres.cancelling import hang_up
+from partisan_async.postgres.idle import until_idle
 from partisan_async.store import Statement
-from partisan_async.supervisor.aside import Aside
-
-logger = logging.getLogger("partisan_async")
-
-CANCEL_SECONDS = 1
-"""So long the server may take to answer that it cancels a statement that took too long."""
-
-CONNECT_SECONDS = 5
-"""A host that does not answer at all is given up by then, unless OPTIONS say otherwise."""
-
+from partisan_async.supervisor.cutting import cut
+from partisan_async.supervisor.opening import connect, prepare_from_now_on
 
 STALE = (
     psycopg.errors.FeatureNotSupported,
@@ -38,85 +28,6 @@ STALE = (
 
 It has then done nothing.
 """
-
-# To plan a lone claim takes nearly as long as all else about it. But a plan that is kept is one for
-# the table as it is now, often empty, and reads it to its end ever after: 250 rows of 300,000 were
-# settled in 9 seconds. Without that way, the planner goes by the same indexes for every size.
-_KEEP_PLANS = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
-
-
-async def connect(
-    alias: str, purpose: str, laid_over: str | None = None
-) -> psycopg.AsyncConnection[Any]:
-    """Open a connection with the parameters that Django uses for this alias, in autocommit.
-
-    :param laid_over: as for ``database.parameters``.
-    """
-    params = await _parameters_of(alias, laid_over)
-    params.setdefault("application_name", f"partisan_async {purpose}")
-    params.setdefault("connect_timeout", CONNECT_SECONDS)
-    # Whatever OPTIONS say: a transaction pooler gives each statement another server process, which
-    # knows nothing of what was prepared.
-    params["prepare_threshold"] = None
-    connection = await Session.connect(**params, autocommit=True)
-    if role := connections[alias].settings_dict["OPTIONS"].get("assume_role"):
-        try:
-            await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
-        except BaseException:
-            await connection.close()
-            raise
-    return connection
-
-
-async def _parameters_of(alias: str, laid_over: str | None) -> dict[str, Any]:
-    # A database backend of the project's may ask for a password elsewhere, and wait for it.
-    try:
-        return await _asker(os.getpid()).ask(parameters.parameters, alias, laid_over)
-    except Exception as error:
-        raise psycopg.OperationalError(
-            f"the database's parameters could not be had: {explain(error)}"
-        ) from error
-
-
-# By process: a thread does not come along into a fork.
-@cache
-def _asker(pid: int) -> Aside:
-    return Aside("partisan parameters")
-
-
-async def _prepare_from_now_on(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Have statements prepared and their plans kept, if this is a session of our own."""
-    # A pooler tells its clients a number of its own: where they send it to cancel a statement.
-    cursor = await connection.execute("SELECT pg_backend_pid()")
-    if await cursor.fetchone() == (connection.info.backend_pid,):
-        await connection.execute(_KEEP_PLANS)
-        connection.prepare_threshold = 0
-
-
-async def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
-    """End what is under way on a connection, in the server, too, if that answers."""
-    # A session that waits for a lock would not notice that nobody is there any more.
-    with suppress(OSError, psycopg.Error):
-        async with asyncio.timeout(2 * CANCEL_SECONDS):
-            if cancelling.is_safe():
-                await connection.cancel_safe(timeout=CANCEL_SECONDS)
-            else:
-                await _terminate(connection)
-    hang_up(connection)
-
-
-async def _terminate(connection: psycopg.AsyncConnection[Any]) -> None:
-    """End a connection's session in the server, by another connection."""
-    info = connection.info
-    params: dict[str, Any] = {**info.get_parameters(), "password": info.password}
-    params["connect_timeout"] = CANCEL_SECONDS
-    async with await Session.connect(**params, autocommit=True) as other:
-        # A pooler tells a number of its own, which may be another session's.
-        await other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE pid = %s AND application_name = %s",
-            [info.backend_pid, info.parameter_status("application_name")],
-        )
 
 
 class Connection:
@@ -188,7 +99,7 @@ class Connection:
         try:
             # A call that has just begun holds it, and has not asked for the lock yet.
             await asyncio.sleep(0)
-            async with worn.lock:
+            async with until_idle(worn):
                 await worn.close()
         except BaseException:
             await self._drop(worn)
@@ -217,7 +128,7 @@ class Connection:
                 self.encoding = connection.info.parameter_status("server_encoding") or ""
                 if self._prepares:
                     try:
-                        await _prepare_from_now_on(connection)
+                        await prepare_from_now_on(connection)
                     except BaseException:
                         await connection.close()
                         raise
@@ -237,7 +148,7 @@ class Connection:
         # event loop takes two turns more, in an idle system a tenth of a millisecond.
         cuts: list[asyncio.Task[None]] = []
         limit = asyncio.get_running_loop().call_later(
-            self._patience, lambda: cuts.append(asyncio.create_task(_cut(connection)))
+            self._patience, lambda: cuts.append(asyncio.create_task(cut(connection)))
         )
         try:
             cursor = await connection.execute(statement.sql, statement.params)
@@ -268,5 +179,5 @@ class Connection:
         if connection is self._connection:
             self._connection = None
         hang_up(connection)
-        async with connection.lock:  # another call may have waited on it
+        async with until_idle(connection):  # another call may have waited on it
             await connection.close()

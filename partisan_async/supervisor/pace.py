@@ -1,4 +1,4 @@
-"""How long processors take, as measured: what may be batched, and how much may be held ahead."""
+"""How long processors take, as measured; ``ahead`` says what follows from it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ SHORT_SECONDS = 0.005
 """A processor whose runs take less on average goes out in batches."""
 
 BATCH_SECONDS = 0.025
-"""A batch holds what will be over within so much time."""
+"""Time that the tasks of a batch take together."""
 
 BATCH_LENGTH = 100
+"""Maximum number of tasks in a batch."""
 
 AHEAD_SECONDS = 1.0
-"""Rows are held ahead that will start within so much time; the others are anybody's."""
+"""Rows are claimed ahead that will start within this time; the others are anybody's."""
 
 _WEIGHT = 0.2
 
@@ -36,8 +37,8 @@ class Pace:
             return 1
         return min(BATCH_LENGTH, int(BATCH_SECONDS / max(average, 1e-6)))
 
-    def ahead(self, processor_classes: Iterable[str], workers: int) -> int:
-        """Return how many tasks, like these, would start within about a second."""
+    def starts_within_ahead(self, processor_classes: Iterable[str], workers: int) -> int:
+        """Return how many tasks, like these, would start within ``AHEAD_SECONDS``."""
         averages = [self._averages.get(name) for name in processor_classes]
         if not averages or None in averages:
             return 0

@@ -74,7 +74,7 @@ class Parking:
             if is_nobodys(error):
                 trouble.meet(error)
             else:
-                logs.not_parked(error)
+                logs.queues.not_parked(error)
         return full or (self._ending and not self._unpark_at)
 
     async def _move(self, statement: Statement) -> int:

@@ -6,18 +6,14 @@ Those in error stay: somebody is to look at them, and may want to run them again
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from datetime import timedelta
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import logs, store
 from partisan_async.models import Task
-from partisan_async.postgres.blame import explain
 from partisan_async.supervisor.connection import Connection
-
-logger = logging.getLogger("partisan_async")
 
 LOOK_EVERY_SECONDS = 60.0
 
@@ -51,9 +47,7 @@ class Pruner:
             try:
                 await self._prune(timedelta(seconds=self._keep_seconds))
             except psycopg.Error as error:
-                logger.warning(
-                    "old rows of queue %r were not deleted: %s", self._queue_name, explain(error)
-                )
+                logs.queues.not_pruned(self._queue_name, error)
             await self._connection.close()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
@@ -78,18 +72,11 @@ class Pruner:
             # Half of the time is left to those who have something to do.
             await asyncio.sleep(time.monotonic() - began)
         if total:
-            logger.info("deleted %d old rows of queue %r", total, self._queue_name)
+            logs.queues.pruned(self._queue_name, total)
 
     def _tell_of(self, kept: dict[int, Exception]) -> None:
         news = sorted(kept.keys() - self._named)
         if not news or len(self._named) >= NAMED:
             return
         self._named.update(news[: NAMED - len(self._named)])
-        logger.warning(
-            "%d old row(s) of queue %r were not deleted, such as %d: %s",
-            len(news),
-            self._queue_name,
-            news[0],
-            explain(kept[news[0]]),
-            extra={"event": "kept", "queue_name": self._queue_name, "task_ids": news},
-        )
+        logs.queues.kept(self._queue_name, news, kept[news[0]])

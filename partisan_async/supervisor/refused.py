@@ -10,9 +10,10 @@ import psycopg
 from partisan_async import logs
 from partisan_async.claim import Claim, Settlement
 from partisan_async.postgres.blame import Blame, whose
+from partisan_async.supervisor.backoff import Backoff
 
+FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
-"""The first attempt is after a second, and each pause twice the one before, up to this."""
 
 MOST = 20
 """After so many in a row it is none of the rows any more: nothing is given up, and no more tasks
@@ -33,7 +34,7 @@ class Refused:
         # Each with the moment when its task was over.
         self._late: dict[Key, tuple[Settlement, float]] = {}
         self._due: dict[Key, float] = {}
-        self._attempts: dict[Key, int] = {}
+        self._backoffs: dict[Key, Backoff] = {}
         self._left: dict[Key, Claim] = {}
         self._in_a_row = 0
 
@@ -57,7 +58,8 @@ class Refused:
 
     def attempts(self, claim: Claim) -> int:
         """Return how often this one was refused before."""
-        return self._attempts.get(key_of(claim), 0)
+        backoff = self._backoffs.get(key_of(claim))
+        return 0 if backoff is None else backoff.count
 
     def put(self, settlement: Settlement, since: float, error: psycopg.Error) -> bool:
         """Take one that was refused alone; return whether it is left as it is.
@@ -68,17 +70,18 @@ class Refused:
         """
         claim = settlement.claim
         key = key_of(claim)
-        attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
         if whose(error) is Blame.ROW:
             self._in_a_row += 1
             if self._in_a_row <= MOST:
-                self._attempts.pop(key)
+                self._backoffs.pop(key, None)
                 self._left[key] = claim
-                logs.left(claim, error)
+                logs.outcomes.left(claim, error)
                 return True
-        pause = min(2.0 ** min(attempts - 1, 10), LONGEST_PAUSE_SECONDS)
+        backoff = self._backoffs.setdefault(
+            key, Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        )
         self._late[key] = settlement, since
-        self._due[key] = time.monotonic() + pause
+        self._due[key] = time.monotonic() + backoff.next()
         return False
 
     def take_due(self) -> list[tuple[Settlement, float]]:
@@ -93,13 +96,13 @@ class Refused:
         """Outcomes were written: so it is some rows that are to blame, and not all."""
         if claims:
             self._in_a_row = 0
-        if self._attempts:
+        if self._backoffs:
             for claim in claims:
-                self._attempts.pop(key_of(claim), None)
+                self._backoffs.pop(key_of(claim), None)
 
     def drop(self, foreign: set[Key]) -> None:
         """Forget claims that are another's by now."""
-        known: tuple[dict[Key, Any], ...] = (self._left, self._late, self._due, self._attempts)
+        known: tuple[dict[Key, Any], ...] = (self._left, self._late, self._due, self._backoffs)
         for key in foreign:
             for each in known:
                 each.pop(key, None)

@@ -7,7 +7,6 @@ outcome that the database refuses is tried again, or given up, by itself.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,15 +15,14 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.claim import Claim, Settlement
+from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.policy import Finished, Interrupted
 from partisan_async.postgres.blame import Blame, explain, whose
 from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.left_out import Why, judge
 from partisan_async.supervisor.refused import MOST, Refused, key_of
 from partisan_async.supervisor.trouble import Trouble
 from partisan_async.supervisor.writer import Writer
-
-logger = logging.getLogger("partisan_async")
 
 LOCKED_EVERY_SECONDS = 1.0
 """How often a row is tried again that another transaction has locked."""
@@ -179,7 +177,7 @@ class Settler:
             blame = whose(error)
             if blame is Blame.AMOUNT and self._refused.attempts(failed.claim) == WHOLE_ATTEMPTS - 1:
                 settlement = self._writer.bare(settlement)
-                logs.unstorable(failed.claim, error)
+                logs.outcomes.unstorable(failed.claim, error)
             is_left = self._refused.put(settlement, since, error)
             if not is_left and explain(error) not in told:
                 told.add(explain(error))
@@ -194,7 +192,7 @@ class Settler:
                 await self._connection.execute(store.announce(ids))
             except psycopg.Error as error:
                 # Those who wait look again by themselves.
-                logger.warning("the end of %d task(s) was not told: %s", len(ids), explain(error))
+                logs.outcomes.not_announced(len(ids), error)
 
     def _may_have_committed(self, settlement: Settlement) -> bool:
         """Tell whether it is of an atomic run that may have deleted its row, and never heard so."""
@@ -223,28 +221,24 @@ class Settler:
         written = set()
         for settlement, since in left:
             claim = settlement.claim
-            match found.get(claim.id):
-                case (claim.claim_seq, self._me):
+            may_be_gone = self._is_deleted(settlement) or self._may_have_committed(settlement)
+            match judge(claim, found.get(claim.id), self._me, may_be_gone=may_be_gone):
+                case Why.WRITTEN:
+                    written.add(claim.id)
+                case Why.LOCKED:
                     self._locked.append((settlement, since))
                     if warn:
-                        logs.locked(claim)
-                case (claim.claim_seq, None):
-                    written.add(claim.id)
-                case (seq, self._me) if seq == claim.claim_seq + 1:
-                    # I have it again, and nobody had it in between: I gave it back.
-                    written.add(claim.id)
-                case None if self._is_deleted(settlement) or self._may_have_committed(settlement):
-                    written.add(claim.id)
-                case _:
+                        logs.outcomes.locked(claim)
+                case Why.FENCED:
                     self.fenced += 1
-                    logs.fenced(claim)
+                    logs.outcomes.fenced(claim)
         return written
 
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:
     """Return it with the time since it was over added to how long ago it started."""
-    claim, decision, ran, stores_result = settlement
-    if ran is None:
+    claim, decision, attempt, stores_result = settlement
+    if attempt is None:
         return settlement
-    ran_seconds, worker_id = ran
-    return Settlement(claim, decision, (ran_seconds + seconds, worker_id), stores_result)
+    attempt = Attempt(attempt[0] + seconds, attempt[1])
+    return Settlement(claim, decision, attempt, stores_result)

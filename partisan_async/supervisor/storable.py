@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from datetime import timedelta
 from partisan_async.claim import Settlement
 from partisan_async.exceptions import TEN_YEARS_SECONDS
 from partisan_async.policy import Decision, Failed, Failure, Finished, Postponed, Retried, Suspected
+from partisan_async.postgres.encodings import within
 
 LONGEST_PAUSE = timedelta(seconds=TEN_YEARS_SECONDS)
 """A longer one was changed after it was checked, and no moment may be so far."""
@@ -26,10 +26,11 @@ def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
 
     :param encoding: the database's, as PostgreSQL names it.
     """
-    codec = _codec(encoding)
-    ran = settlement.ran and (settlement.ran[0], _storable(settlement.ran[1], codec))
-    decision = _with_texts(settlement.decision, codec)
-    storable = settlement._replace(decision=decision, ran=ran)
+    attempt = settlement.attempt
+    if attempt is not None:
+        attempt = attempt._replace(worker_id=within(attempt.worker_id, encoding))
+    decision = _with_texts(settlement.decision, encoding)
+    storable = settlement._replace(decision=decision, attempt=attempt)
     if storable != settlement:
         yield storable
     bare = storable._replace(decision=_bare(decision))
@@ -41,12 +42,12 @@ def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
         yield storable._replace(decision=Failed(failure))
 
 
-def _with_texts(decision: Decision, codec: str) -> Decision:
+def _with_texts(decision: Decision, encoding: str) -> Decision:
     match decision:
         case Finished(str(result)):
             plain = json.dumps(json.loads(result), ensure_ascii=False, separators=(",", ":"))
             # As it was, where nothing is replaced: the database reads escapes, too.
-            stored = _storable(plain, codec)
+            stored = within(plain, encoding)
             return decision if stored == plain else replace(decision, result=stored)
         case (
             Failed(failure)
@@ -55,7 +56,7 @@ def _with_texts(decision: Decision, codec: str) -> Decision:
             | Suspected(Failure() as failure)
         ):
             texts = (failure.exception_class, failure.message, failure.traceback)
-            return replace(decision, failure=Failure(*(_storable(text, codec) for text in texts)))
+            return replace(decision, failure=Failure(*(within(text, encoding) for text in texts)))
         case _:
             return decision
 
@@ -74,16 +75,3 @@ def _bare(decision: Decision) -> Decision:
             return replace(decision, failure=Failure(name[:255], LOST_TEXT))
         case _:
             return decision
-
-
-def _storable(text: str, codec: str) -> str:
-    return text.encode(codec, "replace").decode(codec)
-
-
-def _codec(encoding: str) -> str:
-    """Return Python's name of an encoding of PostgreSQL's; where it has none, ASCII's."""
-    name = encoding.upper().replace("WIN", "CP").replace("KOI8", "KOI8-")
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        return "ascii"

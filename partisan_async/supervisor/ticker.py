@@ -8,7 +8,6 @@ does is another release's: it is that one's to tick.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -20,13 +19,13 @@ import psycopg
 from partisan_async import logs, registry, schedule, store
 from partisan_async.claim import Call
 from partisan_async.models.readable import is_moment
-from partisan_async.postgres.blame import Blame, explain, whose
+from partisan_async.postgres.blame import Blame, whose
 from partisan_async.processor import tick_of
 from partisan_async.store import Scheduled
+from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.trouble import Trouble
-
-logger = logging.getLogger("partisan_async")
+from partisan_async.text.printable import plain
 
 LOOK_EVERY_SECONDS = 30.0
 """At least so often: another release's supervisors may be gone, or a NOTIFY was not heard."""
@@ -89,16 +88,15 @@ class Ticker:
 
     async def keep(self) -> None:
         """Tick for ever; a database that is away is waited for."""
-        pause = 0.1
+        backoff = Backoff(0.1, 5.0)
         while self._known:
             self._hurry.clear()
             try:
                 seconds = await self.turn()
-                pause = 0.1
+                backoff.reset()
             except psycopg.Error as error:
-                logger.warning("ticks not looked for, trying again: %s", explain(error))
-                seconds = pause
-                pause = min(2 * pause, 5)
+                logs.schedules.ticks_not_sought(error)
+                seconds = backoff.next()
             if seconds > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._hurry.wait(), seconds)
@@ -134,7 +132,7 @@ class Ticker:
                     raise
                 return self._trouble_of(seen.processor_class).meet(error)
             if moved:
-                logs.moved_up(seen.processor_class, next_tick, own)
+                logs.schedules.moved_up(seen.processor_class, next_tick, own)
             next_tick = own
         return (next_tick - seen.now).total_seconds()
 
@@ -162,7 +160,7 @@ class Ticker:
     def _trouble_of(self, name: str) -> Trouble:
         trouble = self._troubles.get(name)
         if trouble is None:
-            what = f"the tick of {logs.plain(name)}"
+            what = f"the tick of {plain(name)}"
             trouble = self._troubles[name] = Trouble(what, self._connection.role)
         return trouble
 
@@ -192,9 +190,9 @@ class Ticker:
             return self._trouble_of(seen.processor_class).meet(error)
         self._trouble_of(seen.processor_class).end()
         if ticked:
-            logs.ticked(seen.processor_class, ticks, ids or [])
+            logs.schedules.ticked(seen.processor_class, ticks, ids or [])
             if missed and not known.catch_up:
-                logs.missed(seen.processor_class, due, following)
+                logs.schedules.missed(seen.processor_class, due, following)
             if ids:
                 await self._connection.execute(store.notify(self._queue_name, "new"))
         return 0.0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
+from partisan_async import logs
 from partisan_async.postgres.blame import Blame, explain, is_nobodys, way_out, whose
+from partisan_async.supervisor.backoff import Backoff
 
-logger = logging.getLogger("partisan_async")
-
-SHORTEST_SECONDS = 0.1
-LONGEST_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Trouble:
@@ -23,7 +21,7 @@ class Trouble:
     def __init__(self, what: str, role: str) -> None:
         self._what = what
         self._role = role
-        self._seconds = SHORTEST_SECONDS
+        self._backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._said: str | None = None
 
     def meet(self, error: BaseException) -> float:
@@ -33,23 +31,16 @@ class Trouble:
         that could not be written either, helps nobody.
         """
         told = explain(error)
-        about = {"event": "hindered"}
         if not is_nobodys(error) and whose(error) is not Blame.ROW:
-            logger.warning("%s failed, trying again: %s", self._what, told)
+            logs.database.did_not_answer(self._what, error)
         elif told != self._said:
             self._said = told
-            way = way_out(error, self._role)
-            logger.critical(
-                "%s failed, and will until somebody mends it: %s; %s",
-                *(self._what, told, way),
-                extra=about,
-            )
-        seconds, self._seconds = self._seconds, min(2 * self._seconds, LONGEST_SECONDS)
-        return seconds
+            logs.database.hindered(self._what, error, way_out(error, self._role))
+        return self._backoff.next()
 
     def end(self) -> None:
         """It works again."""
-        self._seconds = SHORTEST_SECONDS
+        self._backoff.reset()
         if self._said is not None:
             self._said = None
-            logger.warning("%s works again", self._what, extra={"event": "unhindered"})
+            logs.database.unhindered(self._what)

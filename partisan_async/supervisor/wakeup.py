@@ -9,22 +9,22 @@ does not, the supervisor polls.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from partisan_async import store
+from partisan_async import logs, store
 from partisan_async.postgres.blame import explain
 from partisan_async.postgres.cancelling import hang_up
-from partisan_async.supervisor.connection import connect
-
-logger = logging.getLogger("partisan_async")
+from partisan_async.supervisor.agenda import Agenda
+from partisan_async.supervisor.backoff import Backoff
+from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.opening import connect
+from partisan_async.supervisor.ticker import Ticker
 
 PROBE_EVERY_SECONDS = 10
 PROBE_PATIENCE_SECONDS = 4
@@ -34,9 +34,10 @@ PROBE_PATIENCE_SECONDS = 4
 class Wakeup:
     """Listens for ever.
 
-    :param on_wake: called with the payload of each NOTIFY of the queue, and with none when LISTEN
+    :param agenda: told of each NOTIFY that rows are there; and that there may be some, when LISTEN
         stands: what was sent before is lost.
-    :param on_listening: called when a probe is wanted.
+    :param lease, ticker: hurried by a NOTIFY that an operator wants something; the lease's beat
+        carries the probes, too.
     :param dsn: laid over the database's parameters, for the way around a pooler.
     """
 
@@ -44,17 +45,18 @@ class Wakeup:
         self,
         alias: str,
         queue_name: str,
-        *,
-        on_wake: Callable[[str], None],
-        on_listening: Callable[[], None],
+        agenda: Agenda,
+        lease: Lease,
+        ticker: Ticker,
         dsn: str | None = None,
     ) -> None:
         self.probe_channel = f"partisan_async.probe.{uuid.uuid4().hex}"
         self.proven = asyncio.Event()
         self._alias = alias
         self._queue_name = queue_name
-        self._on_wake = on_wake
-        self._on_listening = on_listening
+        self._agenda = agenda
+        self._lease = lease
+        self._ticker = ticker
         self._dsn = dsn
         self._suspicion = "as behind a transaction pooler: LISTEN_DSN may lead around it"
         if dsn:
@@ -62,7 +64,7 @@ class Wakeup:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._sent: tuple[str, float] | None = None
         self._heard_at = 0.0
-        self._failures = 0
+        self._backoff = Backoff(0.2, 30.0)
         self._complained = False
 
     def nonce(self) -> str | None:
@@ -88,8 +90,7 @@ class Wakeup:
             except psycopg.Error as error:
                 self._distrust(explain(error))
             self.proven.clear()
-            self._failures += 1
-            await asyncio.sleep(min(0.1 * 2 ** min(self._failures, 10), 30))
+            await asyncio.sleep(self._backoff.next())
 
     async def _listen(self) -> None:
         self._sent = None
@@ -99,22 +100,29 @@ class Wakeup:
             # whoever has that next, or into the pooler's log: so the queue's wait for the proof.
             await self._subscribe(connection, self.probe_channel)
             self._connection = connection
-            self._on_listening()
+            self._lease.hurry()
             async with aclosing(connection.notifies()) as probes:
                 async for probe in probes:
                     if self._recognises(probe.payload):
                         break
             await self._subscribe(connection, store.channel(self._queue_name))
             self._trust()
-            self._on_wake("")
+            self._agenda.on_notify("")
             async for notification in connection.notifies():
                 if notification.channel != self.probe_channel:
-                    self._on_wake(notification.payload)
+                    self._wake(notification.payload)
                 elif self._recognises(notification.payload):
                     self._trust()
         finally:
             self._connection = None
             await connection.close()
+
+    def _wake(self, payload: str) -> None:
+        if payload == store.STEERED:
+            self._lease.hurry()
+            self._ticker.hurry()
+        else:
+            self._agenda.on_notify(payload)
 
     async def _subscribe(self, connection: psycopg.AsyncConnection[Any], channel: str) -> None:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
@@ -125,23 +133,19 @@ class Wakeup:
     def _trust(self) -> None:
         self._sent = None
         self._heard_at = time.monotonic()
-        self._failures = 0
+        self._backoff.reset()
         self._complained = False
         if not self.proven.is_set():
             self.proven.set()
-            logger.info("listening: queue %r is woken by NOTIFY", self._queue_name)
+            logs.supervisor.listening(self._queue_name)
 
     def _distrust(self, why: str) -> None:
         if not self._complained:
             self._complained = True
-            logger.warning(
-                "NOTIFY cannot be relied on (%s): queue %r is polled meanwhile",
-                why,
-                self._queue_name,
-            )
+            logs.supervisor.polling(self._queue_name, why)
         if self.proven.is_set():
             self.proven.clear()
-            self._on_wake("")  # whoever sleeps until NOTIFY comes has to poll from now on
+            self._agenda.on_notify("")  # whoever sleeps until NOTIFY comes has to poll from now on
         if self._connection is not None:
             connection, self._connection = self._connection, None
             hang_up(connection)

@@ -7,7 +7,6 @@ one is written in other words, if its text is what is refused.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -16,12 +15,11 @@ import psycopg
 
 from partisan_async import logs, store
 from partisan_async.claim import Settlement
-from partisan_async.postgres.blame import Blame, NoAnswer, explain, whose
+from partisan_async.postgres.blame import Blame, NoAnswer, whose
 from partisan_async.store import Statement
+from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.storable import reduced
-
-logger = logging.getLogger("partisan_async")
 
 CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
 """Another row or another transaction is in the way, and a gentle attempt goes around it."""
@@ -75,7 +73,7 @@ class Writer:
 
         :raises psycopg.Error: it has answered, and what is asked for is to blame.
         """
-        pause, unanswered = 0.1, False
+        backoff, unanswered = Backoff(0.1, 5.0), False
         while True:
             try:
                 return await self._connection.execute(statement)
@@ -87,9 +85,8 @@ class Writer:
                     raise
                 unanswered = isinstance(error, NoAnswer)
                 self.retries += 1
-                logger.warning("settle failed, trying again: %s", explain(error))
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5)
+                logs.outcomes.settle_failed(error)
+                await asyncio.sleep(backoff.next())
 
     async def _try(self, way: Way, batch: Sequence[Settlement], *, gently: bool) -> set[int]:
         try:
@@ -114,7 +111,7 @@ class Writer:
                     return set()
                 except psycopg.Error:
                     continue
-                logs.unstorable(settlement.claim, error)
+                logs.outcomes.unstorable(settlement.claim, error)
                 return written
         self.failed.append((settlement, error))
         return set()

@@ -7,13 +7,18 @@ from datetime import datetime
 
 from django import template
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy
 
-from partisan_async.models.readable import MARK
 from partisan_async.text.moments import told
+from partisan_async.text.printable import MARK
 
 register = template.Library()
 
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
+_UNITS = (
+    (gettext_lazy("%(count)s d"), 86_400),
+    (gettext_lazy("%(count)s h"), 3_600),
+    (gettext_lazy("%(count)s m"), 60),
+)
 
 
 @register.filter
@@ -25,12 +30,10 @@ def span(seconds: float | None) -> str:
         return MARK
     for unit, length in _UNITS:
         if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    if seconds >= 10:
-        return f"{seconds:.0f} s"
+            return unit % {"count": f"{seconds / length:.0f}"}
     if seconds >= 1:
-        return f"{seconds:.1f} s"
-    return f"{max(0.0, seconds) * 1000:.0f} ms"
+        return gettext("%(count)s s") % {"count": f"{seconds:.{0 if seconds >= 10 else 1}f}"}
+    return gettext("%(count)s ms") % {"count": f"{max(0.0, seconds) * 1000:.0f}"}
 
 
 @register.filter

@@ -1,5 +1,6 @@
 """For tests of code that enqueues tasks: run them here and now, or beside the test for real."""
 
+from partisan_async.testing.bench import Ran
 from partisan_async.testing.enqueued import (
     aassert_enqueued,
     aassert_not_enqueued,
@@ -7,7 +8,7 @@ from partisan_async.testing.enqueued import (
     assert_not_enqueued,
 )
 from partisan_async.testing.live import await_until_ended, live_supervisor, wait_until_ended
-from partisan_async.testing.pending import Ran, aperform, arun_pending, perform, run_pending
+from partisan_async.testing.pending import aperform, arun_pending, perform, run_pending
 
 __all__ = [
     "Ran",

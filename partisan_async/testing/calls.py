@@ -34,6 +34,6 @@ def call_of(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]) -> C
     name_of(target)
     if isinstance(target, type):
         return target(*args, **kwargs)._call(0, None)  # noqa: SLF001  as delay() does
-    from partisan_async.django_tasks import django_task
+    from partisan_async.django_tasks import calls
 
-    return django_task.call_of(target, args, kwargs)
+    return calls.call_of(target, args, kwargs)

@@ -19,7 +19,7 @@ from partisan_async import registry, store
 from partisan_async.models import ENDED, Task
 from partisan_async.settings import DEFAULT_QUEUE_NAME, queue_settings
 from partisan_async.supervisor.supervisor import Supervisor
-from partisan_async.worker import origin
+from partisan_async.worker import taking_on
 
 START_SECONDS = 60
 
@@ -53,7 +53,7 @@ def live_supervisor(
             "live_supervisor() sees only what is committed, and this test runs in a transaction;"
             " use a TransactionTestCase, or @pytest.mark.django_db(transaction=True)."
         )
-    origin.refuse_within_main()
+    taking_on.refuse_within_main()
     registry.autodiscover()
     chosen = dataclasses.replace(queue_settings(queue_name), **settings)
     supervisor = Supervisor(

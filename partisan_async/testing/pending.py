@@ -2,62 +2,26 @@
 
 from __future__ import annotations
 
-import contextvars
-import dataclasses
 import datetime
-import json
-import logging
-import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal, cast
-from unittest.mock import patch
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from asgiref.sync import async_to_sync, sync_to_async
-from django.db import IntegrityError, connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils import timezone
-from psycopg.pq import TransactionStatus
+from asgiref.sync import sync_to_async
+from django.db import transaction
 
-from partisan_async import logs, registry, store
-from partisan_async.claim import Claim, Settlement
+from partisan_async import registry
 from partisan_async.enqueue.insert import enqueue
-from partisan_async.enqueue.run import fetch, run
-from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.models import WAITING, Task
-from partisan_async.policy import Decision, Finished, Outcome, decide
-from partisan_async.processor import checked_time, rules_of
-from partisan_async.settings import queue_settings
+from partisan_async.models import Task
+from partisan_async.processor import checked_time
 from partisan_async.testing.calls import call_of
-from partisan_async.testing.clock import as_of
-from partisan_async.testing.raised import Errors, Witness
-from partisan_async.worker.executor import Executor, is_async
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
-
-logger = logging.getLogger("partisan_async")
-
-WORKER_ID = "run_pending"
-"""What rows call this process."""
+from partisan_async.testing.bench import Bench, Ran
+from partisan_async.testing.endless import Growth
 
 MOST_MORE = 5_000
 """So many runs may come of others, at one moment."""
-
-_TTL = datetime.timedelta(minutes=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Ran:
-    """One run.
-
-    :param task: the row after it.
-    :param decision: what became of it; ``partisan_async.policy`` has the kinds.
-    """
-
-    task: Task
-    decision: Decision
 
 
 def run_pending(
@@ -93,8 +57,8 @@ def run_pending(
     if type(most_more) is not int or most_more < 0:
         raise ValueError(f"most_more={most_more!r}: pass a number of runs.")
     registry.autodiscover()
-    bench = _Bench()
-    growth = _Growth(bench.newest(), most_more)
+    bench = Bench()
+    growth = Growth(bench.newest(), most_more)
     ran: list[Ran] = []
     moment = None
     while True:
@@ -124,7 +88,7 @@ def perform(
 
     :param target: a processor class, or one of Django's own tasks.
     """
-    bench = _Bench()
+    bench = Bench()
     call = call_of(target, args, kwargs or {})._replace(digest=None)
     with transaction.atomic(using=bench.alias):  # or a supervisor beside it could be faster
         task = enqueue(call)
@@ -137,198 +101,3 @@ def perform(
 
 
 aperform = sync_to_async(perform)
-
-
-class _Growth:
-    """How many runs at one moment come of others: what goes on for ever is nothing but these.
-
-    What waits at the beginning is finite, however much it is, and so is what each of it enqueues.
-
-    :param newest: the last row that was there before.
-    """
-
-    def __init__(self, newest: int, most: int) -> None:
-        self._newest = newest
-        self._most = most
-        self._more = 0
-        self._seen: set[int] = set()
-        self._moment: datetime.datetime | None = None
-
-    def is_too_much(self, claim: Claim, moment: datetime.datetime | None) -> bool:
-        """Count a run, and tell whether there are too many."""
-        if moment != self._moment:
-            self._moment, self._more = moment, 0
-        self._more += claim.id > self._newest or claim.id in self._seen
-        self._seen.add(claim.id)
-        return self._more > self._most
-
-    def told(self, last: Task) -> str:
-        """Return what is wrong."""
-        return (
-            f"run_pending() has run more than {self._most:,} tasks that others enqueued, or that"
-            f" ran before, and there is no end: the last was {last}. Does it enqueue itself, or"
-            " postpone itself by 0 seconds? If there is an end, pass a larger most_more."
-        )
-
-
-class _Bench:
-    """Where one call of the kit runs tasks: it claims and settles as a supervisor does."""
-
-    def __init__(self) -> None:
-        self.alias = store.database()
-        self.errors = Errors()
-        self._me = uuid.uuid4()
-
-    def newest(self) -> int:
-        """Return the number of the last row."""
-        last = Task.objects.using(self.alias).order_by("-pk").values_list("pk", flat=True).first()
-        return last or 0
-
-    def claim_next(self, only: str | None) -> list[Claim]:
-        """Claim one task that is due, by each queue's own order."""
-        waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
-        names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
-        for name in sorted(names):
-            *_, pauses, _ = self._beat(name)
-            self._execute(as_of(store.promote(name), timezone.now()))
-            held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
-            claim = store.claim(self._me, name, 1, _TTL, store.Among(paused=held))
-            if claims := store.claims(self._execute(claim)):
-                return claims
-        return []
-
-    def claim_only(self, task: Task) -> list[Claim]:
-        """Claim this one."""
-        self._beat(task.queue_name)
-        return store.claims(self._execute(store.claim_only(self._me, task.pk)))
-
-    def advance(self, only: str | None, until: datetime.datetime) -> datetime.datetime | None:
-        """Make the next scheduled task ready; return its time, ``None`` if none is due by then."""
-        rows = self._execute(store.advance(only, until))
-        return rows[0][0] if rows else None
-
-    def run(self, claim: Claim, moment: datetime.datetime | None) -> Ran:
-        """Run a claim, and settle it as if it were that moment; ``None``: it is now."""
-        executor = self._executor(claim, moment)
-        began = time.perf_counter()
-        with self._patience_kept(), _contained():
-            outcome = contextvars.copy_context().run(_run, executor, claim)
-        rules = rules_of(claim.processor_class, queue_settings(claim.queue_name))
-        decision = decide(outcome, rules, claim)
-        logs.settled(claim, decision, time.perf_counter() - began)
-        if not (isinstance(decision, Finished) and decision.settled):
-            settlement = Settlement(claim, decision, (0.0, WORKER_ID))
-            self._settle(settlement, moment or timezone.now())
-        if isinstance(decision, Finished):
-            decision = Finished(decision.result)
-        task = Task.objects.using(self.alias).get(pk=claim.id)
-        self.errors.note(task, decision, executor.raised)
-        return Ran(task, decision)
-
-    def leave(self) -> None:
-        """Remove what says that it is there."""
-        run(*store.forget([self._me]), self.alias)
-
-    def _executor(self, claim: Claim, moment: datetime.datetime | None) -> Witness:
-        # A row that it deletes could not be shown.
-        chosen = dataclasses.replace(
-            queue_settings(claim.queue_name), DELETE_TASKS_ON_COMPLETE=False
-        )
-        return Witness(self._me, chosen, WORKER_ID, moment)
-
-    def _settle(self, settlement: Settlement, moment: datetime.datetime) -> None:
-        with self._patience_kept():
-            try:
-                with transaction.atomic(using=self.alias):
-                    self._execute(as_of(store.settle(self._me, [settlement]), moment))
-            except IntegrityError:  # an identical call waits by now
-                gently = store.settle(self._me, [settlement], gently=True)
-                self._execute(as_of(gently, moment))
-
-    @contextmanager
-    def _patience_kept(self) -> Iterator[None]:
-        # In a test's transaction a settle's own would stay.
-        ((patience,),) = self._execute(store.Statement("SHOW lock_timeout", {}))
-        yield
-        keep = "SELECT set_config('lock_timeout', %(patience)s, true)"
-        self._execute(store.Statement(keep, {"patience": patience}))
-
-    def _beat(self, queue_name: str) -> Sequence[Any]:
-        beat = store.beat(
-            self._me,
-            hostname="",
-            process="{}",
-            queue_name=queue_name,
-            ttl=_TTL,
-            probe_channel="",
-            nonce=None,
-            known=(),
-        )
-        (seen,) = self._execute(beat)
-        return cast("Sequence[Any]", seen)
-
-    def _execute(self, statement: store.Statement) -> list[Any]:
-        return fetch(*statement, self.alias)
-
-
-def _run(executor: Executor, claim: Claim) -> Outcome:
-    try:
-        run_async = is_async(registry.get(claim.processor_class))
-    except ProcessorClassNotFound:
-        run_async = False
-    return async_to_sync(executor.aexecute)(claim) if run_async else executor.execute(claim)
-
-
-@contextmanager
-def _contained() -> Iterator[None]:
-    """In a test's transaction: let a run behave as if it were in none."""
-    with ExitStack() as stack:
-        for connection in connections.all(initialized_only=True):
-            if connection.in_atomic_block:
-                stack.enter_context(_apart(connection))
-        yield
-
-
-@contextmanager
-def _apart(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    # An error of the database must not spoil what follows; and what was written stays, also if the
-    # run fails later.
-    savepoint = transaction.atomic(using=connection.alias)
-    savepoint._from_testcase = True  # type: ignore[attr-defined]  # noqa: SLF001  for atomic(durable=True)
-    with savepoint, _committing(connection):
-        yield
-        if connection.connection.info.transaction_status == TransactionStatus.INERROR:
-            transaction.set_rollback(True, using=connection.alias)
-
-
-@contextmanager
-def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Call what is registered by ``on_commit()`` when a run's own transaction would commit."""
-    outside = len(connection.savepoint_ids)
-    before = len(connection.run_on_commit)
-    register, release = connection.on_commit, connection.savepoint_commit
-
-    def on_commit(func: Callable[[], object], robust: bool = False) -> None:
-        register(func, robust)
-        if len(connection.savepoint_ids) == outside:
-            commit()
-
-    def savepoint_commit(sid: str) -> None:
-        release(sid)
-        if len(connection.savepoint_ids) == outside:
-            commit()
-
-    def commit() -> None:
-        calls = connection.run_on_commit[before:]
-        del connection.run_on_commit[before:]
-        for _, call, robust in calls:  # type: ignore[misc]  # its stubs know of two
-            try:
-                call()
-            except Exception:
-                if not robust:
-                    raise
-                logger.exception("error in an on_commit() of a task: %r", call)
-
-    with patch.multiple(connection, on_commit=on_commit, savepoint_commit=savepoint_commit):
-        yield
-        commit()  # of a block that had no savepoint

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import math
 
-from partisan_async.models.readable import MARK
+from django.utils.translation import ngettext_lazy
+
+from partisan_async.text.printable import MARK
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 
+_IN_WORDS = {
+    "day": ngettext_lazy("%(count)s day", "%(count)s days", "number"),
+    "hour": ngettext_lazy("%(count)s hour", "%(count)s hours", "number"),
+    "minute": ngettext_lazy("%(count)s minute", "%(count)s minutes", "number"),
+    "second": ngettext_lazy("%(count)s second", "%(count)s seconds", "number"),
+}
+
 
 def in_words(seconds: float) -> str:
-    """Return such as "12 seconds", "3 hours" or "2 days"; in English, as what it stands in."""
+    """Return such as "12 seconds", "3 hours" or "2 days"."""
     if not math.isfinite(seconds):
-        return f"{MARK} seconds"
+        return _IN_WORDS["second"] % {"count": MARK, "number": 0}
     count, unit = _split(seconds)
-    return f"1 {unit}" if count == 1 else f"{count:,} {unit}s"
+    return _IN_WORDS[unit] % {"count": f"{count:,}", "number": count}
 
 
 def short(seconds: float | None) -> str:
-    """Return the same as "12 s", "3 h" or "2 d"; "-" for none."""
+    """Return the same as "12 s", "3 h" or "2 d", for a command; "-" for none."""
     if seconds is None:
         return "-"
     if not math.isfinite(seconds):

@@ -5,8 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy, ngettext
 
 from partisan_async.text.moments import told
+
+ENDINGS = {
+    "draining": gettext_lazy("draining"),
+    "stopping": gettext_lazy("stopping"),
+}
+"""Of each way to end: its word for people."""
 
 
 def farewell(ending: str | None, since: datetime | None, running: int) -> str:
@@ -14,6 +21,12 @@ def farewell(ending: str | None, since: datetime | None, running: int) -> str:
 
     :param ending: see ``SupervisorState.ending``.
     """
-    moment = "" if since is None else f" since {told(since, timezone.now())}"
-    runs = "1 task" if running == 1 else f"{running:,} tasks"
-    return f"{ending}{moment}, runs {runs}, starts none"
+    how = str(ENDINGS.get(ending or "", ending))
+    if since is not None:
+        moment = told(since, timezone.now())
+        how = gettext("%(ending)s since %(moment)s") % {"ending": how, "moment": moment}
+    return ngettext(
+        "%(ending)s, runs %(count)s task, starts none",
+        "%(ending)s, runs %(count)s tasks, starts none",
+        running,
+    ) % {"ending": how, "count": f"{running:,}"}

@@ -7,6 +7,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import connections
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from partisan_async.text.durations import in_words
 
@@ -30,6 +31,6 @@ def told(moment: datetime, now: datetime) -> str:
     Such as "2026-11-27 22:31:07 (in 3 hours)".
     """
     seconds = (moment - now).total_seconds()
-    far = f"in {in_words(seconds)}" if seconds > 0 else f"{in_words(-seconds)} ago"
+    far = gettext("in %(time)s") if seconds > 0 else gettext("%(time)s ago")
     local = moment if timezone.is_naive(moment) else timezone.localtime(moment)
-    return f"{local:%Y-%m-%d %H:%M:%S} ({far})"
+    return f"{local:%Y-%m-%d %H:%M:%S} ({far % {'time': in_words(abs(seconds))}})"

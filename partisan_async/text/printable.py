@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+MARK = "?"
+"""What people are shown in the place of what cannot be read."""
+
 
 def plain(text: str) -> str:
     """Return the text as one line that can do nothing but be read.

@@ -7,7 +7,6 @@ down. The server then ends the session, and the thread gets a new connection whe
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Any, Protocol
@@ -17,10 +16,9 @@ import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
+from partisan_async import logs
 from partisan_async.postgres.cancelling import hang_up
 from partisan_async.worker import runs
-
-logger = logging.getLogger("partisan_async.worker")
 
 SECONDS = 60.0
 """A session of an ended run is hung up when it was not used for so long."""
@@ -82,8 +80,8 @@ def _look() -> None:
         time.sleep(LOOK_EVERY_SECONDS)
         try:
             look(time.monotonic())
-        except Exception:
-            logger.exception("sessions that ended runs left open were not looked for")
+        except Exception as error:  # noqa: BLE001  it is logged
+            logs.sessions.not_sought(error)
 
 
 def _is_quiet(connection: Any) -> bool:
@@ -99,10 +97,4 @@ def _hang_up(attended: Attended, connection: psycopg.Connection[Any]) -> None:
     attended.left_since = None
     if hang_up(connection):
         attended.is_of_run = False
-        logger.warning(
-            "session hung up: an ended run left it open on database %r, in a thread that no run"
-            " uses any more%s",
-            attended.wrapper.alias,
-            "; its transaction is rolled back" if in_transaction else "",
-            extra={"event": "session hung up"},
-        )
+        logs.sessions.hung_up(attended.wrapper.alias, in_transaction=in_transaction)

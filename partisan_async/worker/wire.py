@@ -34,14 +34,14 @@ class Hello(NamedTuple):
 
 
 class Started(NamedTuple):
-    """This task's ``run()`` begins, and may take so many seconds; ``None``: as long as it likes."""
+    """This task's ``run()`` begins; ``limit``: its time limit in seconds, if it has one."""
 
     ticket: int
     limit: float | None
 
 
 class Done(NamedTuple):
-    """This task's ``run()`` is over, after so long; it ``overran`` its time limit."""
+    """This task's ``run()`` is over. ``overran``: it took longer than its time limit."""
 
     ticket: int
     microseconds: int
@@ -50,7 +50,7 @@ class Done(NamedTuple):
 
 
 class Revoke(NamedTuple):
-    """Hand back the tasks that have not started, of tickets up to this one."""
+    """Order to hand back the tasks up to this ticket that have not started."""
 
     upto: int
 
@@ -75,11 +75,11 @@ def pack(tasks: Tasks) -> bytes:
 
 
 END = b"[]\n"
-"""No tasks, but the word to end in order. Without it a feed ends where a supervisor was killed."""
+"""No tasks: the worker is to end in order. Where the feed just ends, a supervisor was killed."""
 
 
 def unpack(feed: Iterable[bytes]) -> Iterator[Tasks]:
-    """Yield the tasks of each line, until the feed ends; what ends within a line is left out."""
+    """Yield the tasks of each line, until the feed ends; a line that is cut short is left out."""
     for line in feed:
         if line.endswith(b"\n"):
             tasks: Tasks = json.loads(line)

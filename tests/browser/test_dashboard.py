@@ -104,7 +104,6 @@ def test_the_plot_tells_of_each_minute_by_pointer_and_by_keys(dashboard: Page) -
 
     dashboard.locator(".partisan-plot g").nth(59).hover()
     expect(tip).to_contain_text("finished")
-    last = tip.text_content()
     wait_for_answers(dashboard, 1)
     expect(tip).to_be_visible()
     dashboard.mouse.move(0, 0)
@@ -114,9 +113,23 @@ def test_the_plot_tells_of_each_minute_by_pointer_and_by_keys(dashboard: Page) -
     dashboard.keyboard.press("ArrowLeft")
     dashboard.keyboard.press("ArrowLeft")
 
+    # The picture moves on with the minutes, and what was told of one with it.
     expect(tip).to_be_visible()
-    assert last is not None
-    assert tip.text_content() != last
+    told = """() => {
+        const minutes = [...document.querySelector(".partisan-plot").querySelectorAll("g")];
+        return [minutes.findIndex((each) => each.matches(".partisan-told")), minutes.length];
+    }"""
+    assert dashboard.evaluate(told) == [58, 60]
+
+
+def test_the_words_of_a_plot_do_not_touch(dashboard: Page) -> None:
+    """The first number stands as high as its line, half of it above the picture."""
+    for plot in dashboard.locator(".partisan-plot").all():
+        legend = plot.locator(".partisan-legend").bounding_box()
+        highest = plot.locator(".partisan-ticks span").first.bounding_box()
+        assert legend is not None
+        assert highest is not None
+        assert legend["y"] + legend["height"] + 4 <= highest["y"]
 
 
 def test_it_says_when_there_is_no_answer_and_asks_on(browser: Browser, site: Site) -> None:

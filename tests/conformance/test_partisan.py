@@ -5,7 +5,7 @@ import sys
 from django.test import TransactionTestCase, override_settings
 from django.utils import timezone
 
-from partisan_async.django_tasks.django_task import processor_of
+from partisan_async.django_tasks.processors import processor_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task
 from partisan_async.testing import run_pending

@@ -17,7 +17,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from partisan_async.embedded import _base_folder, _end_with_owner, _unprivileged_account
+from partisan_async.embedded.folder import base_folder
+from partisan_async.embedded.owner import end_with_owner
+from partisan_async.embedded.programs import unprivileged_account
 
 START_SECONDS = 30
 
@@ -38,14 +40,12 @@ class Pgbouncer:
         self._server = conninfo_to_dict(server)
         self._pool_mode = pool_mode
         self._pool_size = pool_size
-        self._account = _unprivileged_account()
+        self._account = unprivileged_account()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self._program = _find_program()
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="partisan-pgb-", dir=_base_folder(self._account))
-        )
+        self.folder = Path(tempfile.mkdtemp(prefix="partisan-pgb-", dir=base_folder(self._account)))
         try:
             (self.folder / "pgbouncer.ini").write_text(self._config())
             if self._account:
@@ -79,7 +79,7 @@ class Pgbouncer:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=_end_with_owner(signal.SIGKILL),
+                preexec_fn=end_with_owner(signal.SIGKILL),
                 **self._account,
             )
         deadline = time.monotonic() + START_SECONDS

@@ -6,8 +6,8 @@ import abc
 from typing import Any, ClassVar
 
 from partisan_async import registry
+from partisan_async.declared import is_async
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.worker.executor import is_async
 from tests.faults.history import Kind
 from tests.faults.ledger import Run
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from partisan_async import store
-from partisan_async.claim import Settlement
+from partisan_async.claim import Attempt, Settlement
 from partisan_async.models import Task
 from partisan_async.policy import Finished, Postponed
 from tests.faults import audit
@@ -126,7 +126,7 @@ def _statements(session):
     for each in (me, silent, other):
         session.execute(*store.beat(each, **about))
         rows = session.execute(*store.claim(each, "default", HELD, TTL)).fetchall()
-        held[each] = [Settlement(c, Finished(), (1.0, "h/1")) for c in store.claims(rows)]
+        held[each] = [Settlement(c, Finished(), Attempt(1.0, "h/1")) for c in store.claims(rows)]
     session.execute(
         "UPDATE partisan_async_supervisor SET last_seen_at = now() - interval '1 h' WHERE id = %s",
         [silent],

@@ -27,8 +27,13 @@ from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
-from partisan_async.worker import worker
+from partisan_async.worker import arrangements
 from tests.testapp.models import Mark
+
+
+def worker_here():
+    """The worker that this process is."""
+    return arrangements._undoings[0].__self__
 
 
 class Marking(BaseTaskProcessor):
@@ -307,6 +312,8 @@ class PutOff(Marking):
                 raise PostponeTask(600, reason="the bank is closed")
             case "odd":
                 raise PostponeTask(600, reason="a\0b")
+            case "blank":
+                raise PostponeTask(600, reason=" ")
         try:
             raise ConnectionError("no answer")
         except ConnectionError as error:
@@ -391,13 +398,13 @@ class Misbehave(Marking):
                 if command.wait(10) != -signal.SIGTERM:
                     raise RuntimeError("it was deaf to SIGTERM")
             case "link":
-                worker._worker._link.sendall(self.args[1].encode() + b"\n")
+                worker_here().link.socket.sendall(self.args[1].encode() + b"\n")
                 time.sleep(60)
             case "last words":
-                worker._worker._link.sendall(self.args[1].encode() + b"\n")
+                worker_here().link.socket.sendall(self.args[1].encode() + b"\n")
                 os.kill(os.getpid(), signal.SIGKILL)
             case "feed":
-                worker._worker._feed.shutdown(socket.SHUT_RD)
+                worker_here().feed.shutdown(socket.SHUT_RD)
             case "directory":
                 os.chdir("/")
                 os.environ.clear()
@@ -776,6 +783,15 @@ class CryOnce(Keep):
     def run(self):
         if not self.task_obj.tries:
             raise TimeoutError(super().run())
+
+
+@registry.register
+class PutOffOnce(Keep):
+    """Postpones itself the first time, for its text."""
+
+    def run(self):
+        if not self.task_obj.postpones:
+            raise PostponeTask(0, reason=super().run())
 
 
 @registry.register

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    no_translations,
+)
 from django.db import Error
 
 from partisan_async import store
-from partisan_async.logs import plain
 from partisan_async.management.partisan import adopt, doctor, drain, hold, status, steer, why
 from partisan_async.operate import rights
 from partisan_async.postgres.blame import Blame, explain, way_out, whose
 from partisan_async.steering import audit
+from partisan_async.text.printable import plain
 
 
 class Command(BaseCommand):
-    """Looks at tasks, and steers them."""
+    """Looks at tasks, and steers them; it speaks English, as its options and the log do.
+
+    Some of its sentences are on pages, too: there they are in the reader's language.
+    """
 
     help = "Shows queues, supervisors and tasks, sets them right, and looks for what is wrong."
 
@@ -27,6 +35,7 @@ class Command(BaseCommand):
         for module in (status, why, steer, hold, drain, adopt, doctor):
             module.add_to(commands)
 
+    @no_translations
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what is asked for."""
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -14,31 +13,31 @@ from typing import Any
 import uvloop
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    no_translations,
+)
 from django.db import OperationalError, connections
 
 from partisan_async import logs, registry, schema, steering, store
 from partisan_async.enqueue.run import fetch
-from partisan_async.logs import log_fields
 from partisan_async.operate import budget, home, rights
 from partisan_async.postgres.blame import explain
 from partisan_async.settings import (
     DEFAULT_QUEUE_NAME,
     QueueSettings,
     configured_queues,
-    count,
-    queue_name,
     queue_settings,
-    seconds,
 )
 from partisan_async.steering import audit
-from partisan_async.supervisor.lease import NotAtHome
+from partisan_async.supervisor.heartbeat import NotAtHome
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
 from partisan_async.supervisor.supervisor import Supervisor
-from partisan_async.worker import origin
+from partisan_async.validation import check_count, check_queue_name, check_seconds
+from partisan_async.worker import taking_on
 from partisan_async.worker.arrangements import STOP_SIGNALS
-
-logger = logging.getLogger("partisan_async")
 
 NOT_AT_HOME = 3
 """The exit code where the database belongs to another place: to try again heals nothing."""
@@ -76,7 +75,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--queue_name",
             "--queue-name",
-            type=_number(str, queue_name),
+            type=_number(str, check_queue_name),
             default=DEFAULT_QUEUE_NAME,
             help="the queue whose tasks to run (default: %(default)s)",
         )
@@ -85,12 +84,23 @@ class Command(BaseCommand):
             action="store_true",
             help="pause the queue before anything of it is claimed",
         )
+        at_least_0, at_least_1 = check_count(0), check_count(1)
         for option, kind, check, text in (
-            ("--min_queue_size", int, count(0), "claim more when so many tasks or fewer wait here"),
-            ("--max_queue_size", int, count(1), "claim up to so many tasks"),
-            ("--checks_before_cleanup", int, count(1), "renew the connection after so many claims"),
-            ("--workers_count", int, count(1), "how many worker processes to run"),
-            ("--sleep_delay_seconds", float, seconds(0.01), "time between polls"),
+            (
+                "--min_queue_size",
+                int,
+                at_least_0,
+                "claim more when so many tasks or fewer wait here",
+            ),
+            ("--max_queue_size", int, at_least_1, "claim up to so many tasks"),
+            (
+                "--checks_before_cleanup",
+                int,
+                check_count(1),
+                "renew the connection after so many claims",
+            ),
+            ("--workers_count", int, at_least_1, "how many worker processes to run"),
+            ("--sleep_delay_seconds", float, check_seconds(0.01), "time between polls"),
         ):
             spellings = (option, f"--{option[2:].replace('_', '-')}")
             parser.add_argument(*spellings, type=_number(kind, check), help=text)
@@ -112,11 +122,11 @@ class Command(BaseCommand):
             self._supervise(options)
 
     def _supervise(self, options: dict[str, Any]) -> None:
-        origin.refuse_within_main()
+        taking_on.refuse_within_main()
         queue = options["queue_name"]
         settings = _settings(queue, options)
-        log_fields.serve_here(queue, None)
-        logs.attach_handler()
+        logs.fields.serve_here(queue, None)
+        logs.handlers.attach()
         health = _listen(options["health_host"], options["health_port"])
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             raise CommandError(
@@ -135,7 +145,7 @@ class Command(BaseCommand):
         supervisor = Supervisor(
             queue, settings, listen=options["listen"], print_logs=True, health=health, home=name
         )
-        log_fields.serve_here(queue, str(supervisor.id))
+        logs.fields.serve_here(queue, str(supervisor.id))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
 
@@ -164,7 +174,7 @@ def _listen(host: str, port: int | None) -> socket.socket | None:
         ) from error
     address, chosen, *_ = listening.getsockname()
     address = f"[{address}]" if ":" in address else address
-    logger.info("health: http://%s:%d has /live, /ready and /metrics", address, chosen)
+    logs.start.health(address, chosen)
     return listening
 
 
@@ -207,21 +217,17 @@ def _require_rights(alias: str, *, paused: bool) -> None:
             f" run: {' '.join(grants)}"
         )
     if grants := rights.missing(alias, rights.SUPERVISOR):
-        logger.warning(
-            "rights are missing: role %r does without what it may not do; as the tables' owner,"
-            " run: %s",
-            *(role, " ".join(grants)),
-            extra={"event": "rights missing"},
-        )
+        logs.start.rights_missing(role, grants)
 
 
+@no_translations  # not all of the command: receivers of signals run in it
 def _require_home() -> str:
     place = home.here()
     kept = home.keep(place)
     if why := home.refusal(place, kept):
         raise CommandError(why, returncode=NOT_AT_HOME)
     if odd := home.warning(place, kept):
-        logger.warning("not at home: %s", odd, extra={"event": "not at home"})
+        logs.start.not_at_home(odd)
     return place.name
 
 
@@ -230,11 +236,7 @@ def _warn_of_unknown_queue(queue: str) -> None:
     for backend in (getattr(django_settings, "TASKS", None) or {}).values():
         used.update(backend.get("QUEUES", ()))
     if queue not in used and queue not in configured_queues():
-        logger.warning(
-            "no processor names queue %r, and PARTISAN_CONFIG has no such key; queues in use: %s",
-            queue,
-            ", ".join(sorted(used)) or "none",
-        )
+        logs.start.unknown_queue(queue, used)
 
 
 def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen: bool) -> None:
@@ -245,11 +247,4 @@ def _warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen
     ((allowed,),) = fetch("SELECT current_setting('max_connections')::int")
     connections.close_all()
     if wanted > allowed:
-        logger.warning(
-            "up to %d connections may be opened (WORKERS_COUNT × %s + %d), and the server's"
-            " max_connections is %d for all; lower the one or raise the other",
-            wanted,
-            how,
-            own,
-            allowed,
-        )
+        logs.start.too_many_connections(wanted, how, own, allowed)

@@ -9,13 +9,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
 from partisan_async import steering, store
-from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.management.partisan.steer import add_up, add_yes, confirm
 from partisan_async.models import ENDED, Home, Task
 from partisan_async.operate import home
 from partisan_async.operate.home import Place
 from partisan_async.steering import audit
+from partisan_async.text.printable import plain
 
 
 def add_to(commands: Any) -> None:

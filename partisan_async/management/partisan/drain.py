@@ -8,10 +8,10 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 
 from partisan_async import steering
-from partisan_async.logs import plain
 from partisan_async.operate import overview
 from partisan_async.operate.overview import SupervisorState
 from partisan_async.text.durations import in_words
+from partisan_async.text.printable import plain
 
 
 def add_to(commands: Any) -> None:

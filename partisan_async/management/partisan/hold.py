@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from django.core.management.base import BaseCommand, CommandError
 
 from partisan_async import steering, store
-from partisan_async.logs import plain
 from partisan_async.management.partisan import names
 from partisan_async.management.partisan.steer import (
     add_queue,
@@ -19,6 +18,7 @@ from partisan_async.management.partisan.steer import (
 )
 from partisan_async.models import PausedQueue
 from partisan_async.operate import to_copy
+from partisan_async.text.printable import plain
 
 
 class Target(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from django.core.management.base import OutputWrapper
 
-from partisan_async.logs import plain
+from partisan_async.text.printable import plain
 
 SHORTEST_NAME = 8
 """A column of names is not cut below it."""

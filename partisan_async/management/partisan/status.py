@@ -17,12 +17,12 @@ from django.db import Error, connections
 from django.utils import timezone
 
 from partisan_async import store
-from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import Cell, cut, table, width
 from partisan_async.models import readable
 from partisan_async.operate import overview
 from partisan_async.operate.overview import FailedTask, PauseState, QueueState, SupervisorState
 from partisan_async.text.durations import short
+from partisan_async.text.printable import plain
 
 WATCH_SECONDS = 2.0
 

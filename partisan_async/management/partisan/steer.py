@@ -5,24 +5,26 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
-from django.db.models.functions import Now
+from django.utils.translation import override
 
-from partisan_async import settings, steering, store
-from partisan_async.logs import plain
-from partisan_async.management.partisan import names
+from partisan_async import steering, store
+from partisan_async.management.partisan import chosen, names
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
 from partisan_async.operate import overview
 from partisan_async.operate.overview import PauseState
 from partisan_async.postgres.blame import explain
 from partisan_async.steering import audit
+from partisan_async.text.printable import plain
+from partisan_async.validation import check_queue_name
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -72,7 +74,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     if name == "cancel":
         # What was scheduled when it was chosen may run by now.
         by = audit.user_of_the_system()
-        do = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
+        cancel = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
+        do = partial(_in_the_sites_language, cancel)
     which = steering.Which(options["queue"], options["processor"], options["older_than"], statuses)
     given = which != steering.Which()
     if options.get("all") and (ids or given):
@@ -88,6 +91,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     if ids:
         batches = _count_held(name, steering.in_batches(do, tasks.filter(pk__in=ids)), held)
         done = [pk for batch in batches for pk in batch]
+        if given and not done:
+            _refuse_unknown(name, which)
         command.stdout.write(f"{name}: {number(len(done))}.")
         _tell_held(command, held)
         _complain(name, ids, done, filtered=given)
@@ -95,13 +100,22 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     total = tasks.count()
     progress = Progress(command.stderr, total, name)
     if total:
-        confirm(f"{name}: {number(total)}", options)
+        told = chosen.tasks(total, name, which)
+        confirm(f"{name}: {told if given else f'{told} that wait or run, in all queues'}", options)
     batches = _count_held(name, steering.in_batches(do, tasks), held)
     count = add_up(progress, map(len, batches))
     if not count:
-        _refuse_unknown(name, options["queue"], options["processor"])
+        _refuse_unknown(name, which)
     command.stdout.write(f"{name}: {number(count)}.")
     _tell_held(command, held)
+
+
+def _in_the_sites_language(
+    cancel: Callable[[Sequence[int]], list[int]], ids: Sequence[int]
+) -> list[int]:
+    """Cancel tasks; what receivers write to people is not in the command's language."""
+    with override(django_settings.LANGUAGE_CODE):
+        return cancel(ids)
 
 
 def _count_held(
@@ -131,28 +145,29 @@ def _tell_held(command: BaseCommand, held: Counter[PauseState]) -> None:
             command.stderr.write(plain(told))
 
 
-def _refuse_unknown(name: str, queue: str | None, processor: str | None) -> None:
+def _refuse_unknown(name: str, which: steering.Which) -> None:
     """Where nothing matches, tell a misspelt name from one that has nothing to do."""
-    given = ([each] if each else [] for each in (queue, processor))
+    given = ([each] if each else [] for each in (which.queue_name, which.processor))
     for told in names.unknown(*given):
         raise CommandError(plain(f"{name}: {number(0)}. {told}."))
 
 
 def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     """Delete what is older."""
-    statuses = options["status"] or list(ENDED)
-    old = _tasks().filter(status__in=statuses, finished_at__lt=Now() - options["older_than"])
-    if queue := options["queue"]:
-        old = old.filter(queue_name=queue)
-    total = old.count()
+    which = steering.Which(options["queue"], None, options["older_than"], options["status"])
+    total = which.among("delete").count()
     if total:
-        confirm(f"Delete {number(total)} that ended so long ago", options)
+        confirm(f"Delete {chosen.tasks(total, 'delete', which)}", options)
+    else:
+        _refuse_unknown("prune", which)
     progress = Progress(command.stderr, total, "deleted")
     kept: dict[int, Exception] = {}
 
     def counts() -> Iterator[int]:
         for pruned in steering.prune_in_batches(
-            options["older_than"], statuses=statuses, queue_name=queue
+            options["older_than"],
+            statuses=which.statuses_for("delete"),
+            queue_name=which.queue_name,
         ):
             kept.update(pruned.kept)
             yield pruned.deleted
@@ -189,14 +204,12 @@ def _complain(name: str, ids: Sequence[int], done: Sequence[int], *, filtered: b
                 f"The database refuses it for {_listed(refused)}; alone, it says why:"
                 f" pass {refused[0]}, and no other."
             )
-        told = ", ".join(f"{pk} is {_in_words(found.get(pk, 'not there'))}" for pk in missed)
+        told = ", ".join(
+            f"{pk} is {chosen.statuses([found.get(pk, 'not there')])}" for pk in missed
+        )
         others = ", and match what else was asked for" if filtered else ""
-        right = " or ".join(map(_in_words, statuses))
+        right = chosen.statuses(statuses)
         raise CommandError(f"Only tasks that are {right}{others}: {told}.")
-
-
-def _in_words(status: str) -> str:
-    return {Task.STATUS_ERROR: "in error", Task.STATUS_IN_PROCESS: "in process"}.get(status, status)
 
 
 def _listed(ids: Sequence[int]) -> str:
@@ -257,7 +270,7 @@ def add_yes(parser: argparse.ArgumentParser) -> None:
 
 def name_of(text: str) -> str:
     """Return the name of a queue or of a processor that an argument gives."""
-    wrong = settings.queue_name(text)
+    wrong = check_queue_name(text)
     if wrong or not text.isprintable():  # half a surrogate pair, for one, cannot be stored
         raise argparse.ArgumentTypeError(f"{text!r} {wrong or 'cannot be a name'}")
     return text

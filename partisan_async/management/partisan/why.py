@@ -7,11 +7,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from partisan_async import registry, store
-from partisan_async.logs import plain
 from partisan_async.management.partisan.screen import folded, width
 from partisan_async.management.partisan.steer import task_id
 from partisan_async.models import Task
 from partisan_async.operate import reasons
+from partisan_async.text.printable import plain
 
 
 def add_to(commands: Any) -> None:

@@ -28,7 +28,7 @@
       });
       // Who is signed out is sent to the page that asks for a password.
       if (answer.redirected || answer.status === 403) {
-        say("You are signed out, or may not see this any more: reload the page.", "partisan-lost");
+        say(pulse.dataset.signedOut, "partisan-lost");
         return;
       }
       if (!answer.ok) throw new Error(`status ${answer.status}`);
@@ -38,10 +38,10 @@
       changeChildren(live, new DOMParser().parseFromString(text, "text/html").body.firstChild);
       tellAgain();
       answeredAt = Date.now();
-      say("Live.", "partisan-live");
+      say(pulse.dataset.live, "partisan-live");
     } catch {
       const seconds = Math.round((Date.now() - answeredAt) / 1000);
-      say(`No answer for ${seconds} s: this is what was. Asking on.`, "partisan-lost");
+      say(pulse.dataset.silent.replace("…", seconds), "partisan-lost");
     } finally {
       asking = false;
     }
@@ -135,6 +135,6 @@
       ask();
     }
   });
-  say("Live.", "partisan-live");
+  say(pulse.dataset.live, "partisan-live");
   askSoon();
 })();

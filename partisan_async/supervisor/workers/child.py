@@ -1,4 +1,4 @@
-"""A worker process as its supervisor sees it, forked or cold; and how a fresh interpreter starts.
+"""A worker process as the operating system has it: its id, signals to it, and its exit code.
 
 A *forked* worker is the forkserver's child, which tells of it on a socket; a *cold* one is this
 process's own.
@@ -6,20 +6,16 @@ process's own.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from partisan_async.worker import birth, origin
-from partisan_async.worker.arrangements import STOP_SIGNALS
+from partisan_async.supervisor.workers.interpreter import spawn
+from partisan_async.worker import birth, messages
 from partisan_async.worker.handle import Handle, descriptor_of
 
 LOOK_EVERY_SECONDS = 0.02
@@ -96,32 +92,8 @@ def start_cold(feed: socket.socket, link: socket.socket, setup: bytes) -> Cold:
     """Start a worker in an interpreter of its own."""
     process, control = spawn(birth.cold.__name__, feed, link)
     with control:
-        birth.send(control, setup, [])
+        messages.send(control, setup, [])
     return Cold(process)
-
-
-def spawn(what: str, *passed: socket.socket) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a fresh interpreter with a program of ``birth``; return it, and the way to it."""
-    started = origin.of_this_process()
-    ours, theirs = socket.socketpair()
-    with theirs:
-        fds = [each.fileno() for each in (theirs, *passed)]
-        # The path first: -c puts the current folder on it, where anything may lie.
-        code = (
-            f"import sys; sys.path[:] = {started.path!r};"
-            f" from partisan_async.worker import birth; birth.{what}(*{fds})"
-        )
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
-        command = [sys.executable, *flags, "-c", code]
-        try:
-            with _signals_kept_off():
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=fds)  # noqa: S603  this interpreter
-        except OSError:
-            ours.close()
-            raise
-    with suppress(OSError):  # it has ended already, and is found to have
-        birth.send(ours, json.dumps(started).encode(), [])
-    return process, ours
 
 
 def read_line(status: socket.socket) -> str:
@@ -146,13 +118,3 @@ def _rest_of_line(status: socket.socket, line: bytes) -> str:
     while not line.endswith(b"\n") and (piece := status.recv(1)):
         line += piece
     return line.decode().strip()
-
-
-@contextmanager
-def _signals_kept_off() -> Iterator[None]:
-    # A new process inherits it: until it has seen to them, they would end it.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -18,10 +17,11 @@ import threading
 import time
 from contextlib import suppress
 
-from partisan_async.supervisor.workers.child import Child, Forked, read_birth, spawn, start_cold
-from partisan_async.worker import birth, worker
-
-logger = logging.getLogger("partisan_async")
+from partisan_async import logs
+from partisan_async.supervisor.workers.child import Child, Forked, read_birth, start_cold
+from partisan_async.supervisor.workers.interpreter import spawn
+from partisan_async.worker import birth, messages
+from partisan_async.worker.setup import Setup
 
 START_SECONDS = 60
 """A server that has not imported the project by then is given up."""
@@ -30,16 +30,16 @@ ANSWER_SECONDS = 10
 """One that has not forked by then is ended, and the next worker has another one."""
 
 END_SECONDS = 1
-"""One that is not needed any more may take so long to clear away what the project made in it."""
+"""Time that one that is not needed any more has to clear away what the project made in it."""
 
 COLD_SECONDS = 30
-"""After one that could not import the project, this long no other is tried."""
+"""Time for which no other is tried after one that could not import the project."""
 
 _FORKS = sys.platform != "darwin"
 """On macOS a fork meets system libraries that do not survive it."""
 
 
-def start_worker(feed: socket.socket, link: socket.socket, setup: worker.Setup) -> Child:
+def start_worker(feed: socket.socket, link: socket.socket, setup: Setup) -> Child:
     """Start a worker process with its ends of feed and link; it may take some seconds.
 
     :raises OSError: it could not be started, or nobody knows whether it was; the next may be.
@@ -72,7 +72,7 @@ def warn_once(message: str) -> None:
     """Log a warning, unless this process has done so."""
     if message not in _warned:
         _warned.add(message)
-        logger.warning(message, extra={"event": "workers"})
+        logs.workers.warned(message)
 
 
 class Server:
@@ -88,7 +88,7 @@ class Server:
         self.trouble, notes = "it ended, or did not report in time", []
         _starting = self._process
         with suppress(OSError):
-            if report := birth.receive(self._control):
+            if report := messages.receive(self._control):
                 self.trouble, notes = json.loads(report[0])
         _starting = None
         self._control.settimeout(ANSWER_SECONDS)
@@ -108,7 +108,7 @@ class Server:
         with theirs:
             try:
                 fds = [feed.fileno(), link.fileno(), theirs.fileno()]
-                birth.send(self._control, setup, fds)
+                messages.send(self._control, setup, fds)
             except OSError:
                 ours.close()
                 self.stop()

@@ -1,0 +1,135 @@
+"""Checks of the processors: their modules, names, attributes and ``run()``."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's name
+
+from partisan_async import registry, schedule, validation
+from partisan_async.checks.misnamed import misnamed
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.exceptions import ProcessorClassAlreadyRegistered
+from partisan_async.processor import BaseTaskProcessor
+
+ATTRIBUTES = {
+    "PRIORITY": validation.check_priority,
+    "QUEUE_NAME": validation.check_queue_name,
+    "UNIQUE_FOR_PARAMS": validation.check_flag,
+    "TIMEOUT_SECONDS": validation.check_time_limit,
+    "RETRY_ON_ERROR_CONFIG": validation.check_instance_or_none(ErrorsHandleConfig),
+    "POSTPONE_CONFIG": validation.check_instance_or_none(PostponeConfig),
+    "STORE_RESULT": validation.check_flag,
+    "ATOMIC": validation.check_flag,
+    "SCHEDULE": schedule.wrong,
+}
+
+
+@register("partisan_async")
+def check_processors(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """E003: a processor names its queue in the ancestor's way. E004: an attribute cannot be.
+    E005: ``run()`` is missing, or cannot be as it is. E006: two processors have one name.
+    E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own, cannot be imported.
+    """
+    errors: list[CheckMessage] = []
+    try:
+        registry.autodiscover()
+    except ProcessorClassAlreadyRegistered as error:
+        errors.append(
+            Error(
+                str(error),
+                hint="Rename one of the two classes.",
+                id="partisan_async.E006",
+            )
+        )
+    except Exception as error:  # noqa: BLE001  a module may raise anything when it is imported
+        errors.append(
+            Error(
+                f"A module of tasks cannot be imported: {type(error).__name__}: {error}",
+                hint=f"{_place(error)} No task can run until that is mended.",
+                id="partisan_async.E007",
+            )
+        )
+    for processor in registry.processors():
+        errors += _wrong_attributes(processor) + _wrong_runs(processor)
+    return errors
+
+
+@register("partisan_async")
+def check_names(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W014: an attribute of a processor is almost one of ours, or another runner's word for it."""
+    found = {
+        (owner, name): ours
+        for processor in known_processors()
+        for owner, name, ours in misnamed(processor, ATTRIBUTES)
+    }
+    return [
+        Warning(
+            f"{owner.__name__} sets {name}, which partisan_async does not read.",
+            hint=f"Did you mean {ours}? If {name} is your own, rename it, or add"
+            " 'partisan_async.W014' to SILENCED_SYSTEM_CHECKS.",
+            obj=owner,
+            id="partisan_async.W014",
+        )
+        for (owner, name), ours in found.items()
+    ]
+
+
+def known_processors() -> list[type[BaseTaskProcessor]]:
+    """Return those there are: the checks of a tag run in no order. E006 and E007 tell of errors."""
+    with suppress(Exception):
+        registry.autodiscover()
+    return registry.processors()
+
+
+def _wrong_attributes(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    if hasattr(processor, "QUEUE"):
+        errors.append(
+            Error(
+                f"{processor.__name__} sets QUEUE, which has no effect.",
+                hint=f"Rename it: QUEUE_NAME = {processor.QUEUE!r}.",
+                obj=processor,
+                id="partisan_async.E003",
+            )
+        )
+    errors += [
+        Error(
+            f"{processor.__name__}.{name} is {getattr(processor, name)!r}.",
+            hint=f"It {wrong}.",
+            obj=processor,
+            id="partisan_async.E004",
+        )
+        for name, check in ATTRIBUTES.items()
+        if (wrong := check(getattr(processor, name)))
+    ]
+    return errors
+
+
+def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    name = processor.__name__
+    if inspect.isabstract(processor):
+        missing = ", ".join(f"{each}()" for each in sorted(processor.__abstractmethods__))
+        wrong, hint = f"{name} has no {missing}.", "Write it: def run(self): …"
+    elif processor.ATOMIC is True and inspect.iscoroutinefunction(processor.run):
+        wrong = f"{name} is ATOMIC, and its run() is async: Django has no async transactions."
+        hint = "Write it as def run(self), or leave ATOMIC out."
+    else:
+        return []
+    return [Error(wrong, hint=hint, obj=processor, id="partisan_async.E005")]
+
+
+def _place(error: Exception) -> str:
+    """Say where an error came from, if that is in the user's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1] if frames else None
+    return f"It was raised in {last.filename}, line {last.lineno}." if last else ""

@@ -1,0 +1,60 @@
+"""What a processor's class declares about its runs, as every process reads it.
+
+Whether they are async, how long each may take, and the rules by which they end.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from contextlib import suppress
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+from partisan_async import registry
+from partisan_async.config.processor_configs import ErrorsHandleConfig
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.policy import Rules
+from partisan_async.settings import QueueSettings
+
+if TYPE_CHECKING:
+    from partisan_async.processor import BaseTaskProcessor
+
+
+@cache
+def is_async(processor_class: type[BaseTaskProcessor]) -> bool:
+    """Tell whether ``run()`` is ``async def``."""
+    return inspect.iscoroutinefunction(processor_class.run)
+
+
+def time_limit(processor_class: type[BaseTaskProcessor], default: float | None) -> float | None:
+    """Return the time limit of ``run()`` in seconds; ``None``: it has none.
+
+    :param default: the queue's, for processors without one of their own.
+    """
+    own = processor_class.TIMEOUT_SECONDS
+    limit = default if own is None else own
+    return None if limit is None or math.isinf(limit) else limit
+
+
+def rules_of(processor_name: str, settings: QueueSettings) -> Rules:
+    """Return the rules of a processor and its queue about retries, postpones and results.
+
+    :param processor_name: it may be one that is not registered here: the queue's rules hold.
+    """
+    errors: ErrorsHandleConfig | None = None
+    stores_result = False
+    max_postpones = settings.DEFAULT_POSTPONES_COUNT
+    with suppress(ProcessorClassNotFound):
+        processor_class = registry.get(processor_name)
+        errors = processor_class.RETRY_ON_ERROR_CONFIG
+        stores_result = processor_class.STORE_RESULT
+        if processor_class.POSTPONE_CONFIG is not None:
+            max_postpones = processor_class.POSTPONE_CONFIG.max_postpones
+    return Rules(
+        errors=errors,
+        max_postpones=max_postpones,
+        postpone_delay=timedelta(seconds=settings.DEFAULT_POSTPONE_DELAY_SECONDS),
+        stores_result=stores_result,
+    )

@@ -1,0 +1,65 @@
+"""How a task of Django's is to be run, as the decorator on its function says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
+
+from partisan_async import validation
+from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.django_tasks.compat import Task
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ATTRIBUTE = "_partisan_options"
+"""Where a task's function carries its options."""
+
+
+def options(
+    *,
+    retry_on_error: ErrorsHandleConfig | None = None,
+    postpone: PostponeConfig | None = None,
+    timeout_seconds: float | None = None,
+    atomic: bool = False,
+) -> Callable[[F], F]:
+    """Say how a task is to be run: a decorator, below ``@task``. Other backends ignore it.
+
+    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS`` and
+    ``ATOMIC`` of a processor.
+
+    :raises TypeError: a value cannot be, the task is atomic and async, or it is decorated already.
+    """
+    for name, check, value in (
+        ("retry_on_error", validation.check_instance_or_none(ErrorsHandleConfig), retry_on_error),
+        ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
+        ("timeout_seconds", validation.check_time_limit, timeout_seconds),
+        ("atomic", validation.check_flag, atomic),
+    ):
+        if wrong := check(value):
+            raise TypeError(f"@options({name}={value!r}): it {wrong}.")
+
+    def decorate(function: F) -> F:
+        attributes = {
+            "RETRY_ON_ERROR_CONFIG": retry_on_error,
+            "POSTPONE_CONFIG": postpone,
+            "TIMEOUT_SECONDS": timeout_seconds,
+            "ATOMIC": atomic,
+        }
+        if isinstance(function, Task):
+            raise TypeError("@options(…) belongs below @task, next to the function.")
+        if atomic and iscoroutinefunction(function):
+            raise TypeError(
+                f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
+                " transactions in async code."
+            )
+        setattr(function, _ATTRIBUTE, attributes)
+        return function
+
+    return decorate
+
+
+def of_function(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the options of a task's function, as a processor's attributes."""
+    attributes: dict[str, Any] = getattr(function, _ATTRIBUTE, {})
+    return attributes

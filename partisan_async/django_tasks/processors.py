@@ -1,0 +1,118 @@
+"""Runs Django's own tasks: a processor of the same name is made around the function of each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cache
+from inspect import iscoroutinefunction
+from typing import Any, ClassVar
+
+from django.utils import timezone
+
+from partisan_async import signals
+from partisan_async.context import current_task
+from partisan_async.django_tasks import options
+from partisan_async.django_tasks.compat import (
+    Task,
+    TaskContext,
+    TaskResult,
+    TaskResultStatus,
+    normalize_json,
+    task_finished,
+    task_started,
+)
+from partisan_async.django_tasks.finding import known_task
+from partisan_async.django_tasks.results import change, error_of, result_of
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.models import Task as Row
+from partisan_async.policy import Decision, Failed, Finished
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.tasks_backend import is_configured
+
+
+@cache
+def processor_of(name: str) -> type[BaseTaskProcessor]:
+    """Return the processor of a task, by its dotted name.
+
+    :raises ProcessorClassNotFound: no module that is imported has it, or TASKS names no
+        ``PartisanBackend``.
+    """
+    if not is_configured():
+        raise ProcessorClassNotFound(name)
+    task = known_task(name)
+    base = _AsyncTask if iscoroutinefunction(task.func) else _SyncTask
+    return type(name, (base,), {"task": task, **options.of_function(task.func)})
+
+
+class _DjangoTask(BaseTaskProcessor):
+    UNIQUE_FOR_PARAMS = False
+    STORE_RESULT = True
+
+    task: ClassVar[Task[Any, Any]]
+    _result: TaskResult[Any, Any] | None = None
+
+    @classmethod
+    def _is_heard(cls) -> bool:
+        # Django logs each start and each end by receivers of its own.
+        return True
+
+    def _tell_start(self) -> None:
+        super()._tell_start()
+        running, row = current_task.get(), self.task_obj
+        assert running is not None
+        assert row is not None
+        self._result = result = result_of(row)
+        now = timezone.now()
+        change(
+            result,
+            started_at=row.started_at or now,
+            last_attempted_at=now,
+            worker_ids=[*result.worker_ids, running.worker_id],
+        )
+        signals.tell(task_started, "task_started", _sender(result), task_result=result)
+
+    def _tell_end(self, decision: Decision) -> None:
+        super()._tell_end(decision)
+        if self._result is not None:
+            _tell_end(self._result, decision)
+
+    @classmethod
+    def _tell_loss(cls, task: Row, decision: Decision) -> None:
+        super()._tell_loss(task, decision)
+        _tell_end(result_of(task), decision)
+
+    def _arguments(self) -> list[Any]:
+        context: list[Any] = []
+        if self.task.takes_context:
+            assert self._result is not None
+            context = [TaskContext(task_result=self._result)]
+        return [*context, *self.args]
+
+
+class _SyncTask(_DjangoTask):
+    def run(self) -> Any:
+        return normalize_json(self.task.func(*self._arguments(), **self.kwargs))
+
+
+class _AsyncTask(_DjangoTask):
+    async def run(self) -> Any:
+        return normalize_json(await self.task.func(*self._arguments(), **self.kwargs))
+
+
+def _tell_end(result: TaskResult[Any, Any], decision: Decision) -> None:
+    match decision:
+        case Finished(encoded):
+            value = None if encoded is None else json.loads(encoded)
+            change(result, status=TaskResultStatus.SUCCESSFUL, _return_value=value)
+        case Failed(failure):
+            result.errors.append(error_of(asdict(failure)))
+            change(result, status=TaskResultStatus.FAILED)
+        case _:
+            return
+    change(result, finished_at=timezone.now())
+    signals.tell(task_finished, "task_finished", _sender(result), task_result=result)
+
+
+def _sender(result: TaskResult[Any, Any]) -> type:
+    return type(result.task.get_backend())

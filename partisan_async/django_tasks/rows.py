@@ -1,0 +1,35 @@
+"""What the backend does with rows: inserts those of tasks, and finds those that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from partisan_async import registry, store
+from partisan_async.django_tasks.calls import call_of
+from partisan_async.django_tasks.compat import Task, TaskResult
+from partisan_async.django_tasks.finding import find_task
+from partisan_async.django_tasks.results import result_of
+from partisan_async.enqueue import insert
+from partisan_async.models import Task as Row
+
+
+def enqueue(
+    task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> TaskResult[Any, Any]:
+    """Insert the row of a task, in the caller's transaction."""
+    return result_of(insert.enqueue(call_of(task, args, kwargs)), task)
+
+
+def find(result_id: str) -> TaskResult[Any, Any] | None:
+    """Return the result of a task, if a row with this id is one of Django's tasks."""
+    if not (isinstance(result_id, str) and result_id.isdecimal() and len(result_id) < 19):
+        return None
+    row = Row.objects.using(store.database()).filter(pk=int(result_id)).first()
+    if row is None or "." not in row.processor_class:
+        return None
+    if not (isinstance(row.arguments, dict) and "backend" in row.arguments):
+        return None  # somebody wrote it by hand
+    if find_task(row.processor_class) is None:
+        registry.autodiscover()  # it may have been enqueued elsewhere
+    return result_of(row)

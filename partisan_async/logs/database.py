@@ -1,0 +1,67 @@
+"""Lines about the database: parts of a supervisor that it hinders, connections, and migrations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from partisan_async.text.one_line import explain
+
+logger = logging.getLogger("partisan_async")
+
+
+def did_not_answer(what: str, error: BaseException) -> None:
+    """Say that what passes by itself keeps a part of a supervisor from its work."""
+    logger.warning(
+        "%s failed, trying again: %s", what, explain(error), extra={"event": "trying again"}
+    )
+
+
+def hindered(what: str, error: BaseException, way_out: str) -> None:
+    """Say the same of what somebody has to mend; ``way_out``: how."""
+    logger.critical(
+        "%s failed, and will until somebody mends it: %s; %s",
+        *(what, explain(error), way_out),
+        extra={"event": "hindered"},
+    )
+
+
+def unhindered(what: str) -> None:
+    """Say that somebody mended it."""
+    logger.warning("%s works again", what, extra={"event": "unhindered"})
+
+
+def claim_connection_not_renewed(error: BaseException) -> None:
+    """Say that claims stay with their old connection."""
+    logger.info(
+        "the connection of claims was not renewed: %s",
+        explain(error),
+        extra={"event": "connection not renewed"},
+    )
+
+
+def not_run_after_commit(statement: str, error: BaseException) -> None:
+    """Say that the NOTIFY which follows a ``delay()`` failed."""
+    logger.error(
+        "not run after a commit: %s (%s)",
+        *(statement, error),
+        extra={"event": "not run after a commit"},
+    )
+
+
+def no_tables_made(alias: str, vendor: str) -> None:
+    """Say that ``migrate`` passes over a database that is not PostgreSQL."""
+    logger.warning(
+        "partisan_async makes no tables in database %r: it is %s, not PostgreSQL",
+        *(alias, vendor),
+        extra={"event": "no tables made"},
+    )
+
+
+def migration_waits(tables: Sequence[str]) -> None:
+    """Say that ``migrate`` waits for tables that are in use."""
+    logger.warning(
+        "waiting for an open transaction that has read or written one of: %s",
+        ", ".join(tables),
+        extra={"event": "migration waits"},
+    )

@@ -1,0 +1,101 @@
+"""Lines about outcomes that could not be decided or written, and rows that stand in the way."""
+
+from __future__ import annotations
+
+from partisan_async.claim import Claim
+from partisan_async.logs.about import about, logger
+from partisan_async.text.one_line import explain
+from partisan_async.text.printable import plain
+
+
+def undecided(claim: Claim, error: BaseException) -> None:
+    """Say that a processor's own config raised when it was asked what becomes of a task."""
+    logger.error(
+        "task %s %s: no decision",
+        *(claim.id, plain(claim.processor_class)),
+        exc_info=error,
+        extra=about(claim, "undecided"),
+    )
+
+
+def untold(claim: Claim, error: BaseException) -> None:
+    """Say that no signal tells of a run's end."""
+    logger.error(
+        "task %s %s: its end was not told",
+        *(claim.id, plain(claim.processor_class)),
+        exc_info=error,
+        extra=about(claim, "untold"),
+    )
+
+
+def fenced(claim: Claim) -> None:
+    """Say that an outcome is dropped: the claim was lost before it could be written."""
+    logger.warning(
+        "fenced %s %s: claim %d is not ours any more, so its outcome was not written",
+        *(claim.id, plain(claim.processor_class), claim.claim_seq),
+        extra=about(claim, "fenced"),
+    )
+
+
+def locked(claim: Claim) -> None:
+    """Say that an outcome waits for somebody else's transaction."""
+    logger.warning(
+        "locked %s %s: another transaction has locked its row; its outcome is written as soon as"
+        " that ends",
+        *(claim.id, plain(claim.processor_class)),
+        extra=about(claim, "locked"),
+    )
+
+
+def unstorable(claim: Claim, error: BaseException) -> None:
+    """Say that the database refuses a result, or the text of an error."""
+    logger.error(
+        "task %s %s: the text of its outcome cannot be stored, and is replaced or left out: %s",
+        *(claim.id, plain(claim.processor_class), plain(explain(error))),
+        extra=about(claim, "unstorable"),
+    )
+
+
+def left(claim: Claim, error: BaseException) -> None:
+    """Say that the database refuses whatever outcome of a task."""
+    logger.critical(
+        "left %s %s: the database refuses its outcome, whatever that is, so that its row stays in"
+        " process and nobody runs it again: %s; mend that, then `manage.py partisan cancel %s`",
+        *(claim.id, plain(claim.processor_class), plain(explain(error)), claim.id),
+        extra=about(claim, "left"),
+    )
+
+
+def passed_over(
+    task_id: int,
+    what: str,
+    seconds: float,
+    error: BaseException,
+    row: tuple[int, str, str] | None,
+) -> None:
+    """Say that a row is in the way of others, and not touched for a while.
+
+    :param row: its claim_seq, processor_class and queue_name; ``None``: it is gone.
+    """
+    of_row = dict(zip(("claim_seq", "processor_class", "queue_name"), row or (), strict=False))
+    logger.error(
+        "passed over %s: the database refuses to %s it, which is tried again every %g s: %s",
+        *(task_id, what, seconds, plain(explain(error))),
+        extra={"event": "passed over", "task_id": task_id} | of_row,
+    )
+
+
+def not_announced(count: int, error: BaseException) -> None:
+    """Say that no NOTIFY tells of the ends of some tasks."""
+    logger.warning(
+        "the end of %d task(s) was not told: %s",
+        *(count, explain(error)),
+        extra={"event": "not announced"},
+    )
+
+
+def settle_failed(error: BaseException) -> None:
+    """Say that outcomes wait for the database."""
+    logger.warning(
+        "settle failed, trying again: %s", explain(error), extra={"event": "settle failed"}
+    )

@@ -1,0 +1,101 @@
+"""Lines about a queue: its pauses, its old rows, its counts, and whether anybody serves it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from partisan_async.text.one_line import explain
+from partisan_async.text.printable import plain
+
+logger = logging.getLogger("partisan_async")
+
+
+def paused(queue_name: str, processor_class: str | None = None) -> None:
+    """Say it; ``processor_class``: of this alone."""
+    logger.info(
+        "paused: %squeue %r; what runs goes on, and nothing is started",
+        *(_of(processor_class), queue_name),
+        extra=_of_pause("paused", queue_name, processor_class),
+    )
+
+
+def resumed(queue_name: str, processor_class: str | None = None) -> None:
+    """Say it; ``processor_class``: of this alone."""
+    logger.info(
+        "resumed: %squeue %r",
+        *(_of(processor_class), queue_name),
+        extra=_of_pause("resumed", queue_name, processor_class),
+    )
+
+
+def not_parked(error: Exception) -> None:
+    """Say that rows of paused processors stay where claims have to pass over them."""
+    logger.info(
+        "tasks of paused processors were not set aside: %s",
+        explain(error),
+        extra={"event": "not parked"},
+    )
+
+
+def pruned(queue_name: str, count: int) -> None:
+    """Say that old rows were deleted."""
+    logger.info("deleted %d old rows of queue %r", count, queue_name, extra={"event": "pruned"})
+
+
+def not_pruned(queue_name: str, error: BaseException) -> None:
+    """Say that the database did not let old rows be deleted."""
+    logger.warning(
+        "old rows of queue %r were not deleted: %s",
+        *(queue_name, explain(error)),
+        extra={"event": "not pruned"},
+    )
+
+
+def kept(queue_name: str, task_ids: Sequence[int], error: BaseException) -> None:
+    """Say that the database keeps some old rows; ``error``: what it says of the first."""
+    logger.warning(
+        "%d old row(s) of queue %r were not deleted, such as %d: %s",
+        *(len(task_ids), queue_name, task_ids[0], explain(error)),
+        extra={"event": "kept", "queue_name": queue_name, "task_ids": task_ids},
+    )
+
+
+def not_counted(error: BaseException) -> None:
+    """Say that a page of metrics lacks how many tasks wait."""
+    logger.info("the queue was not counted: %s", explain(error), extra={"event": "not counted"})
+
+
+def not_tallied(level: int, said: str) -> None:
+    """Say that the tallies lack some seconds."""
+    logger.log(
+        level, "what tasks did was not written down: %s", said, extra={"event": "not tallied"}
+    )
+
+
+def unserved(queue_name: str) -> None:
+    """Say that tasks wait in a queue without a supervisor."""
+    logger.warning(
+        "nobody serves queue %r, and it has tasks to run; start"
+        " `manage.py start_partisan --async --queue_name %s`",
+        *(queue_name, queue_name),
+        extra={"event": "unserved"},
+    )
+
+
+def unserved_not_sought(error: BaseException) -> None:
+    """Say that this was not looked for."""
+    logger.info(
+        "queues that nobody serves were not looked for: %s",
+        explain(error),
+        extra={"event": "unserved not sought"},
+    )
+
+
+def _of(processor_class: str | None) -> str:
+    return "" if processor_class is None else f"processor {plain(processor_class)} of "
+
+
+def _of_pause(event: str, queue_name: str, processor_class: str | None) -> dict[str, str]:
+    extra = {"event": event, "queue_name": queue_name}
+    return extra if processor_class is None else extra | {"processor_class": processor_class}

@@ -1,0 +1,57 @@
+"""Lines about schedules: what ticks enqueue, and ticks that came late or not at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from partisan_async.text.one_line import explain
+from partisan_async.text.printable import plain
+
+logger = logging.getLogger("partisan_async")
+
+
+def ticked(processor_class: str, ticks: Sequence[datetime], ids: Sequence[int]) -> None:
+    """Say what ticks enqueued; ``ids``: none, where an identical call waits."""
+    name = plain(processor_class)
+    extra = {"event": "ticked", "task_ids": list(ids), "processor_class": processor_class}
+    if not ids:
+        logger.info(
+            "not ticked: %s, tick of %s; an identical task still waits", name, ticks[0], extra=extra
+        )
+    elif len(ids) == 1:
+        logger.info("ticked %s %s, tick of %s", ids[0], name, ticks[0], extra=extra)
+    else:
+        logger.warning(
+            "caught up with %d ticks of %s, from %s to %s",
+            *(len(ids), name, ticks[0], ticks[-1]),
+            extra=extra,
+        )
+
+
+def missed(processor_class: str, tick: datetime, following: datetime) -> None:
+    """Say that one task stands for several ticks."""
+    logger.warning(
+        "missed ticks of %s: its task of %s is for all before %s",
+        *(plain(processor_class), tick, following),
+        extra={"event": "missed", "processor_class": processor_class},
+    )
+
+
+def moved_up(processor_class: str, found: datetime, own: datetime) -> None:
+    """Say that a clock was wrong."""
+    logger.warning(
+        "moved up the tick of %s from %s to %s: the database's clock was ahead when it was counted",
+        *(plain(processor_class), found, own),
+        extra={"event": "moved up", "processor_class": processor_class},
+    )
+
+
+def ticks_not_sought(error: BaseException) -> None:
+    """Say that due ticks wait for the database."""
+    logger.warning(
+        "ticks not looked for, trying again: %s",
+        explain(error),
+        extra={"event": "ticks not sought"},
+    )

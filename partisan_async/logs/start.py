@@ -1,0 +1,55 @@
+"""Lines that ``start_partisan`` says before its supervisor starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+logger = logging.getLogger("partisan_async")
+
+
+def health(address: str, port: int) -> None:
+    """Say where health is told by HTTP."""
+    logger.info(
+        "health: http://%s:%d has /live, /ready and /metrics",
+        *(address, port),
+        extra={"event": "health"},
+    )
+
+
+def rights_missing(role: str, grants: Iterable[str]) -> None:
+    """Say what the role may not do that tasks can do without."""
+    logger.warning(
+        "rights are missing: role %r does without what it may not do; as the tables' owner, run:"
+        " %s",
+        *(role, " ".join(grants)),
+        extra={"event": "rights missing"},
+    )
+
+
+def not_at_home(odd: str) -> None:
+    """Say that the database is another one than before."""
+    logger.warning("not at home: %s", odd, extra={"event": "not at home"})
+
+
+def unknown_queue(queue_name: str, used: Iterable[str]) -> None:
+    """Say that nobody seems to enqueue anything there."""
+    logger.warning(
+        "no processor names queue %r, and PARTISAN_CONFIG has no such key; queues in use: %s",
+        *(queue_name, ", ".join(sorted(used)) or "none"),
+        extra={"event": "unknown queue"},
+    )
+
+
+def too_many_connections(wanted: int, per_worker: str, own: int, allowed: int) -> None:
+    """Say that the server may refuse some.
+
+    :param per_worker: how many a worker opens, as a term.
+    :param own: how many the supervisor opens itself.
+    """
+    logger.warning(
+        "up to %d connections may be opened (WORKERS_COUNT × %s + %d), and the server's"
+        " max_connections is %d for all; lower the one or raise the other",
+        *(wanted, per_worker, own, allowed),
+        extra={"event": "too many connections"},
+    )

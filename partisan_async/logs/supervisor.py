@@ -1,0 +1,126 @@
+"""Lines about a supervisor: its start and end, its lease, and how it is woken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from partisan_async.claim import Claim
+from partisan_async.logs.about import about_all, listed, logger
+from partisan_async.text.one_line import explain
+
+
+def started(queue_name: str, workers: int, database: str, woken: str) -> None:
+    """Say that it is up.
+
+    :param database: which one, in words.
+    :param woken: by what, in words.
+    """
+    logger.info(
+        "started: queue %r, %d worker%s, database %s, woken %s",
+        *(queue_name, workers, "" if workers == 1 else "s", database, woken),
+        extra={"event": "started", "queue_name": queue_name},
+    )
+
+
+def stopping(running: Sequence[Claim]) -> None:
+    """Say that it was told to stop, and which runs it waits for."""
+    logger.info(
+        "stopping: waiting for %d running task(s)%s",
+        *(len(running), listed(running)),
+        extra=about_all(running, "stopping"),
+    )
+
+
+def stopped(queue_name: str) -> None:
+    """Say that it is over."""
+    logger.info("stopped: queue %r", queue_name, extra={"event": "stopped"})
+
+
+def not_at_home(error: BaseException) -> None:
+    """Say that it stops because the database belongs to another home; no fault, so no traceback."""
+    logger.critical("stopping: %s", error, extra={"event": "not at home"})
+
+
+def failed(error: BaseException) -> None:
+    """Say that it stops because of a fault."""
+    logger.critical(
+        "stopping: an unexpected error",
+        exc_info=error,
+        extra={"event": "supervisor failed"},
+    )
+
+
+def side_work_failed(what: str, again_seconds: float, error: BaseException) -> None:
+    """Say that a fault ended what no task waits for."""
+    logger.error(
+        "%s not seen to for %g s: a fault",
+        *(what, again_seconds),
+        exc_info=error,
+        extra={"event": "side work failed"},
+    )
+
+
+def row_stays(error: BaseException) -> None:
+    """Say that its row in the table could not be removed at its end."""
+    logger.warning(
+        "its row in the table stays: %s", explain(error), extra={"event": "own row not removed"}
+    )
+
+
+def rows_stay(error: BaseException) -> None:
+    """Say the same of rows of other supervisors, which are gone."""
+    logger.info(
+        "rows of supervisors that are gone were not removed: %s",
+        explain(error),
+        extra={"event": "rows not removed"},
+    )
+
+
+def odd_supervisor(supervisor_id: str) -> None:
+    """Say that a supervisor's row cannot be read."""
+    logger.warning(
+        "supervisor %s: what its row says of its process cannot be read; its tasks are taken over"
+        " when it has been silent for long enough, and not before",
+        supervisor_id,
+        extra={"event": "odd row", "supervisor_id": supervisor_id},
+    )
+
+
+def lease_lost(ttl_seconds: float) -> None:
+    """Say that it starts nothing more until it has beaten."""
+    logger.warning(
+        "lease lost: no beat for %g s; nothing is started until the database answers,"
+        " and what is running may be run elsewhere too",
+        ttl_seconds,
+        extra={"event": "lease lost"},
+    )
+
+
+def lease_regained() -> None:
+    """Say that it has beaten again."""
+    logger.warning(
+        "lease regained: asking which claims are still ours", extra={"event": "lease regained"}
+    )
+
+
+def clock_jumped(by_seconds: float, ttl_seconds: float) -> None:
+    """Say that the database's clock was set."""
+    logger.warning(
+        "the database's clock jumped by %+.0f s: nobody is judged by it for %g s",
+        *(by_seconds, ttl_seconds),
+        extra={"event": "clock jumped"},
+    )
+
+
+def listening(queue_name: str) -> None:
+    """Say that NOTIFY is proven to come through."""
+    logger.info("listening: queue %r is woken by NOTIFY", queue_name, extra={"event": "listening"})
+
+
+def polling(queue_name: str, why: str) -> None:
+    """Say that NOTIFY is not, or not any more."""
+    logger.warning(
+        "NOTIFY cannot be relied on (%s): queue %r is polled meanwhile",
+        *(why, queue_name),
+        extra={"event": "polling"},
+    )

@@ -1,0 +1,133 @@
+"""Lines that tell the way of a task: it is claimed, it runs, and what becomes of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import assert_never
+
+from partisan_async.claim import Claim
+from partisan_async.logs.about import about, about_all, listed, logger
+from partisan_async.policy import (
+    MAX_UNRECOGNISED,
+    Decision,
+    Deferred,
+    Failed,
+    Finished,
+    GivenBack,
+    Interrupted,
+    Postponed,
+    Retried,
+    Suspected,
+)
+from partisan_async.text.printable import plain
+from partisan_async.text.retold import rebuilt
+
+_EVENTS = {
+    Finished: "done",
+    Retried: "retried",
+    Postponed: "postponed",
+    Failed: "failed",
+    Suspected: "lost",
+    Deferred: "deferred",
+    GivenBack: "given back",
+    Interrupted: "cut off",
+}
+
+
+def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
+    """Say which tasks are this supervisor's now; ``how``: also "rescued" or "found"."""
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("%s %d%s", how, len(claims), listed(claims), extra=about_all(claims, how))
+
+
+def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
+    """Say what became of a task; ``seconds``: how long it ran, ``None`` if it never did."""
+    if isinstance(decision, Finished) and not logger.isEnabledFor(logging.INFO):
+        return
+    of_task = (claim.id, plain(claim.processor_class))
+    extra = about(claim, _EVENTS[type(decision)]) | {"seconds": seconds}
+    if failure := getattr(decision, "failure", None):
+        extra["exception"] = failure.exception_class
+    match decision:
+        case Finished():
+            logger.info("done %s %s in %.0f ms", *of_task, (seconds or 0) * 1000, extra=extra)
+        case Retried(pause, failure):
+            logger.warning(
+                "retried %s %s in %g s, after try %d: %s: %s",
+                *(*of_task, pause.total_seconds(), claim.tries + 1),
+                *(plain(failure.exception_class), plain(failure.message)),
+                extra=extra,
+            )
+        case Postponed(pause, why):
+            reason = f": {plain(why.message or why.exception_class)}" if why else ""
+            logger.info(
+                "postponed %s %s by %g s%s", *of_task, pause.total_seconds(), reason, extra=extra
+            )
+        case Failed(failure):
+            logger.error(
+                "failed %s %s: %s: %s",
+                *(*of_task, plain(failure.exception_class), plain(failure.message)),
+                exc_info=rebuilt(failure) if logger.isEnabledFor(logging.ERROR) else None,
+                extra=extra,
+            )
+        case Suspected(failure):
+            logger.warning(
+                "lost %s %s: its worker process died; it runs again, alone%s",
+                *(*of_task, f" ({failure.message})" if failure else ""),
+                extra=extra,
+            )
+        case Deferred(pause):
+            logger.warning(
+                "deferred %s %s by %g s: this supervisor knows no such processor; if none does, it"
+                " ends in error after %d more",
+                *(*of_task, pause.total_seconds(), MAX_UNRECOGNISED - claim.unrecognised - 1),
+                extra=extra,
+            )
+        case Interrupted(pause, failure):
+            logger.warning(
+                "cut off %s %s: its session with the database was ended or could not be had; it"
+                " runs again in %g s: %s",
+                *(*of_task, pause.total_seconds(), plain(" ".join(failure.message.split()))),
+                extra=extra,
+            )
+        case GivenBack():
+            logger.info("given back %s %s", *of_task, extra=extra)
+        case _:
+            assert_never(decision)
+
+
+def overran(claim: Claim, limit: float | None) -> None:
+    """Say that a run is killed; ``limit``: its time limit in seconds."""
+    logger.warning(
+        "overran %s %s: it does not heed its time limit of %g s; its worker process is killed",
+        *(claim.id, plain(claim.processor_class), limit),
+        extra=about(claim, "overran"),
+    )
+
+
+def interrupted(running: Sequence[Claim]) -> None:
+    """Say which runs a supervisor kills because it stops."""
+    logger.warning(
+        "stopping: not done in time, given back%s",
+        listed(running),
+        extra=about_all(running, "interrupted"),
+    )
+
+
+def disowned(running: Sequence[Claim]) -> None:
+    """Say which runs are killed because their claims are not this supervisor's any more."""
+    logger.warning(
+        "killed, being cancelled or another's by now%s",
+        listed(running),
+        extra=about_all(running, "disowned"),
+    )
+
+
+def unheard(task_id: int, processor_class: str, error: BaseException) -> None:
+    """Say that a process which waits for a task's end polls for it."""
+    logger.warning(
+        "task %s %s: lost the LISTEN connection; polling until it is back: %s",
+        *(task_id, plain(processor_class), plain(str(error))),
+        extra={"event": "unheard", "task_id": task_id, "processor_class": processor_class},
+    )

@@ -1,0 +1,147 @@
+"""Turns an outcome, the rules of processor and queue, and the counters of a row into a decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Protocol, assert_never
+
+from partisan_async.config.processor_configs import ErrorsHandleConfig
+from partisan_async.exceptions import (
+    MaxPostponesReached,
+    ProcessorClassNotFound,
+    TaskTimeout,
+    WorkerLost,
+)
+from partisan_async.policy.decisions import (
+    Decision,
+    Deferred,
+    Failed,
+    Finished,
+    Interrupted,
+    Postponed,
+    Retried,
+    Suspected,
+)
+from partisan_async.policy.failure import Failure
+from partisan_async.policy.outcomes import (
+    CutOff,
+    Died,
+    Outcome,
+    Overran,
+    PostponeAsked,
+    Raised,
+    Returned,
+    Unrecognised,
+)
+
+MAX_LOST = 3
+"""A task that takes its worker process down so often, alone, ends in error."""
+
+MAX_UNRECOGNISED = 15
+"""Supervisors that may meet a task without knowing its processor: a rolling deploy's time."""
+
+MAX_INTERRUPTED = 20
+"""A row whose claims ended so often, one after the other, without an outcome is rescued no more."""
+
+MAX_CUT_OFF = 15
+"""A run whose session was ended under it runs again, until its row was interrupted so often."""
+
+LONGEST_CUT_OFF_PAUSE_SECONDS = 60
+
+UNRECOGNISED_PAUSE = timedelta(seconds=60)
+
+_FINISHED = Finished()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a processor and its queue say about a task's end.
+
+    :param stores_result: the row is kept when it has ended, and whoever waits for that is told.
+    """
+
+    errors: ErrorsHandleConfig | None
+    max_postpones: int | None
+    postpone_delay: timedelta
+    stores_result: bool = False
+
+
+class Counters(Protocol):
+    """What the row counted before this run."""
+
+    @property
+    def tries(self) -> int: ...
+    @property
+    def postpones(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+    @property
+    def unrecognised(self) -> int: ...
+    @property
+    def interrupted(self) -> int: ...
+
+
+def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
+    """Return what becomes of a task after a run that ended with this outcome."""
+    match outcome:
+        case Returned(None, False):
+            return _FINISHED
+        case Returned(result, settled):
+            return Finished(result, settled)
+        case Raised(failure, retryable):
+            return _after_error(failure, retryable, rules.errors, counters)
+        case Overran(seconds):
+            error = TaskTimeout(seconds, killed=True)
+            retryable = rules.errors is not None and rules.errors.retries(error)
+            return _after_error(Failure.of(error), retryable, rules.errors, counters)
+        case PostponeAsked(postpone_seconds, why):
+            limit = rules.max_postpones
+            if limit is not None and counters.postpones >= limit:
+                return Failed(_once_too_often(limit, why))
+            pause = (
+                rules.postpone_delay
+                if postpone_seconds is None
+                else timedelta(seconds=postpone_seconds)
+            )
+            return Postponed(pause, why)
+        case Died(reason, alone):
+            if not alone:
+                return Suspected(None)
+            failure = Failure.of(WorkerLost(reason))
+            if counters.lost + 1 < MAX_LOST:
+                return Suspected(failure)
+            return Failed(failure, lost=True)
+        case Unrecognised(processor_name):
+            if counters.unrecognised < MAX_UNRECOGNISED:
+                return Deferred(UNRECOGNISED_PAUSE)
+            return Failed(Failure.of(ProcessorClassNotFound(processor_name)))
+        case CutOff(failure, begun):
+            return _after_cut(failure, begun, counters)
+        case _:
+            assert_never(outcome)
+
+
+def _once_too_often(limit: int, why: Failure | None) -> Failure:
+    failure = Failure.of(MaxPostponesReached(limit))
+    if why is None:
+        return failure
+    told = f"{failure.message} The last time it was for: {why.message}"
+    return replace(failure, message=told, traceback=why.traceback)
+
+
+def _after_cut(failure: Failure, begun: bool, counters: Counters) -> Decision:
+    if begun and counters.interrupted >= MAX_CUT_OFF:
+        return Failed(failure)
+    seconds = min(2 ** max(0, min(counters.interrupted, 10)), LONGEST_CUT_OFF_PAUSE_SECONDS)
+    # What never began proves nothing against it: it is counted for the pause alone, to its end.
+    counted = begun or seconds < LONGEST_CUT_OFF_PAUSE_SECONDS
+    return Interrupted(timedelta(seconds=seconds), failure, counted)
+
+
+def _after_error(
+    failure: Failure, retryable: bool, config: ErrorsHandleConfig | None, counters: Counters
+) -> Decision:
+    if not retryable or config is None or counters.tries >= config.retries_count:
+        return Failed(failure)
+    return Retried(timedelta(seconds=config.pause_seconds(counters.tries + 1)), failure)

@@ -1,0 +1,78 @@
+"""Outcomes: what happened to a run in its worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from partisan_async.policy.failure import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """``run()`` came back.
+
+    :param result: JSON of what it returned, where that is kept and is not ``None``.
+    :param settled: the row tells already: an atomic run commits its end with its work.
+    """
+
+    result: str | None = None
+    settled: bool = False
+
+
+RETURNED = Returned()
+"""What most runs do: there is nothing to keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """``run()`` raised; ``retryable`` says whether its processor names the error for retries."""
+
+    failure: Failure
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PostponeAsked:
+    """``run()`` raised ``PostponeTask``; ``None`` seconds are the queue's own delay.
+
+    :param why: the reason that it gave, and the error that it came from, if there is either.
+    """
+
+    seconds: float | None
+    why: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The worker process ended in the middle of the run; ``alone`` if it ran nothing else."""
+
+    reason: str
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overran:
+    """The run did not heed its time limit, alone in its worker process, which was killed."""
+
+    limit_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecognised:
+    """Nothing ran: this supervisor does not know the processor."""
+
+    processor_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """An atomic run's session with the database was ended under it, or could not be had.
+
+    :param begun: ``run()`` had been called; what it wrote is rolled back.
+    """
+
+    failure: Failure
+    begun: bool
+
+
+Outcome = Returned | Raised | PostponeAsked | Died | Overran | Unrecognised | CutOff

@@ -1,0 +1,74 @@
+"""Deletes the rows of tasks that ended long ago."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import product
+
+from django.db import transaction
+
+from partisan_async import store
+from partisan_async.enqueue.run import fetch
+from partisan_async.models import ENDED
+from partisan_async.steering import audit
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What became of old rows.
+
+    :param kept: what the database does not let go, as where a row of the site's refers to it.
+    """
+
+    deleted: int
+    kept: dict[int, Exception]
+
+
+def prune(
+    older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
+) -> Pruned:
+    """Delete the rows of tasks that ended so long ago, a thousand at a time; return how many.
+
+    :param statuses: those in one of these: of ``finished`` and ``error``.
+    :param queue_name: those of this queue; ``None``: of all.
+    :raises ValueError: there is another status.
+    """
+    if wrong := sorted(set(statuses).difference(ENDED)):
+        raise ValueError(f"prune: no task in status {wrong[0]!r}; it is for {', '.join(ENDED)}.")
+    deleted = 0
+    kept: dict[int, Exception] = {}
+    for part in prune_in_batches(older_than, statuses=statuses, queue_name=queue_name):
+        deleted += part.deleted
+        kept |= part.kept
+    return Pruned(deleted, kept)
+
+
+def prune_in_batches(
+    older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
+) -> Iterator[store.Pruned]:
+    """As ``prune``, and yield what became of each thousand.
+
+    What the database does not let go holds up no other.
+    """
+    names = ended_queues() if queue_name is None else [queue_name]
+    for name, status in product(names, statuses):
+        behind, more = None, True
+        while more:
+            pruning = store.Pruning(older_than, status, name, behind=behind)
+            for statement in pruning:
+                with pruning.refusals(), transaction.atomic(using=store.database()):
+                    pruning.answer = fetch(*statement)
+            pruned = pruning.pruned
+            behind, more = pruned.last, pruned.more
+            if pruned.deleted:
+                told = f"{pruned.deleted:,} {status} of queue {name!r}"
+                audit.put_down("prune", [told], queue_name=name, count=pruned.deleted)
+            if pruned.deleted or pruned.kept:
+                yield pruned
+
+
+def ended_queues() -> list[str]:
+    """Return the names of the queues with rows that have ended."""
+    return [name for (name,) in fetch(*store.ended_queues())]

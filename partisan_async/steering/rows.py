@@ -1,0 +1,65 @@
+"""Runs a statement that changes rows, and wakes the queues that they are in.
+
+What the database refuses because of some rows is done to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import Error, transaction
+
+from partisan_async import store
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.taking import Taken
+from partisan_async.enqueue.wake import wake
+from partisan_async.postgres.blame import is_of_some_rows
+
+
+def change(
+    way: Callable[[Sequence[Any]], store.Statement],
+    keys: Sequence[Any],
+    told: str | None,
+    taken: Taken | None = None,
+) -> list[Any]:
+    """Change rows, wake their queues, and return the rows' keys.
+
+    :param way: makes the statement; its rows are pairs of key and queue name.
+    :param told: what the supervisors of a queue are told; ``None``: nothing.
+    """
+    rows = _do(way, keys)
+    for queue_name in {queue_name for _, queue_name in rows}:
+        if told is not None:
+            wake(queue_name, told, store.database(), taken)
+    return [key for key, _ in rows]
+
+
+def is_the_rows(error: Error) -> bool:
+    """Tell whether the statement may succeed on other rows."""
+    return is_of_some_rows(error.__cause__ or error)
+
+
+def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) -> list[Any]:
+    """Change all rows that the database accepts: in halves, where one of them fails the statement.
+
+    :raises Error: it accepts none.
+    """
+    try:
+        with transaction.atomic(using=store.database()):
+            return fetch(*way(keys))
+    except Error as error:
+        if len(keys) < 2 or not is_the_rows(error):
+            raise
+    middle = len(keys) // 2
+    rows, refused = [], []
+    for half in (keys[:middle], keys[middle:]):
+        try:
+            rows += _do(way, half)
+        except Error as error:
+            if not is_the_rows(error):
+                raise
+            refused.append(error)
+    if len(refused) == 2:
+        raise refused[0]
+    return rows

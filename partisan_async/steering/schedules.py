@@ -1,0 +1,26 @@
+"""Switches schedules on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from partisan_async import store
+from partisan_async.steering import audit
+from partisan_async.steering.rows import change
+
+
+def switch_on(processor_classes: Sequence[str]) -> list[str]:
+    """Have schedules tick from now on; return the processors of those that did not."""
+    return _switch("switch-on", processor_classes, on=True)
+
+
+def switch_off(processor_classes: Sequence[str]) -> list[str]:
+    """Have schedules tick no more; return the processors of those that did."""
+    return _switch("switch-off", processor_classes, on=False)
+
+
+def _switch(action: str, processor_classes: Sequence[str], *, on: bool) -> list[str]:
+    switched = change(partial(store.switch_schedules, on=on), processor_classes, store.STEERED)
+    audit.put_down(action, switched, schedules=switched)
+    return switched

@@ -1,0 +1,42 @@
+"""The same for async code: each function's twin has an ``a`` before its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import sync_to_async
+
+from partisan_async.steering.pauses import pause, resume
+from partisan_async.steering.pruning import prune
+from partisan_async.steering.schedules import switch_off, switch_on
+from partisan_async.steering.supervisors import drain
+from partisan_async.steering.tasks import cancel, delete, retry, run_now
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _twin(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Return the same for async code, in a thread; it commits by itself."""
+
+    @wraps(function)
+    async def twin(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await sync_to_async(function)(*args, **kwargs)
+
+    twin.__name__ = twin.__qualname__ = f"a{function.__name__}"
+    twin.__doc__ = f"As ``{function.__name__}``, from async code, where it commits by itself."
+    return twin
+
+
+aretry = _twin(retry)
+arun_now = _twin(run_now)
+acancel = _twin(cancel)
+adelete = _twin(delete)
+aprune = _twin(prune)
+apause = _twin(pause)
+aresume = _twin(resume)
+adrain = _twin(drain)
+aswitch_on = _twin(switch_on)
+aswitch_off = _twin(switch_off)

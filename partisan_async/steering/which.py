@@ -1,0 +1,105 @@
+"""Which tasks something is done to: those of some ids, those that match, or both; in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from partisan_async import store
+from partisan_async.models import ENDED, Task
+
+ABLE: dict[str, tuple[str, ...]] = {
+    "retry": (Task.STATUS_ERROR,),
+    "run-now": (Task.STATUS_SCHEDULED,),
+    "cancel": store.UNENDED,
+    "delete": ENDED,
+}
+"""The statuses that a task can be in for each action."""
+
+SINCE = {
+    "retry": "finished_at",
+    "run-now": "created_at",
+    "cancel": "created_at",
+    "delete": "finished_at",
+}
+"""Since when a task is old for it."""
+
+AT_ONCE = 1000
+"""Maximum number of tasks that one transaction steers."""
+
+
+@dataclass(frozen=True)
+class Which:
+    """A choice of tasks: those that match all that is given."""
+
+    queue_name: str | None = None
+    processor: str | None = None
+    older_than: timedelta | None = None
+    statuses: Sequence[str] | None = None
+
+    def among(self, action: str) -> QuerySet[Task]:
+        """Return the tasks that an action is for, and that match now.
+
+        :raises ValueError: the action is for no task in such a status.
+        """
+        given = {
+            "queue_name": self.queue_name,
+            "processor_class": self.processor,
+            f"{SINCE[action]}__lt": None if self.older_than is None else Now() - self.older_than,
+        }
+        rows = Task.objects.using(store.database())
+        tasks = rows.filter(status__in=self.statuses_for(action))
+        return tasks.filter(**{key: value for key, value in given.items() if value is not None})
+
+    def statuses_for(self, action: str) -> Sequence[str]:
+        """Return the statuses that a task has to be in; see ``among``."""
+        able = ABLE[action]
+        if self.statuses is None:
+            return able
+        if wrong := sorted(set(self.statuses).difference(able)):
+            raise ValueError(
+                f"{action}: no task in status {wrong[0]!r}; it is for {', '.join(able)}."
+            )
+        return self.statuses
+
+
+def to_all(
+    action: str,
+    do: Callable[[Sequence[int]], list[int]],
+    ids: Iterable[int] | None,
+    which: Which,
+) -> list[int]:
+    """Do it to the tasks of these ids that match; return the ids of those it was done to."""
+    if which == Which():
+        if ids is None:
+            raise TypeError(f"{action}: say which tasks, by their ids or by the other parameters.")
+        named = list(ids)
+        parts: Iterable[list[int]] = (
+            do(named[start:][:AT_ONCE]) for start in range(0, len(named), AT_ONCE)
+        )
+    else:
+        tasks = which.among(action)
+        parts = in_batches(do, tasks if ids is None else tasks.filter(pk__in=list(ids)))
+    return [pk for part in parts for pk in sorted(part)]
+
+
+def in_batches(
+    do: Callable[[Sequence[int]], list[int]], tasks: QuerySet[Task]
+) -> Iterator[list[int]]:
+    """Change these tasks a thousand at a time; yield the ids of the changed ones of each thousand.
+
+    Each thousand is a transaction of its own. Tasks that are enqueued meanwhile are left alone,
+    and none is changed twice, should it match again.
+    """
+    done, last = 0, tasks.order_by("-pk").values_list("pk", flat=True).first() or 0
+    while ids := list(
+        tasks.filter(pk__gt=done, pk__lte=last)
+        .order_by("pk")
+        .values_list("pk", flat=True)[:AT_ONCE]
+    ):
+        done = ids[-1]
+        yield do(ids)

@@ -1,0 +1,97 @@
+"""What there may be to do in the database. Whoever has news notes it here; the claimer looks.
+
+The claimer takes a note off before it sends the statement that looks, so that news which comes
+while that is under way is kept for its next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+from partisan_async import store
+from partisan_async.claim import Settlement
+from partisan_async.models import Task
+from partisan_async.policy import Deferred, GivenBack, Interrupted, Postponed, Retried, Suspected
+from partisan_async.supervisor.sight import Sight
+
+
+class Agenda:
+    """The notes of one supervisor."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        """There is a reason to look."""
+        self.ready = True
+        """Rows may be ready."""
+        self.look_for_due = True
+        """Rows may be scheduled earlier than any that is known."""
+        self.due_at: float | None = None
+        """When the next scheduled row is due, by the monotonic clock."""
+        self.orphans = False
+        """Rows may be in process whose supervisor is silent."""
+        self.dead: set[UUID] = set()
+        """Supervisors of this host whose process is gone."""
+        self.silent: set[UUID] = set()
+        """Supervisors that have been silent for longer than the TTL."""
+        self.doubtful = False
+        """What is claimed here may be other rows than those that this supervisor knows of."""
+
+    def on_notify(self, status: str) -> None:
+        """Rows may be ready, or scheduled earlier than any that is known.
+
+        :param status: which of the two; neither "new" nor "scheduled": both may be.
+        """
+        if status == store.HELD_NO_MORE:
+            self.doubt()
+            return
+        self.ready = self.ready or status != Task.STATUS_SCHEDULED
+        self.look_for_due = self.look_for_due or status != Task.STATUS_NEW
+        self.wake.set()
+
+    def on_sight(self, sight: Sight, *, trusts_clock: bool) -> None:
+        """Note what a beat saw.
+
+        :param trusts_clock: whether supervisors may be called silent by the database's clock.
+        """
+        self.ready = self.ready or (sight.ready and not sight.paused)
+        if sight.due_seconds is not None:
+            self.expect(sight.due_seconds)
+        self.orphans = self.orphans or sight.orphans
+        self.dead.update(sight.dead)
+        if trusts_clock:
+            self.silent.update(sight.silent)
+
+    def on_settled(self, batch: Sequence[Settlement]) -> None:
+        """Gone back to waiting, rows may be ready, or due earlier than any that is known."""
+        for settlement in batch:
+            match settlement.decision:
+                case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (
+                    pause
+                ):
+                    self.expect(pause.total_seconds())
+                case Retried() | Postponed() | Suspected():
+                    self.ready = True
+                case GivenBack() if settlement.attempt:
+                    self.ready = True
+                case _:  # what never started is anybody's: it had no room here
+                    continue
+            self.wake.set()
+
+    def on_room(self) -> None:
+        """More tasks may fit."""
+        if self.ready or self.orphans or self.dead:
+            self.wake.set()
+
+    def doubt(self) -> None:
+        """Compare the claims that are known here with the database's, before the next claim."""
+        self.doubtful = self.ready = True
+        self.wake.set()
+
+    def expect(self, due_seconds: float) -> None:
+        """A row is due in so many seconds."""
+        # Never later than what is known: the news of a beat may be older.
+        due_at = time.monotonic() + due_seconds
+        self.due_at = due_at if self.due_at is None else min(self.due_at, due_at)

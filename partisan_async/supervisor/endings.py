@@ -1,0 +1,63 @@
+"""Ends tasks: has it decided what becomes of each, hands that to the settler, and tells of it.
+
+To tell is to count it, to send the signals that no worker sends, and to log it. None of that can
+keep the outcome from being written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from partisan_async import logs
+from partisan_async.claim import Attempt, Claim, Settlement
+from partisan_async.policy import Died, GivenBack, Outcome, Overran, Unrecognised
+from partisan_async.settings import QueueSettings
+from partisan_async.supervisor.losses import Losses
+from partisan_async.supervisor.report.counts import Counts
+from partisan_async.supervisor.settler import Settler
+from partisan_async.verdict import Verdicts
+
+_UNSEEN = (Died, Overran, Unrecognised)
+"""The outcomes that no worker tells."""
+
+
+class Endings:
+    """The ends of one supervisor's tasks."""
+
+    def __init__(self, settings: QueueSettings, settler: Settler, counts: Counts) -> None:
+        self.losses = Losses()
+        self._verdicts = Verdicts(settings)
+        self._settler = settler
+        self._counts = counts
+        self._disowned: set[Claim] = set()
+
+    def end(self, claim: Claim, outcome: Outcome, attempt: Attempt | None) -> None:
+        """Settle a task by its outcome; ``attempt``: ``None`` if it never started."""
+        settlement = self._verdicts.settlement(claim, outcome, attempt)
+        decision = settlement.decision
+        self._settler.add(settlement)
+        try:
+            self._counts.count(claim, decision, attempt)
+            if isinstance(outcome, _UNSEEN):
+                self.losses.tell(claim, decision)
+            logs.tasks.settled(claim, decision, None if attempt is None else attempt[0])
+        except Exception as error:  # noqa: BLE001  a log handler of the site's, for one
+            with suppress(Exception):
+                logs.outcomes.untold(claim, error)
+
+    def give_back(self, claims: Iterable[Claim], attempt: Attempt | None = None) -> None:
+        """Have tasks wait again as before; ``attempt``: the one that was cut short."""
+        decision = GivenBack()
+        for claim in claims:
+            self._settler.add(Settlement(claim, decision, attempt))
+            # Not of one that is not ours any more: it would look as if it ran again.
+            if claim not in self._disowned:
+                logs.tasks.settled(claim, decision, None if attempt is None else attempt[0])
+
+    def disown(self, running: Iterable[Claim], known: Iterable[Claim]) -> None:
+        """Tell nothing of these when they are given back: they are another's by now.
+
+        :param known: all claims that are in the workers; others are over and forgotten.
+        """
+        self._disowned = {*running, *self._disowned.intersection(known)}

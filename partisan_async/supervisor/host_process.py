@@ -1,0 +1,54 @@
+"""Which process of which system a supervisor is, and whether one is proven to be over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def identify_process() -> dict[str, Any]:
+    """Return what tells this process from any other, where the system says it; else its pid."""
+    pid = os.getpid()
+    try:
+        return {
+            "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            "pid_namespace": os.readlink("/proc/self/ns/pid"),
+            "pid": pid,
+            "started": _start_time(pid),
+        }
+    except OSError:
+        return {"pid": pid}
+
+
+def is_gone(process: Any, mine: dict[str, Any]) -> bool:
+    """Tell whether a process of this very system is proven to be over; if in doubt, it is not."""
+    keys = ("boot_id", "pid_namespace")
+    if not isinstance(process, dict):
+        return False
+    pid, recorded = process.get("pid"), process.get("started")
+    # A number below 1 is none of a process: kill() takes it for a group of them.
+    if not isinstance(pid, int) or pid < 1 or not isinstance(recorded, int | None):
+        return False
+    if any(key not in mine or process.get(key) != mine[key] for key in keys):
+        return False
+    try:
+        # Not a look into /proc alone: mounted with hidepid, it hides other users' processes.
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    started = _start_time(pid)
+    return None not in (started, recorded) and started != recorded
+
+
+def _start_time(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # Field 22, counted after the command's name, which may contain anything (proc_pid_stat(5)).
+    state, *fields = stat.rpartition(")")[2].split()
+    # A zombie runs nothing, though its parent has not collected it yet.
+    return -1 if state in "ZX" else int(fields[18])

@@ -1,0 +1,199 @@
+"""The parts of a supervisor, and how they are wired: each is given those made before it.
+
+The *lease* says whether rows may be started, and the *agenda* what there may be to do: both know
+nobody, so that all others can be given them.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from django.db import connections
+
+from partisan_async import store
+from partisan_async.settings import QueueSettings
+from partisan_async.supervisor.agenda import Agenda
+from partisan_async.supervisor.claimer import Claimer
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.endings import Endings
+from partisan_async.supervisor.heartbeat import Heartbeat
+from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.pruner import Pruner
+from partisan_async.supervisor.report.counts import Counts
+from partisan_async.supervisor.report.health import Health
+from partisan_async.supervisor.report.service_manager import ServiceManager
+from partisan_async.supervisor.report.tally import Tally
+from partisan_async.supervisor.settler import Settler
+from partisan_async.supervisor.status import Status
+from partisan_async.supervisor.stop import Stop
+from partisan_async.supervisor.ticker import Ticker
+from partisan_async.supervisor.unserved import Unserved
+from partisan_async.supervisor.wakeup import Wakeup
+from partisan_async.worker.setup import Setup
+
+if TYPE_CHECKING:
+    from partisan_async.supervisor.report.metrics import Metrics
+
+
+class Plan(NamedTuple):
+    """What a supervisor is to be; see ``Supervisor``."""
+
+    id: UUID
+    queue_name: str
+    settings: QueueSettings
+    listen: bool
+    beat_seconds: float
+    ttl_seconds: float
+    print_logs: bool
+    health: socket.socket | None
+    home: str | None
+
+
+class Connections(NamedTuple):
+    """Those that the parts share, or have for themselves."""
+
+    claim: Connection
+    settle: Connection
+    beat: Connection
+    prune: Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one supervisor, in the order in which they are made."""
+
+    connections: Connections
+    lease: Lease
+    agenda: Agenda
+    stop: Stop
+    ticker: Ticker
+    wakeup: Wakeup | None
+    counts: Counts
+    tally: Tally
+    settler: Settler
+    endings: Endings
+    dispatcher: Dispatcher
+    claimer: Claimer
+    status: Status
+    heartbeat: Heartbeat
+    pruner: Pruner
+    unserved: Unserved
+    metrics: Metrics | None
+    health: Health | None
+
+
+def assemble(plan: Plan) -> Parts:
+    """Make the parts."""
+    me, name, settings = plan.id, plan.queue_name, plan.settings
+    opened = _connections(plan)
+    lease, agenda, service = Lease(_ttl(plan)), Agenda(), ServiceManager()
+    stop = Stop(lease, service)
+    ticker = Ticker(me, name, opened.beat, ttl=lease.ttl)
+    wakeup = None
+    if plan.listen:
+        wakeup = Wakeup(store.database(), name, agenda, lease, ticker, settings.LISTEN_DSN)
+    with_metrics = plan.health is not None and find_spec("prometheus_client") is not None
+    counts = Counts(with_spreads=with_metrics)
+    settler = _settler(plan, opened.settle, agenda)
+    endings = Endings(settings, settler, counts)
+    setup = Setup(resolved_databases(), plan.print_logs, me, settings)
+    dispatcher = Dispatcher(name, settings, setup, lease, agenda, settler, endings)
+    claimer = Claimer(me, name, settings, opened.claim, lease, agenda, dispatcher, wakeup)
+    status = Status(name, lease, dispatcher, stop, service)
+    heartbeat = Heartbeat(
+        *(me, name, opened.beat, lease, agenda, wakeup, dispatcher, claimer, stop, status),
+        every=timedelta(seconds=plan.beat_seconds),
+        home=plan.home,
+    )
+    metrics = None
+    if with_metrics:
+        metrics = _metrics(plan, counts, lease, dispatcher, settler, wakeup)
+    return Parts(
+        connections=opened,
+        lease=lease,
+        agenda=agenda,
+        stop=stop,
+        ticker=ticker,
+        wakeup=wakeup,
+        counts=counts,
+        tally=Tally(name, opened.beat, counts),
+        settler=settler,
+        endings=endings,
+        dispatcher=dispatcher,
+        claimer=claimer,
+        status=status,
+        heartbeat=heartbeat,
+        pruner=Pruner(name, settings.KEEP_FINISHED_SECONDS, opened.prune),
+        unserved=Unserved(name, opened.beat, lease),
+        metrics=metrics,
+        health=_health(plan, heartbeat, status, metrics),
+    )
+
+
+def resolved_databases() -> dict[str, dict[str, Any]]:
+    """Return where the databases are that this process uses, for its workers to use the same."""
+    keys = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
+    return {
+        alias: {key: connections[alias].settings_dict[key] for key in keys} for alias in connections
+    }
+
+
+def _ttl(plan: Plan) -> timedelta:
+    return timedelta(seconds=plan.ttl_seconds)
+
+
+def _connections(plan: Plan) -> Connections:
+    alias, name, ttl = store.database(), plan.queue_name, _ttl(plan)
+    return Connections(
+        claim=Connection(alias, f"{name} claim", patience=ttl, prepares=True),
+        settle=Connection(alias, f"{name} settle", patience=ttl, prepares=True),
+        beat=Connection(alias, f"{name} beat", patience=ttl / 3),
+        prune=Connection(alias, f"{name} prune", patience=ttl),
+    )
+
+
+def _settler(plan: Plan, connection: Connection, agenda: Agenda) -> Settler:
+    return Settler(
+        plan.id,
+        connection,
+        delete_finished=plan.settings.DELETE_TASKS_ON_COMPLETE,
+        on_settled=agenda.on_settled,
+        on_room=agenda.on_room,
+    )
+
+
+def _metrics(
+    plan: Plan,
+    counts: Counts,
+    lease: Lease,
+    dispatcher: Dispatcher,
+    settler: Settler,
+    wakeup: Wakeup | None,
+) -> Metrics:
+    # Here: they need prometheus_client.
+    from partisan_async.supervisor.report.families import Families
+    from partisan_async.supervisor.report.metrics import Metrics
+    from partisan_async.supervisor.report.queue_depth import QueueDepth
+
+    name, workers = plan.queue_name, plan.settings.WORKERS_COUNT
+    families = Families(name, workers, counts, lease, dispatcher, settler, wakeup)
+    return Metrics(families, QueueDepth(store.database(), name))
+
+
+def _health(
+    plan: Plan, heartbeat: Heartbeat, status: Status, metrics: Metrics | None
+) -> Health | None:
+    if plan.health is None:
+        return None
+    return Health(
+        plan.health,
+        ailment=heartbeat.ailment,
+        hindrance=status.hindrance,
+        show=None if metrics is None else metrics.show,
+    )

@@ -1,0 +1,74 @@
+"""Rescues: takes over the tasks of supervisors that are dead or silent, and removes their rows."""
+
+from __future__ import annotations
+
+from functools import partial
+from uuid import UUID
+
+import psycopg
+
+from partisan_async import logs, store
+from partisan_async.postgres.blame import Blame, whose
+from partisan_async.supervisor.agenda import Agenda
+from partisan_async.supervisor.around import Around
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.lease import Lease
+
+
+class Rescuer:
+    """Rescues for one supervisor what its agenda tells of."""
+
+    def __init__(
+        self,
+        me: UUID,
+        queue_name: str,
+        connection: Connection,
+        lease: Lease,
+        agenda: Agenda,
+        dispatcher: Dispatcher,
+    ) -> None:
+        self.rows = Around("rescue", connection)
+        self._me = me
+        self._queue_name = queue_name
+        self._connection = connection
+        self._lease = lease
+        self._agenda = agenda
+        self._dispatcher = dispatcher
+
+    async def turn(self) -> None:
+        """Rescue as much as there is room for; when that was all, forget who left it behind."""
+        agenda = self._agenda
+        by_clock = agenda.orphans and self._lease.steady
+        if agenda.dead or by_clock:
+            room = self._dispatcher.room_for_rescued()
+            if room < 1 or await self._rescue(list(agenda.dead), room, by_clock=by_clock) == room:
+                return
+            agenda.orphans = False
+        gone = agenda.dead | agenda.silent
+        agenda.dead, agenda.silent = set(), set()
+        if gone:
+            await self._forget(gone)
+
+    async def _rescue(self, dead: list[UUID], room: int, *, by_clock: bool) -> int:
+        """Rescue up to so many tasks; return how many there were."""
+        rescue = partial(
+            store.rescue,
+            *(self._me, self._queue_name, room, self._lease.ttl),
+            dead=dead,
+            by_clock=by_clock,
+        )
+        orphans = partial(store.orphans, rescue())
+        rows = await self.rows.take(lambda among: rescue(among=among), orphans, room)
+        claims = store.claims(rows)
+        if claims:
+            self._dispatcher.admit(claims, "rescued", first=True)
+        return len(claims)
+
+    async def _forget(self, gone: set[UUID]) -> None:
+        try:
+            await self._connection.execute(store.forget(list(gone)))
+        except psycopg.Error as error:
+            if whose(error) is Blame.CONNECTION:
+                raise
+            logs.supervisor.rows_stay(error)

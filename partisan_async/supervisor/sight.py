@@ -1,0 +1,84 @@
+"""What a beat sees: of this supervisor, of its queue, and of other supervisors."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from partisan_async import logs
+from partisan_async.models import readable
+from partisan_async.supervisor.host_process import identify_process, is_gone
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a beat saw.
+
+    :param due_seconds: until the next scheduled row is due, negative if it is overdue.
+    :param orphans: rows in process are there whose supervisor is silent.
+    :param dead: supervisors of this host whose process is proven to be gone.
+    :param silent: supervisors of any host that have not beaten for longer than the TTL.
+    :param unknown: ids of rows that I held and did not know of when it was sent.
+    :param taken: ids of rows that I believed to hold when it was sent, and did not.
+    :param paused: nothing of the queue is to be started.
+    :param draining: I am to start nothing more, and to end when all is done.
+    :param paused_processors: nothing of these is to be started in the queue.
+    :param pauses_end: the pauses of some processors are over: their rows are to be brought back.
+    """
+
+    ready: bool
+    due_seconds: float | None
+    orphans: bool
+    dead: list[UUID] = field(default_factory=list)
+    silent: list[UUID] = field(default_factory=list)
+    unknown: set[int] = field(default_factory=set)
+    taken: set[int] = field(default_factory=set)
+    paused: bool = False
+    draining: bool = False
+    paused_processors: frozenset[str] = frozenset()
+    pauses_end: bool = False
+
+
+class Lookout:
+    """Reads the answers of one supervisor's beats."""
+
+    def __init__(self) -> None:
+        self.process = identify_process()
+        """What the supervisor's own row says of its process."""
+        self._odd: set[str] = set()
+
+    def read(self, seen: Sequence[Any]) -> Sight:
+        """Return what the columns of ``store.beat`` say, without the clock's."""
+        ready, due, orphans, others, _, unknown, taken, paused, draining, processors = seen
+        dead, silent = self._judge(json.loads(others or "[]"))
+        pauses = json.loads(processors or "[]")
+        return Sight(
+            *(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining),
+            paused_processors=frozenset(name for name, holds in pauses if holds),
+            pauses_end=not all(holds for _, holds in pauses),
+        )
+
+    def _judge(self, others: Sequence[Any]) -> tuple[list[UUID], list[UUID]]:
+        """Return which supervisors are dead, and which are silent."""
+        dead = [
+            UUID(other)
+            for other, hostname, process, _ in others
+            if hostname == socket.gethostname()
+            and is_gone(self._process_of(other, process), self.process)
+        ]
+        return dead, [UUID(other) for other, _, _, silent in others if silent]
+
+    def _process_of(self, other: str, encoded: str) -> dict[str, Any]:
+        """Return what a supervisor tells of its process; nothing, where that cannot be read."""
+        process = readable.load(encoded)
+        if isinstance(process, dict):
+            return process
+        # It is judged by the clock alone, then.
+        if other not in self._odd:
+            self._odd.add(other)
+            logs.supervisor.odd_supervisor(other)
+        return {}

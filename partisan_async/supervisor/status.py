@@ -1,0 +1,59 @@
+"""What a supervisor says of itself: why it starts no tasks, if so, and how busy it is."""
+
+from __future__ import annotations
+
+import asyncio
+
+from django.utils.translation import override
+
+from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.report.service_manager import ServiceManager
+from partisan_async.supervisor.stop import Stop
+from partisan_async.text.farewell import farewell
+from partisan_async.text.printable import plain
+
+
+class Status:
+    """The status of one supervisor, for the health port and the service manager."""
+
+    def __init__(
+        self,
+        queue_name: str,
+        lease: Lease,
+        dispatcher: Dispatcher,
+        stop: Stop,
+        service: ServiceManager,
+    ) -> None:
+        self.started = asyncio.Event()
+        """It claims tasks, and its workers are up."""
+        self._queue_name = queue_name
+        self._lease = lease
+        self._dispatcher = dispatcher
+        self._stop = stop
+        self._service = service
+
+    def hindrance(self) -> str:
+        """Say why it starts no tasks; empty: it does, or could."""
+        pool = self._dispatcher.pool
+        if self._stop.begun.is_set():
+            ending = "stopping" if self._stop.is_asked else "draining"
+            with override(None):  # what watches it reads English
+                return farewell(ending, self._stop.at, len(pool.claims()))
+        if not self.started.is_set():
+            return "starting"
+        if not self._lease.held:
+            return "the lease is not held: the database does not answer"
+        if not pool.up:
+            return "no worker process is up"
+        return ""
+
+    def tell(self, word: str) -> None:
+        """Tell the service manager this, and the status."""
+        pool = self._dispatcher.pool
+        state = self.hindrance() or "ready"
+        self._service.tell(
+            word,
+            f"STATUS=queue {plain(self._queue_name)!r}: {state};"
+            f" {pool.busy} of {pool.up} workers busy",
+        )

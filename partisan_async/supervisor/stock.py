@@ -1,0 +1,90 @@
+"""Takes stock: compares the claims that are known here with those that the database has.
+
+They differ where the answer to a claim was lost, where a claim took effect after it was given up,
+or where somebody else has changed the rows.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import psycopg
+
+from partisan_async import store
+from partisan_async.claim import Claim
+from partisan_async.models import Task
+from partisan_async.supervisor.agenda import Agenda
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.sight import Sight
+
+
+class Stock:
+    """Takes the stock of one supervisor.
+
+    :param deletes_finished: rows of tasks that finished are deleted.
+    """
+
+    def __init__(
+        self,
+        me: UUID,
+        connection: Connection,
+        agenda: Agenda,
+        dispatcher: Dispatcher,
+        *,
+        deletes_finished: bool,
+    ) -> None:
+        self._me = me
+        self._connection = connection
+        self._agenda = agenda
+        self._dispatcher = dispatcher
+        self._deletes_finished = deletes_finished
+
+    def on_sight(self, sight: Sight) -> None:
+        """Doubt what is known here, where a beat saw something else."""
+        # A claim that was given up may reach the server late, and take rows that are not known.
+        if sight.unknown and sight.unknown - {claim.id for claim in self._dispatcher.claims()}:
+            self._agenda.doubtful = True
+        # Cancelled by hand, and I was not told, or could not be: without --async nothing is heard.
+        # What is over by now may have been settled when the beat looked.
+        if sight.taken & self._dispatcher.ids_for_long():
+            self._agenda.doubtful = True
+
+    async def take(self) -> None:
+        """Find the claims that only the database knows, and those that only I still believe in."""
+        self._agenda.doubtful = False
+        try:
+            before = self._known()
+            held = store.claims(await self._connection.execute(store.held(self._me)))
+        except psycopg.Error:
+            self._agenda.doubtful = True
+            raise
+        known = self._known()
+        if found := [claim for claim in held if _key(claim) not in known | before]:
+            self._dispatcher.admit(found, "found", first=True)
+        # What became mine, or was settled, while the question was under way is neither.
+        if foreign := (known & before) - {_key(claim) for claim in held}:
+            self._dispatcher.disown(foreign - await self._settled_within(foreign))
+
+    async def _settled_within(self, keys: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Return which of these finished in their worker's own transaction.
+
+        Its word of that is on its way, and the worker must not be killed for it.
+        """
+        claims = [claim for claim in self._dispatcher.claims() if _key(claim) in keys]
+        try:
+            rows = await self._connection.execute(store.look(claims))
+        except psycopg.Error:
+            self._agenda.doubtful = True
+            raise
+        ended = {(pk, seq) for pk, seq, _, status in rows if status == Task.STATUS_FINISHED}
+        if self._deletes_finished:
+            ended |= keys - {(pk, seq) for pk, seq, _, _ in rows}
+        return ended
+
+    def _known(self) -> set[tuple[int, int]]:
+        return {_key(claim) for claim in self._dispatcher.claims()}
+
+
+def _key(claim: Claim) -> tuple[int, int]:
+    return claim.id, claim.claim_seq

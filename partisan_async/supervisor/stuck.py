@@ -1,0 +1,80 @@
+"""Lets the process end where a log handler is stuck.
+
+At its end Python writes out its two streams and closes all handlers, and would wait for each.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import select
+import signal
+import threading
+import weakref
+from contextlib import suppress
+from types import FrameType
+
+LET_GO_SECONDS = 1.0
+"""Time that each further step of an end may take, where a handler is stuck."""
+
+
+def spare_the_stuck(thread: int | None) -> None:
+    """Have what is still written to a stuck stdout or stderr go nowhere.
+
+    :param thread: the one that may be stuck there. It holds a lock that the interpreter's end
+        needs: a signal has it write again, which then succeeds.
+    """
+    stuck = [stream for stream in (1, 2) if not _takes_more(stream)]
+    if not stuck:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in stuck:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    if thread is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGURG, _wake)  # one that nothing else is asked by
+        signal.pthread_kill(thread, signal.SIGURG)
+
+
+def _wake(number: int, frame: FrameType | None) -> None:
+    """Do nothing: it has come."""
+
+
+def _takes_more(stream: int) -> bool:
+    poll = select.poll()
+    try:
+        poll.register(stream, select.POLLOUT)
+        return bool(poll.poll(LET_GO_SECONDS * 1000))
+    except OSError:
+        return True  # it is closed
+
+
+def shut_logging_down() -> None:
+    """Close all handlers but those that are stuck; Python, at its exit, would wait for these."""
+    handlers = _handlers()
+    if handlers is None:
+        return  # Python's own way, then
+    atexit.unregister(logging.shutdown)
+    for handler in reversed(handlers):
+        closing = threading.Thread(target=_close, args=(handler,), daemon=True)
+        closing.start()
+        closing.join(LET_GO_SECONDS)
+
+
+def _close(handler: logging.Handler) -> None:
+    with suppress(Exception):
+        handler.flush()
+        handler.close()
+
+
+def _handlers() -> list[logging.Handler] | None:
+    """Return all handlers, in the order in which they were made; ``None``: nobody can tell.
+
+    ``logging`` keeps weak references to them for its own shutdown, and does not document that.
+    """
+    kept = vars(logging).get("_handlerList")
+    if not isinstance(kept, list):
+        return None
+    found = [each() if isinstance(each, weakref.ref) else None for each in kept]
+    return [each for each in found if isinstance(each, logging.Handler)]

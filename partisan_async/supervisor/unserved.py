@@ -1,0 +1,40 @@
+"""Warns of queues that no supervisor serves, and that have tasks, or will by their schedules."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+
+from partisan_async import logs, registry, store
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.lease import Lease
+
+LOOK_EVERY_SECONDS = 60.0
+
+
+class Unserved:
+    """Looks once a minute; each queue is told of once."""
+
+    def __init__(self, queue_name: str, connection: Connection, lease: Lease) -> None:
+        self._connection = connection
+        self._lease = lease
+        self._told = {queue_name}
+
+    async def keep(self) -> None:
+        """Look for ever."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            try:
+                await self._look()
+            except psycopg.Error as error:
+                logs.queues.unserved_not_sought(error)
+
+    async def _look(self) -> None:
+        processors = registry.processors()
+        names = {processor.QUEUE_NAME for processor in processors} - self._told
+        scheduled = {each.QUEUE_NAME for each in processors if each.SCHEDULE is not None}
+        statement = store.unserved(sorted(names), self._lease.ttl, sorted(scheduled))
+        for (name,) in await self._connection.execute(statement):
+            self._told.add(name)
+            logs.queues.unserved(name)

@@ -1,0 +1,156 @@
+"""Claims, runs and settles one task after the other, as a supervisor and its worker do."""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import datetime
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+from asgiref.sync import async_to_sync
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from partisan_async import logs, registry, store
+from partisan_async.claim import Attempt, Claim, Settlement
+from partisan_async.declared import is_async
+from partisan_async.enqueue.run import fetch, run
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.models import WAITING, Task
+from partisan_async.policy import Decision, Finished, Outcome
+from partisan_async.settings import queue_settings
+from partisan_async.testing.clock import as_of
+from partisan_async.testing.contained import contained
+from partisan_async.testing.raised import Errors, Witness
+from partisan_async.verdict import Verdicts
+from partisan_async.worker.executor import Executor
+
+WORKER_ID = "run_pending"
+"""What rows call this process."""
+
+_TTL = datetime.timedelta(minutes=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """One run.
+
+    :param task: the row after it.
+    :param decision: what became of it; ``partisan_async.policy`` has the kinds.
+    """
+
+    task: Task
+    decision: Decision
+
+
+class Bench:
+    """Where one call of the kit runs tasks: it claims and settles as a supervisor does."""
+
+    def __init__(self) -> None:
+        self.alias = store.database()
+        self.errors = Errors()
+        self._me = uuid.uuid4()
+
+    def newest(self) -> int:
+        """Return the number of the last row."""
+        last = Task.objects.using(self.alias).order_by("-pk").values_list("pk", flat=True).first()
+        return last or 0
+
+    def claim_next(self, only: str | None) -> list[Claim]:
+        """Claim one task that is due, by each queue's own order."""
+        waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
+        names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
+        for name in sorted(names):
+            *_, pauses, _ = self._beat(name)
+            self._execute(as_of(store.promote(name), timezone.now()))
+            held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
+            claim = store.claim(self._me, name, 1, _TTL, store.Among(paused=held))
+            if claims := store.claims(self._execute(claim)):
+                return claims
+        return []
+
+    def claim_only(self, task: Task) -> list[Claim]:
+        """Claim this one."""
+        self._beat(task.queue_name)
+        return store.claims(self._execute(store.claim_only(self._me, task.pk)))
+
+    def advance(self, only: str | None, until: datetime.datetime) -> datetime.datetime | None:
+        """Make the next scheduled task ready; return its time, ``None`` if none is due by then."""
+        rows = self._execute(store.advance(only, until))
+        return rows[0][0] if rows else None
+
+    def run(self, claim: Claim, moment: datetime.datetime | None) -> Ran:
+        """Run a claim, and settle it as if it were that moment; ``None``: it is now."""
+        executor = self._executor(claim, moment)
+        began = time.perf_counter()
+        with self._patience_kept(), contained():
+            outcome = contextvars.copy_context().run(_run, executor, claim)
+        verdicts = Verdicts(queue_settings(claim.queue_name))
+        settlement = verdicts.settlement(claim, outcome, Attempt(0.0, WORKER_ID))
+        decision = settlement.decision
+        logs.tasks.settled(claim, decision, time.perf_counter() - began)
+        if not (isinstance(decision, Finished) and decision.settled):
+            self._settle(settlement, moment or timezone.now())
+        if isinstance(decision, Finished):
+            decision = Finished(decision.result)
+        task = Task.objects.using(self.alias).get(pk=claim.id)
+        self.errors.note(task, decision, executor.raised)
+        return Ran(task, decision)
+
+    def leave(self) -> None:
+        """Remove what says that it is there."""
+        run(*store.forget([self._me]), self.alias)
+
+    def _executor(self, claim: Claim, moment: datetime.datetime | None) -> Witness:
+        # A row that it deletes could not be shown.
+        chosen = dataclasses.replace(
+            queue_settings(claim.queue_name), DELETE_TASKS_ON_COMPLETE=False
+        )
+        return Witness(self._me, chosen, WORKER_ID, moment)
+
+    def _settle(self, settlement: Settlement, moment: datetime.datetime) -> None:
+        with self._patience_kept():
+            try:
+                with transaction.atomic(using=self.alias):
+                    self._execute(as_of(store.settle(self._me, [settlement]), moment))
+            except IntegrityError:  # an identical call waits by now
+                gently = store.settle(self._me, [settlement], gently=True)
+                self._execute(as_of(gently, moment))
+
+    @contextmanager
+    def _patience_kept(self) -> Iterator[None]:
+        # In a test's transaction a settle's own would stay.
+        ((patience,),) = self._execute(store.Statement("SHOW lock_timeout", {}))
+        yield
+        keep = "SELECT set_config('lock_timeout', %(patience)s, true)"
+        self._execute(store.Statement(keep, {"patience": patience}))
+
+    def _beat(self, queue_name: str) -> Sequence[Any]:
+        beat = store.beat(
+            self._me,
+            hostname="",
+            process="{}",
+            queue_name=queue_name,
+            ttl=_TTL,
+            probe_channel="",
+            nonce=None,
+            known=(),
+        )
+        (seen,) = self._execute(beat)
+        return cast("Sequence[Any]", seen)
+
+    def _execute(self, statement: store.Statement) -> list[Any]:
+        return fetch(*statement, self.alias)
+
+
+def _run(executor: Executor, claim: Claim) -> Outcome:
+    try:
+        run_async = is_async(registry.get(claim.processor_class))
+    except ProcessorClassNotFound:
+        run_async = False
+    return async_to_sync(executor.aexecute)(claim) if run_async else executor.execute(claim)

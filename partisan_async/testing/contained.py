@@ -1,0 +1,68 @@
+"""Lets a run in a test's transaction behave as if it were in none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import TransactionStatus
+
+from partisan_async import logs
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """In a test's transaction: let a run behave as if it were in none."""
+    with ExitStack() as stack:
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block:
+                stack.enter_context(_apart(connection))
+        yield
+
+
+@contextmanager
+def _apart(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    # An error of the database must not spoil what follows; and what was written stays, also if the
+    # run fails later.
+    savepoint = transaction.atomic(using=connection.alias)
+    savepoint._from_testcase = True  # type: ignore[attr-defined]  # noqa: SLF001  for atomic(durable=True)
+    with savepoint, _committing(connection):
+        yield
+        if connection.connection.info.transaction_status == TransactionStatus.INERROR:
+            transaction.set_rollback(True, using=connection.alias)
+
+
+@contextmanager
+def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Call what is registered by ``on_commit()`` when a run's own transaction would commit."""
+    outside = len(connection.savepoint_ids)
+    before = len(connection.run_on_commit)
+    register, release = connection.on_commit, connection.savepoint_commit
+
+    def on_commit(func: Callable[[], object], robust: bool = False) -> None:
+        register(func, robust)
+        if len(connection.savepoint_ids) == outside:
+            commit()
+
+    def savepoint_commit(sid: str) -> None:
+        release(sid)
+        if len(connection.savepoint_ids) == outside:
+            commit()
+
+    def commit() -> None:
+        calls = connection.run_on_commit[before:]
+        del connection.run_on_commit[before:]
+        for _, call, robust in calls:  # type: ignore[misc]  # its stubs know of two
+            try:
+                call()
+            except Exception as error:
+                if not robust:
+                    raise
+                logs.callbacks.on_commit_failed(call, error)
+
+    with patch.multiple(connection, on_commit=on_commit, savepoint_commit=savepoint_commit):
+        yield
+        commit()  # of a block that had no savepoint

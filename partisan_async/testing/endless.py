@@ -1,0 +1,40 @@
+"""Tells whether tasks that enqueue tasks come to an end."""
+
+from __future__ import annotations
+
+import datetime
+
+from partisan_async.claim import Claim
+from partisan_async.models import Task
+
+
+class Growth:
+    """How many runs at one moment come of others: what goes on for ever is nothing but these.
+
+    What waits at the beginning is finite, however much it is, and so is what each of it enqueues.
+
+    :param newest: the last row that was there before.
+    """
+
+    def __init__(self, newest: int, most: int) -> None:
+        self._newest = newest
+        self._most = most
+        self._more = 0
+        self._seen: set[int] = set()
+        self._moment: datetime.datetime | None = None
+
+    def is_too_much(self, claim: Claim, moment: datetime.datetime | None) -> bool:
+        """Count a run, and tell whether there are too many."""
+        if moment != self._moment:
+            self._moment, self._more = moment, 0
+        self._more += claim.id > self._newest or claim.id in self._seen
+        self._seen.add(claim.id)
+        return self._more > self._most
+
+    def told(self, last: Task) -> str:
+        """Return what is wrong."""
+        return (
+            f"run_pending() has run more than {self._most:,} tasks that others enqueued, or that"
+            f" ran before, and there is no end: the last was {last}. Does it enqueue itself, or"
+            " postpone itself by 0 seconds? If there is an end, pass a larger most_more."
+        )

@@ -1,0 +1,91 @@
+"""Says what is wrong with a value: a setting, an attribute of a processor, or an option."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from partisan_async import dsn
+from partisan_async.exceptions import TEN_YEARS_SECONDS
+
+
+def check_count(least: int) -> Callable[[Any], str | None]:
+    """Return a check: the complaint about a value that must be a whole number, or ``None``."""
+
+    def check(value: Any) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            return f"must be a whole number, {least} or more"
+        return None
+
+    return check
+
+
+def check_seconds(least: float) -> Callable[[Any], str | None]:
+    """Return a check: the complaint about a value that must be seconds, or ``None``."""
+
+    def check(value: Any) -> str | None:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not least <= value <= TEN_YEARS_SECONDS:
+            return f"must be a number of seconds, {least:g} or more, up to ten years"
+        return None
+
+    return check
+
+
+def check_time_limit(value: Any) -> str | None:
+    """Return the complaint about a value that must be a time limit, or ``None``."""
+    if value is None or value == math.inf:
+        return None
+    wrong = check_seconds(0.01)(value)
+    return wrong and f"{wrong}, or math.inf for none, or None for the queue's"
+
+
+def check_or_none(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    """Return the same check, which accepts ``None``, too."""
+
+    def checked(value: Any) -> str | None:
+        wrong = None if value is None else check(value)
+        return wrong and f"{wrong}, or None"
+
+    return checked
+
+
+def check_flag(value: Any) -> str | None:
+    """Return the complaint about a value that must be a bool, or ``None``."""
+    return None if isinstance(value, bool) else "must be True or False"
+
+
+def check_priority(value: Any) -> str | None:
+    """Return the complaint about a value that must be a priority, or ``None``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
+        return "must be a whole number of 32 bits; lower numbers run first"
+    return None
+
+
+def check_queue_name(value: Any) -> str | None:
+    """Return the complaint about a value that must be a queue's name, or ``None``."""
+    if not isinstance(value, str) or not 1 <= len(value) <= 255 or "\x00" in value:
+        return "must be a name of 1 to 255 characters"
+    return None
+
+
+def check_instance_or_none(kind: type) -> Callable[[Any], str | None]:
+    """Return a check: the complaint about a value that must be of a class or ``None``."""
+
+    def check(value: Any) -> str | None:
+        if value is None or isinstance(value, kind):
+            return None
+        return f"must be of type {kind.__name__}, or None"
+
+    return check
+
+
+def check_connection_string(value: Any) -> str | None:
+    """Return the complaint about a value that must be a connection string; it shows none of it."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            dsn.parse(value)
+            return None
+    return dsn.WRONG

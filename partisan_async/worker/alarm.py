@@ -1,0 +1,70 @@
+"""Ends a sync run whose time is over, by a signal that raises ``TaskTimeout`` in it."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, connections
+
+from partisan_async.exceptions import TaskTimeout
+from partisan_async.postgres import in_flight
+from partisan_async.worker.limits import AGAIN_EVERY_SECONDS, timeout_from
+
+
+class Alarm:
+    """Raises ``TaskTimeout`` in the main thread if its block takes longer than ``seconds``.
+
+    :param seconds: ``None``: there is no limit.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.rang = False
+        self._seconds = seconds
+        self._armed = False
+
+    def __enter__(self) -> None:
+        if self._seconds is not None:
+            # Each time: a task before may have put another handler there.
+            signal.signal(signal.SIGALRM, self._ring)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+            self._armed = True
+            signal.setitimer(signal.ITIMER_REAL, self._seconds, AGAIN_EVERY_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Do not ring any more, and stop any alarm that the task itself has set."""
+        # The flag first: a signal that is on its way has nothing to interrupt any more.
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _ring(self, *_: Any) -> None:
+        if self._armed:
+            self.rang = True
+            # Or what follows in the run would meet "another command is already in progress".
+            for wrapper in connections.all(initialized_only=True):
+                in_flight.end_query(wrapper)
+            assert self._seconds is not None
+            raise TaskTimeout(self._seconds)
+
+    def explain(self, error: BaseException) -> BaseException:
+        """Return what ended the block: an error of the database may be the time limit's doing."""
+        if isinstance(error, DatabaseError | InterfaceError) and _comes_from_timeout(error):
+            assert self._seconds is not None
+            return timeout_from(self._seconds, error)
+        return error
+
+
+def forget_alarm() -> None:
+    """In a child that a task forked: SIGALRM ends it, as it would elsewhere."""
+    handler = signal.getsignal(signal.SIGALRM)
+    if isinstance(getattr(handler, "__self__", None), Alarm):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _comes_from_timeout(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, TaskTimeout):
+        error = error.__context__
+    return error is not None

@@ -1,0 +1,50 @@
+"""One run of an ``async def run()``, from the claim to what it returned."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+
+from partisan_async.claim import Claim
+from partisan_async.policy import RETURNED, Returned
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.worker.loading import processor_of, read_arguments
+from partisan_async.worker.result import returned
+from partisan_async.worker.used_caches import close_caches
+
+
+class AsyncRun:
+    """A coroutine function; what it raises ended the run.
+
+    :param me: the supervisor whose claim it is.
+    :param most: maximum number of bytes of a result that is kept.
+    """
+
+    def __init__(self, claim: Claim, me: UUID, most: int) -> None:
+        self.processor: BaseTaskProcessor | None = None
+        """``None``: it could not be made, and nothing ran."""
+        self.outcome: Returned = RETURNED
+        """Where nothing was raised."""
+        self._claim = claim
+        self._me = me
+        self._most = most
+
+    async def __call__(self) -> None:
+        try:
+            await self._run()
+        finally:
+            close_caches(self._claim)
+
+    async def _run(self) -> None:
+        encoded = self._claim.arguments
+        if encoded is None:
+            encoded = await sync_to_async(read_arguments)(self._me, self._claim)
+        self.processor = processor = processor_of(self._claim, encoded)
+        if processor.ATOMIC:
+            raise TypeError(
+                "ATOMIC needs a plain `def run(self)`: Django has no transactions in async code."
+            )
+        if processor._is_heard():  # noqa: SLF001
+            await sync_to_async(processor._tell_start)()  # noqa: SLF001
+        self.outcome = returned(processor, await processor.run(), self._most)

@@ -1,0 +1,49 @@
+"""Runs an ``ATOMIC`` task in one transaction with its settle: both are committed, or neither.
+
+Nothing else that a worker does writes to a task's row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from django.db import connections, transaction
+
+from partisan_async import logs, store
+from partisan_async.claim import Claim
+from partisan_async.exceptions import ClaimLost
+from partisan_async.policy import RETURNED, Returned
+from partisan_async.worker.cut_off import transaction_of
+
+
+def run_atomic(
+    claim: Claim, run: Callable[[], Returned], settle: Callable[[Returned, float], store.Statement]
+) -> Returned:
+    """Return the outcome of the run, which is settled.
+
+    :param run: does the work.
+    :param settle: returns the statement that settles the claim, from the outcome and the seconds
+        that the run took.
+    :raises ClaimLost: the claim is not its supervisor's any more; all is rolled back.
+    """
+    alias = store.database()
+    outcome = RETURNED
+    committed: list[bool] = []
+    began = time.monotonic()
+    try:
+        with transaction_of(alias):
+            transaction.on_commit(partial(committed.append, True), using=alias)
+            outcome = run()
+            with connections[alias].cursor() as cursor:
+                cursor.execute(*settle(outcome, time.monotonic() - began))
+                if not cursor.fetchall():
+                    raise ClaimLost(claim.id)
+    except BaseException as error:
+        if not committed:
+            raise
+        # It came from what run() left for on_commit(): the row has ended, and stays so.
+        logs.callbacks.failed_after_commit(claim, error)
+    return replace(outcome, settled=True)

@@ -1,0 +1,136 @@
+"""What this room uses of Python's and asgiref's insides, which no documentation promises.
+
+Each is looked for when it is used. Where it is gone, or is something else by now, the plain way is
+taken, and a log line says so once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import weakref
+from collections.abc import Callable, Container, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+
+from partisan_async import logs
+
+CLOSE_SECONDS = 5
+
+_missed: set[str] = set()
+
+
+def _miss(name: str, instead: str) -> None:
+    """Say that an inside is gone, and what is done instead."""
+    if name not in _missed:
+        _missed.add(name)
+        logs.workers.inside_gone(name, instead)
+
+
+# asgiref
+
+
+def context_of_run() -> ThreadSensitiveContext | None:
+    """Return the context of the async run that this code is part of, if any."""
+    variable: Any = getattr(SyncToAsync, "thread_sensitive_context", None)
+    if not isinstance(variable, ContextVar):
+        _miss("asgiref's thread_sensitive_context", "time limits of async tasks end no query")
+        return None
+    context: ThreadSensitiveContext | None = variable.get(None)
+    return context
+
+
+def has_thread(context: ThreadSensitiveContext) -> bool:
+    """Tell whether an async run had a thread for the ORM; if that cannot be known, it had."""
+    threads: Any = getattr(SyncToAsync, "context_to_thread_executor", None)
+    if not isinstance(threads, Container):
+        _miss("asgiref's context_to_thread_executor", "each async task has a thread for the ORM")
+        return True
+    return context in threads
+
+
+def renew_thread_of_queries(close: Callable[[], None]) -> None:
+    """Before a fork, end the thread in which async code asked the database, and have another one.
+
+    It would be dead in workers, and their queries would wait for it.
+
+    :param close: is called in that thread first.
+    """
+    executor: Any = getattr(SyncToAsync, "single_thread_executor", None)
+    if not isinstance(executor, ThreadPoolExecutor):
+        what = "workers keep the thread of async queries as it was when the project was imported"
+        _miss("asgiref's single_thread_executor", what)
+        return
+    if getattr(executor, "_threads", True):  # it has run something, or may have
+        with suppress(Exception):
+            executor.submit(close).result(CLOSE_SECONDS)
+            executor.shutdown()
+        SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
+
+
+# Python
+
+
+def log_handlers() -> list[logging.Handler]:
+    """Return all log handlers of this process; if they cannot be known, the root's."""
+    references = getattr(logging, "_handlerList", None)
+    if not isinstance(references, list):
+        _miss("logging._handlerList", "only the root logger's handlers are flushed before a fork")
+        return list(logging.getLogger().handlers)
+    return [handler for reference in references if (handler := reference()) is not None]
+
+
+def run_after_forkers() -> None:
+    """In a forked child, call what libraries registered for that with ``multiprocessing``."""
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        run = getattr(util, "_run_after_forkers", None)
+        if not callable(run):
+            what = "what libraries registered by it for after a fork is not called in workers"
+            _miss("multiprocessing.util._run_after_forkers", what)
+            return
+        run()
+
+
+def leave_finalizers_to_parent() -> None:
+    """In a forked child, leave what is cleared away with an object to the process that made it.
+
+    Such as a ``TemporaryDirectory``: it is the other workers', too.
+    """
+    for finalizer in list(_finalizers() or ()):
+        finalizer.atexit = False
+
+
+def run_exit_functions() -> None:
+    """At the end of a worker, do what Python does at its own: call what ``atexit`` has.
+
+    Among it are, of those that are loaded, ``logging.shutdown()`` and what multiprocessing has.
+    """
+    run = getattr(atexit, "_run_exitfuncs", None)
+    if callable(run) and _finalizers() is not None:  # else they would clear away others' things
+        run()
+        return
+    if _finalizers() is not None:
+        _miss("atexit._run_exitfuncs", "functions of atexit are not called in workers")
+    logging.shutdown()
+
+
+def run_finalizers() -> None:
+    """At the end of a forkserver, clear away what the project made in it."""
+    run = getattr(weakref.finalize, "_exitfunc", None)
+    if not callable(run):
+        _miss("weakref.finalize._exitfunc", "what the project made at its import stays")
+        return
+    run()
+
+
+def _finalizers() -> Mapping[Any, Any] | None:
+    registry = getattr(weakref.finalize, "_registry", None)
+    if not isinstance(registry, Mapping):
+        _miss("weakref.finalize._registry", "functions of atexit are not called in workers")
+        return None
+    return registry

@@ -1,0 +1,39 @@
+"""What ``run()`` returned: what is kept of it, and what cannot be meant."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from partisan_async.enqueue.arguments import encode_result
+from partisan_async.exceptions import ResultTooLarge
+from partisan_async.policy import RETURNED, Returned
+from partisan_async.processor import BaseTaskProcessor
+
+
+def returned(processor: BaseTaskProcessor, result: Any, most: int) -> Returned:
+    """Return the outcome of a run that came back.
+
+    :param most: maximum number of bytes of a result that is kept.
+    :raises ResultTooLarge: it has more.
+    :raises TypeError: it cannot be kept, or ``run()`` has not run yet.
+    """
+    if result is None:
+        return RETURNED
+    _refuse_unstarted(result)
+    if not processor.STORE_RESULT:
+        return RETURNED
+    encoded = encode_result(result)  # in ASCII
+    if len(encoded) > most:
+        raise ResultTooLarge(type(processor).__name__, len(encoded), most)
+    return Returned(encoded)
+
+
+def _refuse_unstarted(result: Any) -> None:
+    if inspect.iscoroutine(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if not inspect.isasyncgen(result):
+            result.close()
+        raise TypeError(
+            f"run() returned a {type(result).__name__} that nobody runs; write it as `def"
+            " run(self)` or `async def run(self)`, with no `yield` and no decorator that hides it."
+        )

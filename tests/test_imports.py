@@ -1,0 +1,84 @@
+"""Who imports whom goes in one direction, and a web process loads nothing of what runs tasks."""
+
+import ast
+import os
+import subprocess
+import sys
+
+from tests.imports import PACKAGE, circles, graph, name_of
+from tests.process import ROOT
+
+
+def test_no_modules_import_each_other():
+    """Where they do, none can be read, tested or changed without the others.
+
+    Imports within functions and for types alone count, too: they hide a circle, and open none.
+    """
+    assert circles(graph()) == []
+
+
+def test_a_circle_is_found_wherever_it_closes():
+    edges = {"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": {"e"}, "e": set(), "f": {"a"}}
+
+    assert circles(edges) == [{"b", "c"}]
+
+
+WEB = r"""
+import sys
+import django
+django.setup()
+from django.contrib import admin
+admin.autodiscover()
+assert "partisan_async.admin.tasks" in sys.modules
+ours = ("partisan_async.supervisor", "partisan_async.worker", "multiprocessing.forkserver")
+print(*(name for name in sorted(sys.modules) if name.startswith(ours)), sep="\n", end="")
+"""
+
+
+def test_a_web_process_with_the_admin_loads_nothing_that_runs_tasks():
+    """It would pay for it in each of its processes, and break with it."""
+    done = subprocess.run(
+        [sys.executable, "-c", WEB],
+        cwd=ROOT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+DOCUMENTED = {"psycopg", "conninfo", "errors", "pq", "rows", "sql", "types"}
+
+
+def test_what_psycopg_does_not_document_is_known_in_one_room():
+    """Its next release may be without it: then that room alone has to be mended."""
+    found = [
+        f"{name_of(path)} imports {node.module}"
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name != "postgres"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "psycopg"
+        for part in [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+        if part.count(".") and part.split(".")[1][:1].islower()
+        if part.split(".")[1] not in DOCUMENTED
+    ]
+
+    assert found == []
+
+
+def test_the_store_executes_nothing():
+    """Whoever has a connection, of whatever kind, takes its statements."""
+    found = [
+        f"{name_of(path)}: {ast.unparse(node)}"
+        for path in (PACKAGE / "store").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for each in node.names
+        if (node.module, each.name) in {("django.db", "connections"), ("django.db", "connection")}
+        or (node.module or "").startswith("partisan_async.enqueue")
+    ]
+
+    assert found == []
