@@ -1,122 +1,110 @@
-"""Insides of Python and asgiref that workers use: they do their work without one of them, too."""
+"""Without what psycopg does not document: all goes on, by the plain ways, and it is said once."""
 
-import atexit
-import logging
-import signal
-import weakref
+import subprocess
+import sys
 
 import pytest
 
-from partisan_async.worker import insides
-from tests.conftest import ended, marks, wait_until
-from tests.home import Site, told
-from tests.testapp.partisan_tasks import AsyncSleep, EndlessAsync, TellAsync
+from partisan_async.models import Task
+from tests.process import ROOT, environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-READY = """
-import atexit, logging, logging.handlers, multiprocessing.util, types, weakref
+TAKEN_AWAY = {
+    "generators": "sys.modules['psycopg.generators'] = None; del psycopg.generators",
+    "send": "del like('generators').send",
+    "fetch": "del like('generators').fetch",
+    "fetch_many": "del like('generators').fetch_many",
+    "execute": "del like('generators').execute",
+    "other arguments": "like('generators').fetch = lambda: None",
+    "transformer": "del like('adapt').Transformer",
+    "error_from_result": "del like('errors').error_from_result",
+}
+"""What a release of psycopg may be without."""
 
-from partisan_async.worker import insides
+WAITING = {
+    "waiting": "sys.modules['psycopg.waiting'] = None; del psycopg.waiting",
+    "wait_async": "del like('waiting').wait_async",
+    "other arguments": "like('waiting').wait_async = lambda gen: None",
+}
 
-# Closed and written at the end alone.
-handler = logging.handlers.MemoryHandler(
-    1000, flushLevel=logging.CRITICAL, target=logging.FileHandler("log")
-)
-logging.getLogger("shop").addHandler(handler)
-
-
-class Without:
-    def __init__(self, whole, name):
-        self.__dict__.update(whole=whole, name=name)
-
-    def __getattr__(self, name):
-        if name == self.name:
-            raise AttributeError(name)
-        return getattr(self.whole, name)
-
-
-def of_asgiref(name):
-    insides.SyncToAsync = Without(insides.SyncToAsync, name)
-
-
-def of_finalize(name):
-    insides.weakref = types.SimpleNamespace(finalize=Without(weakref.finalize, name))
-
-
+BEGIN = """
+import logging, sys, types
+import psycopg, psycopg.generators, psycopg.waiting, psycopg.adapt, psycopg.errors
+def like(name):
+    # psycopg itself goes on with its own module.
+    other = types.ModuleType(f"psycopg.{name}")
+    vars(other).update(vars(getattr(psycopg, name)))
+    sys.modules[other.__name__] = other
+    setattr(psycopg, name, other)
+    return other
+{taken}
+import django
+django.setup()
+logging.basicConfig(format="%(event)s", level=logging.WARNING)
+logging.getLogger("partisan_async").handlers[:] = []
 """
 
-GONE = [
-    pytest.param('of_asgiref("thread_sensitive_context")', "end no query", id="context"),
-    pytest.param('of_asgiref("context_to_thread_executor")', "has a thread", id="threads"),
-    pytest.param('of_asgiref("single_thread_executor")', "as it was when", id="single thread"),
-    pytest.param(
-        'insides.logging = Without(logging, "_handlerList")', "root logger's", id="handlers"
-    ),
-    pytest.param(
-        "del multiprocessing.util._run_after_forkers", "for after a fork", id="multiprocessing"
-    ),
-    pytest.param('of_finalize("_registry")', "functions of atexit are not called", id="finalizers"),
-    pytest.param("del atexit._run_exitfuncs", "functions of atexit are not called", id="atexit"),
-    pytest.param('of_finalize("_exitfunc")', "made at its import stays", id="forkserver's end"),
-]
+ENQUEUE = """
+from django.db import connection, transaction
+from tests.testapp.partisan_tasks import Write
+from partisan_async.postgres import renewal
+renewal.watch()
+connection.close()
+Write("alone").delay()
+with transaction.atomic():
+    Write("within").delay()
+tasks = Write.bulk_delay([Write(str(n)) for n in range(1500)])
+assert len({task.pk for task in tasks}) == 1500
+connection.ensure_connection()
+assert renewal.renew(connection) is False
+"""
+
+RUN = """
+from partisan_async.testing import live_supervisor
+from partisan_async.models import Task
+from tests.testapp.partisan_tasks import Write
+from tests.conftest import ended, wait_until
+from django.db import connection
+if __name__ == "__main__":
+    task = Write("waits").delay()
+    with live_supervisor(WORKERS_COUNT=1):
+        wait_until(lambda: ended(task))
+"""
 
 
-@pytest.mark.parametrize(("take_away", "words"), GONE)
-def test_without_one_of_them_tasks_run_and_workers_end_in_order(tmp_path, take_away, words):
-    """An upgrade of Python or asgiref may take it away, and nobody promised it."""
-    site = Site(tmp_path, ready=READY + take_away)
-    with site.start() as supervisor:
-        told("import logging; logging.getLogger('shop').warning('kept'); answer = 1")
-        assert told("answer = 2", TellAsync) == 2
-        queries = AsyncSleep(0, "it").delay()
-        wait_until(lambda: ended(queries))
-        overrun = EndlessAsync("sleep").delay()
-        wait_until(lambda: ended(overrun))
-        supervisor.signal(signal.SIGTERM)
-        assert supervisor.wait() == 0
-        supervisor.wait_until_nothing_is_left()
-        output = supervisor.output
-
-    overrun.refresh_from_db()
-    assert "start it" in marks()
-    assert "end it" in marks()
-    assert overrun.errors[0]["exception_class"].endswith("TaskTimeout")
-    assert words in output  # each process says it once
-    assert "this worker process raised" not in output
-    assert "kept" in (tmp_path / "log").read_text()
+def run(script, taken):
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN.replace("{taken}", taken) + script],
+        env=environment(),
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
-def test_with_all_of_them_nothing_is_said(tmp_path):
-    """Else the lines above would tell nothing."""
-    with Site(tmp_path, ready=READY).start() as supervisor:
-        assert told("answer = 2", TellAsync) == 2
-        supervisor.signal(signal.SIGTERM)
-        assert supervisor.wait() == 0
-        supervisor.wait_until_nothing_is_left()
+@pytest.mark.parametrize("taken", TAKEN_AWAY)
+def test_without_what_the_fast_ways_are_made_of_tasks_are_enqueued_by_djangos_cursor(taken):
+    said = run(ENQUEUE, TAKEN_AWAY[taken])
 
-        assert "that workers know" not in supervisor.output
+    assert said.count("psycopg changed") == 1, said
+    assert Task.objects.count() == 1502
 
 
-def test_one_that_is_gone_is_said_once_and_for_programs(monkeypatch, caplog):
-    """Each task would say it."""
-    monkeypatch.setattr(insides, "SyncToAsync", object)
-    monkeypatch.setattr(insides, "_missed", set())
+@pytest.mark.parametrize("taken", WAITING)
+def test_without_what_waits_are_made_of_tasks_are_run(taken):
+    said = run(RUN, WAITING[taken])
 
-    assert [insides.context_of_run() for _ in range(2)] == [None, None]
-    assert [insides.has_thread(object()) for _ in range(2)] == [True, True]
-
-    assert [record.event for record in caplog.records] == ["inside gone"] * 2
+    assert said.count("psycopg changed") == 1, said
+    assert Task.objects.get().status == "finished"
 
 
-def test_exit_functions_are_not_called_where_they_may_clear_away_what_is_others(monkeypatch):
-    """Finalizers that were made before the fork are among them."""
-    called = []
-    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: called.append("exit"))
-    monkeypatch.setattr(logging, "shutdown", lambda: called.append("shutdown"))
+def test_with_all_of_it_nothing_is_said():
+    said = run(ENQUEUE.replace("is False", "is True"), "")
 
-    insides.run_exit_functions()
-    monkeypatch.delattr(weakref.finalize, "_registry")
-    insides.run_exit_functions()
-
-    assert called == ["exit", "shutdown"]
+    assert "psycopg changed" not in said
+    assert Task.objects.count() == 1502

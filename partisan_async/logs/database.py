@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import psycopg
+
 from partisan_async.text.one_line import explain
 
 logger = logging.getLogger("partisan_async")
@@ -29,6 +31,26 @@ def hindered(what: str, error: BaseException, way_out: str) -> None:
 def unhindered(what: str) -> None:
     """Say that somebody mended it."""
     logger.warning("%s works again", what, extra={"event": "unhindered"})
+
+
+def psycopg_changed(error: BaseException) -> None:
+    """Say that this release of psycopg lacks what the fast ways are made of."""
+    logger.warning(
+        "psycopg %s is not known to partisan_async: tasks are enqueued by Django's cursor, which"
+        " takes longer, until there is a release for it: %s",
+        *(psycopg.__version__, explain(error)),
+        extra={"event": "psycopg changed"},
+    )
+
+
+def waits_plainly(error: BaseException) -> None:
+    """Say that this release of psycopg lacks what ends a wait at once."""
+    logger.warning(
+        "psycopg %s is not known to partisan_async: what waits on a connection wakes ten times a"
+        " second, and ends late where the network is silent, until there is a release for it: %s",
+        *(psycopg.__version__, explain(error)),
+        extra={"event": "psycopg changed"},
+    )
 
 
 def claim_connection_not_renewed(error: BaseException) -> None:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import waiting
-from psycopg.abc import RV, PQGen
+
+from partisan_async import logs
+from partisan_async.postgres import insides
+
+if TYPE_CHECKING:
+    from psycopg.abc import RV, PQGen
 
 Connection = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 LOOK_EVERY_SECONDS = 60
-"""psycopg wants to look at a connection without a word from it, too: rarely will do."""
+"""Interval at which psycopg polls a silent socket; wake-ups do not depend on it."""
 
 
 def is_safe() -> bool:
@@ -67,6 +71,9 @@ def hang_up(connection: Connection) -> bool:
 class Session(psycopg.AsyncConnection[Any]):
     """A connection whose waits end at once when they are cancelled."""
 
+    _waits_plainly = False
+    """Whether it was said that this release of psycopg waits in another way."""
+
     async def wait(
         self,
         gen: PQGen[RV],
@@ -79,4 +86,12 @@ class Session(psycopg.AsyncConnection[Any]):
         ends: in a black hole that takes ten seconds.
         """
         limit = {} if timeout is None else {"timeout": timeout}  # psycopg 3.2 knows none
-        return await waiting.wait_async(gen, self.pgconn.socket, interval, **limit)
+        try:
+            waited = insides.waiting.wait_async(gen, self.pgconn.socket, interval, **limit)
+        except insides.CHANGED as error:
+            if not Session._waits_plainly:
+                Session._waits_plainly = True
+                logs.database.waits_plainly(error)
+            return await super().wait(gen, **limit)
+        found: RV = await waited
+        return found

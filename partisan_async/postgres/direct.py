@@ -9,6 +9,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.base import Cursor
 from psycopg.pq import PipelineStatus, TransactionStatus
 
+from partisan_async.postgres import insides
+
 
 def cursor(
     connection: BaseDatabaseWrapper, status: TransactionStatus
@@ -27,6 +29,8 @@ def cursor(
         return None
     pgconn = found.connection.pgconn
     if pgconn.pipeline_status != PipelineStatus.OFF or pgconn.transaction_status != status:
+        return None
+    if not insides.fit and not insides.look(pgconn):
         return None
     connection.validate_thread_sharing()
     plain: psycopg.ClientCursor[Any] = found

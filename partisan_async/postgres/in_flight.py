@@ -10,23 +10,22 @@ import selectors
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import generators
-from psycopg.adapt import Transformer
-from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
-from psycopg.pq.abc import PGconn
 
-from partisan_async.postgres import cancelling, direct
+from partisan_async.postgres import cancelling, direct, insides
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn
 
 CANCEL_SECONDS = 2.0
-"""So long a server may take to answer that it cancels a query."""
+"""Time that a server may take to answer that it cancels a query."""
 
 CANCEL_AGAIN_SECONDS = 0.1
-"""So long it is waited before the server is asked again."""
+"""Time until the server is asked to cancel again."""
 
 Message = bytes | tuple[str, Mapping[str, Any]]
 """A statement as the server reads it; with its parameters, where it goes by Django's cursor."""
@@ -79,7 +78,7 @@ class Flight:
         self._connection.validate_no_broken_transaction()
         with self._connection.wrap_database_errors, connection.lock:
             connection.pgconn.send_query(message)
-            connection.wait(generators.send(connection.pgconn))
+            connection.wait(insides.generators.send(connection.pgconn))
 
     def answer(self) -> Callable[[], list[Any]]:
         """Wait for the answer to what was sent, and return what reads its rows.
@@ -90,10 +89,10 @@ class Flight:
             return partial(list, self._rows)
         connection = self._cursor.connection
         with self._connection.wrap_database_errors, connection.lock:
-            (result,) = connection.wait(generators.fetch_many(connection.pgconn))
+            (result,) = connection.wait(insides.generators.fetch_many(connection.pgconn))
             if result.status == ExecStatus.FATAL_ERROR:
-                raise error_from_result(result, connection.info.encoding)
-        transformer = Transformer(self._cursor)
+                raise insides.error_from_result(result, connection.info.encoding)
+        transformer = insides.Transformer(self._cursor)
         transformer.set_pgresult(result)
         return partial(transformer.load_rows, 0, result.ntuples, tuple)
 

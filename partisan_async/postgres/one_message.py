@@ -7,18 +7,17 @@ itself, and so it is known which one failed; a cursor of psycopg would raise the
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import generators
-from psycopg.adapt import Transformer
-from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
-from psycopg.pq.abc import PGresult
 
 from partisan_async import logs
-from partisan_async.postgres import direct
+from partisan_async.postgres import direct, insides
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn, PGresult
 
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
@@ -64,11 +63,11 @@ class _CommittingCursor:
         query = f"BEGIN; {sql}; COMMIT; {self._afterwards}"
         results = self._send(self._cursor.mogrify(query, params))
         if (failed := results[-1]).status == ExecStatus.FATAL_ERROR:
-            error = error_from_result(failed, self._cursor.connection.info.encoding)
+            error = insides.error_from_result(failed, self._cursor.connection.info.encoding)
             if len(results) <= _UNTIL_COMMIT:
                 raise error
             logs.database.not_run_after_commit(self._afterwards, error)
-        transformer = Transformer(self._cursor)
+        transformer = insides.Transformer(self._cursor)
         transformer.set_pgresult(results[1])
         self._rows = transformer.load_rows(0, results[1].ntuples, tuple)
 
@@ -85,17 +84,21 @@ class _CommittingCursor:
             with connection.lock:
                 pgconn.send_query(message.encode(connection.info.encoding))
                 return connection.wait(_answers(pgconn))
+        except insides.CHANGED as error:
+            insides.give_up(error)
+            connection.close()
+            raise psycopg.OperationalError("nobody knows whether it was committed") from error
         finally:
             # An error skips what is left of the message, and the COMMIT with it.
             if pgconn.transaction_status in _OPEN:
                 connection.rollback()
 
 
-def _answers(pgconn: psycopg.pq.abc.PGconn) -> Generator[Any, Any, list[PGresult]]:
-    yield from generators.send(pgconn)
+def _answers(pgconn: PGconn) -> Generator[Any, Any, list[PGresult]]:
+    yield from insides.generators.send(pgconn)
     answers: list[PGresult] = []
     try:
-        while answer := (yield from generators.fetch(pgconn)):
+        while answer := (yield from insides.generators.fetch(pgconn)):
             answers.append(answer)
     except psycopg.OperationalError:
         # What came before the end can be read yet. Where it has the COMMIT's answer, nobody may be

@@ -10,20 +10,23 @@ import time
 from collections.abc import Generator
 from contextlib import suppress
 from functools import cache
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import ReferenceType, WeakKeyDictionary
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.signals import connection_created
-from psycopg import generators, sql
-from psycopg.errors import error_from_result
+from psycopg import sql
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
-from psycopg.pq.abc import PGresult
+
+from partisan_async.postgres import insides
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
 
 SECONDS = 2.0
-"""So long the server may take; a session whose server does not answer by then is closed."""
+"""Time that the server may take; a session whose server does not answer by then is closed."""
 
 CHECK_INTERVAL = "500ms"
 """At this interval the server looks whether the client of a running statement is still there."""
@@ -100,12 +103,12 @@ def execute(connection: psycopg.Connection[Any], message: str) -> list[PGresult]
     """Return the answers to statements that have nothing to do with the transaction's state."""
     pgconn = connection.pgconn
     with connection.lock:
-        steps = generators.execute(pgconn)
+        steps = insides.generators.execute(pgconn)
         pgconn.send_query(message.encode(connection.info.encoding))
         answers: list[PGresult] = connection.wait(_in_time(steps))
     for answer in answers:
         if answer.status == ExecStatus.FATAL_ERROR:
-            raise error_from_result(answer, connection.info.encoding)
+            raise insides.error_from_result(answer, connection.info.encoding)
     return answers
 
 
@@ -127,7 +130,12 @@ def _on_connection_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if not isinstance(found, psycopg.Connection) or found in _sessions:  # it comes from a pool
         return
     with connection.wrap_database_errors:
-        _sessions[found] = _introduced(found)
+        if insides.look(found.pgconn):
+            _sessions[found] = _introduced(found)
+        elif found.autocommit:
+            # It cannot be made as new: it is closed after each run.
+            with suppress(psycopg.errors.DatabaseError):
+                found.execute(sql.SQL(_INTRODUCE % found.info.backend_pid))
 
 
 def _introduced(connection: psycopg.Connection[Any]) -> _Session:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from django.db import connections, transaction
+from django.db import transaction
 
 from partisan_async import logs, store
 from partisan_async.claim import Claim
+from partisan_async.enqueue.run import fetch
 from partisan_async.exceptions import ClaimLost
 from partisan_async.policy import RETURNED, Returned
 from partisan_async.worker.cut_off import transaction_of
@@ -37,10 +38,8 @@ def run_atomic(
         with transaction_of(alias):
             transaction.on_commit(partial(committed.append, True), using=alias)
             outcome = run()
-            with connections[alias].cursor() as cursor:
-                cursor.execute(*settle(outcome, time.monotonic() - began))
-                if not cursor.fetchall():
-                    raise ClaimLost(claim.id)
+            if not fetch(*settle(outcome, time.monotonic() - began), alias):
+                raise ClaimLost(claim.id)
     except BaseException as error:
         if not committed:
             raise

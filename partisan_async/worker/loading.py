@@ -6,10 +6,9 @@ import json
 from functools import partial
 from uuid import UUID
 
-from django.db import connections
-
 from partisan_async import registry, store
 from partisan_async.claim import Claim
+from partisan_async.enqueue.run import fetch
 from partisan_async.exceptions import ClaimLost
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.worker.cut_off import before_run
@@ -26,9 +25,8 @@ def read_arguments(me: UUID, claim: Claim) -> str:
     :raises ClaimLost: it is not its claim any more.
     :raises SessionLost: the database could not be asked.
     """
-    with before_run(), connections[store.database()].cursor() as cursor:
-        cursor.execute(*store.arguments_of(me, claim))
-        for (arguments,) in cursor.fetchall():
+    with before_run():
+        for (arguments,) in fetch(*store.arguments_of(me, claim)):
             return str(arguments)
     raise ClaimLost(claim.id)
 
