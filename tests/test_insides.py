@@ -46,10 +46,11 @@ logging.getLogger("partisan_async").handlers[:] = []
 """
 
 ENQUEUE = """
-from django.db import connection, transaction
+from django.db import connections, transaction
 from tests.testapp.partisan_tasks import Write
 from partisan_async.postgres import renewal
 renewal.watch()
+connection = connections["default"]
 connection.close()
 Write("alone").delay()
 with transaction.atomic():
