@@ -36,7 +36,7 @@ from partisan_async.models import Home, PausedProcessor, Schedule, Supervisor, T
 from partisan_async.operate import reasons
 from partisan_async.schedule import Cron
 from partisan_async.testing import live_supervisor
-from tests.conftest import wait_until
+from tests.conftest import state, wait_until
 from tests.process import ROOT, environment
 from tests.site_rules import refusal
 from tests.test_admin import LIST, SUPERVISORS, page_of
@@ -614,11 +614,9 @@ class TestQuestions:
     def test_before_and_after_tasks_are_steered(self, admin_client, steering, count):
         tasks = [Write(n).delay() for n in range(count + 1)]
         able = [task.pk for task in tasks[1:]]
-        Task.objects.filter(pk__in=able).update(
-            status=steering.statuses[0], errors=[], finished_at=soon()
-        )
+        Task.objects.filter(pk__in=able).update(errors=[], **state(steering.statuses[0]))
         Task.objects.filter(pk=tasks[0].pk).update(
-            status="finished" if steering.key != "delete" else "new"
+            **state("finished" if steering.key != "delete" else "new")
         )
         chosen = {"action": steering.name, "_selected_action": [task.pk for task in tasks]}
         none = {"action": steering.name, "_selected_action": [tasks[0].pk]}
@@ -627,7 +625,7 @@ class TestQuestions:
             refused = admin_client.post(LIST, none, follow=True)
             asked = admin_client.post(LIST, chosen)
             Task.objects.filter(pk=able[0]).update(
-                status="finished" if steering.key != "delete" else "new"
+                **state("finished" if steering.key != "delete" else "new")
             )
             done = admin_client.post(LIST, dict(asked.context["fields"]), follow=True)
 
