@@ -479,8 +479,8 @@ class TestTasksPage:
 
     def test_in_english_an_unknown_processor_is_told_of_as_the_error_does(self):
         """The sentence stands in two places: exceptions know no Django."""
-        for state in (its_class_is_unknown, its_task_is_unknown):
-            task = state()
+        for make in (its_class_is_unknown, its_task_is_unknown):
+            task = make()
             error = str(ProcessorClassNotFound(task.processor_class))
 
             assert any(sentence.startswith(error) for sentence in reasons.why(task))
@@ -494,8 +494,8 @@ class TestLists:
          "?status=error", "?queue=elsewhere", "?processor=Write", "?ended=5m", "?q=needle"],
     )  # fmt: skip
     def test_tasks(self, admin_client, asked):
-        for state in (is_scheduled, its_pause_is_over, it_runs, it_failed, it_finished):
-            state()
+        for make in (is_scheduled, its_pause_is_over, it_runs, it_failed, it_finished):
+            make()
         steering.pause("default")
 
         with in_wide():
@@ -576,7 +576,7 @@ class TestDashboard:
     def test_whoever_reads_it(self, admin_client, page, full):
         if full:
             tally(finished=3, failed=1, retried=1, postponed=1, lost=1, run_seconds=70)
-            for state in (is_scheduled, its_queue_is_paused, all_drain, all_stop, all_are_silent):
+            for make in (is_scheduled, its_queue_is_paused, all_drain, all_stop, all_are_silent):
                 state()
             supervise()
             steering.pause("elsewhere", processor="Write")
@@ -725,8 +725,8 @@ class TestCommands:
 
     @pytest.mark.parametrize("command", ["status", "doctor", "resume --all --yes"])
     def test_others(self, command):
-        for state in (all_drain, all_are_silent, its_queue_is_paused, its_processor_is_paused):
-            state()
+        for make in (all_drain, all_are_silent, its_queue_is_paused, its_processor_is_paused):
+            make()
         all_stop()
         Home.objects.create(id=1, name="production", server="1", database="sandbox")
 
