@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import signal
 import time
+import uuid
 from collections.abc import Callable
+from typing import Any
 
 import hypothesis
 import pytest
 from asgiref.sync import SyncToAsync
 from django.db import connections
+from django.utils import timezone
 
 from partisan_async import registry
-from partisan_async.models import Task
+from partisan_async.models import ENDED, Task
 from tests.testapp.models import Mark
 
 DEADLINE_SECONDS = 60
@@ -24,6 +27,15 @@ hypothesis.settings.load_profile("patient")
 
 # A shell that starts the tests in the background has it ignored, and so would what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def state(status: str) -> dict[str, Any]:
+    """Return what a row in this state has in its columns, as the table asks it."""
+    return {
+        "status": status,
+        "finished_at": timezone.now() if status in ENDED else None,
+        "claimed_by": uuid.uuid4() if status == "in_process" else None,
+    }
 
 
 def wait_until(true: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:

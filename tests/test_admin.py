@@ -18,7 +18,7 @@ from partisan_async.admin import task_list
 from partisan_async.admin.tasks import SHOWN_CHARACTERS, STEERINGS, TaskAdmin
 from partisan_async.models import PausedQueue, Schedule, Supervisor, Task
 from partisan_async.testing import live_supervisor, run_pending
-from tests.conftest import ended, marks, wait_until
+from tests.conftest import ended, marks, state, wait_until
 from tests.site_rules import refusal
 from tests.test_dashboard import client_of, supervise, tally, text_of
 from tests.test_docs import code, read, tables
@@ -62,7 +62,7 @@ class TestRefusals:
     @pytest.mark.parametrize(("action", "of"), [(each.name, each.statuses) for each in STEERINGS])
     def test_what_the_database_refuses_is_told(self, admin_client, action, of):
         bad, good = Write(1).delay(), Write(2).delay()
-        Task.objects.update(status=of[0])
+        Task.objects.update(**state(of[0]))
         on = "DELETE" if action == "delete" else "UPDATE"
         with refusal(f"OLD.id = {bad.pk}", on=on):
             alone = do(admin_client, action, bad)
@@ -318,7 +318,8 @@ class TestList:
                 "INSERT INTO partisan_async_task (queue_name, processor_class, arguments, priority,"
                 " execute_after, status, finished_at) SELECT 'default', 'Write', '{}', 10, now(),"
                 " CASE WHEN n % 20000 = 0 THEN 'error' WHEN n > 195000 THEN 'new'"
-                " WHEN n > 190000 THEN 'scheduled' ELSE 'finished' END, now() - n * interval '1 s'"
+                " WHEN n > 190000 THEN 'scheduled' ELSE 'finished' END,"
+                " CASE WHEN n % 20000 = 0 OR n <= 190000 THEN now() - n * interval '1 s' END"
                 " FROM generate_series(1, 200000) n"
             )
             cursor.execute("ANALYZE partisan_async_task")

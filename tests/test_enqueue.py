@@ -19,6 +19,7 @@ from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor, load
 from partisan_async.store import Statement
+from tests.conftest import state
 from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 
@@ -129,8 +130,7 @@ class TestUnique:
     def test_a_call_that_started_does_not_count(self, status):
         """It may have read the old state."""
         first = WriteUnique(1).delay()
-        holder = {"claimed_by": "00000000-0000-0000-0000-000000000001"}
-        Task.objects.update(status=status, **(holder if status == "in_process" else {}))
+        Task.objects.update(**state(status))
 
         assert WriteUnique(1).delay() != first
 

@@ -27,7 +27,7 @@ from partisan_async.management.partisan import screen
 from partisan_async.models import PausedQueue, Supervisor, Tally, Task
 from partisan_async.operate import overview
 from partisan_async.testing import live_supervisor, run_pending
-from tests.conftest import ended, marks, wait_until
+from tests.conftest import ended, marks, state, wait_until
 from tests.process import ROOT, ends_with_tests, environment
 from tests.testapp.partisan_tasks import AsyncSleep, Fail, Sleep, Write, WriteElsewhere
 
@@ -379,7 +379,7 @@ class TestMany:
 
         def retry_and_fail(ids):
             done = do(ids)
-            Task.objects.filter(status="new").update(status="error", tries=1)
+            Task.objects.filter(status="new").update(tries=1, **state("error"))
             return done
 
         monkeypatch.setitem(steering.ACTIONS, "retry", (retry_and_fail, statuses))

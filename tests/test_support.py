@@ -22,6 +22,7 @@ from partisan_async.admin import (
     TaskAdmin,
 )
 from partisan_async.models import Dashboard, PausedQueue, Schedule, Supervisor, Task
+from tests.conftest import state
 from tests.site_rules import constraint, trigger
 from tests.test_admin import LIST, SUPERVISORS, do, failed, listed, page_of
 from tests.test_dashboard import client_of, supervise, tally, text_of
@@ -132,8 +133,7 @@ class TestHidden:
 
     @pytest.mark.parametrize("status", ["error", "new", "scheduled", "in_process", "finished"])
     def test_a_tasks_page_has_their_classes_alone(self, client, task, status):
-        holder = uuid.uuid4() if status == "in_process" else None
-        Task.objects.update(status=status, claimed_by=holder)
+        Task.objects.update(**state(status))
 
         page = client.get(page_of(task))
 

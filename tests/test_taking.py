@@ -13,6 +13,7 @@ from django.db import connection, connections, transaction
 from partisan_async import steering
 from partisan_async.enqueue.taking import TAKEN_AT_MOST, taken_by
 from partisan_async.models import Task
+from tests.conftest import state
 from tests.testapp.partisan_tasks import Write, WriteUnique
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -276,7 +277,7 @@ class TestSteering:
     def test_a_locked_row_is_not_waited_for(self, elsewhere, action):
         do, statuses = steering.ACTIONS[action]
         free, locked = Write(1).delay(), Write(2).delay()
-        Task.objects.update(status=statuses[0])
+        Task.objects.update(**state(statuses[0]))
         with Begun(elsewhere):
             elsewhere.do(lambda: list(Task.objects.select_for_update().filter(pk=locked.pk)))
 
@@ -288,7 +289,7 @@ class TestSteering:
         """A supervisor's statement has it for a moment: nobody is to be told that it is locked."""
         do, statuses = steering.ACTIONS[action]
         free, locked = Write(1).delay(), Write(2).delay()
-        Task.objects.update(status=statuses[0])
+        Task.objects.update(**state(statuses[0]))
         with ExitStack() as other:
             other.enter_context(Begun(elsewhere))
             elsewhere.do(lambda: list(Task.objects.select_for_update().filter(pk=locked.pk)))

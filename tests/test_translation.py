@@ -36,7 +36,7 @@ from partisan_async.models import Home, PausedProcessor, Schedule, Supervisor, T
 from partisan_async.operate import reasons
 from partisan_async.schedule import Cron
 from partisan_async.testing import live_supervisor
-from tests.conftest import wait_until
+from tests.conftest import state, wait_until
 from tests.process import ROOT, environment
 from tests.site_rules import refusal
 from tests.test_admin import LIST, SUPERVISORS, page_of
@@ -479,8 +479,8 @@ class TestTasksPage:
 
     def test_in_english_an_unknown_processor_is_told_of_as_the_error_does(self):
         """The sentence stands in two places: exceptions know no Django."""
-        for state in (its_class_is_unknown, its_task_is_unknown):
-            task = state()
+        for make in (its_class_is_unknown, its_task_is_unknown):
+            task = make()
             error = str(ProcessorClassNotFound(task.processor_class))
 
             assert any(sentence.startswith(error) for sentence in reasons.why(task))
@@ -494,8 +494,8 @@ class TestLists:
          "?status=error", "?queue=elsewhere", "?processor=Write", "?ended=5m", "?q=needle"],
     )  # fmt: skip
     def test_tasks(self, admin_client, asked):
-        for state in (is_scheduled, its_pause_is_over, it_runs, it_failed, it_finished):
-            state()
+        for make in (is_scheduled, its_pause_is_over, it_runs, it_failed, it_finished):
+            make()
         steering.pause("default")
 
         with in_wide():
@@ -576,7 +576,7 @@ class TestDashboard:
     def test_whoever_reads_it(self, admin_client, page, full):
         if full:
             tally(finished=3, failed=1, retried=1, postponed=1, lost=1, run_seconds=70)
-            for state in (is_scheduled, its_queue_is_paused, all_drain, all_stop, all_are_silent):
+            for make in (is_scheduled, its_queue_is_paused, all_drain, all_stop, all_are_silent):
                 state()
             supervise()
             steering.pause("elsewhere", processor="Write")
@@ -614,11 +614,9 @@ class TestQuestions:
     def test_before_and_after_tasks_are_steered(self, admin_client, steering, count):
         tasks = [Write(n).delay() for n in range(count + 1)]
         able = [task.pk for task in tasks[1:]]
-        Task.objects.filter(pk__in=able).update(
-            status=steering.statuses[0], errors=[], finished_at=soon()
-        )
+        Task.objects.filter(pk__in=able).update(errors=[], **state(steering.statuses[0]))
         Task.objects.filter(pk=tasks[0].pk).update(
-            status="finished" if steering.key != "delete" else "new"
+            **state("finished" if steering.key != "delete" else "new")
         )
         chosen = {"action": steering.name, "_selected_action": [task.pk for task in tasks]}
         none = {"action": steering.name, "_selected_action": [tasks[0].pk]}
@@ -627,7 +625,7 @@ class TestQuestions:
             refused = admin_client.post(LIST, none, follow=True)
             asked = admin_client.post(LIST, chosen)
             Task.objects.filter(pk=able[0]).update(
-                status="finished" if steering.key != "delete" else "new"
+                **state("finished" if steering.key != "delete" else "new")
             )
             done = admin_client.post(LIST, dict(asked.context["fields"]), follow=True)
 
@@ -727,8 +725,8 @@ class TestCommands:
 
     @pytest.mark.parametrize("command", ["status", "doctor", "resume --all --yes"])
     def test_others(self, command):
-        for state in (all_drain, all_are_silent, its_queue_is_paused, its_processor_is_paused):
-            state()
+        for make in (all_drain, all_are_silent, its_queue_is_paused, its_processor_is_paused):
+            make()
         all_stop()
         Home.objects.create(id=1, name="production", server="1", database="sandbox")
 
