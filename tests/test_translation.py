@@ -577,7 +577,7 @@ class TestDashboard:
         if full:
             tally(finished=3, failed=1, retried=1, postponed=1, lost=1, run_seconds=70)
             for make in (is_scheduled, its_queue_is_paused, all_drain, all_stop, all_are_silent):
-                state()
+                make()
             supervise()
             steering.pause("elsewhere", processor="Write")
             steering.pause(processor="Fail")
