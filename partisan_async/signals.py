@@ -72,6 +72,14 @@ def is_anybody_there() -> bool:
     )
 
 
+def tell_of_enqueued(sender: type, tasks: Sequence[Task]) -> None:
+    """Send that calls were enqueued: not those that share a row with one that waited."""
+    if task_enqueued.receivers:
+        # Identical calls share a row.
+        for task in {task.pk: task for task in tasks if not task.is_twin}.values():
+            tell(task_enqueued, "task_enqueued", sender, task=task)
+
+
 def send_decision(sender: type, task: Task, decision: Decision) -> None:
     """Send what becomes of a task after a run."""
     match decision:

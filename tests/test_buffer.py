@@ -3,7 +3,8 @@
 import pytest
 
 from partisan_async.claim import Claim
-from partisan_async.supervisor.buffer import Buffer, Kind
+from partisan_async.supervisor.buffer import Buffer
+from partisan_async.supervisor.kind import Kind
 
 KINDS = {"Sync": Kind.SYNC, "Async": Kind.ASYNC, "Alone": Kind.ALONE}
 

@@ -197,7 +197,7 @@ def test_one_that_was_cut_off_gives_way_to_the_one_that_took_over(cut_off):
         relay.open.clear()
         wait_until(lambda: Task.objects.get().claimed_by == heir.id)
         relay.open.set()
-        wait_until(lambda: lost.parts.lease.held and not lost.parts.dispatcher.claims())
+        wait_until(lambda: lost.parts.lease.held and not lost.parts.dispatcher.holdings.claims())
         assert not ended(task)
         wait_until(ended)
 

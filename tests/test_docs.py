@@ -54,7 +54,7 @@ from partisan_async.management.partisan import status
 from partisan_async.models import Schedule, Supervisor, Tally, Task
 from partisan_async.operate import doctor, reasons
 from partisan_async.policy import Failed
-from partisan_async.processor import BaseTaskProcessor, load
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.settings import SETTING_NAMES, QueueSettings
 from partisan_async.supervisor import log_queue, losses, supervisor, ticker, unserved, wakeup
 from partisan_async.supervisor.report import queue_depth
@@ -62,6 +62,7 @@ from partisan_async.supervisor.workers import forkserver
 from partisan_async.testing import live_supervisor, run_pending
 from partisan_async.text import retold
 from partisan_async.worker import failure
+from partisan_async.worker.loading import load
 from tests.conftest import wait_until
 from tests.process import ends_with_tests
 

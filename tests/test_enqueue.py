@@ -17,8 +17,9 @@ from partisan_async.enqueue import insert
 from partisan_async.enqueue import wake as waking
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task
-from partisan_async.processor import BaseTaskProcessor, load
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.store import Statement
+from partisan_async.worker.loading import load
 from tests.conftest import state
 from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
@@ -452,7 +453,8 @@ class TestNoCall:
 
     def test_another_attribute_error_is_its_own(self):
         class Odd(Write):
-            def _call(self, *args):
+            @property
+            def QUEUE_NAME(self):
                 raise AttributeError("mine")
 
         with pytest.raises(AttributeError, match="mine"):

@@ -14,10 +14,10 @@ from django.utils import timezone
 from partisan_async import registry, steering, store
 from partisan_async.exceptions import PostponeTask
 from partisan_async.models import Schedule, Supervisor, Task
-from partisan_async.processor import BaseTaskProcessor, tick_of
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
 from partisan_async.supervisor.connection import Connection
-from partisan_async.supervisor.ticker import AGAIN_SECONDS, LOOK_EVERY_SECONDS, Ticker
+from partisan_async.supervisor.ticker import AGAIN_SECONDS, LOOK_EVERY_SECONDS, Ticker, tick_of
 from partisan_async.testing import live_supervisor, perform, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.site_rules import refusal

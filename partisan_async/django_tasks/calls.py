@@ -15,7 +15,7 @@ from partisan_async.django_tasks.compat import InvalidTask, Task, normalize_json
 from partisan_async.django_tasks.fits import refuse_misfit
 from partisan_async.django_tasks.results import row_priority
 from partisan_async.enqueue import arguments
-from partisan_async.processor import checked_time
+from partisan_async.enqueue.turn import checked_time
 
 
 def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:

@@ -1,26 +1,15 @@
 """The *buffer*: claimed tasks that wait for a worker, by kind, each kind in its order.
 
 It knows no worker, no clock and no database, so that what it hands out can be tested as a table.
-Kinds wait for rooms of their own, so that none stands in another's way: a *sync* task for a worker
-that runs no other, an *async* one for a place on an event loop, and one that must run *alone* for a
-worker that is empty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from enum import Enum
 from itertools import chain
 
 from partisan_async.claim import Claim
-
-
-class Kind(Enum):
-    """The kind of room that a task waits for."""
-
-    ALONE = "alone"
-    SYNC = "sync"
-    ASYNC = "async"
+from partisan_async.supervisor.kind import Kind
 
 
 class Buffer:

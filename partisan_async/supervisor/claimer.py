@@ -118,7 +118,7 @@ class Claimer:
         if agenda.due_at is not None and time.monotonic() >= agenda.due_at:
             await self._promote()
         more = await self._parking.turn()
-        if agenda.ready and (room := self._dispatcher.room()):
+        if agenda.ready and (room := self._dispatcher.demand.room()):
             await self._claim(room)
         elif agenda.look_for_due and not agenda.ready:
             await self._promote()
@@ -128,7 +128,7 @@ class Claimer:
             agenda.ready = True
             return True
         if agenda.ready:
-            return self._dispatcher.room() > 0
+            return self._dispatcher.demand.room() > 0
         return agenda.look_for_due
 
     async def _promote(self) -> None:

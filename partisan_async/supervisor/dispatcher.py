@@ -1,7 +1,8 @@
 """Keeps claimed tasks from when they become ours to when the settler has them.
 
-Those that wait for a worker are in the *buffer*, the others in the *pool*. How many are claimed and
-sent ahead, ``ahead`` says; what becomes of those that are over, the *endings*.
+Those that wait for a worker are in the *buffer*, the others in the *pool*. How many more to claim,
+the *demand* says; which ones are held, the *holdings*; what becomes of those that are over, the
+*endings*.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import assert_never
 from partisan_async import logs, registry
 from partisan_async.claim import Attempt, Claim
 from partisan_async.declared import is_async
-from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import CutOff, Outcome, Unrecognised
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.agenda import Agenda
-from partisan_async.supervisor.ahead import batch_to_send, room_to_claim, sent_ahead
-from partisan_async.supervisor.buffer import Buffer, Kind
+from partisan_async.supervisor.ahead import batch_to_send
+from partisan_async.supervisor.buffer import Buffer
+from partisan_async.supervisor.demand import Demand
 from partisan_async.supervisor.endings import Endings
+from partisan_async.supervisor.holdings import Holdings
+from partisan_async.supervisor.kind import Kind, kind_of
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.pace import AHEAD_SECONDS, Pace
 from partisan_async.supervisor.pauses import Pauses
@@ -56,15 +59,14 @@ class Dispatcher:
             listener=self,
         )
         self.pauses = Pauses(queue_name)
-        self._settings = settings
         self._lease = lease
         self._agenda = agenda
-        self._settler = settler
         self._endings = endings
         self._pace = Pace()
-        self._buffer = Buffer(_kind_of)
+        self._buffer = Buffer(kind_of)
         self._filled_at = 0.0
-        self._last_names: set[str] = set()
+        self.demand = Demand(settings, settler, self.pool, self._buffer, self._pace)
+        self.holdings = Holdings(self._buffer, self.pool, settler, endings)
 
     # For the claimer
 
@@ -72,33 +74,6 @@ class Dispatcher:
     def buffered(self) -> int:
         """How many claimed tasks wait here for a worker."""
         return len(self._buffer)
-
-    def room(self) -> int:
-        """Return how many more rows to claim: what can start now, and what soon will."""
-        if not self._settler.has_room():
-            return 0
-        # What is ready next will mostly be of the processors that came last.
-        names = self._last_names
-        together = min(map(self._pace.batch_length, names), default=1)
-        free = self.pool.sync_room(self._sent_ahead(together))
-        at_once = free * together
-        if names and all(is_async(registry.get(name)) for name in names):
-            at_once = max(free, self.pool.async_room)  # a sync one may be behind them
-        return room_to_claim(
-            free=free,
-            at_once=at_once,
-            soon=self._pace.starts_within_ahead(names, self._settings.WORKERS_COUNT),
-            buffered=len(self._buffer),
-            least=self._settings.MIN_QUEUE_SIZE,
-            most=self._settings.MAX_QUEUE_SIZE,
-        )
-
-    def room_for_rescued(self) -> int:
-        """Return how many orphaned tasks could start at once."""
-        if not self._settler.has_room():
-            return 0
-        free = min(self.pool.sync_room(), self._settings.MAX_QUEUE_SIZE)
-        return max(0, free - len(self._buffer))
 
     def admit(self, claims: Sequence[Claim], how: str = "claimed", *, first: bool = False) -> None:
         """Take rows that became ours; those of unknown processors are over at once.
@@ -114,35 +89,13 @@ class Dispatcher:
                 return
         unknown = self._buffer.add(claims, first=first)
         self._filled_at = time.monotonic()
-        self._last_names = {claim.processor_class for claim in claims}
-        self._last_names.difference_update(claim.processor_class for claim in unknown)
+        names = {claim.processor_class for claim in claims}
+        self.demand.last_names = names.difference(claim.processor_class for claim in unknown)
         self.dispatch()
         # Not before: in an idle system a log line takes 0.2 ms, longer than to send a task.
         logs.tasks.claimed(claims, how)
         for claim in unknown:
             self._endings.end(claim, Unrecognised(claim.processor_class), None)
-
-    def claims(self) -> list[Claim]:
-        """Return every claim that is not settled yet, wherever it is."""
-        return [*self.unended(), *self._settler.claims()]
-
-    def unended(self) -> list[Claim]:
-        """Return every claim that waits for a worker or is with one."""
-        return [*self._buffer.claims(), *self.pool.claims()]
-
-    def ids_for_long(self) -> set[int]:
-        """Return the ids of rows that wait, run, or are left in process for good."""
-        return {claim.id for claim in self.unended()} | self._settler.left()
-
-    def disown(self, foreign: set[tuple[int, int]]) -> None:
-        """Drop claims, by ``(id, claim_seq)``, that are another's by now; kill those that run."""
-        self._settler.disown(foreign)
-        self._buffer.drop(foreign)
-        known = self.pool.claims()
-        if running := [claim for claim in known if (claim.id, claim.claim_seq) in foreign]:
-            logs.tasks.disowned(running)
-            self._endings.disown(running, known)
-            self.pool.kill(running)
 
     def on_beat(self) -> None:
         """Give back what was to start within a second and did not: it is anybody's again.
@@ -211,16 +164,12 @@ class Dispatcher:
 
     def _send_sync(self, waiting: Sequence[Claim]) -> int:
         together = self._pace.batch_length(waiting[0].processor_class)
-        ahead = self._sent_ahead(together)
+        ahead = self.demand.sent_ahead(together)
         free = self.pool.sync_room(ahead)
         if not free:
             return 0
         length = batch_to_send(waiting, free, together, self._pace.batch_length)
         return self.pool.dispatch(waiting[:length], is_async=False, ahead=ahead)
-
-    def _sent_ahead(self, together: int) -> int:
-        others_wait = bool(self._buffer.of(Kind.ASYNC) or self._buffer.of(Kind.ALONE))
-        return sent_ahead(together, others_wait=others_wait)
 
     # From the workers: see the pool's ``Listener``
 
@@ -249,14 +198,3 @@ class Dispatcher:
             self.kills += 1
         else:
             self.deaths += 1
-
-
-def _kind_of(claim: Claim) -> Kind | None:
-    """Return the kind of room that it waits for; ``None``: its processor is not known here."""
-    try:
-        processor_class = registry.get(claim.processor_class)
-    except ProcessorClassNotFound:
-        return None
-    if claim.alone:
-        return Kind.ALONE
-    return Kind.ASYNC if is_async(processor_class) else Kind.SYNC

@@ -163,7 +163,7 @@ class Heartbeat:
             ttl=self._lease.ttl,
             probe_channel="" if wakeup is None else wakeup.probe_channel,
             nonce=None if wakeup is None else wakeup.nonce(),
-            known={claim.id for claim in self._dispatcher.claims()},
+            known={claim.id for claim in self._dispatcher.holdings.claims()},
             workers=json.dumps(pool.running()),
             stopping=self._stop.begun.is_set(),
             home=self._home,

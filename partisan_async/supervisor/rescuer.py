@@ -41,7 +41,7 @@ class Rescuer:
         agenda = self._agenda
         by_clock = agenda.orphans and self._lease.steady
         if agenda.dead or by_clock:
-            room = self._dispatcher.room_for_rescued()
+            room = self._dispatcher.demand.room_for_rescued()
             if room < 1 or await self._rescue(list(agenda.dead), room, by_clock=by_clock) == room:
                 return
             agenda.orphans = False

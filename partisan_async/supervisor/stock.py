@@ -38,16 +38,17 @@ class Stock:
         self._connection = connection
         self._agenda = agenda
         self._dispatcher = dispatcher
+        self._holdings = dispatcher.holdings
         self._deletes_finished = deletes_finished
 
     def on_sight(self, sight: Sight) -> None:
         """Doubt what is known here, where a beat saw something else."""
         # A claim that was given up may reach the server late, and take rows that are not known.
-        if sight.unknown and sight.unknown - {claim.id for claim in self._dispatcher.claims()}:
+        if sight.unknown and sight.unknown - {claim.id for claim in self._holdings.claims()}:
             self._agenda.doubtful = True
         # Cancelled by hand, and I was not told, or could not be: without --async nothing is heard.
         # What is over by now may have been settled when the beat looked.
-        if sight.taken & self._dispatcher.ids_for_long():
+        if sight.taken & self._holdings.ids_for_long():
             self._agenda.doubtful = True
 
     async def take(self) -> None:
@@ -64,14 +65,14 @@ class Stock:
             self._dispatcher.admit(found, "found", first=True)
         # What became mine, or was settled, while the question was under way is neither.
         if foreign := (known & before) - {_key(claim) for claim in held}:
-            self._dispatcher.disown(foreign - await self._settled_within(foreign))
+            self._holdings.disown(foreign - await self._settled_within(foreign))
 
     async def _settled_within(self, keys: set[tuple[int, int]]) -> set[tuple[int, int]]:
         """Return which of these finished in their worker's own transaction.
 
         Its word of that is on its way, and the worker must not be killed for it.
         """
-        claims = [claim for claim in self._dispatcher.claims() if _key(claim) in keys]
+        claims = [claim for claim in self._holdings.claims() if _key(claim) in keys]
         try:
             rows = await self._connection.execute(store.look(claims))
         except psycopg.Error:
@@ -83,7 +84,7 @@ class Stock:
         return ended
 
     def _known(self) -> set[tuple[int, int]]:
-        return {_key(claim) for claim in self._dispatcher.claims()}
+        return {_key(claim) for claim in self._holdings.claims()}
 
 
 def _key(claim: Claim) -> tuple[int, int]:

@@ -18,9 +18,10 @@ import psycopg
 
 from partisan_async import logs, registry, schedule, store
 from partisan_async.claim import Call
+from partisan_async.enqueue.calls import call_of
 from partisan_async.models.readable import is_moment
 from partisan_async.postgres.blame import Blame, whose
-from partisan_async.processor import tick_of
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.store import Scheduled
 from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.connection import Connection
@@ -196,3 +197,11 @@ class Ticker:
             if ids:
                 await self._connection.execute(store.notify(self._queue_name, "new"))
         return 0.0
+
+
+def tick_of(processor_class: type[BaseTaskProcessor]) -> Call:
+    """Return the call that a tick of a scheduled processor enqueues: the one without arguments."""
+    processor = processor_class.__new__(processor_class)
+    # Not its own, which may do anything: a supervisor asks, and not a worker.
+    BaseTaskProcessor.__init__(processor)
+    return call_of(processor, 0, None)

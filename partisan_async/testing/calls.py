@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from partisan_async.claim import Call
+from partisan_async.enqueue import calls
 from partisan_async.processor import BaseTaskProcessor
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def call_of(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]) -> C
     """Return the call that enqueues it; errors as for ``delay``."""
     name_of(target)
     if isinstance(target, type):
-        return target(*args, **kwargs)._call(0, None)  # noqa: SLF001  as delay() does
-    from partisan_async.django_tasks import calls
+        return calls.call_of(target(*args, **kwargs), 0, None)
+    from partisan_async.django_tasks.calls import call_of as call_of_djangos
 
-    return calls.call_of(target, args, kwargs)
+    return call_of_djangos(target, args, kwargs)

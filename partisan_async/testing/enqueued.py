@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 
 from partisan_async import store
 from partisan_async.enqueue import arguments
+from partisan_async.enqueue.turn import checked_time
 from partisan_async.models import WAITING, Task
-from partisan_async.processor import checked_time
 from partisan_async.testing.calls import name_of
 
 if TYPE_CHECKING:

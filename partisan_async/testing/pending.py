@@ -11,8 +11,8 @@ from django.db import transaction
 
 from partisan_async import registry
 from partisan_async.enqueue.insert import enqueue
+from partisan_async.enqueue.turn import checked_time
 from partisan_async.models import Task
-from partisan_async.processor import checked_time
 from partisan_async.testing.calls import call_of
 
 if TYPE_CHECKING:

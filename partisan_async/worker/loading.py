@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from partisan_async import registry, store
 from partisan_async.claim import Claim
 from partisan_async.enqueue.run import fetch
 from partisan_async.exceptions import ClaimLost
-from partisan_async.processor import BaseTaskProcessor, load
+from partisan_async.models import Task
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.worker.cut_off import before_run
 from partisan_async.worker.row import row_of
 
@@ -50,3 +53,18 @@ def processor_of(claim: Claim, encoded: str) -> BaseTaskProcessor:
             " them by hand. Enqueue the call anew."
         )
     return load(processor_class, arguments, partial(row_of, claim, arguments))
+
+
+def load(
+    processor_class: type[BaseTaskProcessor],
+    encoded: Mapping[str, Any],
+    claimed: Callable[[], Task],
+) -> BaseTaskProcessor:
+    """Return a processor of a claimed row, ready to run.
+
+    :param claimed: makes the row that it is to see.
+    """
+    processor = processor_class(*encoded["args"], **encoded["kwargs"])
+    processor._claimed = claimed  # noqa: SLF001  its other half
+    processor.__dict__.pop("task_obj", None)  # its __init__ may have looked
+    return processor

@@ -1,0 +1,53 @@
+"""Makes the call of a processor: checks what is to be enqueued, and encodes its arguments."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+from partisan_async import registry
+from partisan_async.claim import Call
+from partisan_async.enqueue import arguments, refusals
+from partisan_async.enqueue.turn import checked_priority, checked_time
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.validation import check_queue_name
+
+
+class Delayed(Protocol):
+    """A processor, as far as its call depends on it."""
+
+    PRIORITY: ClassVar[int]
+    QUEUE_NAME: ClassVar[str]
+    UNIQUE_FOR_PARAMS: ClassVar[bool]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    _claimed: Callable[[], Any] | None
+
+
+def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime | None) -> Call:
+    """Return the call of a processor; parameters and errors as for ``delay``."""
+    encoded = encoded_of(processor)
+    kind = type(processor)
+    name = kind.__name__
+    if registry.get(name) is not kind:
+        raise ProcessorClassNotFound(name)
+    if wrong := check_queue_name(processor.QUEUE_NAME):
+        raise ValueError(f"{name}.QUEUE_NAME is {processor.QUEUE_NAME!r}; it {wrong}.")
+    return Call(
+        queue_name=processor.QUEUE_NAME,
+        processor_class=name,
+        arguments=encoded,
+        priority=checked_priority(priority or processor.PRIORITY),
+        execute_after=checked_time("execute_after", execute_after),
+        digest=arguments.digest(name, encoded) if processor.UNIQUE_FOR_PARAMS else None,
+    )
+
+
+def encoded_of(processor: Delayed) -> str:
+    """Return the arguments of a processor's call, encoded; errors as for ``delay``."""
+    if processor._claimed is not None:  # noqa: SLF001  its other half
+        raise refusals.running_call(processor)
+    encoded = arguments.encode(processor.args, processor.kwargs)
+    arguments.require_size(encoded, processor.QUEUE_NAME)
+    return encoded

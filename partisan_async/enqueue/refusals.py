@@ -1,0 +1,54 @@
+"""What a caller is told who gives ``delay()`` or ``bulk_delay()`` something else than calls."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable
+from typing import Any
+
+
+def refuse_no_call(found: object, method: str, base: type) -> None:
+    """Refuse ``Processor.delay(5)``: the method is a call's, and 5 took the place of that.
+
+    And a call that has kept no arguments.
+
+    :param base: what all calls are instances of.
+    """
+    if not isinstance(found, base):
+        raise TypeError(
+            f"{method}() is called on the class. Make a call first, with its arguments, and enqueue"
+            f" that: Processor({reprlib.repr(found)}).{method}()."
+        )
+    if not {"args", "kwargs"} <= vars(found).keys():
+        raise TypeError(
+            f"This {type(found).__name__} has no arguments: its own __init__() must call"
+            " super().__init__(…) with those that a worker is to make it with."
+        )
+
+
+def refuse_single_call(found: Iterable[Any], expected: type, base: type) -> None:
+    """Refuse ``Processor.bulk_delay(Processor(5))``: it takes a list of them."""
+    if isinstance(found, base):
+        name = expected.__name__
+        raise TypeError(
+            f"{name}.bulk_delay() takes a list of calls, and got a single one; pass"
+            f" [{name}(…), {name}(…)], or call its delay()."
+        )
+
+
+def foreign_call(position: int, found: object, expected: type) -> TypeError:
+    """Return the refusal of what is no call of the class whose ``bulk_delay()`` it was given to."""
+    name = expected.__name__
+    return TypeError(
+        f"Call {position} is {found!r}, which is no {name}; pass"
+        f" {name}.bulk_delay([{name}(…), {name}(…)])."
+    )
+
+
+def running_call(found: object) -> TypeError:
+    """Return the refusal of a processor that is itself running a task."""
+    name = type(found).__name__
+    return TypeError(
+        f"This {name} is running a task and cannot be delayed; make a new one,"
+        f" {name}(…).delay(), or raise PostponeTask to run again later."
+    )

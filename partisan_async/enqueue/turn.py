@@ -1,0 +1,46 @@
+"""When a call is to run: the priority and the time that a caller gives it, checked."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.conf import settings
+from django.utils import timezone
+
+from partisan_async.validation import check_priority
+
+
+def checked_priority(priority: int) -> int:
+    """Return the priority of a call.
+
+    :raises ValueError: it is no 32-bit number.
+    """
+    if wrong := check_priority(priority):
+        raise ValueError(f"priority={priority!r} {wrong}.")
+    return priority
+
+
+def checked_time(name: str, moment: datetime.datetime | None) -> datetime.datetime | None:
+    """Return the time before which a call is not to be run, as PostgreSQL takes it.
+
+    :param name: what the caller knows it by.
+    :raises TypeError, ValueError: it cannot be.
+    """
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime.datetime):
+        raise TypeError(
+            f"{name}={moment!r} must be a datetime, such as timezone.now() + timedelta(minutes=5)."
+        )
+    if settings.USE_TZ and timezone.is_naive(moment):
+        raise ValueError(
+            f"{name}={moment!r} is naive, though USE_TZ is on; pass"
+            " timezone.make_aware(…), or timezone.now() plus a timedelta."
+        )
+    if not 1 < moment.year <= 9000:
+        raise ValueError(
+            f"{name}={moment!r} is out of reach; pass a time in the years 2 to 9000, or None"
+            " for at once."
+        )
+    # PostgreSQL takes no offset beyond 15:59, and Python does.
+    return moment if timezone.is_naive(moment) else moment.astimezone(datetime.UTC)

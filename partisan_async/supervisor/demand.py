@@ -1,0 +1,67 @@
+"""How many more rows to claim: what can start now, and what soon will.
+
+The rule is ``ahead``'s. What it goes by is gathered here: the workers' room, the buffer, and how
+long the processors take that came last.
+"""
+
+from __future__ import annotations
+
+from partisan_async import registry
+from partisan_async.declared import is_async
+from partisan_async.settings import QueueSettings
+from partisan_async.supervisor.ahead import room_to_claim, sent_ahead
+from partisan_async.supervisor.buffer import Buffer
+from partisan_async.supervisor.kind import Kind
+from partisan_async.supervisor.pace import Pace
+from partisan_async.supervisor.settler import Settler
+from partisan_async.supervisor.workers.pool import Pool
+
+
+class Demand:
+    """How much one supervisor can take on."""
+
+    def __init__(
+        self, settings: QueueSettings, settler: Settler, pool: Pool, buffer: Buffer, pace: Pace
+    ) -> None:
+        self.last_names: set[str] = set()
+        """The processors of the rows that were claimed last: what is ready next is mostly of
+        them."""
+        self._settings = settings
+        self._settler = settler
+        self._pool = pool
+        self._buffer = buffer
+        self._pace = pace
+
+    def room(self) -> int:
+        """Return how many more rows to claim."""
+        if not self._settler.has_room():
+            return 0
+        names = self.last_names
+        together = min(map(self._pace.batch_length, names), default=1)
+        free = self._pool.sync_room(self.sent_ahead(together))
+        at_once = free * together
+        if names and all(is_async(registry.get(name)) for name in names):
+            at_once = max(free, self._pool.async_room)  # a sync one may be behind them
+        return room_to_claim(
+            free=free,
+            at_once=at_once,
+            soon=self._pace.starts_within_ahead(names, self._settings.WORKERS_COUNT),
+            buffered=len(self._buffer),
+            least=self._settings.MIN_QUEUE_SIZE,
+            most=self._settings.MAX_QUEUE_SIZE,
+        )
+
+    def room_for_rescued(self) -> int:
+        """Return how many orphaned tasks could start at once."""
+        if not self._settler.has_room():
+            return 0
+        free = min(self._pool.sync_room(), self._settings.MAX_QUEUE_SIZE)
+        return max(0, free - len(self._buffer))
+
+    def sent_ahead(self, together: int) -> int:
+        """Return how many short sync tasks a worker may still have and get another batch.
+
+        :param together: the length of a batch.
+        """
+        others_wait = bool(self._buffer.of(Kind.ASYNC) or self._buffer.of(Kind.ALONE))
+        return sent_ahead(together, others_wait=others_wait)
