@@ -439,7 +439,8 @@ class TestCost:
                 " execute_after, status, finished_at, claimed_by) SELECT 'default', 'Write', '{}',"
                 " 10, now(), CASE WHEN n > 48000 THEN 'new' WHEN n > 47000 THEN 'scheduled' WHEN"
                 " n > 46990 THEN 'in_process' ELSE 'finished' END,"
-                " now(), CASE WHEN n > 46990 AND n <= 47000 THEN gen_random_uuid() END"
+                " CASE WHEN n <= 46990 THEN now() END,"
+                " CASE WHEN n > 46990 AND n <= 47000 THEN gen_random_uuid() END"
                 " FROM generate_series(1, 50000) n"
             )
             cursor.execute("ANALYZE partisan_async_task")

@@ -37,6 +37,7 @@ from partisan_async.operate import reasons
 from partisan_async.schedule import Cron
 from partisan_async.testing import live_supervisor
 from tests.conftest import state, wait_until
+from tests.old_rows import before_the_constraints
 from tests.process import ROOT, environment
 from tests.site_rules import refusal
 from tests.test_admin import LIST, SUPERVISORS, page_of
@@ -362,7 +363,8 @@ def it_failed():
 
 
 def it_failed_nobody_knows_when():
-    return ended_in_error(finished_at=None, result=["x" * 3])
+    with before_the_constraints():
+        return ended_in_error(finished_at=None, result=["x" * 3])
 
 
 def it_finished():
