@@ -15,7 +15,9 @@ from django.utils import timezone
 
 from partisan_async import steering
 from partisan_async.admin import task_list
-from partisan_async.admin.tasks import SHOWN_CHARACTERS, STEERINGS, TaskAdmin
+from partisan_async.admin.steerings import STEERINGS
+from partisan_async.admin.task_values import SHOWN_CHARACTERS
+from partisan_async.admin.tasks import TaskAdmin
 from partisan_async.models import PausedQueue, Schedule, Supervisor, Task
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, state, wait_until

@@ -448,7 +448,7 @@ class TestCost:
                 "recent": timedelta(hours=1),
                 "at_most": 100_000,
             }
-            for sql in (overview._QUEUES, overview._SUPERVISORS):
+            for sql in (overview.QUEUES, overview.SUPERVISORS):
                 cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", params)
                 ((found,),) = cursor.fetchone()
                 read = {

@@ -20,7 +20,7 @@ from partisan_async import steering
 from partisan_async.embedded import EmbeddedPostgres, django_database
 from partisan_async.models import Supervisor, Tally, Task
 from partisan_async.operate import doctor
-from partisan_async.operate.doctor import reach, server, table, tasks
+from partisan_async.operate.doctor import indexes, reach, sequences, server, table, tasks
 from partisan_async.postgres import parameters
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, wait_until
@@ -175,14 +175,14 @@ class TestTable:
         Write().delay(), Write().delay()
         minute = timezone.now().replace(second=0, microsecond=0)
         Tally.objects.create(minute=minute, queue_name="default", processor_class="Write")
-        assert not wrongs(table.sequences)
+        assert not wrongs(sequences.sequences)
 
         execute(f"SELECT setval('{name}_id_seq', 1, false)")
 
-        (said,) = wrongs(table.sequences)
+        (said,) = wrongs(sequences.sequences)
         assert f"The sequence of {name} is at 0, and its rows come to" in said
         execute(said.partition(": ")[2])
-        assert not wrongs(table.sequences)
+        assert not wrongs(sequences.sequences)
         Write().delay()
 
     @override_settings(KEEP_FINISHED_SECONDS=60)
@@ -199,11 +199,11 @@ class TestTable:
         assert "the database keeps them, since receipt refer(s) to them" in said
 
     def test_indexes(self, db):
-        assert not wrongs(table.indexes)
+        assert not wrongs(indexes.indexes)
 
         execute("DROP INDEX partisan_async_ready, partisan_async_one_waiting")
 
-        ready, unique = wrongs(table.indexes)
+        ready, unique = wrongs(indexes.indexes)
         assert ready.startswith(
             "The index partisan_async_ready is missing: CREATE INDEX CONCURRENTLY"
             ' "partisan_async_ready" ON "partisan_async_task" ("queue_name", "priority", "id")'
@@ -212,7 +212,7 @@ class TestTable:
         for said in (ready, unique):
             statement = said.partition(": ")[2].removesuffix(".")
             execute(statement.replace(" CONCURRENTLY", ""))  # it cannot be in a transaction
-        assert not wrongs(table.indexes)
+        assert not wrongs(indexes.indexes)
 
     def test_an_index_that_is_not_valid(self, db):
         execute(
@@ -220,17 +220,17 @@ class TestTable:
             " WHERE indexrelid = 'partisan_async_ready'::regclass"
         )
 
-        (said,) = wrongs(table.indexes)
+        (said,) = wrongs(indexes.indexes)
         assert said.endswith("is not valid: REINDEX INDEX CONCURRENTLY partisan_async_ready.")
 
     def test_claim_plan(self, db):
         fill(20_000)
         execute("ANALYZE partisan_async_task")
-        assert list(table.claim_plan()) == [(True, "by the index partisan_async_ready")]
+        assert list(indexes.claim_plan()) == [(True, "by the index partisan_async_ready")]
 
         execute("DROP INDEX partisan_async_ready")
 
-        (said,) = wrongs(table.claim_plan)
+        (said,) = wrongs(indexes.claim_plan)
         assert said.startswith("A claim in queue 'default' reads the whole table, and does not go")
 
     def test_bloat(self, db):
@@ -255,13 +255,13 @@ class TestTable:
         assert "MB for about 1,001 rows, which need" in said
 
     def test_numbers(self, db):
-        assert not wrongs(table.numbers)
+        assert not wrongs(sequences.numbers)
 
         # Within the transaction, unlike nextval() and setval().
         execute("ALTER SEQUENCE partisan_async_task_id_seq RESTART 9000000000000000000")
         Write().delay()
 
-        (said,) = wrongs(table.numbers)
+        (said,) = wrongs(sequences.numbers)
         assert said.startswith("The tasks' numbers come to their end, 9,000,000,000,000,000,000 of")
 
 

@@ -104,6 +104,35 @@ def test_without_what_waits_are_made_of_tasks_are_run(taken):
     assert Task.objects.get().status == "finished"
 
 
+ANSWER = """
+from django.db import OperationalError
+from tests.testapp.partisan_tasks import Write
+from partisan_async.postgres import insides
+for enqueue in (Write("one").delay, lambda: Write.bulk_delay([Write(str(n)) for n in range(1500)])):
+    insides.fit = None
+    try:
+        enqueue()
+    except OperationalError:
+        enqueue()
+    else:
+        raise AssertionError(f"{enqueue} was answered as ever")
+"""
+
+
+def test_an_answer_of_another_kind_fails_once_and_then_the_plain_way_is_taken():
+    """What was sent cannot be taken back: nobody knows what became of it."""
+    taken = """
+def odd(pgconn):
+    raise TypeError("odd")
+    yield
+like('generators').fetch = psycopg.generators.fetch_many = odd
+"""
+    said = run(ANSWER, taken)
+
+    assert said.count("psycopg changed") == 2, said
+    assert Task.objects.count() in (1501, 1502)
+
+
 def test_with_all_of_it_nothing_is_said():
     said = run(ENQUEUE.replace("is False", "is True"), "")
 

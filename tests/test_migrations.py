@@ -4,15 +4,20 @@ import sys
 import threading
 import time
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.loader import MigrationLoader
+from django.utils import timezone
 
+from partisan_async.models import Task
 from partisan_async.schema import PostgresMigration
-from tests.conftest import wait_until
+from partisan_async.testing import live_supervisor
+from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, environment
+from tests.testapp.partisan_tasks import Fail, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -98,7 +103,14 @@ def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_relea
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("0007", "0008"), ("0008", "0009"), ("0009", "0008")]
+    ("before", "after"),
+    [
+        ("0007", "0008"),
+        ("0008", "0009"),
+        ("0009", "0008"),
+        ("0010", "0011"),
+        ("0011", "0010"),
+    ],
 )
 def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
     """A lease would be lost, and with it what runs: the migration lets go, and asks again."""
@@ -129,3 +141,29 @@ def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, 
         migration.join(30)
         call_command("migrate", "partisan_async", verbosity=0)
     assert not migration.is_alive()
+
+
+def test_a_supervisor_goes_on_while_the_states_are_constrained_and_while_they_are_not():
+    """An upgrade migrates beneath those that run, and so does its way back."""
+    call_command("migrate", "partisan_async", "0010", verbosity=0)
+    tasks = []
+    try:
+        with live_supervisor(WORKERS_COUNT=1):
+            for target in ("0011", "0010", "0011"):
+                tasks += _enqueue_of_each_kind(target)
+                call_command("migrate", "partisan_async", target, verbosity=0)
+                tasks += _enqueue_of_each_kind(f"after {target}")
+                wait_until(ended)
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
+
+    ends = set(Task.objects.values_list("processor_class", "status"))
+    assert ends == {("Write", "finished"), ("Fail", "error")}
+    assert sorted(marks()) == sorted(task.args[0] for task in tasks if task.args != ["ValueError"])
+
+
+def _enqueue_of_each_kind(name):
+    """Of those that are ready, those that are scheduled, and those that fail."""
+    ready = Write.bulk_delay([Write(f"{name} {n}") for n in range(20)])
+    later = timezone.now() + timedelta(seconds=0.3)
+    return [*ready, Write(f"{name} later").delay(execute_after=later), Fail("ValueError").delay()]

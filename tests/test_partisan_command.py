@@ -179,7 +179,7 @@ class TestStatus:
         Task.objects.filter(pk__in=Task.objects.values("pk")[:1500]).update(status="error")
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE partisan_async_task")
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {overview._FAILED}", {"at_most": 5})
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {overview.FAILED}", {"at_most": 5})
             plan = json.dumps(cursor.fetchone()[0])
 
         assert "Seq Scan" not in plan
@@ -188,7 +188,7 @@ class TestStatus:
 
     def test_it_is_there_without_what_failed(self, alive, monkeypatch):
         """An operator wants to see what can be seen."""
-        monkeypatch.setattr(overview, "_FAILED", "SELECT 1 / 0")
+        monkeypatch.setattr(overview, "FAILED", "SELECT 1 / 0")
 
         with transaction.atomic():
             said = partisan("status")

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
+from django.utils import timezone
 
 from partisan_async import store
 from partisan_async.ends.listening import _listeners
@@ -127,7 +128,7 @@ class TestWaiting:
 
         def end_it():
             time.sleep(0.3)
-            Task.objects.filter(pk=task.pk).update(status="finished")
+            Task.objects.filter(pk=task.pk).update(status="finished", finished_at=timezone.now())
             connection.close()
 
         thread = threading.Thread(target=end_it)

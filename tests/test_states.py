@@ -235,3 +235,31 @@ class TestMend:
             with_state = [each for each in Task._meta.constraints if each.name == NAMES[0]]
             with connection.schema_editor() as editor:
                 editor.execute(f"{with_state[0].create_sql(Task, editor)} NOT VALID")
+
+
+class TestBeforeTheMigration:
+    @pytest.fixture(autouse=True)
+    def _migrated_back(self):
+        call_command("migrate", "partisan_async", "0010", verbosity=0)
+        yield
+        Task.objects.all().delete()
+        call_command("migrate", "partisan_async", verbosity=0)
+
+    def test_the_doctor_has_no_constraint_added_that_the_migration_adds(self):
+        """It would fail then: the name is taken."""
+        ((well, said),) = states.constraints()
+
+        assert well
+        assert said == "2 come with the migration 0011_states, and all rows would keep them"
+
+    def test_odd_rows_are_counted_and_set_right(self):
+        """A supervisor of a release that passes over none would end of one, once it is refused."""
+        odd = Write().delay()
+        Task.objects.filter(pk=odd.pk).update(finished_at=timezone.now())
+
+        ((well, said),) = states.constraints()
+        assert (well, said.startswith("1 task(s) have a status")) == (False, True)
+        assert f"1 task(s) set right: {odd.pk}" in doctor("--mend")
+
+        assert Task.objects.get().finished_at is None
+        assert [found.well for found in states.constraints()] == [True]

@@ -240,7 +240,9 @@ class TestCancelWhatRuns:
             task = Sleep(1.5, "long").delay()
             wait_until(lambda: "start long" in marks())
 
-            Task.objects.filter(pk=task.pk).update(status="finished", claimed_by=None)
+            Task.objects.filter(pk=task.pk).update(
+                status="finished", finished_at=timezone.now(), claimed_by=None
+            )
 
             wait_until(lambda: "end long" in marks())
 

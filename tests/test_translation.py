@@ -29,7 +29,7 @@ from django.utils.translation import trans_real
 import partisan_async
 from partisan_async import registry, signals, steering
 from partisan_async.admin import task_list
-from partisan_async.admin.tasks import STEERINGS
+from partisan_async.admin.steerings import STEERINGS
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.management.commands import start_partisan
 from partisan_async.models import Home, PausedProcessor, Schedule, Supervisor, Task
@@ -633,7 +633,7 @@ class TestQuestions:
             assert_wide(page)
 
     def test_more_than_at_once(self, admin_client, monkeypatch):
-        monkeypatch.setattr("partisan_async.admin.tasks.LISTED", 2)
+        monkeypatch.setattr("partisan_async.admin.task_question.LISTED", 2)
         tasks = [Write(n).delay() for n in range(4)]
 
         with in_wide():

@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db import OperationalError, transaction
@@ -34,31 +33,30 @@ from django.db.models.lookups import IContains, LessThan
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 from psycopg.errors import QueryCanceled
 
 from partisan_async import steering
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.sight import sees_arguments
+from partisan_async.admin.task_filters import SPANS, Choice, QueueFilter
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.models import ENDED, Task
-from partisan_async.operate import last_hour, overview
-from partisan_async.settings import configured_queues
+from partisan_async.operate import overview
 
 WALKED = 100_000
-"""So many rows are looked at for what no index tells."""
+"""Maximum number of rows looked at for what no index tells."""
 
 SEARCH_SECONDS = 2.0
-"""So long the database may look at them; then the search is given up."""
+"""Time that the database may look at them; then the search is given up."""
 
 LISTED = 1_000
-"""So many tasks are counted, leafed through, and steered at once."""
+"""Maximum number of tasks counted, leafed through, and steered at once."""
 
 SMALL_BYTES = 2_000
 """Arguments of this size are searched, and shown in the list."""
 
 TOLD_CHARACTERS = 100
-"""So much of small arguments is shown in the list."""
+"""Maximum length of small arguments shown in the list."""
 
 _ORDERS: dict[str | None, tuple[str, ...]] = {
     None: ("-id",),
@@ -69,75 +67,6 @@ _ORDERS: dict[str | None, tuple[str, ...]] = {
     Task.STATUS_ERROR: ("-id",),
 }
 """By status, each along an index: what is next first, else the newest."""
-
-_SPANS = {
-    "5m": (_("Past 5 minutes"), timedelta(minutes=5)),
-    "1h": (_("Past hour"), timedelta(hours=1)),
-    "1d": (_("Past day"), timedelta(days=1)),
-    "7d": (_("Past 7 days"), timedelta(days=7)),
-}
-
-
-class _Choice(admin.SimpleListFilter):
-    """What was chosen of some values; ``TaskList`` does with it what can be done."""
-
-    parameter_name: str
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset
-
-    def has_output(self) -> bool:
-        return True  # also with no choice but "All"
-
-    def _and_chosen(self, values: set[str]) -> list[tuple[str, str]]:
-        chosen = {self.value() or ""} - {""}
-        return [(value, value[:60]) for value in sorted(values | chosen)]
-
-
-class StatusFilter(_Choice):
-    """Which status."""
-
-    title = _("status")
-    parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return Task.STATUS_CHOICES
-
-
-class EndedFilter(_Choice):
-    """Ended how long ago at most."""
-
-    title = _("when it ended")
-    parameter_name = "ended"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return [(key, title) for key, (title, _) in _SPANS.items()]
-
-
-class QueueFilter(_Choice):
-    """Of which queue: of those that have anything to show, and those in the settings."""
-
-    title = _("queue")
-    parameter_name = "queue"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        scope = model_admin.scope_of(request)
-        queues = overview.queues(at_most=overview.COUNTED)
-        self.queues = scope.of(queues)
-        names = {queue.name for queue in queues} | set(configured_queues())
-        return self._and_chosen({name for name in names if scope.has_queue(name)})
-
-
-class ProcessorFilter(_Choice):
-    """Of which processor: of those that this process knows, and those that ran lately."""
-
-    title = _("processor")
-    parameter_name = "processor"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        scope = model_admin.scope_of(request)
-        hour = last_hour.last_hour(scope.queues, scope.processors)
-        return self._and_chosen(scope.known(each.name for each in hour.processors))
 
 
 class TaskPaginator(Paginator):  # type: ignore[type-arg]
@@ -178,11 +107,11 @@ class TaskList(ChangeList):
         super().get_queryset(request, exclude_parameters)
         chosen: dict[str, str | None] = {}
         for spec in self.filter_specs:
-            if isinstance(spec, _Choice):
+            if isinstance(spec, Choice):
                 chosen[spec.parameter_name] = spec.value()
             if isinstance(spec, QueueFilter):
                 self.queues = spec.queues
-        status, ended = chosen["status"], _SPANS.get(chosen["ended"] or "")
+        status, ended = chosen["status"], SPANS.get(chosen["ended"] or "")
         order = _ORDERS.get(status, ())
         scope = cast("RowAdmin", self.model_admin).scope_of(request)
         # What a scope leaves out is walked over: no index tells, and the walk is to end.
@@ -304,7 +233,9 @@ class _StoredSize(Func):
 
 
 _ARGUMENTS = Cast("arguments", TextField())
+
 _IS_SMALL = LessThan(_StoredSize("arguments"), SMALL_BYTES)
+
 _ERROR_BYTES = 500_000
 
 

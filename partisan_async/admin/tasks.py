@@ -2,152 +2,57 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, DELETION
-from django.db.models import QuerySet, TextField
-from django.db.models.expressions import Func
-from django.db.models.functions import Cast, Left, Length
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
-from django.urls import reverse
 from django.utils.text import format_lazy
-from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from partisan_async import steering
 from partisan_async.admin import task_list
-from partisan_async.admin.question import CONFIRMED, Question, ask
+from partisan_async.admin.question import CONFIRMED
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
-from partisan_async.admin.sight import HIDDEN, PageWays, may, sees_arguments
-from partisan_async.admin.task_list import (
-    LISTED,
-    TOLD_CHARACTERS,
-    WALKED,
+from partisan_async.admin.sight import PageWays, may, sees_arguments
+from partisan_async.admin.steerings import STEERINGS, Steering
+from partisan_async.admin.task_filters import (
     EndedFilter,
     ProcessorFilter,
     QueueFilter,
     StatusFilter,
+)
+from partisan_async.admin.task_list import (
+    WALKED,
     TaskList,
     TaskPaginator,
+)
+from partisan_async.admin.task_question import ask_about, task_url
+from partisan_async.admin.task_values import (
+    SHOWN_CHARACTERS,
+    key,
+    pretty,
+    size,
+    told_error,
+    without_frame,
+    without_text,
 )
 from partisan_async.models import Task, readable
 from partisan_async.operate import overview, reasons
 from partisan_async.templatetags.partisan_async import short, span
-from partisan_async.text import moments
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise, StrPromise
-
-SHOWN_CHARACTERS = 20_000
-"""So much of a task's arguments and of its result is on its page."""
-
-NAMED = 20
-"""So many tasks are named before something is done with them."""
 
 AT_ONCE = 1_000
-"""So many tasks are steered by one statement."""
-
+"""Maximum number of tasks steered by one statement."""
 
 _OTHERS = _(
     "The others had changed in between, another transaction has them locked, or the database"
     " refuses them."
-)
-
-
-@dataclass(frozen=True)
-class Steering:
-    """Something that can be done with tasks.
-
-    :param key: of ``steering.ACTIONS``.
-    :param done: what it says of them afterwards; "number" of it is how many were chosen.
-    :param permission: who may do it, as ``has_…_permission`` of the admin.
-    :param asks_why: the reason is kept, and who it was.
-    """
-
-    key: str
-    label: StrPromise
-    done: StrPromise
-    permission: str
-    warning: StrPromise
-    dangerous: bool = False
-    asks_why: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of the admin's action."""
-        return self.key.replace("-", "_")
-
-    @property
-    def do(self) -> Callable[[Sequence[int]], list[int]]:
-        """What does it."""
-        return steering.ACTIONS[self.key][0]
-
-    @property
-    def statuses(self) -> tuple[str, ...]:
-        """What it can be done in."""
-        return steering.ACTIONS[self.key][1]
-
-
-STEERINGS = (
-    Steering(
-        "retry",
-        _("Retry"),
-        ngettext_lazy(
-            "%(done)s of %(chosen)s tasks run again.",
-            "%(done)s of %(chosen)s tasks run again.",
-            "number",
-        ),
-        "retry",
-        _("What ended in error runs again, with all counts at zero; the errors stay to be seen."),
-    ),
-    Steering(
-        "run-now",
-        _("Run now"),
-        ngettext_lazy(
-            "%(done)s of %(chosen)s tasks run now.",
-            "%(done)s of %(chosen)s tasks run now.",
-            "number",
-        ),
-        "retry",
-        _("What is scheduled is due at once."),
-    ),
-    Steering(
-        "cancel",
-        _("Cancel"),
-        ngettext_lazy(
-            "%(done)s of %(chosen)s tasks are cancelled.",
-            "%(done)s of %(chosen)s tasks are cancelled.",
-            "number",
-        ),
-        "cancel",
-        _(
-            "What waits or runs ends in error. What runs is killed with its worker process: what it"
-            " has done by then, outside of a transaction, stays done."
-        ),
-        dangerous=True,
-        asks_why=True,
-    ),
-    Steering(
-        "delete",
-        _("Delete"),
-        ngettext_lazy(
-            "%(done)s of %(chosen)s tasks are deleted.",
-            "%(done)s of %(chosen)s tasks are deleted.",
-            "number",
-        ),
-        "forget",
-        _("The rows, with arguments, errors and results, are gone for good."),
-        dangerous=True,
-    ),
 )
 
 
@@ -250,7 +155,7 @@ class TaskAdmin(RowAdmin):
     def call(self, task: Task) -> str:
         told: str | None = task.told_arguments  # type: ignore[attr-defined]
         if told is not None:
-            return _without_frame(told)
+            return without_frame(told)
         size: int = task.arguments_bytes  # type: ignore[attr-defined]
         return ngettext("%(count)s byte", "%(count)s bytes", size) % {"count": f"{size:,}"}
 
@@ -297,11 +202,11 @@ class TaskAdmin(RowAdmin):
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Task | None:
         """Return the task, with what is shown of its arguments and its result."""
-        if (pk := _key(object_id)) is None:
+        if (pk := key(object_id)) is None:
             return None
         tasks = self.get_queryset(request).defer("arguments", "result", "digest")
         for name in ("arguments", "result") if sees_arguments(request) else ():
-            tasks = tasks.annotate(**{f"told_{name}": _pretty(name), f"{name}_size": _size(name)})
+            tasks = tasks.annotate(**{f"told_{name}": pretty(name), f"{name}_size": size(name)})
         return tasks.filter(pk=pk).first()
 
     def render_change_form(
@@ -316,10 +221,10 @@ class TaskAdmin(RowAdmin):
             "why": self._why(request, task),
             "sees_arguments": sees,
             "errors_newest_first": [
-                error if sees else _without_text(error)
-                for error in (_told(error, alias) for error in errors[::-1])
+                error if sees else without_text(error)
+                for error in (told_error(error, alias) for error in errors[::-1])
             ],
-            "steerings": self._possible(request, task),
+            "steerings": _possible(self, request, task),
             "shown_characters": SHOWN_CHARACTERS,
         }
         return super().render_change_form(request, context, *args, **kwargs)
@@ -330,18 +235,14 @@ class TaskAdmin(RowAdmin):
         may_see = may_see_dashboard(request, self.admin_site)
         return reasons.why(task, PageWays(request, self.scope_of(request), may_see))
 
-    def _possible(self, request: HttpRequest, task: Task) -> list[Steering]:
-        names = self.get_actions(request)
-        return [each for each in STEERINGS if each.name in names and task.status in each.statuses]
-
     # Steering
 
     def steer(self, request: HttpRequest, chosen: QuerySet[Task], what: Steering) -> HttpResponse:
         """Ask whether to do it; or do it, where the answer is there."""
         if CONFIRMED not in request.POST:
-            return self._ask(request, chosen, what)
+            return ask_about(self, request, chosen, what)
         words = request.POST.get("ids", "").split(",")
-        ids = [pk for word in words if (pk := _key(word)) is not None]
+        ids = [pk for word in words if (pk := key(word)) is not None]
         tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
         # What this user cannot see is none of those that they were asked about.
         seen = [pk for pk in ids if pk in tasks]
@@ -363,101 +264,10 @@ class TaskAdmin(RowAdmin):
             self.message_user(request, said, messages.SUCCESS if done else messages.WARNING)
         back = request.get_full_path()
         if "from_page" in request.POST and what.key != "delete" and len(ids) == 1:
-            back = self._url("change", ids[0])
+            back = task_url(self, "change", ids[0])
         return HttpResponseRedirect(back)
 
-    def _ask(self, request: HttpRequest, chosen: QuerySet[Task], what: Steering) -> HttpResponse:
-        rows = list(chosen.values_list("pk", "processor_class", "status")[:LISTED])
-        able = [(pk, name) for pk, name, status in rows if status in what.statuses]
-        if not able:
-            self.message_user(request, _told_unable(what), messages.WARNING)
-            return HttpResponseRedirect(request.get_full_path())
-        sentences: list[StrOrPromise] = [what.warning]
-        if others := len(rows) - len(able):
-            said = ngettext(
-                "%(count)s of those you chose are in another state, and stay as is.",
-                "%(count)s of those you chose are in another state, and stay as is.",
-                others,
-            )
-            sentences.append(said % {"count": f"{others:,}"})
-        if len(rows) == LISTED:
-            said = gettext("No more than %(count)s at once: do it again for the rest.")
-            sentences.append(said % {"count": f"{LISTED:,}"})
-        from_page = "from_page" in request.POST
-        fields = [
-            ("action", what.name),
-            (ACTION_CHECKBOX_NAME, str(able[0][0])),
-            ("ids", ",".join(str(pk) for pk, _ in able)),
-            *([("from_page", "1")] if from_page else []),
-        ]
-        title = ngettext("%(action)s: %(count)s task?", "%(action)s: %(count)s tasks?", len(able))
-        question = Question(
-            title=title % {"action": what.label, "count": f"{len(able):,}"},
-            sentences=sentences,
-            things=[f"{pk} {short(name, 80)}" for pk, name in able[:NAMED]],
-            more=max(0, len(able) - NAMED),
-            fields=fields,
-            button=gettext("%(action)s, yes") % {"action": what.label},
-            back=self._url("change", able[0][0]) if from_page else request.get_full_path(),
-            dangerous=what.dangerous,
-            asks_why=what.asks_why,
-        )
-        return ask(self, request, question)
 
-    def _url(self, view: str, *args: Any) -> str:
-        name = f"admin:partisan_async_task_{view}"
-        return reverse(name, args=args, current_app=self.admin_site.name)
-
-
-def _told_unable(what: Steering) -> str:
-    labels = dict(Task.STATUS_CHOICES)
-    able = gettext(" or ").join(str(labels[status]).lower() for status in what.statuses)
-    told = gettext("Nothing was done: %(action)s is for tasks that are %(statuses)s.")
-    return told % {"action": str(what.label).lower(), "statuses": able}
-
-
-def _without_frame(told: str) -> str:
-    """Return the beginning of a call's JSON without what is the same for all calls."""
-    is_whole = len(told) < TOLD_CHARACTERS
-    if told.startswith(_KEYWORDS):
-        rest = told.removeprefix(_KEYWORDS)
-        return rest.removesuffix("}}") if is_whole else rest
-    if is_whole and told.startswith(_POSITIONAL) and told.endswith(_NO_KEYWORDS):
-        return told.removeprefix(_POSITIONAL).removesuffix(_NO_KEYWORDS)
-    return (told.removesuffix("}") if is_whole else told).removeprefix('{"args": ')
-
-
-_KEYWORDS = '{"args": [], "kwargs": {'
-_POSITIONAL, _NO_KEYWORDS = '{"args": [', '], "kwargs": {}}'
-
-
-def _told(error: Any, alias: str) -> dict[str, Any]:
-    if not isinstance(error, dict):
-        return {"message": readable.text(error)}
-    told = {
-        key: each if isinstance(each, str) else readable.text(each) for key, each in error.items()
-    }
-    with suppress(TypeError, ValueError, KeyError, OverflowError):
-        return told | {"at": moments.read(error["at"], alias)}
-    return told
-
-
-def _key(word: str) -> int | None:
-    """Return the number of a task that an address or a form names."""
-    if not re.fullmatch(r"-?[0-9]{1,19}", word):
-        return None
-    return int(word) if readable.is_key(int(word)) else None
-
-
-def _without_text(error: dict[str, Any]) -> dict[str, Any]:
-    shown = {key: error[key] for key in ("exception_class", "try", "at") if key in error}
-    return shown | {"message": HIDDEN}
-
-
-def _pretty(column: str) -> Left:
-    pretty = Func(column, function="jsonb_pretty", output_field=TextField())
-    return Left(pretty, SHOWN_CHARACTERS)
-
-
-def _size(column: str) -> Length:
-    return Length(Cast(column, TextField()))
+def _possible(model_admin: TaskAdmin, request: HttpRequest, task: Task) -> list[Steering]:
+    names = model_admin.get_actions(request)
+    return [each for each in STEERINGS if each.name in names and task.status in each.statuses]

@@ -89,8 +89,13 @@ class Flight:
             return partial(list, self._rows)
         connection = self._cursor.connection
         with self._connection.wrap_database_errors, connection.lock:
-            (result,) = connection.wait(insides.generators.fetch_many(connection.pgconn))
-            if result.status == ExecStatus.FATAL_ERROR:
+            try:
+                (result,) = connection.wait(insides.generators.fetch_many(connection.pgconn))
+                status = result.status
+            except insides.CHANGED as error:
+                insides.give_up(error)
+                raise psycopg.OperationalError("psycopg's answer is of another kind") from error
+            if status == ExecStatus.FATAL_ERROR:
                 raise insides.error_from_result(result, connection.info.encoding)
         transformer = insides.Transformer(self._cursor)
         transformer.set_pgresult(result)

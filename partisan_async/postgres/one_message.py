@@ -44,7 +44,7 @@ def fetch(
     cursor = direct.cursor(connection, TransactionStatus.IDLE)
     if cursor is None:
         return None
-    committing: Any = _CommittingCursor(cursor, afterwards)
+    committing: Any = _CommittingCursor(cursor, afterwards, connection)
     with connection.make_cursor(committing) as wrapped:
         wrapped.execute(sql, params)
         rows: list[tuple[Any, ...]] = wrapped.fetchall()
@@ -54,9 +54,12 @@ def fetch(
 class _CommittingCursor:
     """Has of a cursor what Django's wrapper uses."""
 
-    def __init__(self, cursor: psycopg.ClientCursor[Any], afterwards: str) -> None:
+    def __init__(
+        self, cursor: psycopg.ClientCursor[Any], afterwards: str, wrapper: BaseDatabaseWrapper
+    ) -> None:
         self._cursor = cursor
         self._afterwards = afterwards
+        self._wrapper = wrapper
         self._rows: list[tuple[Any, ...]] = []
 
     def execute(self, sql: str, params: Mapping[str, Any]) -> None:
@@ -84,9 +87,9 @@ class _CommittingCursor:
             with connection.lock:
                 pgconn.send_query(message.encode(connection.info.encoding))
                 return connection.wait(_answers(pgconn))
-        except insides.CHANGED as error:
+        except insides.CHANGED as error:  # it answered in another way
             insides.give_up(error)
-            connection.close()
+            self._wrapper.close()
             raise psycopg.OperationalError("nobody knows whether it was committed") from error
         finally:
             # An error skips what is left of the message, and the COMMIT with it.

@@ -52,9 +52,11 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     """Make scheduled rows ready; else as ``again``."""
+    # A `finished_at` that somebody wrote there by hand would have the table refuse it.
     sql = f"""
     UPDATE partisan_async_task
-    SET status = '{Status.NEW}', execute_after = statement_timestamp(), parked_from = NULL
+    SET status = '{Status.NEW}', execute_after = statement_timestamp(), parked_from = NULL,
+        finished_at = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return _on(sql, ids, [Status.SCHEDULED.value], takes=takes)

@@ -125,7 +125,8 @@ def duplicates_have_a_cause(record: Record) -> Iterator[Violation]:
 def what_is_taken_for_dead_is_dead(record: Record) -> Iterator[Violation]:
     """A run is given back, or its worker called dead, when its process does nothing any more.
 
-    Without that two runs of one task could go on side by side, with nobody's lease lost.
+    Without that two runs of one task could go on side by side, with nobody's lease lost. A run that
+    was cut off is over itself, and its process goes on with others.
     """
     last = {event.process: event for event in sorted(record.events, key=lambda event: event.at)}
     for (task, claim_seq), change in record.over.items():
@@ -133,6 +134,9 @@ def what_is_taken_for_dead_is_dead(record: Record) -> Iterator[Violation]:
         fate = what_happened(change)
         dead = _is_blamed(change) or (fate in LOST and fate != "rescued")
         if start is None or not dead:
+            continue
+        end = record.ends.get((task, claim_seq))
+        if fate == "cut off" and end is not None and end.at <= change.at:
             continue
         if last[start.process].at > change.at:
             yield Violation(

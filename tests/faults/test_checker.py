@@ -259,6 +259,21 @@ class TestSilence:
         assert story.judge().ok
         assert not story.judge().duplicates
 
+    def test_a_process_goes_on_after_a_run_that_was_cut_off(self, story):
+        """The run alone is over: its session with the database was."""
+        story.enqueue(1)
+        story.claim(1)
+        story.start(1)
+        story.end(1, "raised")
+        story.settle(1, "scheduled", "p1", interrupted=1)
+        story.enqueue(2)
+        story.run(2, "p1")
+        story.change(1, "session A", status="new")
+        story.run(1, "p1")
+
+        assert story.judge().ok
+        assert story.judge().duplicates == {"cut off": 1}
+
     def test_a_run_that_did_not_heed_its_time_limit_has_no_end(self, story):
         story.enqueue(1, "Failing")
         story.claim(1)
@@ -422,6 +437,16 @@ class TestWhatTheRunsDid:
         story.end(1, process="p1", claim_seq=1)
 
         assert story.broken() == {"what is taken for dead is dead"}
+
+    def test_a_run_that_is_cut_off_and_goes_on(self, story):
+        story.enqueue(1)
+        story.claim(1)
+        story.start(1, "p1")
+        story.settle(1, "scheduled", "p1", interrupted=1)
+        story.run(1, "p2")
+        story.end(1, process="p1", claim_seq=1)
+
+        assert "what is taken for dead is dead" in story.broken()
 
     def test_a_worker_that_is_called_dead_and_takes_another_task(self, story):
         story.enqueue(1)

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from django.db import Error, transaction
 
 from partisan_async import registry, store
-from partisan_async.operate.doctor import place, reach, roles, server, states, table, tasks
+from partisan_async.operate.doctor import (
+    indexes,
+    place,
+    reach,
+    roles,
+    sequences,
+    server,
+    states,
+    table,
+    tasks,
+)
 from partisan_async.operate.rights import current_role
 from partisan_async.postgres.blame import Blame, explain, way_out, whose
 
@@ -28,12 +38,12 @@ LOOKS = (
     tasks.unrecognised_tasks,
     tasks.abandoned_tasks,
     table.dead_rows,
-    table.claim_plan,
-    table.indexes,
+    indexes.claim_plan,
+    indexes.indexes,
     states.constraints,
     table.bloat,
-    table.numbers,
-    table.sequences,
+    sequences.numbers,
+    sequences.sequences,
     table.kept_rows,
     server.snapshots,
     server.prepared_transactions,

@@ -1,21 +1,12 @@
-"""Looks at the table of the tasks: what is dead in it, and how claims find their way."""
+"""Looks at the table of the tasks: what is dead in it, how large it is, and what is kept."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
-from uuid import uuid4
 
-from django.db import connections
-from django.db.models import UniqueConstraint
-
-from partisan_async import settings, store
-from partisan_async.models import Task
-from partisan_async.operate import overview
+from partisan_async import settings
 from partisan_async.operate.doctor.look import Said, ask, well, wrong
-from partisan_async.settings import DEFAULT_QUEUE_NAME
 from partisan_async.text.durations import in_words
 
 DEAD_ROWS = 20_000
@@ -24,13 +15,9 @@ DEAD_ROWS = 20_000
 VACUUMED_SECONDS = 300.0
 """Under load the table is vacuumed about every minute."""
 
-SMALL = 5_000
-"""Of so few rows any plan is good."""
-
 BLOAT_BYTES = 64 * 2**20
-BLOAT_FACTOR = 4
 
-USED_UP = 0.9
+BLOAT_FACTOR = 4
 
 NAMED = 5
 
@@ -69,63 +56,6 @@ def dead_rows() -> Iterator[Said]:
         yield well(f"{dead:,}; {vacuumed}")
 
 
-def claim_plan() -> Iterator[Said]:
-    """Tell whether a claim reads the index that was made for it, and no more."""
-    ((rows,),) = ask("SELECT reltuples FROM pg_class WHERE oid = 'partisan_async_task'::regclass")
-    if rows < SMALL:
-        yield well("any, the table is small")
-        return
-    fullest = max(overview.queues(SMALL), key=lambda each: each.ready, default=None)
-    name = fullest.name if fullest else DEFAULT_QUEUE_NAME
-    claim = store.claim(uuid4(), name, 10, timedelta(seconds=store.TTL_SECONDS))
-    ((explained,),) = ask(f"EXPLAIN (FORMAT JSON) {claim.sql}", **claim.params)
-    plan = json.loads(explained) if isinstance(explained, str) else explained
-    nodes = list(_nodes(plan[0]["Plan"]))
-    used = {node.get("Index Name") for node in nodes}
-    read = any(
-        node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "partisan_async_task"
-        for node in nodes
-    )
-    sorts = any("Sort" in node["Node Type"] for node in nodes)
-    if read or sorts or "partisan_async_ready" not in used:
-        how = "reads the whole table" if read else "sorts" if sorts else "uses another index"
-        yield wrong(
-            f"A claim in queue {name!r} {how}, and does not go by the index partisan_async_ready:"
-            " ANALYZE partisan_async_task; if that does not help, see the indexes below."
-        )
-    else:
-        yield well("by the index partisan_async_ready")
-
-
-def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield node
-    for child in node.get("Plans", ()):
-        yield from _nodes(child)
-
-
-def indexes() -> Iterator[Said]:
-    """Tell whether all indexes are there, and valid."""
-    found = dict(
-        ask("""
-        SELECT c.relname, i.indisvalid AND i.indisready
-        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-        WHERE i.indrelid = 'partisan_async_task'::regclass
-        """)
-    )
-    editor = connections[store.database()].schema_editor()
-    unique = [each for each in Task._meta.constraints if isinstance(each, UniqueConstraint)]  # noqa: SLF001
-    expected = [*Task._meta.indexes, *unique]  # noqa: SLF001
-    for index in expected:
-        if index.name not in found:
-            made = str(index.create_sql(Task, editor)).replace(" INDEX ", " INDEX CONCURRENTLY ", 1)
-            yield wrong(f"The index {index.name} is missing: {made}.")
-    invalid = sorted(name for name, valid in found.items() if not valid)
-    for name in invalid:
-        yield wrong(f"The index {name} is not valid: REINDEX INDEX CONCURRENTLY {name}.")
-    if not invalid and {index.name for index in expected} <= found.keys():
-        yield well(f"{len(found)}, all valid")
-
-
 def bloat() -> Iterator[Said]:
     """Tell whether the table is much larger than what is in it."""
     ((size, rows, width),) = ask("""
@@ -145,49 +75,6 @@ def bloat() -> Iterator[Said]:
         )
     else:
         yield well(said)
-
-
-def numbers() -> Iterator[Said]:
-    """Tell whether there are numbers left for new tasks."""
-    ((last, most),) = ask("""
-        SELECT CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
-            THEN COALESCE(pg_sequence_last_value(s.seqrelid), 0) END, s.seqmax
-        FROM pg_sequence s
-        WHERE s.seqrelid = pg_get_serial_sequence('partisan_async_task', 'id')::regclass
-    """)
-    if last is None:
-        yield wrong("The sequence of partisan_async_task cannot be read: see the rights.")
-    elif last > USED_UP * most:
-        yield wrong(
-            f"The tasks' numbers come to their end, {last:,} of {most:,}: when no low numbers are"
-            " left in the table, begin anew: ALTER SEQUENCE partisan_async_task_id_seq RESTART."
-        )
-    else:
-        yield well(f"the last is {last:,}")
-
-
-def sequences() -> Iterator[Said]:
-    """Tell whether the next numbers are free, of tasks and of tallies."""
-    behind = []
-    for name in ("partisan_async_task", "partisan_async_tally"):
-        ((sequence, last, most),) = ask(f"""
-            SELECT s.name, CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')
-                THEN COALESCE(pg_sequence_last_value(s.name::regclass), 0) END,
-                COALESCE((SELECT max(id) FROM {name}), 0)
-            FROM pg_get_serial_sequence('{name}', 'id') AS s (name)
-        """)  # noqa: S608
-        if last is None:
-            behind.append(name)
-            yield wrong(f"The sequence of {name} cannot be read: see the rights.")
-        elif last < most:
-            behind.append(name)
-            mend = f"SELECT setval('{sequence}', (SELECT max(id) FROM {name}))"  # noqa: S608
-            yield wrong(
-                f"The sequence of {name} is at {last:,}, and its rows come to {most:,}, as after a"
-                f" logical replication, so that inserts meet numbers that are taken: {mend}"
-            )
-    if not behind:
-        yield well("none is behind its table")
 
 
 def kept_rows() -> Iterator[Said]:

@@ -1,0 +1,86 @@
+"""What the list of tasks can be filtered by: status, end, queue and processor."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import (
+    QuerySet,
+)
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from partisan_async.models import Task
+from partisan_async.operate import last_hour, overview
+from partisan_async.settings import configured_queues
+
+SPANS = {
+    "5m": (_("Past 5 minutes"), timedelta(minutes=5)),
+    "1h": (_("Past hour"), timedelta(hours=1)),
+    "1d": (_("Past day"), timedelta(days=1)),
+    "7d": (_("Past 7 days"), timedelta(days=7)),
+}
+
+
+class Choice(admin.SimpleListFilter):
+    """What was chosen of some values; ``TaskList`` does with it what can be done."""
+
+    parameter_name: str
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset
+
+    def has_output(self) -> bool:
+        return True  # also with no choice but "All"
+
+    def _and_chosen(self, values: set[str]) -> list[tuple[str, str]]:
+        chosen = {self.value() or ""} - {""}
+        return [(value, value[:60]) for value in sorted(values | chosen)]
+
+
+class StatusFilter(Choice):
+    """Which status."""
+
+    title = _("status")
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return Task.STATUS_CHOICES
+
+
+class EndedFilter(Choice):
+    """Ended how long ago at most."""
+
+    title = _("when it ended")
+    parameter_name = "ended"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [(key, title) for key, (title, _) in SPANS.items()]
+
+
+class QueueFilter(Choice):
+    """Of which queue: of those that have anything to show, and those in the settings."""
+
+    title = _("queue")
+    parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        scope = model_admin.scope_of(request)
+        queues = overview.queues(at_most=overview.COUNTED)
+        self.queues = scope.of(queues)
+        names = {queue.name for queue in queues} | set(configured_queues())
+        return self._and_chosen({name for name in names if scope.has_queue(name)})
+
+
+class ProcessorFilter(Choice):
+    """Of which processor: of those that this process knows, and those that ran lately."""
+
+    title = _("processor")
+    parameter_name = "processor"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        scope = model_admin.scope_of(request)
+        hour = last_hour.last_hour(scope.queues, scope.processors)
+        return self._and_chosen(scope.known(each.name for each in hour.processors))

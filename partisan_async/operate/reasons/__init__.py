@@ -1,0 +1,41 @@
+"""Says of one task why it does not run, or what became of it. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from partisan_async.models import ENDED, Task
+from partisan_async.operate import home
+from partisan_async.operate.reasons.ended import why_failed, why_finished
+from partisan_async.operate.reasons.missing import why_missing
+from partisan_async.operate.reasons.running import who_runs
+from partisan_async.operate.reasons.turn import COUNTED
+from partisan_async.operate.reasons.twins import twin
+from partisan_async.operate.reasons.waiting import why_waiting
+from partisan_async.operate.ways_out import COMMANDS, WaysOut
+
+__all__ = ["COUNTED", "why", "why_missing"]
+
+
+def why(task: Task, ways: WaysOut = COMMANDS) -> list[str]:
+    """Return sentences that say why a task does not run, or what it does.
+
+    :param ways: what their reader can do about it, and may see.
+    """
+    match task.status:
+        case Task.STATUS_FINISHED:
+            said = why_finished(task, ways)
+        case Task.STATUS_ERROR:
+            said = why_failed(task, ways)
+        case Task.STATUS_IN_PROCESS:
+            said = who_runs(task, ways)
+        case _:
+            said = why_waiting(task, ways)
+    return [*_not_at_home(task), *said, *twin(task)]
+
+
+def _not_at_home(task: Task) -> Iterator[str]:
+    """On a copy no supervisor starts, and all else that is said is of little use."""
+    kept = None if task.status in ENDED else home.kept()
+    if kept is not None and (told := home.refusal(home.here(), kept)):
+        yield told

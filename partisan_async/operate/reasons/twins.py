@@ -1,0 +1,38 @@
+"""Identical calls: the one that waits beside a task, and those that a task stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.utils.translation import gettext
+
+from partisan_async import registry, store
+from partisan_async.enqueue import arguments
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.models import WAITING, Task
+
+
+def twin(task: Task) -> Iterator[str]:
+    """Name the identical call that waits."""
+    digest = task.digest or _digest(task)
+    if digest is None:
+        return
+    rows = Task.objects.using(store.database()).filter(digest=digest, status__in=WAITING)
+    for pk in rows.exclude(pk=task.pk).values_list("pk", flat=True):
+        yield gettext("An identical call waits: %(task)s.") % {"task": pk}
+    if task.status in WAITING and task.digest:
+        yield gettext(
+            "Identical calls that are made while it waits are not added: it stands for them."
+        )
+
+
+def _digest(task: Task) -> bytes | None:
+    """Return what it would have, had it not been given up for a twin's or a retry's sake."""
+    try:
+        processor = registry.get(task.processor_class)
+        if not processor.UNIQUE_FOR_PARAMS or task.status not in WAITING:
+            return None
+        encoded = arguments.encode(tuple(task.args), task.kwargs)
+    except (ProcessorClassNotFound, TypeError, ValueError):
+        return None
+    return arguments.digest(task.processor_class, encoded)

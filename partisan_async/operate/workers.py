@@ -1,0 +1,47 @@
+"""What supervisors said of their worker processes at the last sign of life."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from partisan_async import store
+from partisan_async.models import Task, readable
+from partisan_async.models.readable import is_key, is_number
+from partisan_async.operate.states import RunState, SupervisorState, WorkerState
+
+
+def still_held(supervisors: Sequence[SupervisorState]) -> set[int]:
+    """Return which of the tasks that workers ran at the last beat have not ended since."""
+    told = [run.id for each in supervisors for worker in each.workers for run in worker.tasks]
+    rows = Task.objects.using(store.database()).filter(pk__in=told, status=Task.STATUS_IN_PROCESS)
+    return set(rows.values_list("pk", flat=True))
+
+
+def read_workers(told: str, silent: float) -> list[WorkerState]:
+    """Return the worker processes that a supervisor told of in its row."""
+    # Another release may say it in another way, and a hand in any.
+    workers = readable.load(told)
+    if not isinstance(workers, list):
+        return [_UNREADABLE] if workers else []
+    return [_worker(each, silent) for each in workers]
+
+
+_UNREADABLE = WorkerState(None, 0, [])
+
+
+def _worker(told: Any, silent: float) -> WorkerState:
+    match told:
+        case {"pid": pid, "running": running, "tasks": list(tasks)} if is_key(pid):
+            runs = [_run(each, silent) for each in tasks]
+            known = [run for run in runs if run is not None]
+            return WorkerState(pid, running if is_key(running) else len(known), known)
+    return _UNREADABLE
+
+
+def _run(told: Any, silent: float) -> RunState | None:
+    match told:
+        case {"id": pk, "processor": str(name), "seconds": seconds} if is_key(pk):
+            return RunState(pk, name, seconds + silent if is_number(seconds) else math.nan)
+    return None
