@@ -202,7 +202,7 @@ class TestOutcomes:
         ):
             wait_until(lambda: Mark.objects.filter(text__startswith="start").count() == most)
             other.execute("SELECT FROM partisan_async_task FOR UPDATE")
-            wait_until(lambda: len(supervisor.parts.settler._locked) == most)
+            wait_until(lambda: len(supervisor.parts.settler._unwritten.locked) == most)
             after = Write("after").delay()
             wait_until(lambda: ended(after), seconds=20)
             assert not any(ended(task) for task in tasks)

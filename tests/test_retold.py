@@ -9,7 +9,7 @@ import pytest
 from partisan_async import logs
 from partisan_async.claim import Claim
 from partisan_async.models import Task
-from partisan_async.policy import Failed, Failure, Finished, Retried
+from partisan_async.policy import Failed, Failure, Finished, Raised, Retried
 from partisan_async.testing import perform
 from partisan_async.text.retold import (
     MESSAGE_LENGTH,
@@ -194,7 +194,7 @@ def test_it_gets_over_the_link():
     error = caught(innermost, "boom")
     failure = Failure("a.B", "boom", "text", chain_of(error, error.__traceback__))
 
-    (done,) = wire.Decoder().feed(wire.encode(wire.Done(1, 2, False, wire.Raised(failure, False))))
+    (done,) = wire.Decoder().feed(wire.encode(wire.Done(1, 2, False, Raised(failure, False))))
 
     assert done.outcome.failure.chain[0][3][-1][2] == "innermost"
 

@@ -23,6 +23,8 @@ from partisan_async.policy import (
 from partisan_async.text.printable import plain
 from partisan_async.text.retold import rebuilt
 
+_NotDone = Retried | Postponed | Failed | Suspected | Deferred | GivenBack | Interrupted
+
 _EVENTS = {
     Finished: "done",
     Retried: "retried",
@@ -43,15 +45,22 @@ def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
 
 def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
     """Say what became of a task; ``seconds``: how long it ran, ``None`` if it never did."""
-    if isinstance(decision, Finished) and not logger.isEnabledFor(logging.INFO):
-        return
+    if not isinstance(decision, Finished):
+        _not_done(claim, decision, seconds)
+    elif logger.isEnabledFor(logging.INFO):
+        logger.info(
+            "done %s %s in %.0f ms",
+            *(claim.id, plain(claim.processor_class), (seconds or 0) * 1000),
+            extra=about(claim, _EVENTS[Finished]) | {"seconds": seconds},
+        )
+
+
+def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
     of_task = (claim.id, plain(claim.processor_class))
     extra = about(claim, _EVENTS[type(decision)]) | {"seconds": seconds}
     if failure := getattr(decision, "failure", None):
         extra["exception"] = failure.exception_class
     match decision:
-        case Finished():
-            logger.info("done %s %s in %.0f ms", *of_task, (seconds or 0) * 1000, extra=extra)
         case Retried(pause, failure):
             logger.warning(
                 "retried %s %s in %g s, after try %d: %s: %s",

@@ -6,6 +6,7 @@ import datetime
 
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -14,6 +15,15 @@ from partisan_async.models.readable import always_read
 NEVER_BEGINS = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 NEVER_ENDS = datetime.datetime(9999, 12, 1, tzinfo=datetime.UTC)
 """Parked tasks are scheduled for a moment between these, see ``store.parking``."""
+
+
+def is_far(due: object) -> bool:
+    """Tell whether a task's time is such a moment."""
+    if not isinstance(due, datetime.datetime):  # marked as unreadable, for who shows it
+        return False
+    if timezone.is_naive(due):  # without USE_TZ
+        due = timezone.make_aware(due)
+    return NEVER_BEGINS <= due < NEVER_ENDS
 
 
 class PausedQueue(models.Model):

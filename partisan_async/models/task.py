@@ -9,12 +9,11 @@ from typing import Any, Self
 
 from django.db import DEFAULT_DB_ALIAS, models, router
 from django.db.models.functions import Now
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from partisan_async.ends import waiting
 from partisan_async.ends.waited import Waited
-from partisan_async.models.pauses import NEVER_BEGINS, NEVER_ENDS
+from partisan_async.models.pauses import is_far
 from partisan_async.models.readable import always_read
 from partisan_async.models.rules import CONSTRAINTS, INDEXES
 from partisan_async.models.status import ENDED, Status
@@ -119,12 +118,7 @@ class Task(models.Model):
         """Whether it waits for the end of its processor's pause."""
         if self.status != self.STATUS_SCHEDULED or self.parked_from is None:
             return False
-        due = self.execute_after
-        if not isinstance(due, datetime.datetime):  # marked as unreadable, for who shows it
-            return False
-        if timezone.is_naive(due):  # without USE_TZ
-            due = timezone.make_aware(due)
-        return NEVER_BEGINS <= due < NEVER_ENDS
+        return is_far(self.execute_after)
 
     def wait(self, timeout_seconds: float | None = None) -> Self:
         """Wait until it has ended, woken by NOTIFY; return it, refreshed.

@@ -9,18 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from weakref import ReferenceType, WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.signals import connection_created
 from psycopg import sql
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 
 from partisan_async.postgres import insides
+from partisan_async.postgres.makers import is_djangos_own
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -47,24 +46,6 @@ THEN pg_catalog.set_config('client_connection_check_interval', '{CHECK_INTERVAL}
 
 _IS_OWN = "SELECT CASE WHEN pg_catalog.pg_backend_pid() = %d THEN 'own' END"
 
-_MAKERS = (
-    "connect",
-    "get_new_connection",
-    "init_connection_state",
-    "ensure_timezone",
-    "_configure_connection",
-    "_configure_timezone",
-    "_configure_role",
-)
-"""Methods of Django's in which a session is made, and set up."""
-
-_SET_NOTHING = (
-    "django.contrib.postgres.signals",  # it registers types with the client's side
-    "partisan_async.worker.async_queries",
-    __name__,
-)
-"""Modules whose receivers of new connections leave nothing that a renewal would undo."""
-
 
 class _Session(NamedTuple):
     is_own: bool
@@ -87,7 +68,7 @@ def renew(wrapper: BaseDatabaseWrapper) -> bool:
     """
     connection = wrapper.connection
     session = isinstance(connection, psycopg.Connection) and _sessions.get(connection)
-    if not session or not session.is_own or not _is_set_up_by_django(wrapper):
+    if not session or not session.is_own or not is_djangos_own(wrapper):
         return False
     if session.attributes != _attributes(connection) or not _is_idle(connection):
         return False
@@ -168,26 +149,6 @@ def _is_idle(connection: psycopg.Connection[Any]) -> bool:
         pgconn.pipeline_status == PipelineStatus.OFF
         and pgconn.transaction_status == TransactionStatus.IDLE
     )
-
-
-def _is_set_up_by_django(wrapper: BaseDatabaseWrapper) -> bool:
-    # Whatever else sets up new sessions, such as a receiver that sets a time-out, expects a new
-    # connection: a handler that it adds for each would be there once for each run.
-    return _is_made_by_django(cast("Any", type(wrapper))) and all(map(_sets_nothing, _receivers()))
-
-
-@cache
-def _is_made_by_django(kind: Any) -> bool:
-    return all(getattr(kind, n, None) is getattr(DatabaseWrapper, n, None) for n in _MAKERS)
-
-
-def _receivers() -> list[Any]:
-    return [receiver for _, receiver, *_ in connection_created.receivers]
-
-
-def _sets_nothing(receiver: Any) -> bool:
-    function = receiver() if isinstance(receiver, ReferenceType) else receiver
-    return function is None or getattr(function, "__module__", None) in _SET_NOTHING
 
 
 def _message(wrapper: Any, session: _Session) -> str:

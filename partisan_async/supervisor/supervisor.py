@@ -13,17 +13,13 @@ import socket
 import uuid
 from contextlib import suppress
 
-from django.db import connections
-
 from partisan_async import logs, store
 from partisan_async.logs.fields import Serving, serving
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.heartbeat import NotAtHome
 from partisan_async.supervisor.loops import Loops
 from partisan_async.supervisor.parts import Plan, assemble
-
-PROOF_SECONDS = 2.0
-"""Time that the start waits for the proof that NOTIFY works."""
+from partisan_async.supervisor.started import say_started
 
 CLOSING_SECONDS = 5.0
 """Time that a database which is away has to come back, after the last task's end."""
@@ -108,7 +104,7 @@ class Supervisor:
         self._loops.keep_beside("schedules are", parts.ticker.keep)
         self._loops.keep_beside("old rows are", parts.pruner.keep)
         self._loops.keep_beside("unserved queues are", parts.unserved.keep)
-        await self._say_started()
+        await say_started(self.queue_name, self._settings, parts.wakeup)
         self.started.set()
         parts.status.tell("READY=1")
 
@@ -124,20 +120,6 @@ class Supervisor:
             return False
         await starting
         return True
-
-    async def _say_started(self) -> None:
-        wakeup = self.parts.wakeup
-        woken = f"by polling every {self._settings.SLEEP_DELAY_SECONDS:g} s"
-        if wakeup is not None:
-            try:
-                await asyncio.wait_for(wakeup.proven.wait(), PROOF_SECONDS)
-                woken = "by NOTIFY"
-            except TimeoutError:
-                woken += " until NOTIFY is proven to work"
-        workers = self._settings.WORKERS_COUNT
-        logs.supervisor.started(
-            self.queue_name, workers, _describe_database(store.database()), woken
-        )
 
     async def _drain(self) -> None:
         """Give back what has not started, and wait for what runs."""
@@ -214,8 +196,3 @@ class Supervisor:
         self.stop()
         # Without beats, a grace time would outlast the claims: who is at home would run them, too.
         self._stop.at_once = self._stop.at_once or isinstance(error, NotAtHome)
-
-
-def _describe_database(alias: str) -> str:
-    settings = connections[alias].settings_dict
-    return f"{alias!r} ({settings['NAME']} at {settings['HOST'] or 'the local socket'})"

@@ -15,6 +15,7 @@ import psycopg
 
 from partisan_async import logs, store
 from partisan_async.claim import Settlement
+from partisan_async.policy import Finished
 from partisan_async.postgres.blame import Blame, NoAnswer, whose
 from partisan_async.store import Statement
 from partisan_async.supervisor.backoff import Backoff
@@ -31,15 +32,23 @@ Way = Callable[..., Statement]
 class Writer:
     """Writes for one supervisor; what is the connection's trouble is waited out.
 
+    :param delete_finished: delete the rows of tasks that finished.
     :param failed: what could not be written, and why; whoever writes empties it.
     """
 
-    def __init__(self, me: UUID, connection: Connection) -> None:
+    def __init__(self, me: UUID, connection: Connection, *, delete_finished: bool) -> None:
         self.failed: list[tuple[Settlement, psycopg.Error]] = []
         self.retries = 0
         """How often a statement had to be sent again."""
+        self.delete_finished = delete_finished
         self._me = me
         self._connection = connection
+
+    def deletes(self, settlement: Settlement) -> bool:
+        """Tell whether to write it is to delete its row."""
+        if not self.delete_finished or settlement.stores_result:
+            return False
+        return isinstance(settlement.decision, Finished)
 
     async def write(self, way: Way, batch: Sequence[Settlement], *, gently: bool) -> set[int]:
         """Write a batch; return the ids of those that were.

@@ -2,8 +2,7 @@
 
 Both have a JSON array a line. A task goes by its *ticket*, a number that grows with each one that
 is sent to the process. By the link, up: ``Hello`` once, then ``Started`` and ``Done`` for each
-task, ``Revoked`` as an answer. Down: ``Revoke``. No exception object travels, only what the row is
-to tell of it.
+task, ``Revoked`` as an answer. Down: ``Revoke``.
 """
 
 from __future__ import annotations
@@ -12,16 +11,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from partisan_async.policy import (
-    RETURNED,
-    CutOff,
-    Failure,
-    Outcome,
-    PostponeAsked,
-    Raised,
-    Returned,
-    Unrecognised,
-)
+from partisan_async.policy import RETURNED, Outcome
+from partisan_async.worker.outcome_fields import fields_of, outcome_of
 from partisan_async.worker.well_formed import MOST, is_well_formed
 
 
@@ -100,7 +91,7 @@ def encode(frame: Frame) -> bytes:
         return b'["Done",%d,%d,false,"Returned"]\n' % (frame.ticket, frame.microseconds)
     fields = [type(frame).__name__, *frame]
     if isinstance(frame, Done):
-        fields[-1:] = _fields(frame.outcome)
+        fields[-1:] = fields_of(frame.outcome)
     return f"{_encode(fields)}\n".encode()
 
 
@@ -142,27 +133,6 @@ _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 _NOTHING = ["Returned"]
 
 
-def _fields(outcome: Outcome) -> list[Any]:
-    name = type(outcome).__name__
-    match outcome:
-        case Returned(result, settled) if result is not None or settled:
-            return [name, result, settled]
-        case PostponeAsked(seconds, why):
-            return [name, seconds, why and _told(why)]
-        case Raised(failure, retryable):
-            return [name, _told(failure), retryable]
-        case Unrecognised(processor_name):
-            return [name, processor_name]
-        case CutOff(failure, begun):
-            return [name, _told(failure), begun]
-        case _:
-            return [name]
-
-
-def _told(failure: Failure) -> list[Any]:
-    return [failure.exception_class, failure.message, failure.traceback, failure.chain]
-
-
 def _decode(fields: list[Any]) -> Frame:
     frame = _frame(fields)
     # Of the two that most tasks send, little can be wrong: whose run it is, is known by the ticket.
@@ -186,22 +156,4 @@ def _frame(fields: list[Any]) -> Frame:
         fields[3] = RETURNED
         return Done(*fields)
     ticket, microseconds, overran, name, *values = fields
-    return Done(ticket, microseconds, overran, _outcome(name, values))
-
-
-def _outcome(name: str, values: list[Any]) -> Outcome:
-    match name, values:
-        case "Returned", []:
-            return RETURNED
-        case "Returned", [result, settled]:
-            return Returned(result, settled)
-        case "PostponeAsked", [seconds, why]:
-            return PostponeAsked(seconds, why and Failure(*why))
-        case "Raised", [failure, retryable]:
-            return Raised(Failure(*failure), retryable)
-        case "CutOff", [failure, begun]:
-            return CutOff(Failure(*failure), begun)
-        case "Unrecognised", [processor_name]:
-            return Unrecognised(processor_name)
-        case _:
-            raise ValueError(name)
+    return Done(ticket, microseconds, overran, outcome_of(name, values))

@@ -10,7 +10,6 @@ from partisan_async.supervisor.workers import forkserver
 from partisan_async.supervisor.workers.child import Child
 from partisan_async.supervisor.workers.feed import Feed
 from partisan_async.supervisor.workers.link import Link
-from partisan_async.worker import wire
 from partisan_async.worker.setup import Setup
 
 HELLO_SECONDS = 60
@@ -37,19 +36,16 @@ class Launch:
         self._setup = setup
         self._making: asyncio.Future[Child] | None = None
 
-    async def run(self, feed: Feed, link: Link) -> wire.Hello:
-        """Make the process, and return its hello.
+    async def run(self, feed: Feed, link: Link) -> None:
+        """Make the process, and return when it has said hello.
 
         :raises WorkerStartError: it says that it could not start, or says nothing in time.
-        :raises WorkerVanishedError: it ended before it said anything.
-        :raises OSError: it could not be made.
+        :raises WorkerVanishedError: it ended before it said anything, or could not be made.
         """
-        their_link = await _connect(link)
-        with their_link:
-            their_feed = await _connect(feed)
-            with their_feed:
-                feed.read_nothing()
-                self.child = await self._make(their_feed, their_link)
+        try:
+            await self._begin(feed, link)
+        except OSError as error:  # it may be a limit of the system's, too, such as of open files
+            raise WorkerVanishedError(f"A worker process could not be started: {error}.") from error
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 hello = await link.wait_for_hello()
@@ -61,7 +57,8 @@ class Launch:
             raise WorkerStartError(f"A worker process could not start: {hello.trouble}")
         if hello is None or link.ended.is_set():
             raise WorkerVanishedError("A worker process ended before it reported.")
-        return hello
+        if hello.note:
+            forkserver.warn_once(hello.note)
 
     async def finish(self) -> None:
         """Return when no thread makes the process any more, whatever the project's import does."""
@@ -69,6 +66,14 @@ class Launch:
             _, late = await asyncio.wait({self._making}, timeout=BIRTH_SECONDS)
             if late:
                 forkserver.give_up_start()
+
+    async def _begin(self, feed: Feed, link: Link) -> None:
+        their_link = await _connect(link)
+        with their_link:
+            their_feed = await _connect(feed)
+            with their_feed:
+                feed.read_nothing()
+                self.child = await self._make(their_feed, their_link)
 
     async def _make(self, feed: socket.socket, link: socket.socket) -> Child:
         # A fork takes 10 ms, and the first of all several hundred.

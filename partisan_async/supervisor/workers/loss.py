@@ -1,11 +1,13 @@
-"""What the death of a worker process means for the runs that had started in it. Pure rules."""
+"""What the death of a worker process means for the runs in it, as pure rules; and who is told."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from partisan_async.policy import Died, Outcome, Overran
-from partisan_async.supervisor.workers.load import Run
+from partisan_async.supervisor.workers.listener import Listener
+from partisan_async.supervisor.workers.load import Load, Run
 
 
 def outcome_of(
@@ -25,3 +27,26 @@ def outcome_of(
         return Overran(run.limit)
     # Beside others it proves nothing: one of them may have kept this one from running.
     return Died(reason, alone)
+
+
+def tell_of_loss(
+    load: Load,
+    listener: Listener,
+    worker_id: str,
+    *,
+    overran: Run | None,
+    innocent: bool,
+    reason: str,
+) -> None:
+    """Tell the listener of all runs in a process that is gone; parameters as for ``outcome_of``."""
+    now = asyncio.get_running_loop().time()
+    started, unstarted = load.give_up()
+    for run in started:
+        assert run.started_at is not None
+        seconds = now - run.started_at
+        outcome = outcome_of(run, started, overran=overran, innocent=innocent, reason=reason)
+        if outcome is None:
+            listener.on_interrupted(run.claim, seconds, worker_id)
+        else:
+            listener.on_ended(run.claim, outcome, seconds, worker_id)
+    listener.on_returned([run.claim for run in unstarted])

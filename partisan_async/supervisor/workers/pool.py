@@ -24,6 +24,9 @@ from partisan_async.supervisor.workers.process import WorkerProcess
 from partisan_async.supervisor.workers.slot import Slot
 from partisan_async.worker.setup import Setup
 
+NAMED = 10
+"""Maximum number of tasks that are told of each process."""
+
 
 class Pool:
     """The slots. It starts, feeds and replaces their processes."""
@@ -75,9 +78,17 @@ class Pool:
         return [run.claim for process in self._processes() for run in process.load.runs.values()]
 
     def running(self) -> list[dict[str, Any]]:
-        """Return what each process runs: its pid, and of each task its id, processor and
+        """Return what each process runs: its pid, and of its first tasks the id, processor and
         seconds."""
-        return [process.running() for process in self._processes() if process.pid is not None]
+        now = asyncio.get_running_loop().time()
+        running = [
+            (process.pid, process.load.running(now))
+            for process in self._processes()
+            if process.pid is not None
+        ]
+        return [
+            {"pid": pid, "running": len(tasks), "tasks": tasks[:NAMED]} for pid, tasks in running
+        ]
 
     @property
     def up(self) -> int:

@@ -10,26 +10,21 @@ import asyncio
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from partisan_async import logs
 from partisan_async.claim import Claim
-from partisan_async.supervisor.workers import forkserver
 from partisan_async.supervisor.workers.ending import how_it_ended, wait_for_exit
 from partisan_async.supervisor.workers.feed import Feed
-from partisan_async.supervisor.workers.launch import Launch, WorkerVanishedError
+from partisan_async.supervisor.workers.launch import Launch
 from partisan_async.supervisor.workers.life import Life
 from partisan_async.supervisor.workers.link import Link
 from partisan_async.supervisor.workers.listener import Listener
 from partisan_async.supervisor.workers.load import Load, Run
-from partisan_async.supervisor.workers.loss import outcome_of
+from partisan_async.supervisor.workers.loss import tell_of_loss
 from partisan_async.supervisor.workers.state import ENDS_IDLE, TAKES_TASKS, State
 from partisan_async.supervisor.workers.time_limits import TimeLimits
 from partisan_async.worker import wire
 from partisan_async.worker.setup import Setup
-
-NAMED = 10
-"""Maximum number of tasks that are told of each process."""
 
 
 class WorkerProcess:
@@ -57,31 +52,21 @@ class WorkerProcess:
         """The process's, once it has one."""
         return None if self._launch.child is None else self._launch.child.pid
 
-    def running(self) -> dict[str, Any]:
-        """Return its pid, and of the first tasks that it runs the id, processor and seconds."""
-        tasks = self.load.running(asyncio.get_running_loop().time())
-        return {"pid": self.pid, "running": len(tasks), "tasks": tasks[:NAMED]}
-
     # Start
 
     async def start(self) -> None:
         """Start the process and wait for its hello.
 
         :raises WorkerStartError: it says that it could not start.
-        :raises WorkerVanishedError: it ended before it said anything.
+        :raises WorkerVanishedError: it ended before it said anything, or could not be made.
         """
         self._loop = asyncio.get_running_loop()
         try:
-            hello = await self._launch.run(self._feed, self._link)
-        except OSError as error:  # it may be a limit of the system's, too, such as of open files
-            await self.close()
-            raise WorkerVanishedError(f"A worker process could not be started: {error}.") from error
+            await self._launch.run(self._feed, self._link)
         except BaseException:
             await self.close()
             raise
         self.worker_id = f"{socket.gethostname()}/{self.pid}"
-        if hello.note:
-            forkserver.warn_once(hello.note)
         self.life.become(State.READY)
 
     # Tasks
@@ -196,19 +181,13 @@ class WorkerProcess:
         self._link.hang_up()
 
     def _give_up_runs(self, *, innocent: bool, reason: str) -> None:
-        now = asyncio.get_running_loop().time()
-        started, unstarted = self.load.give_up()
-        overran = self._time_limits.overran
-        for run in started:
-            assert run.started_at is not None
-            self._time_limits.forget(run)
-            seconds = now - run.started_at
-            outcome = outcome_of(run, started, overran=overran, innocent=innocent, reason=reason)
-            if outcome is None:
-                self._listener.on_interrupted(run.claim, seconds, self.worker_id)
-            else:
-                self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
-        self._listener.on_returned([run.claim for run in unstarted])
+        self._time_limits.end()
+        tell_of_loss(
+            *(self.load, self._listener, self.worker_id),
+            overran=self._time_limits.overran,
+            innocent=innocent,
+            reason=reason,
+        )
         self._listener.on_capacity()
         self.life.empty.set()
 

@@ -35,6 +35,12 @@ class TimeLimits:
         if timer := self._timers.pop(run, None):
             timer.cancel()
 
+    def end(self) -> None:
+        """All of them are over."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
     def _doubt(self, run: Run) -> None:
         # Where this process was held up, the run's end may have been sent and not been read yet.
         self._call_later(STALE_SECONDS, self._note_overrun, run)

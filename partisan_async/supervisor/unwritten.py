@@ -1,0 +1,135 @@
+"""What a settle did not write, and what is to be done about it.
+
+A row may have been written before, an answer being lost; be *locked* by another transaction, and
+tried again every second; be another's by now, and forgotten; or the database has *refused* it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import psycopg
+
+from partisan_async import logs, store
+from partisan_async.claim import Claim, Settlement
+from partisan_async.policy import Interrupted
+from partisan_async.postgres.blame import Blame, whose
+from partisan_async.supervisor.left_out import Why, judge
+from partisan_async.supervisor.refused import Refused, key_of
+from partisan_async.supervisor.trouble import Trouble
+from partisan_async.supervisor.writer import Writer
+from partisan_async.text.one_line import explain
+
+LOCKED_EVERY_SECONDS = 1.0
+"""How often a row is tried again that another transaction has locked."""
+
+WHOLE_ATTEMPTS = 3
+"""Number of attempts after which one that takes the server too long is written without its text."""
+
+Timed = tuple[Settlement, float]
+"""A settlement, and the moment when its task was over."""
+
+
+class Unwritten:
+    """What one settler has not written yet, though it tried."""
+
+    def __init__(self, me: UUID, writer: Writer, role: str) -> None:
+        self.fenced = 0
+        """How many outcomes were not written, since the claims were not ours any more."""
+        self.refused = Refused()
+        self.locked: list[Timed] = []
+        self._locked_due = 0.0
+        self._me = me
+        self._writer = writer
+        self._trouble = Trouble("settle", role)
+
+    def __bool__(self) -> bool:
+        return bool(self.locked or self.refused.waiting)
+
+    def claims(self) -> list[Claim]:
+        """Return the claims that are kept here."""
+        return [*(settlement.claim for settlement, _ in self.locked), *self.refused.claims()]
+
+    def patience(self) -> float | None:
+        """Return in how many seconds to look without being asked; ``None``: never."""
+        limits = [LOCKED_EVERY_SECONDS] if self.locked else []
+        if self.refused.waiting:
+            limits.append(self.refused.due_seconds)
+        return min(limits, default=None)
+
+    def take_locked(self) -> list[Timed]:
+        """Return those that were locked, if it is time to try them again."""
+        if time.monotonic() < self._locked_due:
+            return []
+        locked, self.locked = self.locked, []
+        return locked
+
+    def put_locked_off(self) -> None:
+        """Have those that are locked tried again a second from now."""
+        self._locked_due = time.monotonic() + LOCKED_EVERY_SECONDS
+
+    def note_written(self, claims: list[Claim]) -> None:
+        """Outcomes were written."""
+        self.refused.note_written(claims)
+        if claims and not self.refused.waiting:
+            self._trouble.end()
+
+    def put_failed(self, writing: Iterable[Timed]) -> set[int]:
+        """Put aside what the database refused, to be tried again or not; return the ids of those.
+
+        :param writing: what was to be written.
+        """
+        originals = {key_of(each.claim): (each, since) for each, since in writing}
+        refused: set[int] = set()
+        told: set[str] = set()
+        while self._writer.failed:
+            failed, error = self._writer.failed.pop()
+            settlement, since = originals[key_of(failed.claim)]
+            blame = whose(error)
+            if blame is Blame.AMOUNT and self.refused.attempts(failed.claim) == WHOLE_ATTEMPTS - 1:
+                settlement = self._writer.bare(settlement)
+                logs.outcomes.unstorable(failed.claim, error)
+            is_left = self.refused.put(settlement, since, error)
+            if not is_left and explain(error) not in told:
+                told.add(explain(error))
+                self._trouble.meet(error)
+            refused.add(failed.claim.id)
+        return refused
+
+    async def find_out_about(self, left: Sequence[Timed], *, warn: bool) -> set[int]:
+        """Return which of these had been written before: the answer to that was lost.
+
+        Those that are ours still, and so only locked, are kept for later.
+        """
+        try:
+            rows = await self._writer.persist(store.look([each.claim for each, _ in left]))
+        except psycopg.Error as error:
+            for settlement, since in left:
+                self.refused.put(settlement, since, error)
+            self._trouble.meet(error)
+            return set()
+        found = {row[0]: (row[1], row[2]) for row in rows}
+        written = set()
+        for settlement, since in left:
+            claim = settlement.claim
+            may_be_gone = self._may_be_gone(settlement)
+            match judge(claim, found.get(claim.id), self._me, may_be_gone=may_be_gone):
+                case Why.WRITTEN:
+                    written.add(claim.id)
+                case Why.LOCKED:
+                    self.locked.append((settlement, since))
+                    if warn:
+                        logs.outcomes.locked(claim)
+                case Why.FENCED:
+                    self.fenced += 1
+                    logs.outcomes.fenced(claim)
+        return written
+
+    def _may_be_gone(self, settlement: Settlement) -> bool:
+        """Tell whether its row may have been deleted: by this settle, or by an atomic run."""
+        if self._writer.deletes(settlement):
+            return True
+        # An atomic run that was cut off may have committed, and never heard so.
+        return self._writer.delete_finished and isinstance(settlement.decision, Interrupted)

@@ -1,0 +1,63 @@
+"""How an outcome travels in a frame: by the name of its class, and its fields.
+
+No exception object travels, only what the row is to tell of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from partisan_async.policy import (
+    RETURNED,
+    CutOff,
+    Failure,
+    Outcome,
+    PostponeAsked,
+    Raised,
+    Returned,
+    Unrecognised,
+)
+
+
+def fields_of(outcome: Outcome) -> list[Any]:
+    """Return what of an outcome goes into a frame: JSON's own types."""
+    name = type(outcome).__name__
+    match outcome:
+        case Returned(result, settled) if result is not None or settled:
+            return [name, result, settled]
+        case PostponeAsked(seconds, why):
+            return [name, seconds, why and _told(why)]
+        case Raised(failure, retryable):
+            return [name, _told(failure), retryable]
+        case Unrecognised(processor_name):
+            return [name, processor_name]
+        case CutOff(failure, begun):
+            return [name, _told(failure), begun]
+        case _:
+            return [name]
+
+
+def outcome_of(name: str, values: list[Any]) -> Outcome:
+    """Return the outcome that these are the fields of.
+
+    :raises ValueError, TypeError: there is no such one.
+    """
+    match name, values:
+        case "Returned", []:
+            return RETURNED
+        case "Returned", [result, settled]:
+            return Returned(result, settled)
+        case "PostponeAsked", [seconds, why]:
+            return PostponeAsked(seconds, why and Failure(*why))
+        case "Raised", [failure, retryable]:
+            return Raised(Failure(*failure), retryable)
+        case "CutOff", [failure, begun]:
+            return CutOff(Failure(*failure), begun)
+        case "Unrecognised", [processor_name]:
+            return Unrecognised(processor_name)
+        case _:
+            raise ValueError(name)
+
+
+def _told(failure: Failure) -> list[Any]:
+    return [failure.exception_class, failure.message, failure.traceback, failure.chain]
