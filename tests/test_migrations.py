@@ -13,7 +13,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from partisan_async.models import Task
-from partisan_async.schema import PostgresMigration
+from partisan_async.postgres.migration import PostgresMigration
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, environment

@@ -70,7 +70,8 @@ class TestOptions:
         assert "MIN_QUEUE_SIZE=11 must not be above" in ended.stderr
 
     def test_every_option_reaches_the_supervisor(self):
-        from partisan_async.management.commands.start_partisan import Command, _settings
+        from partisan_async.management.commands.start_partisan import Command
+        from partisan_async.management.start_partisan.options import settings_of
 
         parser = Command().create_parser("manage.py", "start_partisan")
         given = parser.parse_args(
@@ -88,7 +89,7 @@ class TestOptions:
             ]
         )
 
-        settings = _settings("default", vars(given))
+        settings = settings_of("default", vars(given))
 
         assert settings.MIN_QUEUE_SIZE == 3
         assert settings.MAX_QUEUE_SIZE == 30

@@ -264,9 +264,9 @@ def test_the_command_lines(line, monkeypatch):
     def stop_here(**_):
         raise CommandError("far enough")
 
-    monkeypatch.setattr(start_partisan, "_require_database", stop_here)
+    monkeypatch.setattr(start_partisan, "require_database", stop_here)
     monkeypatch.setattr(
-        start_partisan, "_settings", lambda name, options: given.update(queue=name) or None
+        start_partisan, "settings_of", lambda name, options: given.update(queue=name) or None
     )
     with pytest.raises(CommandError, match="far enough"):
         call_command("start_partisan", *line.split())

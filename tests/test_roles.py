@@ -24,7 +24,7 @@ from django.test import Client
 from django.utils import timezone
 
 from partisan_async import steering
-from partisan_async.management.commands import start_partisan
+from partisan_async.management.start_partisan.conditions import require_database
 from partisan_async.models import PausedQueue, Schedule, Supervisor, Tally, Task
 from partisan_async.operate import doctor, reasons, rights
 from partisan_async.operate.doctor import roles
@@ -265,7 +265,7 @@ class TestSupervisor:
 
 def start():
     """Run ``start_partisan`` as far as it looks at the database."""
-    start_partisan._require_database()
+    require_database()
 
 
 class TestStart:

@@ -31,7 +31,7 @@ from partisan_async import registry, signals, steering
 from partisan_async.admin import task_list
 from partisan_async.admin.steerings import STEERINGS
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.management.commands import start_partisan
+from partisan_async.management.start_partisan.conditions import require_home
 from partisan_async.models import Home, PausedProcessor, Schedule, Supervisor, Task
 from partisan_async.operate import reasons
 from partisan_async.schedule import Cron
@@ -774,7 +774,7 @@ class TestLogs:
         Home.objects.create(id=1, name="production", server="1", database="sandbox")
 
         with pytest.raises(CommandError) as raised:
-            start_partisan._require_home()
+            require_home()
 
         assert "belongs to 'production', and PARTISAN_HOME is 'staging' here" in str(raised.value)
 

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from partisan_async.schema import PostgresMigration
+from partisan_async.postgres.migration import PostgresMigration
 
 # Each task leaves two dead rows behind, and claims walk over them until they are vacuumed: so
 # vacuum by their number and not by a share of the table, and without pauses. fillfactor would buy

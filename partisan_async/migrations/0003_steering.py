@@ -3,7 +3,7 @@
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
-from partisan_async.schema import PostgresMigration
+from partisan_async.postgres.migration import PostgresMigration
 
 
 class Migration(PostgresMigration):

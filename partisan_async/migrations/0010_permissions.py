@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from partisan_async.schema import PostgresMigration
+from partisan_async.postgres.migration import PostgresMigration
 
 
 class Migration(PostgresMigration):

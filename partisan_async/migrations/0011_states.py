@@ -1,7 +1,7 @@
 from django.contrib.postgres.operations import AddConstraintNotValid
 from django.db import models
 
-from partisan_async.schema import PostgresMigration
+from partisan_async.postgres.migration import PostgresMigration
 
 
 class Migration(PostgresMigration):

@@ -10,9 +10,10 @@ from django.db import Error, transaction
 from partisan_async import store
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.operate.doctor.states import constraints_there
-from partisan_async.postgres.blame import explain, is_of_some_rows
+from partisan_async.postgres.blame import is_of_some_rows
 from partisan_async.steering import audit
 from partisan_async.store.mending import MENDED_AT_ONCE
+from partisan_async.text.one_line import explain
 
 
 @dataclass

@@ -15,8 +15,9 @@ from django.db import Error
 from partisan_async import store
 from partisan_async.management.partisan import adopt, doctor, drain, hold, status, steer, why
 from partisan_async.operate import rights
-from partisan_async.postgres.blame import Blame, explain, way_out, whose
+from partisan_async.postgres.blame import Blame, way_out, whose
 from partisan_async.steering import audit
+from partisan_async.text.one_line import explain
 from partisan_async.text.printable import plain
 
 

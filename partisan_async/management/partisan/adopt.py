@@ -8,13 +8,15 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
-from partisan_async import steering, store
+from partisan_async import store
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.management.partisan.steer import add_up, add_yes, confirm
 from partisan_async.models import ENDED, Home, Task
 from partisan_async.operate import home
 from partisan_async.operate.home import Place
 from partisan_async.steering import audit
+from partisan_async.steering.tasks import cancel_untold
+from partisan_async.steering.which import in_batches
 from partisan_async.text.printable import plain
 
 
@@ -51,8 +53,8 @@ def _cancel(command: BaseCommand, total: int, place: Place) -> None:
     reason = f"adopted by {(place.name or place.database)!r}"
     # Receivers of this place's would tell production's customers of it.
     by = audit.user_of_the_system()
-    cancel = partial(steering.cancel_untold, statuses=store.UNENDED, by=by, reason=reason)
-    count = add_up(progress, map(len, steering.in_batches(cancel, _unended())))
+    cancel = partial(cancel_untold, statuses=store.UNENDED, by=by, reason=reason)
+    count = add_up(progress, map(len, in_batches(cancel, _unended())))
     command.stdout.write(f"cancel: {number(count)}.")
     # Before it belongs here: else what is left would run.
     if left := _unended().count():

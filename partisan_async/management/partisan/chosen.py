@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from partisan_async.management.partisan.screen import number
 from partisan_async.models import Task
-from partisan_async.steering import SINCE, Which
+from partisan_async.steering.which import SINCE, Which
 from partisan_async.text.printable import plain
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))

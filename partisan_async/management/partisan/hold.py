@@ -18,6 +18,7 @@ from partisan_async.management.partisan.steer import (
 )
 from partisan_async.models import PausedQueue
 from partisan_async.operate import to_copy
+from partisan_async.steering.pauses import bring_back
 from partisan_async.text.printable import plain
 
 
@@ -68,7 +69,7 @@ def run_resume(command: BaseCommand, options: dict[str, Any]) -> None:
     """End their pauses, and say which are left."""
     targets = _targets(options, lambda: [*_all_queues(), *_paused_processors()])
     _each(command, targets, steering.resume, "is resumed", "was not paused")
-    steering.bring_back()
+    bring_back()
     for each in PausedQueue.objects.using(store.database()).order_by("queue_name"):
         name = each.queue_name
         command.stderr.write(plain(f"Queue {name!r} is still paused: {to_copy.resume(name)}"))

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 
-from partisan_async import registry, settings, steering, store
+from partisan_async import registry, settings, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule, Tally
 from partisan_async.operate import overview
+from partisan_async.steering.pruning import ended_queues
 
 NAMED = 10
 """So many known names are told."""
@@ -19,7 +20,7 @@ def unknown(of_queues: list[str], of_processors: list[str]) -> Iterator[str]:
     """Yield which of the names nobody knows, and which are similar."""
     # What has only ended is known, too: it is looked for to be pruned, or run again.
     for what, names, known in (
-        ("a queue", of_queues, queues() | set(steering.ended_queues())),
+        ("a queue", of_queues, queues() | set(ended_queues())),
         ("a processor", of_processors, _processors()),
     ):
         for name in names:

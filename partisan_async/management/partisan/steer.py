@@ -21,8 +21,11 @@ from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
 from partisan_async.operate import overview
 from partisan_async.operate.overview import PauseState
-from partisan_async.postgres.blame import explain
 from partisan_async.steering import audit
+from partisan_async.steering.pruning import prune_in_batches
+from partisan_async.steering.tasks import ACTIONS
+from partisan_async.steering.which import SINCE, Which, in_batches
+from partisan_async.text.one_line import explain
 from partisan_async.text.printable import plain
 from partisan_async.validation import check_queue_name
 
@@ -42,14 +45,14 @@ def add_to(commands: Any) -> None:
         action.add_argument("ids", nargs="*", type=task_id, metavar="ID")
         _add_filters(action)
         action.add_argument("--processor", type=name_of, help="those of this processor")
-        ended = "ended" if steering.SINCE[name] == "finished_at" else "were enqueued"
+        ended = "ended" if SINCE[name] == "finished_at" else "were enqueued"
         action.add_argument(
             "--older-than",
             type=_age,
             metavar="AGE",
             help=f"those that {ended} so long ago, such as 12h or 7d",
         )
-        statuses = steering.ACTIONS[name][1]
+        statuses = ACTIONS[name][1]
         if len(statuses) > 1:
             _add_status(action, statuses)
         if name == "cancel":
@@ -70,14 +73,14 @@ def add_to(commands: Any) -> None:
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
     """Do it to the tasks that are named, or to all that match."""
     name, ids, statuses = options["action"], options["ids"], options.get("status")
-    do, _ = steering.ACTIONS[name]
+    do, _ = ACTIONS[name]
     if name == "cancel":
         # What was scheduled when it was chosen may run by now.
         by = audit.user_of_the_system()
         cancel = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
         do = partial(_in_the_sites_language, cancel)
-    which = steering.Which(options["queue"], options["processor"], options["older_than"], statuses)
-    given = which != steering.Which()
+    which = Which(options["queue"], options["processor"], options["older_than"], statuses)
+    given = which != Which()
     if options.get("all") and (ids or given):
         raise CommandError("--all is all of them: leave out the numbers and the other options.")
     if not (ids or given or options.get("all")):
@@ -89,7 +92,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     tasks = which.among(name)
     held: Counter[PauseState] = Counter()
     if ids:
-        batches = _count_held(name, steering.in_batches(do, tasks.filter(pk__in=ids)), held)
+        batches = _count_held(name, in_batches(do, tasks.filter(pk__in=ids)), held)
         done = [pk for batch in batches for pk in batch]
         if given and not done:
             _refuse_unknown(name, which)
@@ -102,7 +105,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     if total:
         told = chosen.tasks(total, name, which)
         confirm(f"{name}: {told if given else f'{told} that wait or run, in all queues'}", options)
-    batches = _count_held(name, steering.in_batches(do, tasks), held)
+    batches = _count_held(name, in_batches(do, tasks), held)
     count = add_up(progress, map(len, batches))
     if not count:
         _refuse_unknown(name, which)
@@ -145,7 +148,7 @@ def _tell_held(command: BaseCommand, held: Counter[PauseState]) -> None:
             command.stderr.write(plain(told))
 
 
-def _refuse_unknown(name: str, which: steering.Which) -> None:
+def _refuse_unknown(name: str, which: Which) -> None:
     """Where nothing matches, tell a misspelt name from one that has nothing to do."""
     given = ([each] if each else [] for each in (which.queue_name, which.processor))
     for told in names.unknown(*given):
@@ -154,7 +157,7 @@ def _refuse_unknown(name: str, which: steering.Which) -> None:
 
 def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     """Delete what is older."""
-    which = steering.Which(options["queue"], None, options["older_than"], options["status"])
+    which = Which(options["queue"], None, options["older_than"], options["status"])
     total = which.among("delete").count()
     if total:
         confirm(f"Delete {chosen.tasks(total, 'delete', which)}", options)
@@ -164,7 +167,7 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     kept: dict[int, Exception] = {}
 
     def counts() -> Iterator[int]:
-        for pruned in steering.prune_in_batches(
+        for pruned in prune_in_batches(
             options["older_than"],
             statuses=which.statuses_for("delete"),
             queue_name=which.queue_name,
@@ -191,7 +194,7 @@ def task_id(text: str) -> int:
 
 
 def _complain(name: str, ids: Sequence[int], done: Sequence[int], *, filtered: bool) -> None:
-    _, statuses = steering.ACTIONS[name]
+    _, statuses = ACTIONS[name]
     if missed := sorted(set(ids) - set(done)):
         found = dict(_tasks().filter(pk__in=missed).values_list("pk", "status"))
         if locked := [] if filtered else steering.locked(name, missed):

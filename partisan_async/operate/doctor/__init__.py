@@ -24,7 +24,8 @@ from partisan_async.operate.doctor import (
     tasks,
 )
 from partisan_async.operate.rights import current_role
-from partisan_async.postgres.blame import Blame, explain, way_out, whose
+from partisan_async.postgres.blame import Blame, way_out, whose
+from partisan_async.text.one_line import explain
 
 LOOKS = (
     tasks.migrations,

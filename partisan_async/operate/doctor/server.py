@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-from partisan_async import steering
 from partisan_async.models import ENDED
 from partisan_async.operate import budget, overview
 from partisan_async.operate.doctor.look import Said, ask, well, wrong
 from partisan_async.settings import queue_settings
+from partisan_async.steering.pruning import ended_queues
 from partisan_async.text.durations import in_words
 
 OLD_SECONDS = 300.0
@@ -192,7 +192,7 @@ def rows_ahead() -> Iterator[Said]:
             slack=AHEAD,
             limit=NAMED,
         ),
-        "finished_at": [row for name in steering.ended_queues() for row in _ended_ahead(name)],
+        "finished_at": [row for name in ended_queues() for row in _ended_ahead(name)],
     }
     for column, rows in found.items():
         if rows:

@@ -10,10 +10,11 @@ from django.db.models import Q, QuerySet, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from partisan_async import schema, store
+from partisan_async import store
 from partisan_async.models import ENDED, PausedQueue, Tally, Task
 from partisan_async.operate import overview, to_copy
 from partisan_async.operate.doctor.look import Said, ask, well, wrong
+from partisan_async.operate.migrations import command, unapplied
 from partisan_async.policy import MAX_INTERRUPTED, MAX_UNRECOGNISED
 from partisan_async.text.durations import in_words
 from partisan_async.text.moments import told
@@ -25,10 +26,10 @@ DAY = timedelta(days=1)
 
 def migrations() -> Iterator[Said]:
     """Tell whether the tables are as this code knows them."""
-    if missing := schema.unapplied(store.database()):
+    if missing := unapplied(store.database()):
         yield wrong(
             f"{len(missing)} migration(s) are not applied to database {store.database()!r}, such as"
-            f" {missing[0]}: {schema.command(store.database())}"
+            f" {missing[0]}: {command(store.database())}"
         )
     else:
         yield well("all applied")

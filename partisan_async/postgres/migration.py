@@ -1,21 +1,20 @@
-"""The package's tables: migrations that make them, and whether a database has them."""
+"""Migrations that change tables in use: they wait for them without keeping others waiting."""
 
 from __future__ import annotations
 
 import time
 from typing import ClassVar
 
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations import Migration
-from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 
 from partisan_async import logs
 
 LOCK_PATIENCE = "500ms"
-"""So long a migration waits for its tables at a time; before PostgreSQL looks for deadlocks."""
+"""Time that each attempt waits for the tables; PostgreSQL looks for deadlocks after more."""
 
 LOCK_AGAIN_SECONDS = 1.0
 
@@ -88,15 +87,3 @@ def _is_locked(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> bool
             raise
         return False
     return True
-
-
-def unapplied(alias: str) -> list[str]:
-    """Return the names of the package's migrations that are not applied to a database."""
-    migrations = MigrationExecutor(connections[alias])
-    targets = [node for node in migrations.loader.graph.leaf_nodes() if node[0] == "partisan_async"]
-    return [migration.name for migration, _ in migrations.migration_plan(targets)]
-
-
-def command(alias: str) -> str:
-    """Return the command that applies them."""
-    return "manage.py migrate" + ("" if alias == "default" else f" --database {alias}")

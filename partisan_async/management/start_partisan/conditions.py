@@ -1,0 +1,86 @@
+"""What has to hold before a supervisor starts, and what is odd then."""
+
+from __future__ import annotations
+
+from django.conf import settings as django_settings
+from django.core.management.base import CommandError, no_translations
+from django.db import OperationalError, connections
+
+from partisan_async import logs, registry, store
+from partisan_async.enqueue.run import fetch
+from partisan_async.operate import budget, home, migrations, rights
+from partisan_async.settings import QueueSettings, configured_queues
+from partisan_async.text.one_line import explain
+
+NOT_AT_HOME = 3
+"""The exit code where the database belongs to another place: to try again heals nothing."""
+
+
+def require_database(*, paused: bool = False) -> None:
+    """Refuse a database that cannot be reached, is not migrated, or allows too little.
+
+    :param paused: the queue is to be paused first, which needs rights of its own.
+    :raises CommandError: it is such a one.
+    """
+    alias = store.database()
+    try:
+        _require_rights(alias, paused=paused)
+        missing = migrations.unapplied(alias)
+    except OperationalError as error:
+        raise CommandError(
+            f"Database {alias!r} cannot be reached: {explain(error)} Are its settings right?"
+        ) from error
+    if missing:
+        raise CommandError(
+            f"{len(missing)} migration(s) of partisan_async are not applied to database {alias!r};"
+            f" run `{migrations.command(alias)}` first."
+        )
+
+
+def _require_rights(alias: str, *, paused: bool) -> None:
+    role = rights.current_role(alias)
+    essential = {**rights.ESSENTIAL, **rights.PAUSING} if paused else rights.ESSENTIAL
+    if grants := rights.missing(alias, essential):
+        what = "pause and run" if paused else "run"
+        raise CommandError(
+            f"The role {role!r} may not {what} tasks in database {alias!r}. As the tables' owner,"
+            f" run: {' '.join(grants)}"
+        )
+    if grants := rights.missing(alias, rights.SUPERVISOR):
+        logs.start.rights_missing(role, grants)
+
+
+@no_translations  # not all of the command: receivers of signals run in it
+def require_home() -> str:
+    """Return the name of the home that the database belongs to.
+
+    :raises CommandError: that is not the one where this process is.
+    """
+    place = home.here()
+    kept = home.keep(place)
+    if why := home.refusal(place, kept):
+        raise CommandError(why, returncode=NOT_AT_HOME)
+    if odd := home.warning(place, kept):
+        logs.start.not_at_home(odd)
+    return place.name
+
+
+def warn_of_unknown_queue(queue: str) -> None:
+    """Say so, where no processor, task backend or setting names the queue."""
+    used = {processor.QUEUE_NAME for processor in registry.processors()}
+    for backend in (getattr(django_settings, "TASKS", None) or {}).values():
+        used.update(backend.get("QUEUES", ()))
+    if queue not in used and queue not in configured_queues():
+        logs.start.unknown_queue(queue, used)
+
+
+def warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen: bool) -> None:
+    """Say so, where the server allows fewer connections than this supervisor may need."""
+    per_worker = budget.per_worker(queue, settings)
+    how = "1" if per_worker == 1 else "(1 + ASYNC_CONCURRENCY)"
+    own = budget.of_supervisor(settings, listens=listen)
+    wanted = settings.WORKERS_COUNT * per_worker + own
+    ((allowed,),) = fetch("SELECT current_setting('max_connections')::int")
+    connections.close_all()
+    if wanted > allowed:
+        logs.start.too_many_connections(wanted, how, own, allowed)

@@ -1,0 +1,107 @@
+"""The options of ``start_partisan``, and the settings that they make of a queue's."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError, CommandParser
+
+from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings, queue_settings
+from partisan_async.validation import check_count, check_queue_name, check_seconds
+
+
+def add_options(parser: CommandParser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument(
+        "--async",
+        action="store_true",
+        dest="listen",
+        help="wake on NOTIFY as soon as a task is committed; without it, poll",
+    )
+    parser.add_argument(
+        "--queue_name",
+        "--queue-name",
+        type=_number(str, check_queue_name),
+        default=DEFAULT_QUEUE_NAME,
+        help="the queue whose tasks to run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--paused",
+        action="store_true",
+        help="pause the queue before anything of it is claimed",
+    )
+    _add_numbers(parser)
+    parser.add_argument(
+        "--health-port",
+        type=_number(int, _port),
+        metavar="PORT",
+        help="answer /live, /ready and /metrics by HTTP there; 0: on a free port",
+    )
+    parser.add_argument(
+        "--health-host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="the address to answer on (default: %(default)s); in a container 0.0.0.0",
+    )
+
+
+def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
+    """Return the queue's settings, with those options that are given in their places.
+
+    :raises CommandError: they cannot be.
+    """
+    names = ("min_queue_size", "max_queue_size", "checks_before_cleanup", "workers_count",
+             "sleep_delay_seconds")  # fmt: skip
+    given = {name.upper(): options[name] for name in names if options.get(name) is not None}
+    try:
+        settings = dataclasses.replace(queue_settings(queue), **given)
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error)) from error
+    if wrongs := settings.wrongs():
+        raise CommandError(" ".join(wrongs), returncode=2)
+    return settings
+
+
+def _add_numbers(parser: CommandParser) -> None:
+    at_least_0, at_least_1 = check_count(0), check_count(1)
+    for option, kind, check, text in (
+        (
+            "--min_queue_size",
+            int,
+            at_least_0,
+            "claim more when so many tasks or fewer wait here",
+        ),
+        ("--max_queue_size", int, at_least_1, "claim up to so many tasks"),
+        (
+            "--checks_before_cleanup",
+            int,
+            check_count(1),
+            "renew the connection after so many claims",
+        ),
+        ("--workers_count", int, at_least_1, "how many worker processes to run"),
+        ("--sleep_delay_seconds", float, check_seconds(0.01), "time between polls"),
+    ):
+        spellings = (option, f"--{option[2:].replace('_', '-')}")
+        parser.add_argument(*spellings, type=_number(kind, check), help=text)
+
+
+def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = text
+        if wrong := check(value):
+            raise argparse.ArgumentTypeError(f"{text!r} {wrong}")
+        return value
+
+    return parse
+
+
+def _port(value: Any) -> str | None:
+    wrong = not isinstance(value, int) or not 0 <= value <= 65535
+    return "must be a port, 0 to 65535" if wrong else None
