@@ -13,6 +13,7 @@ from django.urls import reverse
 from partisan_async import steering
 from partisan_async.models import PausedQueue, Schedule, Supervisor, Tally, Task
 from partisan_async.operate import doctor, last_hour, overview
+from partisan_async.steering.pruning import ended_queues
 from partisan_async.testing import run_pending
 from tests.process import partisan
 from tests.test_health import get, port_of
@@ -98,7 +99,7 @@ def test_every_reading_answers(empty):
     assert overview.still_held([]) == set()
     for queue in overview.queues():
         assert (queue.ready, queue.running, queue.oldest, queue.per_minute) == (0, 0, None, 0)
-    assert steering.ended_queues() == []
+    assert ended_queues() == []
     assert steering.prune(timedelta(0)) == steering.Pruned(0, {})
     assert run_pending() == []
     assert [each for each in doctor.examine() if each.well is None] == []

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from partisan_async import embedded, signals, steering
 from partisan_async.checks import check_settings
+from partisan_async.management.partisan import adopt
 from partisan_async.models import Home, PausedQueue, Supervisor, Task
 from partisan_async.operate import home
 from partisan_async.operate.doctor import place
@@ -320,7 +321,7 @@ class TestHome:
         self.kept(name="production")
         at("staging")
         task = Write().delay()
-        monkeypatch.setattr(steering, "cancel_untold", lambda ids, **told: [])
+        monkeypatch.setattr(adopt, "cancel_untold", lambda ids, **told: [])
 
         with pytest.raises(CommandError, match="1 task could not be ended"):
             partisan("adopt", "--cancel", "--yes")

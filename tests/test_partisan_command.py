@@ -26,6 +26,7 @@ from partisan_async.embedded import EmbeddedPostgres
 from partisan_async.management.partisan import screen
 from partisan_async.models import PausedQueue, Supervisor, Tally, Task
 from partisan_async.operate import overview
+from partisan_async.steering.tasks import ACTIONS
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, state, wait_until
 from tests.process import ROOT, ends_with_tests, environment
@@ -375,14 +376,14 @@ class TestMany:
     def test_what_fails_again_meanwhile_is_not_retried_again(self, monkeypatch):
         """A task that fails at once would be run for ever."""
         self.fail(1500)
-        do, statuses = steering.ACTIONS["retry"]
+        do, statuses = ACTIONS["retry"]
 
         def retry_and_fail(ids):
             done = do(ids)
             Task.objects.filter(status="new").update(tries=1, **state("error"))
             return done
 
-        monkeypatch.setitem(steering.ACTIONS, "retry", (retry_and_fail, statuses))
+        monkeypatch.setitem(ACTIONS, "retry", (retry_and_fail, statuses))
 
         assert partisan("retry", "--queue", "default", "--yes") == "retry: 1,500 tasks.\n"
 
@@ -402,7 +403,7 @@ class TestMany:
 
     def test_ctrl_c_ends_it_after_whole_batches_and_says_how_many(self, monkeypatch):
         self.fail(1500)
-        do, statuses = steering.ACTIONS["retry"]
+        do, statuses = ACTIONS["retry"]
         calls = []
 
         def retry_and_interrupt(ids):
@@ -411,7 +412,7 @@ class TestMany:
                 raise KeyboardInterrupt
             return do(ids)
 
-        monkeypatch.setitem(steering.ACTIONS, "retry", (retry_and_interrupt, statuses))
+        monkeypatch.setitem(ACTIONS, "retry", (retry_and_interrupt, statuses))
 
         with pytest.raises(CommandError, match="Interrupted, when it was done to 1,000 tasks"):
             partisan("retry", "--queue", "default", "--yes")

@@ -13,6 +13,7 @@ from django.db import connection, connections, transaction
 from partisan_async import steering
 from partisan_async.enqueue.taking import TAKEN_AT_MOST, taken_by
 from partisan_async.models import Task
+from partisan_async.steering.tasks import ACTIONS
 from tests.conftest import state
 from tests.testapp.partisan_tasks import Write, WriteUnique
 
@@ -273,9 +274,9 @@ def test_a_storm_of_callers_ends_without_a_deadlock():
 class TestSteering:
     """What another transaction has locked is left out, and told of."""
 
-    @pytest.mark.parametrize("action", list(steering.ACTIONS))
+    @pytest.mark.parametrize("action", list(ACTIONS))
     def test_a_locked_row_is_not_waited_for(self, elsewhere, action):
-        do, statuses = steering.ACTIONS[action]
+        do, statuses = ACTIONS[action]
         free, locked = Write(1).delay(), Write(2).delay()
         Task.objects.update(**state(statuses[0]))
         with Begun(elsewhere):
@@ -284,10 +285,10 @@ class TestSteering:
             assert do([free.pk, locked.pk]) == [free.pk]
         assert do([locked.pk]) == [locked.pk]
 
-    @pytest.mark.parametrize("action", list(steering.ACTIONS))
+    @pytest.mark.parametrize("action", list(ACTIONS))
     def test_a_row_whose_lock_goes_between_two_statements_is_steered(self, elsewhere, action):
         """A supervisor's statement has it for a moment: nobody is to be told that it is locked."""
-        do, statuses = steering.ACTIONS[action]
+        do, statuses = ACTIONS[action]
         free, locked = Write(1).delay(), Write(2).delay()
         Task.objects.update(**state(statuses[0]))
         with ExitStack() as other:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
-from partisan_async import steering
+from partisan_async.steering.tasks import ACTIONS
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrPromise
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Steering:
     """Something that can be done with tasks.
 
-    :param key: of ``steering.ACTIONS``.
+    :param key: of ``ACTIONS``.
     :param done: what it says of them afterwards; "number" of it is how many were chosen.
     :param permission: who may do it, as ``has_…_permission`` of the admin.
     :param asks_why: the reason is kept, and who it was.
@@ -41,12 +41,12 @@ class Steering:
     @property
     def do(self) -> Callable[[Sequence[int]], list[int]]:
         """What does it."""
-        return steering.ACTIONS[self.key][0]
+        return ACTIONS[self.key][0]
 
     @property
     def statuses(self) -> tuple[str, ...]:
         """What it can be done in."""
-        return steering.ACTIONS[self.key][1]
+        return ACTIONS[self.key][1]
 
 
 STEERINGS = (

@@ -35,13 +35,13 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext
 from psycopg.errors import QueryCanceled
 
-from partisan_async import steering
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.admin.task_filters import SPANS, Choice, QueueFilter
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.models import ENDED, Task
 from partisan_async.operate import overview
+from partisan_async.steering.pruning import ended_queues
 
 WALKED = 100_000
 """Maximum number of rows looked at for what no index tells."""
@@ -157,7 +157,7 @@ def _by_index(
         return tasks.none()
     if status in ENDED or ended_within is not None:
         # All queues are named for the sake of the index, which begins with the queue.
-        tasks = tasks.filter(status__in=ENDED, queue_name__in=steering.ended_queues())
+        tasks = tasks.filter(status__in=ENDED, queue_name__in=ended_queues())
     if ended_within is not None:
         tasks = tasks.filter(finished_at__gte=Now() - ended_within)
     return tasks if status is None else tasks.filter(status=status)

@@ -12,8 +12,6 @@ from enum import Enum
 
 import psycopg
 
-from partisan_async.text.one_line import explain as explain
-
 
 class Blame(Enum):
     """Whose an error is."""

@@ -12,12 +12,13 @@ from typing import Any
 import psycopg
 from django.db import connections
 
-from partisan_async.postgres.blame import Blame, NoAnswer, explain, whose
+from partisan_async.postgres.blame import Blame, NoAnswer, whose
 from partisan_async.postgres.cancelling import hang_up
 from partisan_async.postgres.idle import until_idle
 from partisan_async.store import Statement
 from partisan_async.supervisor.cutting import cut
 from partisan_async.supervisor.opening import connect, prepare_from_now_on
+from partisan_async.text.one_line import explain
 
 STALE = (
     psycopg.errors.FeatureNotSupported,

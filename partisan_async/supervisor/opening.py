@@ -11,9 +11,9 @@ from django.db import connections
 from psycopg import sql
 
 from partisan_async.postgres import parameters
-from partisan_async.postgres.blame import explain
 from partisan_async.postgres.cancelling import Session
 from partisan_async.supervisor.aside import Aside
+from partisan_async.text.one_line import explain
 
 CONNECT_SECONDS = 5
 """A host that does not answer at all is given up by then, unless OPTIONS say otherwise."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from partisan_async import logs
-from partisan_async.postgres.blame import Blame, explain, is_nobodys, way_out, whose
+from partisan_async.postgres.blame import Blame, is_nobodys, way_out, whose
 from partisan_async.supervisor.backoff import Backoff
+from partisan_async.text.one_line import explain
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0

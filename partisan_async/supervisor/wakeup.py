@@ -18,13 +18,13 @@ import psycopg
 from psycopg import sql
 
 from partisan_async import logs, store
-from partisan_async.postgres.blame import explain
 from partisan_async.postgres.cancelling import hang_up
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.opening import connect
 from partisan_async.supervisor.ticker import Ticker
+from partisan_async.text.one_line import explain
 
 PROBE_EVERY_SECONDS = 10
 PROBE_PATIENCE_SECONDS = 4

@@ -14,9 +14,10 @@ from datetime import timedelta
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.postgres.blame import Blame, explain, whose
+from partisan_async.postgres.blame import Blame, whose
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.report.counts import Counts
+from partisan_async.text.one_line import explain
 
 WRITE_EVERY_SECONDS = 5.0
 
