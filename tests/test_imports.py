@@ -82,3 +82,46 @@ def test_the_store_executes_nothing():
     ]
 
     assert found == []
+
+
+OF_BOTH_PROCESSES = {
+    "arrangements": "which signals stop a process",
+    "birth": "the program that workers are born by, which the parent starts",
+    "ending": "how long a worker takes to end in order",
+    "handle": "what a signal reaches a worker by",
+    "messages": "what the parent and that program say to each other",
+    "origin": "how the command was started, for the worker to take on",
+    "row": "a claim's row, for the signals of an end that no worker has seen",
+    "setup": "what a worker is handed when it starts",
+    "wire": "what travels by feed and link",
+}
+"""The modules of the worker's that the supervisor knows, too, and what for."""
+
+
+def test_the_parent_knows_of_the_child_what_they_say_to_each_other_alone():
+    """It runs no task, and imports nothing of the project's for one."""
+    worker = "partisan_async.worker."
+    known = {
+        name.removeprefix(worker)
+        for module, imported in graph().items()
+        if module.startswith("partisan_async.supervisor.")
+        for name in imported
+        if name.startswith(worker)
+    }
+
+    assert known == set(OF_BOTH_PROCESSES)
+
+
+def test_nothing_is_imported_to_be_imported_again():
+    """It would have two addresses. What the docs name is handed out by the face of its folder."""
+    found = [
+        f"{name_of(path)}: {each.name}"
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for each in node.names
+        if each.asname == each.name
+    ]
+
+    assert found == []
