@@ -652,6 +652,17 @@ def test_way_of_a_task_passes_every_file_of_the_running_side():
         assert f"partisan_async/supervisor/{path.name}" in text
 
 
+def test_a_task_that_goes_well_is_told_in_twenty_files():
+    """Each once, and short enough to be read at one go."""
+    files = re.findall(
+        r"^\| \d+ \| `([\w/.]+)` \|", prose("docs/explanation/the-way-of-a-task.md"), re.MULTILINE
+    )
+
+    assert len(files) == len(set(files)) == 20
+    for name in files:
+        assert len((ROOT / name).read_text().splitlines()) <= 200, name
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_resolve(page):
     """Internal links lead to a file, and to a heading in it."""
