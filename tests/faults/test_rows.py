@@ -24,6 +24,7 @@ from tests.faults.partisan_tasks import (
     Verify,
     fingerprint,
 )
+from tests.old_rows import before_the_constraints
 
 MOST = 2**31 - 1
 NOBODY = str(uuid.UUID(int=7))
@@ -144,7 +145,9 @@ class TestBrokenWhileItWaits:
         supervisors = [site.start(), site.start()] if running else []
         with site.load(rate=30):
             for name, (processor, columns, _) in self.ENDS.items():
-                with transaction.atomic(), connection.cursor() as cursor:
+                is_refused = columns == "status = 'nonsense'"
+                before = before_the_constraints() if is_refused else transaction.atomic()
+                with before, connection.cursor() as cursor:
                     # Before anybody else sees it.
                     tasks[name] = task = processor(*args.get(processor, ())).delay(priority=5)
                     cursor.execute(f"UPDATE partisan_async_task SET {columns} WHERE id = {task.pk}")
