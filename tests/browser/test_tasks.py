@@ -21,14 +21,19 @@ QUEUE = "reminders-and-other-mails-to-customers"
 @pytest.fixture(scope="module", autouse=True)
 def rows(site: Site) -> None:
     """Tasks with long names, texts and arguments, of each status."""
-    for status, held in (("new", "NULL"), ("scheduled", "NULL"), ("finished", "NULL"),
-                         ("error", "NULL"), ("in_process", "gen_random_uuid()")):  # fmt: skip
+    for status, held, at in (
+        ("new", "NULL", "NULL"),
+        ("scheduled", "NULL", "NULL"),
+        ("finished", "NULL", "now()"),
+        ("error", "NULL", "now()"),
+        ("in_process", "gen_random_uuid()", "NULL"),
+    ):
         query(
             site.database,
             "INSERT INTO partisan_async_task (queue_name, processor_class, arguments, priority,"
             " execute_after, status, claimed_by, finished_at, errors) VALUES"
             f""" ('{QUEUE}', '{LONG}', '{{"args": ["{"x" * 300}"], "kwargs": {{}}}}', 10,"""
-            f" now() + interval '1 day', '{status}', {held}, now(), jsonb_build_array("
+            f" now() + interval '1 day', '{status}', {held}, {at}, jsonb_build_array("
             "jsonb_build_object('exception_class', 'smtplib.SMTPRecipientsRefused', 'try', 1,"
             " 'at', now(), 'message', repeat('recipient@example.org ', 30),"
             " 'traceback', repeat('x', 3000))))",
