@@ -55,7 +55,8 @@ free AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED),
 parked AS (
     UPDATE partisan_async_task t
-    SET status = '{Status.SCHEDULED}', parked_from = t.execute_after, execute_after = held.at
+    SET status = '{Status.SCHEDULED}', finished_at = NULL,
+        parked_from = t.execute_after, execute_after = held.at
     FROM free JOIN held USING (processor_class) WHERE t.id = ANY (ARRAY[free.id]) RETURNING 1)
 SELECT (SELECT count(*) FROM parked)
 """  # noqa: S608
@@ -87,6 +88,7 @@ free AS MATERIALIZED (
 back AS (
     UPDATE partisan_async_task t
     SET status = CASE WHEN held.at IS NULL THEN '{Status.NEW}' ELSE '{Status.SCHEDULED}' END,
+        finished_at = NULL,
         execute_after = COALESCE(held.at, t.parked_from),
         parked_from = CASE WHEN held.at IS NOT NULL THEN t.parked_from END
     FROM free LEFT JOIN held USING (processor_class)
