@@ -95,6 +95,7 @@ class TestCounts:
         [
             (Failed(FAILURE), None),
             (Deferred(timedelta(minutes=1)), None),
+            (Deferred(timedelta(minutes=1)), ran(1.0)),
             (Interrupted(timedelta(0), FAILURE), ran(1.0)),
         ],
     )

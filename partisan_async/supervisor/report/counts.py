@@ -117,7 +117,7 @@ class Counts:
         if recent.spreads is not None:
             recent.spreads.ran.add(seconds)
             recent.spreads.waited.add(waited)
-        if kind is Interrupted:
+        if kind is Interrupted or kind is Deferred:
             return
         recent.run_seconds += seconds
         recent.wait_seconds += waited
