@@ -20,6 +20,7 @@ from tests.testapp.partisan_tasks import (
     AtomicRollback,
     AtomicViolate,
     AtomicWrite,
+    MisconfiguredAtomic,
 )
 
 
@@ -141,6 +142,15 @@ class TestInAWorker:
 
         assert Task.objects.get().status == "in_process"
         assert marks() == []
+
+    def test_rules_that_cannot_be_read_do_not_make_an_error_of_it(self):
+        """Its work is committed with its end: a retry would do it again."""
+        with live_supervisor():
+            task = MisconfiguredAtomic("once").delay()
+            wait_until(lambda: ended(task))
+
+        task.refresh_from_db()
+        assert (task.status, marks()) == ("finished", ["once"])
 
     def test_a_finished_row_is_deleted_where_that_is_wished(self):
         AtomicRetry().delay()

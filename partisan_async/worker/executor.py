@@ -19,6 +19,7 @@ from partisan_async.enqueue import spans
 from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
 from partisan_async.policy import (
     CutOff,
+    Finished,
     Outcome,
     PostponeAsked,
     Raised,
@@ -131,8 +132,10 @@ class Executor:
                 return self._run(processor)
 
         def settle(outcome: Returned, seconds: float) -> store.Statement:
+            # Not by the rules, which may raise: what it did is committed with this.
+            finished = Finished(outcome.result)
             attempt = Attempt(seconds, self._worker_id)
-            return self._end(self._verdicts.settlement(claim, outcome, attempt))
+            return self._end(Settlement(claim, finished, attempt, processor.STORE_RESULT))
 
         return run_atomic(claim, run, settle)
 

@@ -828,6 +828,11 @@ class AtomicWrite(Write):
 
 
 @registry.register
+class MisconfiguredAtomic(AtomicWrite):
+    POSTPONE_CONFIG = OddPostpones()
+
+
+@registry.register
 class AtomicCutOff(Marking):
     """Writes, and meets the end of its session; the first so many times."""
 
