@@ -2,17 +2,21 @@
 
 import asyncio
 import math
+import os
 import signal
 import uuid
+from contextlib import suppress
 
 import pytest
 
+from partisan_async.claim import Claim
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.parts import resolved_databases
+from partisan_async.supervisor.workers.launch import WorkerStartError
 from partisan_async.supervisor.workers.process import WorkerProcess
 from partisan_async.testing import live_supervisor
 from partisan_async.worker.setup import Setup
-from tests.conftest import ended, marks, wait_until
+from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.home import told
 from tests.process import ROOT, partisan
 from tests.testapp.partisan_tasks import Sleep, Write
@@ -226,6 +230,84 @@ def test_one_that_is_closed_twice_ends_once(preload):
 
     assert process._exiting.result() == 0
     assert not process._signal(0)
+
+
+@pytest.mark.parametrize("preload", [True, False])
+def test_one_that_is_closed_while_it_starts_is_killed(preload):
+    """It may be far from the moment at which it could see that nobody waits for it any more."""
+    settings = QueueSettings(PRELOAD=preload)
+    setup = Setup(resolved_databases(), False, uuid.uuid4(), settings)
+
+    async def close_early():
+        process = WorkerProcess(math.inf, setup, Nobody())
+        starting = asyncio.ensure_future(process.start())
+        await asyncio.sleep(0)
+        while process._feed._transport is None:
+            await asyncio.sleep(0)
+        assert process.pid is None
+        await process.close()
+        with suppress(WorkerStartError):
+            await starting
+        return process
+
+    process = asyncio.run(close_early())
+
+    assert process._exiting.result() == -signal.SIGKILL
+    assert not process._signal(0)
+
+
+async def until(is_so):
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not is_so():
+            await asyncio.sleep(0.01)
+
+
+class Heard(Nobody):
+    """Keeps what a worker process tells of its tasks."""
+
+    def __init__(self):
+        self.ended, self.interrupted = [], []
+
+    def on_ended(self, claim, *_):
+        self.ended.append(claim.id)
+
+    def on_interrupted(self, claim, *_):
+        self.interrupted.append(claim.id)
+
+
+@pytest.mark.parametrize(("is_killed", "blamed"), [(True, []), (False, [1, 2])])
+def test_one_that_has_lost_its_feed_and_is_killed_then_blames_no_task(is_killed, blamed):
+    """A task may have closed the feed; the cancel of another has the process killed meanwhile."""
+    setup = Setup(resolved_databases(), False, uuid.uuid4(), QueueSettings())
+
+    async def lose_the_feed():
+        heard = Heard()
+        process = WorkerProcess(math.inf, setup, heard)
+        await process.start()
+        arguments = ('{"args":[60,"a"],"kwargs":{}}', '{"args":[60,"b"],"kwargs":{}}')
+        claims = [
+            Claim(number, 1, "default", "AsyncSleep", text, 10, 0, 0, 0, False, 0, 0, 0.0)
+            for number, text in enumerate(arguments, start=1)
+        ]
+        now = asyncio.get_running_loop().time()
+        process.dispatch(claims, now, is_async=True, alone=False, short=False)
+        await until(lambda: all(run.started_at for run in process.load.runs.values()))
+        os.kill(process.pid, signal.SIGSTOP)  # it would see that, and end by itself
+        process._feed.hang_up()
+        await until(lambda: process.life.is_gone)
+        ending = asyncio.ensure_future(process.conclude())
+        await asyncio.sleep(0)
+        if is_killed:
+            process.kill()
+        else:
+            os.kill(process.pid, signal.SIGKILL)
+        await ending
+        return heard
+
+    heard = asyncio.run(lose_the_feed())
+
+    assert heard.ended == blamed
+    assert heard.interrupted == [number for number in (1, 2) if number not in blamed]
 
 
 def test_it_may_take_a_while(shop):

@@ -13,7 +13,7 @@ MOVES = {
     "CLOSING": "GARBLED KILLED ENDED",
     "GARBLED": "KILLED DIED",
     "KILLED": "ENDED",
-    "DIED": "",
+    "DIED": "ENDED",
     "ENDED": "",
 }
 

@@ -110,6 +110,8 @@ class WorkerProcess:
                         self._time_limits.watch(run, limit)
                 case wire.Revoked(after, upto):
                     runs = load.take_back(after, upto, now)
+                    for run in runs:
+                        self._time_limits.forget(run)
                     self._listener.on_returned([run.claim for run in runs])
                     freed = True
                 case wire.Hello():
@@ -138,14 +140,16 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it with SIGKILL: of the tasks in it only one that overran its time is blamed."""
         self.life.become(State.KILLED)
-        self._signal(signal.SIGKILL)
+        if self._signal(signal.SIGKILL) and self.life.state is State.DIED:
+            # Its feed alone had ended, or its link: it lived on until now.
+            self.life.become(State.ENDED)
 
     async def conclude(self) -> None:
         """After its death: find out why, and hand back what was in it."""
-        killed = self.life.state is State.ENDED
-        self._listener.on_death(killed=killed)
+        self._listener.on_death(killed=self.life.state is State.ENDED)
         await self._link.wait_for_end()
-        innocent = killed or (self._signal(0) and not self._link.ended.is_set())
+        was_killed = self.life.state is State.ENDED
+        innocent = was_killed or (self._signal(0) and not self._link.ended.is_set())
         # A task may have closed the link, and its process lives on.
         self._signal(signal.SIGKILL)
         await self._link.wait_for_end()
@@ -160,7 +164,7 @@ class WorkerProcess:
             self._hang_up()
             await self._launch.finish()
             return
-        if self.load.runs or self.life.state is State.STARTING:
+        if self.load.runs or not self.worker_id:  # it has not said hello, and may be far from it
             self.kill()
         await self._shut_down()
         self._give_up_runs(innocent=True, reason="")

@@ -12,7 +12,7 @@ a suspect, too, which keeps it from more tasks in any state.
 | `CLOSING` | is idle, and was told to end |
 | `GARBLED` | is killed for a task that wrote garbage to its link; the death is the task's |
 | `KILLED` | is killed by the supervisor; the death is no task's |
-| `DIED` | has ended, and nobody had told it to |
+| `DIED` | has ended, or its feed or its link has, and nobody had told it to |
 | `ENDED` | has ended, as the supervisor wanted |
 """
 
@@ -62,6 +62,6 @@ _MOVES: dict[State, tuple[State, ...]] = {
     State.CLOSING: (State.GARBLED, State.KILLED, State.ENDED),
     State.GARBLED: (State.KILLED, State.DIED),
     State.KILLED: (State.ENDED,),
-    State.DIED: (),
+    State.DIED: (State.ENDED,),
     State.ENDED: (),
 }
