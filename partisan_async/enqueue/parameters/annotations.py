@@ -1,0 +1,89 @@
+"""Resolves the annotations of ``run()``: lazy ones, inherited ones, and those of generic bases."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import reduce
+from operator import or_
+from types import SimpleNamespace, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from partisan_async.enqueue.parameters import frozen
+from partisan_async.enqueue.parameters.signature import owner_of_run
+
+
+class UnresolvedError(TypeError):
+    """An annotation names what cannot be found when it is looked up.
+
+    :param why: to go behind "the annotation of x".
+    """
+
+    way_out = "Import what it names outside of `if TYPE_CHECKING:`, at the top of the module"
+
+    def __init__(self, parameter: str, error: Exception) -> None:
+        self.why = f"cannot be resolved: {error}"
+        super().__init__(f"The annotation of {parameter} {self.why}. {self.way_out}.")
+
+
+def resolve(processor_class: type, parameter: inspect.Parameter) -> Any:
+    """Return the type of a parameter; ``Any`` where it has no annotation.
+
+    :raises UnresolvedError: a name in it is not there at run time.
+    """
+    if parameter.annotation is parameter.empty:
+        return Any
+    owner = owner_of_run(processor_class)
+    holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        hints = get_type_hints(holder, _globals(owner), dict(vars(owner)), include_extras=True)
+    except Exception as error:
+        raise UnresolvedError(parameter.name, error) from error
+    known = frozen.real_types() | _type_variables(processor_class, owner)
+    return _substituted(hints[parameter.name], known)
+
+
+def _globals(owner: type) -> dict[str, Any]:
+    run = inspect.unwrap(inspect.getattr_static(owner, "run"))
+    run = getattr(run, "__func__", run)  # of a static method
+    return getattr(inspect.unwrap(run), "__globals__", {})
+
+
+def _type_variables(processor_class: type, owner: type) -> dict[Any, Any]:
+    """Return what the type variables of a generic ``owner`` stand for in a class derived of it."""
+    found: dict[Any, Any] = {}
+    for base in processor_class.__mro__:
+        for generic in vars(base).get("__orig_bases__", ()):
+            origin = get_origin(generic)
+            if origin is Generic or not isinstance(origin, type):
+                continue
+            variables = getattr(origin, "__parameters__", ())
+            given = (_substituted(each, found) for each in get_args(generic))
+            found |= dict(zip(variables, given, strict=False))
+        if base is owner:
+            break
+    return found
+
+
+def _substituted(hint: Any, known: Mapping[Any, Any]) -> Any:
+    if isinstance(hint, type | TypeVar) and hint in known:
+        return known[hint]
+    origin, inner = get_origin(hint), get_args(hint)
+    if not known or not inner or origin is Literal:
+        return hint
+    if origin is Annotated:
+        return Annotated[(_substituted(inner[0], known), *hint.__metadata__)]
+    replaced = tuple(_substituted(each, known) for each in inner)
+    if replaced == inner:
+        return hint
+    return reduce(or_, replaced) if origin in (Union, UnionType) else origin[replaced]

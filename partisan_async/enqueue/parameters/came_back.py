@@ -1,0 +1,100 @@
+"""Tells whether a value that was stored and read again is the value that was passed.
+
+Equal is not enough: ``True == 1``, and a subclass may be equal to what it was made from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db.models import Model
+from django.utils.functional import LazyObject
+
+from partisan_async.enqueue.parameters.frozen import real_type
+
+_Pair = tuple[Any, Any, str]
+
+
+class Difference(NamedTuple):
+    """The first place where what came back is not what was passed."""
+
+    place: str
+    passed: Any
+    back: Any
+
+
+def difference(passed: Any, back: Any, place: str) -> Difference | None:
+    """Return where the two differ in value or in type; ``None`` where they do not."""
+    kind = type_of(passed)
+    if kind is int and isinstance(back, float):  # the one that is taken for another
+        return None if passed == back else Difference(place, passed, back)
+    if type_of(back) is not kind:
+        return Difference(place, passed, back)
+    inner = _inside(kind, passed, back, place)
+    if inner is None:
+        return None if _same(passed, back) else Difference(place, passed, back)
+    if not dataclasses.is_dataclass(kind) and len(passed) != len(back):
+        return Difference(place, passed, back)
+    return next((found for each in inner if (found := difference(*each))), None)
+
+
+def _inside(kind: type, passed: Any, back: Any, place: str) -> Iterator[_Pair] | None:
+    """Return what is to be compared one by one; ``None`` where the two are one value each."""
+    if issubclass(kind, dict):
+        return _of_dicts(passed, back, place)
+    if issubclass(kind, list | tuple):
+        pairs = enumerate(zip(passed, back, strict=False))
+        return ((one, other, f"{place}[{n}]") for n, (one, other) in pairs)
+    if issubclass(kind, set | frozenset):
+        known = {each: each for each in back}
+        return ((each, known.get(each), f"{place}[…]") for each in passed)
+    if dataclasses.is_dataclass(kind):
+        names = [each.name for each in dataclasses.fields(kind)]
+        return ((getattr(passed, n), getattr(back, n), f"{place}.{n}") for n in names)
+    return None
+
+
+def _of_dicts(passed: dict[Any, Any], back: dict[Any, Any], place: str) -> Iterator[_Pair]:
+    keys = {each: each for each in back}
+    for key, value in passed.items():
+        yield key, keys.get(key), f"a key of {place}"
+        yield value, back.get(key), f"{place}[{key!r}]"
+
+
+def type_of(value: Any) -> type:
+    """Return the type of a value; of a lazy object, that of what it wraps."""
+    if isinstance(value, LazyObject) and isinstance(value, Model):
+        return value.__class__  # asks the wrapped one
+    return real_type(type(value))
+
+
+def _same(passed: Any, back: Any) -> bool:
+    match passed:
+        case datetime.datetime():
+            return _same_moment(passed, back)
+        case datetime.time():
+            alike = (passed.tzinfo is None) == (back.tzinfo is None) and passed.fold == back.fold
+            return alike and passed == back
+        case Decimal():
+            return not passed.is_nan() and bool(passed == back)
+        case _:
+            return bool(passed == back)
+
+
+def _same_moment(passed: datetime.datetime, back: datetime.datetime) -> bool:
+    if passed.tzinfo is None or back.tzinfo is None:
+        return passed.tzinfo is back.tzinfo and passed == back and not passed.fold
+    # Not passed == back: in the hour that a clock is turned back, it is false across two zones.
+    return passed.utcoffset() == back.utcoffset() and passed.replace(tzinfo=None) == back.replace(
+        tzinfo=None
+    )
+
+
+def naive_where_aware_is_needed(value: Any) -> bool:
+    """Tell whether this is a naive datetime in a project that has only aware ones."""
+    return isinstance(value, datetime.datetime) and value.tzinfo is None and settings.USE_TZ

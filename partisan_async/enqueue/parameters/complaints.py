@@ -1,0 +1,71 @@
+"""What can be seen to be wrong with the parameters of a processor before any call is made."""
+
+from __future__ import annotations
+
+import inspect
+from typing import NamedTuple
+
+from partisan_async.enqueue.parameters.annotations import UnresolvedError, resolve
+from partisan_async.enqueue.parameters.signature import Declared, parameters_declared_by
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Complaint(NamedTuple):
+    """What is wrong, and the way out, as sentences."""
+
+    parameter: str | None
+    wrong: str
+    hint: str
+
+
+def complaints(processor_class: type, base: type) -> list[Complaint]:
+    """Return what is wrong with the parameters of ``run()``; nothing where it has none.
+
+    :param base: the class whose ``__init__`` is not the processor's own.
+    """
+    declared = parameters_declared_by(processor_class)
+    if declared is None:
+        return []
+    found = []
+    name = processor_class.__name__
+    if getattr(processor_class, "__init__") is not getattr(base, "__init__"):  # noqa: B009
+        found.append(
+            Complaint(
+                None,
+                f"{name} has an __init__() of its own, and its run() has parameters.",
+                "Leave out __init__(): a call is checked against run(), which gets its values.",
+            )
+        )
+    found += _unschedulable(processor_class, declared)
+    for each in declared:
+        found += _wrong_annotation(processor_class, each)
+    return found
+
+
+def _unschedulable(processor_class: type, declared: Declared) -> list[Complaint]:
+    needed = [e.name for e in declared if e.default is e.empty and e.kind not in _VARIABLE]
+    if getattr(processor_class, "SCHEDULE", None) is None or not needed:
+        return []
+    return [
+        Complaint(
+            needed[0],
+            f"{processor_class.__name__} has a SCHEDULE, which calls it without arguments, and its"
+            f" run() needs {needed[0]}.",
+            f"Give {needed[0]} a default.",
+        )
+    ]
+
+
+def _wrong_annotation(processor_class: type, parameter: inspect.Parameter) -> list[Complaint]:
+    # Not above: a project without such parameters does not load msgspec.
+    from partisan_async.enqueue.parameters.storable import wrong_type
+
+    place = f"{processor_class.__name__}.run(): the annotation of {parameter.name}"
+    try:
+        wrong = wrong_type(resolve(processor_class, parameter))
+    except UnresolvedError as error:
+        return [Complaint(parameter.name, f"{place} {error.why}.", f"{error.way_out}.")]
+    if wrong is None:
+        return []
+    return [Complaint(parameter.name, f"{place} {wrong.why}.", f"{wrong.way_out}.")]

@@ -1,0 +1,106 @@
+"""Says what to pass instead of a value that its parameter does not take."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import types
+import typing
+import uuid
+from typing import Any
+
+from django.db.models import Model
+from django.utils.functional import Promise
+
+_FROM_TEXT = {
+    uuid.UUID: "uuid.UUID(value)",
+    datetime.datetime: "datetime.fromisoformat(value)",
+    datetime.date: "date.fromisoformat(value)",
+    datetime.time: "time.fromisoformat(value)",
+    decimal.Decimal: "Decimal(value)",
+    bytes: "value.encode()",
+}
+
+_PLAIN_AGAIN = {str: "value + ''", int: "int(value)", float: "float(value)"}
+"""Of a value of a subclass; to ``str()`` a text that is marked as safe stays what it is."""
+
+
+def shown(hint: Any) -> str:
+    """Return an annotation as people write it, without the modules: ``list[UUID] | None``."""
+    if hint is type(None):
+        return "None"
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(shown(each) for each in inner)
+    if typing.get_origin(hint) is typing.Literal:
+        return f"Literal[{', '.join(map(repr, inner))}]"
+    name = getattr(hint, "__name__", None) or str(hint)
+    if not inner:
+        return name
+    return f"{name}[{', '.join('…' if each is ... else shown(each) for each in inner)}]"
+
+
+def members(hint: Any) -> list[Any]:
+    """Return what a union may be, or the one type itself, without ``None``."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return [hint]
+    return [each for each in typing.get_args(hint) if each is not type(None)]
+
+
+def instead(value: Any, hint: Any) -> str:
+    """Return what to pass instead of ``value`` where ``hint`` is taken: "pass …"."""
+    if value is None:
+        return f"pass one, or annotate the parameter as {shown(hint)} | None"
+    wanted = members(hint)[0]
+    wanted = typing.get_origin(wanted) or wanted
+    if not isinstance(wanted, type):
+        return f"pass {shown(hint)}"
+    return f"pass {_conversion(value, wanted) or shown(hint)}"
+
+
+def _conversion(value: Any, wanted: type) -> str | None:
+    if issubclass(wanted, Model):
+        return _row(value, wanted)
+    if isinstance(value, Model):
+        return f"its key (value.pk), or annotate the parameter as {type(value).__name__}"
+    if isinstance(value, Promise):
+        return "str(value)"
+    if isinstance(value, enum.Enum):
+        return "value.value"
+    if issubclass(wanted, enum.Enum):
+        return f"{wanted.__name__}(value)"
+    if isinstance(value, wanted) and not isinstance(value, bool | datetime.datetime):
+        return _PLAIN_AGAIN.get(wanted) or _copy(wanted)
+    return _number_or_time(value, wanted)
+
+
+def _number_or_time(value: Any, wanted: type) -> str | None:
+    match value:
+        case str() if wanted in _FROM_TEXT:
+            return _FROM_TEXT[wanted]
+        case datetime.datetime() if wanted in (datetime.date, datetime.time):
+            return f"value.{wanted.__name__}()"
+        case int() | float() if wanted is datetime.timedelta:
+            return "timedelta(seconds=value)"
+        case float() if wanted is decimal.Decimal:
+            return "Decimal(str(value))"
+        case _ if wanted in (int, float, str, bool, list, tuple, set, frozenset, dict):
+            return f"{wanted.__name__}(value)"
+        case int() if wanted is decimal.Decimal:
+            return "Decimal(value)"
+        case _:
+            return None
+
+
+def _copy(wanted: type) -> str | None:
+    return f"{wanted.__name__}(value)" if wanted in (dict, list, tuple, set, frozenset) else None
+
+
+def _row(value: Any, wanted: type[Model]) -> str:
+    name = wanted.__name__
+    if isinstance(value, Model):
+        return f"the {name} of that row: {name}.objects.get(pk=value.pk)"
+    return (
+        f"the instance, {name}.objects.get(pk=value), or annotate the parameter with the key's type"
+    )

@@ -1,0 +1,99 @@
+"""One parameter of ``run()``: its value to JSON, checked, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from django.db.models import Model
+
+from partisan_async.enqueue.arguments import TOO_DEEP, _canonical, _quoted, _require_json
+from partisan_async.enqueue.parameters import frozen, refusals, rows
+from partisan_async.enqueue.parameters.came_back import (
+    difference,
+)
+from partisan_async.enqueue.parameters.instances import Instances, Saved
+from partisan_async.enqueue.parameters.instead import shown
+from partisan_async.enqueue.parameters.plain import plain_for
+from partisan_async.enqueue.parameters.storable import has_models
+from partisan_async.enqueue.parameters.stored import as_given_back
+
+
+class Parameter:
+    """What one parameter takes.
+
+    :param name: as ``run()`` has it.
+    :param hint: its type; ``Any`` for whatever JSON can hold.
+    """
+
+    def __init__(self, name: str, hint: Any) -> None:
+        self.name = name
+        self.hint = hint
+        self.shown = shown(hint)
+        self.key = f"{_quoted(name)}:"
+        self.plain = plain_for(hint)
+        self.has_models = hint is not Any and has_models(hint)
+
+    def encode(self, value: Any, place: str | None = None) -> str:
+        """Return the JSON of a value, from which ``decode`` makes an equal one of the same type.
+
+        :param place: what the caller calls it.
+        :raises TypeError, ValueError: there is no such JSON; the message says where and why.
+        """
+        place = place or self.name
+        try:
+            if self.hint is Any:
+                _require_json(value, place)
+                return _canonical(value)
+            return self._encode(value, place)
+        except RecursionError:
+            raise ValueError(f"{place}: {TOO_DEEP}") from None
+
+    def decode(self, stored: Any, instances: Instances) -> Any:
+        """Return the value of which this JSON value was made.
+
+        :param instances: turns the stored key of a model into an instance of it.
+        :raises ValueError: it was made of none.
+        """
+        if self.hint is Any:
+            return stored
+        try:
+            return msgspec.convert(stored, self.hint, str_keys=True, dec_hook=instances)
+        except (TypeError, RecursionError, OverflowError) as error:
+            raise ValueError(str(error)) from error
+
+    def _encode(self, value: Any, place: str) -> str:
+        saved = Saved()
+        try:
+            plain = msgspec.to_builtins(
+                value, str_keys=True, order="deterministic", enc_hook=_Hook(saved)
+            )
+        except TypeError:
+            raise refusals.wrong_type(value, place, self.hint) from None
+        except rows.UnsavedError as error:
+            raise ValueError(f"{place} is a {error}.") from None
+        _require_json(plain, place)
+        text = _canonical(plain)
+        try:
+            back = self.decode(as_given_back(text), saved)
+        except ValueError as error:
+            if refusals.place_in(place, error) != place:
+                raise refusals.not_within(place, self.hint, error) from None
+            raise refusals.wrong_type(value, place, self.hint) from None
+        if found := difference(value, back, place):
+            raise refusals.changed(found, self.hint, place)
+        return text
+
+
+class _Hook:
+    """Makes plain values of those that only Django or a test's clock has."""
+
+    def __init__(self, saved: Saved) -> None:
+        self._saved = saved
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, Model):  # so is a lazy object that wraps one, such as request.user
+            return self._saved.store(value)
+        if frozen.real_type(type(value)) is not type(value):
+            return frozen.thawed(value)
+        raise TypeError(f"{type(value).__name__} cannot be stored")

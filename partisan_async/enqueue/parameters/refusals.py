@@ -1,0 +1,73 @@
+"""The sentences of a call whose value is not stored: where it is, what it is, what to pass."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Any
+
+from partisan_async.enqueue.parameters.came_back import (
+    Difference,
+    naive_where_aware_is_needed,
+    type_of,
+)
+from partisan_async.enqueue.parameters.instead import instead, members, shown
+
+_PATH = re.compile(r"- at `(?:key in )?\$(.*)`$|- at `key` in `\$(.*)`$")
+
+
+def wrong_type(value: Any, place: str, hint: Any) -> TypeError:
+    """Return the error of a value that is not of its parameter's type.
+
+    The value is not in it: it may be a secret, and errors are kept and sent on.
+    """
+    kind, taken = type_of(value).__name__, shown(hint)
+    if not isinstance(hint, str) and kind in [shown(each) for each in members(hint)]:
+        return TypeError(f"{place} is a {kind} that would not come back the same; {_odd(value)}.")
+    return TypeError(f"{place} is of type {kind}, and run() takes {taken}; {instead(value, hint)}.")
+
+
+def not_within(place: str, hint: Any, error: Exception) -> TypeError:
+    """Return the error of a value in which something is not what the annotation says."""
+    where = place_in(place, error)
+    return TypeError(f"{where} is not what run() takes, {shown(hint)}; pass what it names there.")
+
+
+def changed(found: Difference, hint: Any, place: str) -> TypeError | ValueError:
+    """Return the error of a value that would not come back as it is."""
+    passed = found.passed
+    if naive_where_aware_is_needed(passed):
+        return ValueError(
+            f"{found.place} is a naive datetime, and USE_TZ is on; pass timezone.now(), or"
+            " timezone.make_aware(value)."
+        )
+    if found.place == place:
+        return wrong_type(passed, place, hint)
+    kind, back = type_of(passed), type_of(found.back)
+    if kind is back:
+        return ValueError(f"{found.place} would not come back the same; {_odd(passed)}.")
+    return TypeError(
+        f"{found.place} is of type {kind.__name__}, and would come back as {back.__name__};"
+        f" {instead(passed, back)}."
+    )
+
+
+def place_in(place: str, error: Exception) -> str:
+    """Return the place in a value that an error of msgspec names; "" where it names none."""
+    found = _PATH.search(str(error))
+    return place + next((each for each in found.groups() if each), "") if found else place
+
+
+def _odd(value: Any) -> str:
+    match value:
+        case datetime.datetime() | datetime.time():
+            return (
+                "JSON has its offset in whole minutes, no zone and no fold: pass"
+                " value.astimezone(datetime.UTC)"
+            )
+        case float():
+            return "JSON has no NaN and no infinity, and a huge one is a whole number in it"
+        case dict() | list() | set() | frozenset() | tuple():
+            return "keys or values of it would be one, or be lost: pass only what the type names"
+        case _:
+            return "pass a value that its JSON can be read back into, or text"

@@ -1,0 +1,127 @@
+"""Says which annotations have values that JSON can hold, and that can be told apart in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from django.db.models import Model
+from msgspec import inspect as types
+
+_KEYS = (
+    types.StrType, types.IntType, types.FloatType, types.EnumType, types.LiteralType,
+    types.UUIDType, types.DecimalType, types.DateTimeType, types.DateType, types.TimeType,
+    types.TimeDeltaType, types.AnyType,
+)  # fmt: skip
+"""What a key of a dict may be: JSON has text only, and these can be read from it."""
+
+_UNHASHABLE = (types.ListType, types.DictType, types.SetType, types.TypedDictType)
+
+_UNKNOWN = (
+    types.RawType, types.ExtType, types.StructType, types.ByteArrayType, types.MemoryViewType,
+)  # fmt: skip
+"""What msgspec has, and ``run()`` does not take."""
+
+
+class Wrong(NamedTuple):
+    """Why an annotation cannot be, to go behind "the annotation of x", and the way out."""
+
+    why: str
+    way_out: str
+
+
+def wrong_type(hint: Any) -> Wrong | None:
+    """Return why values of this type cannot be parameters; ``None`` where they can."""
+    try:
+        root = types.type_info(hint)
+    except TypeError as error:
+        return _not_supported(str(error))
+    except Exception as error:  # noqa: BLE001  lazy annotations of a class in it may raise anything
+        return Wrong(
+            f"cannot be resolved: {error}",
+            "Import what it names outside of `if TYPE_CHECKING:`",
+        )
+    return next((wrong for each in _all(root, set()) if (wrong := _wrong(each))), None)
+
+
+def has_models(hint: Any) -> bool:
+    """Tell whether a model is in a type that ``wrong_type`` has nothing against."""
+    return _has_models(types.type_info(hint))
+
+
+def _wrong(node: types.Type) -> Wrong | None:
+    match node:
+        case types.CustomType():
+            return _wrong_class(node.cls)
+        case types.DictType() if not all(isinstance(k, _KEYS) for k in _members(node.key_type)):
+            return Wrong("has a dict with keys that JSON cannot hold", "Key it by str or int")
+        case types.SetType() | types.FrozenSetType():
+            if any(isinstance(item, _UNHASHABLE) for item in _members(node.item_type)):
+                return Wrong("has a set of what no set can hold", "Take a set of tuples, or a list")
+        case types.DataclassType() if not dataclasses.is_dataclass(node.cls):
+            return Wrong(f"has {node.cls.__name__}, which is no dataclass", "Make it one")
+        case types.DataclassType() | types.NamedTupleType() if _has_models(node):
+            return Wrong(
+                f"has {node.cls.__name__} with a model in it",
+                "Make the model a parameter of its own, or keep its key in the class",
+            )
+        case _ if isinstance(node, _UNKNOWN):
+            return Wrong("is a type of msgspec's own", "Use a dataclass, or bytes")
+    return None
+
+
+def _wrong_class(found: Any) -> Wrong | None:
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        return Wrong(
+            f"has values of {getattr(found, '__name__', found)}, which JSON cannot hold",
+            "Pass the key of a row, text, or a dataclass; or annotate it as Any for plain JSON",
+        )
+    if found._meta.abstract:  # noqa: SLF001  documented in spite of its name
+        return Wrong(
+            f"has {found.__name__}, an abstract model, which has no rows",
+            "Name the model that is derived of it",
+        )
+    return None
+
+
+def _has_models(node: types.Type) -> bool:
+    return any(
+        isinstance(each, types.CustomType)
+        and isinstance(each.cls, type)
+        and issubclass(each.cls, Model)
+        for each in _all(node, set())
+    )
+
+
+def _members(node: types.Type) -> tuple[types.Type, ...]:
+    return node.types if isinstance(node, types.UnionType) else (node,)
+
+
+def _all(node: Any, seen: set[int]) -> Iterator[types.Type]:
+    """Yield a type and all types in it; a class that contains itself once."""
+    if isinstance(node, tuple):
+        for each in node:
+            yield from _all(each, seen)
+    elif isinstance(node, types.Type | types.Field) and id(node) not in seen:
+        seen.add(id(node))
+        if isinstance(node, types.Type):
+            yield node
+        for name in node.__struct_fields__:
+            yield from _all(getattr(node, name), seen)
+
+
+def _not_supported(why: str) -> Wrong:
+    if "custom type" in why:
+        return Wrong(
+            "combines a model, or a class of yours, with more than None", "Take one of them"
+        )
+    if "Type unions" in why:
+        return Wrong(
+            "is a union whose values look alike once they are JSON, so that no worker could tell"
+            " which of them one was",
+            "Take one of them, or two parameters",
+        )
+    if "Enums must" in why:
+        return Wrong("has an enum whose values are not all str, or all int", "Give it such values")
+    return Wrong(f"cannot be stored: {why}", "Take one of the types in docs/howto/arguments.md")

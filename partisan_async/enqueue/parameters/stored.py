@@ -1,0 +1,50 @@
+"""A stored call: the JSON of a row, before it is given types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+Place = tuple[str, int | str]
+"""Where a value is in a stored call: ``("args", 0)`` or ``("kwargs", "order")``."""
+
+
+class Stored(NamedTuple):
+    """A call as a row has it: plain JSON values."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+    @classmethod
+    def of(cls, arguments: object) -> Stored | None:
+        """Return the call that a row's ``arguments`` are; ``None`` where they are no call."""
+        if not isinstance(arguments, Mapping):
+            return None
+        args, kwargs = arguments.get("args"), arguments.get("kwargs")
+        if isinstance(args, list) and isinstance(kwargs, dict):
+            return cls(args, kwargs)
+        return None
+
+    def places(self) -> list[Place]:
+        """Return the places of all values."""
+        by_position = [("args", position) for position in range(len(self.args))]
+        return [*by_position, *(("kwargs", name) for name in self.kwargs)]
+
+    def at(self, place: Place) -> Any:
+        """Return the value at a place."""
+        kind, where = place
+        return self.args[int(where)] if kind == "args" else self.kwargs[str(where)]
+
+
+def as_given_back(text: str) -> Any:
+    """Return what is read from a ``jsonb`` column into which this JSON was written.
+
+    PostgreSQL writes 1e+16 as 10000000000000000, which is read as a whole number.
+    """
+    return json.loads(text, parse_float=_parse_number) if "e+" in text else json.loads(text)
+
+
+def _parse_number(text: str) -> float | int:
+    return int(Decimal(text)) if "e+" in text else float(text)
