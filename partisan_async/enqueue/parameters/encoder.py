@@ -8,6 +8,7 @@ from typing import Any
 from partisan_async.enqueue.arguments import _quoted, _require_text
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.parameter import Parameter
+from partisan_async.enqueue.parameters.plain import PlainCalls, plain_kinds
 
 
 class Encoder:
@@ -22,26 +23,12 @@ class Encoder:
         self._processor_name = processor_name
         self._binding = binding
         self._by_name = by_name
-        self._plain = [by_name[name].plain for name in binding.positional]
-        self._must = [must for must, _ in binding.after]
-        self._named = [
-            {name: (f"{_quoted(name)}:", by_name[name].plain) for name in may}
-            for _, may in binding.after
-        ]
+        kinds = {name: plain_kinds(each.hint) for name, each in by_name.items()}
+        self._plain = PlainCalls(binding, kinds)
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return a call as canonical JSON; see ``Parameters.encode``."""
-        # In one frame, for the calls that nothing is wrong with: each is asked for by a request.
-        count = len(args)
-        if count <= len(self._plain) and (not self._must[count] or kwargs):
-            texts = []
-            for plain, value in zip(self._plain, args):  # noqa: B905  strict= costs a tenth of all
-                texts.append(plain(value))
-            if not kwargs:
-                if None not in texts:
-                    return f'{{"args":[{",".join(texts)}],"kwargs":{{}}}}'
-            ...
-        return self._encode_any(args, kwargs)
+        return self._plain.encode(args, kwargs) or self._encode_any(args, kwargs)
 
     def _encode_any(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the JSON of any call, or raise; most calls do not come here."""
@@ -59,11 +46,9 @@ class Encoder:
         return f'{{"args":[{",".join(texts)}],"kwargs":{{{",".join(pairs)}}}}}'
 
     def _text(self, place: int | str, value: Any) -> str:
-        parameter = self._by_name[self._binding.owner(place) or ""]
-        if place == parameter.name or isinstance(place, int):
-            name = parameter.name
-            if name == self._binding.rest:
-                name = f"{name}[{int(place) - len(self._by_position)}]"
+        name = self._binding.owner(place) or ""
+        if isinstance(place, int) and name == self._binding.rest:
+            shown = f"{name}[{place - len(self._binding.positional)}]"
         else:
-            name = f"{parameter.name}[{place!r}]"
-        return parameter.plain(value) or parameter.encode(value, name)
+            shown = name if place == name or isinstance(place, int) else f"{name}[{place!r}]"
+        return self._by_name[name].encode(value, shown)

@@ -7,14 +7,13 @@ from typing import Any
 import msgspec
 from django.db.models import Model
 
-from partisan_async.enqueue.arguments import TOO_DEEP, _canonical, _quoted, _require_json
+from partisan_async.enqueue.arguments import TOO_DEEP, _canonical, _require_json
 from partisan_async.enqueue.parameters import frozen, refusals, rows
 from partisan_async.enqueue.parameters.came_back import (
     difference,
 )
 from partisan_async.enqueue.parameters.instances import Instances, Saved
 from partisan_async.enqueue.parameters.instead import shown
-from partisan_async.enqueue.parameters.plain import plain_for
 from partisan_async.enqueue.parameters.storable import has_models
 from partisan_async.enqueue.parameters.stored import as_given_back
 
@@ -30,8 +29,6 @@ class Parameter:
         self.name = name
         self.hint = hint
         self.shown = shown(hint)
-        self.key = f"{_quoted(name)}:"
-        self.plain = plain_for(hint)
         self.has_models = hint is not Any and has_models(hint)
 
     def encode(self, value: Any, place: str | None = None) -> str:
