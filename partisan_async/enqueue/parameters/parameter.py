@@ -65,10 +65,10 @@ class Parameter:
             plain = msgspec.to_builtins(
                 value, str_keys=True, order="deterministic", enc_hook=_Hook(saved)
             )
-        except TypeError:
-            raise refusals.wrong_type(value, place, self.hint) from None
         except rows.UnsavedError as error:
             raise ValueError(f"{place} is a {error}.") from None
+        except (TypeError, ValueError, ArithmeticError):  # the last of a Decimal that is none
+            raise refusals.wrong_type(value, place, self.hint) from None
         _require_json(plain, place)
         text = _canonical(plain)
         try:

@@ -25,7 +25,7 @@ def plain_kinds(hint: Any) -> Kinds:
     if hint is Any:
         return _PLAIN
     inner = {type(None) if each is None else each for each in getattr(hint, "__args__", (hint,))}
-    plain = frozenset(each for each in inner if isinstance(each, type) and each in _PLAIN)
+    plain: Kinds = frozenset(each for each in inner if isinstance(each, type) and each in _PLAIN)
     optional = len(inner) == 2 and type(None) in inner and len(plain) == 2
     # Not of list[int], which has arguments, too.
     return plain if hint in _PLAIN or (optional and hint == _optional(plain)) else frozenset()

@@ -1,0 +1,441 @@
+"""What a call with typed parameters stores, gives back, and refuses."""
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import typing
+import uuid
+from typing import Any, Literal, NamedTuple, TypedDict
+from zoneinfo import ZoneInfo
+
+import freezegun
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
+from django.utils.safestring import SafeString
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from partisan_async.enqueue import arguments
+from partisan_async.enqueue.parameters import (
+    ArgumentsDoNotFit,
+    RowMissing,
+    Stored,
+    parameters_of,
+)
+from partisan_async.enqueue.parameters.complaints import complaints
+from partisan_async.enqueue.parameters.stored import as_given_back
+from partisan_async.processor import BaseTaskProcessor
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Mixed(enum.Enum):
+    ONE = 1
+    TWO = "two"
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    name: str
+    price: decimal.Decimal
+    colour: Colour | None = None
+
+
+class Point(NamedTuple):
+    x: int
+    y: float
+
+
+class Address(TypedDict):
+    city: str
+    lines: list[str]
+
+
+def taking(hint):
+    """Return the parameters of a processor whose only one is of this type."""
+
+    def run(self, value): ...
+
+    run.__annotations__ = {"value": hint}
+    return parameters_of(type("Taking", (BaseTaskProcessor,), {"run": run}))
+
+
+def of(run, **attributes):
+    return type("Pay", (BaseTaskProcessor,), {"run": run, **attributes})
+
+
+def stored(text):
+    """Return what a worker reads of a row into which this was written."""
+    call = Stored.of(as_given_back(text))
+    assert call is not None
+    return call
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=5)
+BERLIN = ZoneInfo("Europe/Berlin")
+ZONES = st.none() | st.sampled_from([datetime.UTC, ZoneInfo("Europe/Berlin")]) | st.timezones()
+SCALARS = {
+    str: TEXT,
+    int: st.integers(-(2**70), 2**70),
+    float: st.floats() | st.integers(-(2**60), 2**60),
+    bool: st.booleans(),
+    type(None): st.none(),
+    datetime.datetime: st.datetimes(timezones=ZONES),
+    datetime.date: st.dates(),
+    datetime.time: st.times(timezones=ZONES),
+    datetime.timedelta: st.timedeltas(),
+    decimal.Decimal: st.decimals(),
+    uuid.UUID: st.uuids(),
+    bytes: st.binary(max_size=5),
+    Colour: st.sampled_from(Colour),
+    Level: st.sampled_from(Level),
+    Item: st.builds(Item, TEXT, st.decimals(), st.none() | st.sampled_from(Colour)),
+    Point: st.builds(Point, st.integers(), st.floats()),
+    Address: st.fixed_dictionaries({"city": TEXT, "lines": st.lists(TEXT, max_size=2)}),
+    Literal["a", 1]: st.sampled_from(["a", 1]),
+    int | str: st.integers() | TEXT,
+    int | float | None: st.integers() | st.floats() | st.none(),
+    datetime.date | int: st.dates() | st.integers(),
+}
+LIKE_ONE = [True, False, 0, 1, 1.0, -0.0, "1", "", b"1", (1,), [1], {1}, {"1": 1}, Level.LOW,
+            Colour.RED, SafeString("x"), decimal.Decimal(1), 1e16, 1e22, 1e308,
+            float("nan")]  # fmt: skip
+"""What is equal to another, or looks like one in JSON."""
+
+
+def nested(hint, values, kind):
+    """Return a type made of another, and its values."""
+    match kind:
+        case "list":
+            return list[hint], st.lists(values, max_size=3)
+        case "tuple":
+            return tuple[hint, ...], st.lists(values, max_size=3).map(tuple)
+        case "pair":
+            return tuple[hint, int], st.tuples(values, st.integers())
+        case "dict":
+            return dict[str, hint], st.dictionaries(TEXT, values, max_size=3)
+        case "keys":
+            return dict[hint, int], st.dictionaries(values.filter(hashable), st.integers())
+        case "set":
+            return set[hint], st.lists(values.filter(hashable), max_size=3).map(set)
+        case "frozenset":
+            return frozenset[hint], st.lists(values.filter(hashable), max_size=3).map(frozenset)
+        case _:
+            return hint | None, st.none() | values
+
+
+def hashable(value):
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+KINDS = ["list", "tuple", "pair", "dict", "keys", "set", "frozenset", "optional"]
+
+
+@st.composite
+def calls(draw):
+    """Draw a type, to a depth of three, and a value that is mostly of it."""
+    hint = draw(st.sampled_from(list(SCALARS)))
+    values = SCALARS[hint]
+    values = draw(st.sampled_from([values, values, values | st.sampled_from(LIKE_ONE)]))
+    for kind in draw(st.lists(st.sampled_from(KINDS), max_size=3)):
+        hint, values = nested(hint, values, kind)
+    return hint, draw(values)
+
+
+def alike(one, other):
+    """Tell whether two values are the same in value and in type, without the package's word."""
+    if type(one) is int and type(other) is float:
+        return one == other
+    if type(one) is not type(other):
+        return False
+    match one:
+        case dict():
+            pairs = [(k, o) for k in one for o in other if alike(k, o) and alike(one[k], other[o])]
+            return len(one) == len(other) == len(pairs)
+        case list() | tuple():
+            return len(one) == len(other) and all(map(alike, one, other))
+        case set() | frozenset():
+            return len(one) == len(other) == sum(alike(a, b) for a in one for b in other)
+        case Item():
+            return alike(dataclasses.astuple(one), dataclasses.astuple(other))
+        case datetime.datetime():
+            return one.isoformat() == other.isoformat() and (one.tzinfo or not one.fold)
+        case datetime.time():
+            return repr(one.replace(tzinfo=None)) == repr(other.replace(tzinfo=None)) and (
+                one.isoformat() == other.isoformat()
+            )
+        case _:
+            return one == other
+
+
+@settings(max_examples=3000, suppress_health_check=list(HealthCheck))
+@given(calls())
+@example((dict[int | str, int], {1: 1, "1": 2}))
+@example((int | float, 1e22))
+@example((float, 1e308))
+@example((float, 2**53 + 1))
+def test_what_is_passed_comes_back_or_is_refused(call):
+    """Equal and of the same type; an int is taken for a float."""
+    hint, value = call
+    try:
+        parameters = taking(hint)
+        text = parameters.encode((value,), {})
+    except (TypeError, ValueError):
+        return
+
+    (back,), _ = parameters.decode(stored(text))
+
+    assert alike(value, back)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (float, 1e308), (float, 5), (float, 1.5e300), (int, 2**70), (list[float], [1, 1e22]),
+        (datetime.datetime, datetime.datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN)),
+        (datetime.datetime, datetime.datetime(2026, 10, 25, 2, fold=1, tzinfo=BERLIN)),
+        (datetime.timedelta, datetime.timedelta(days=-3, microseconds=5)),
+        (datetime.time, datetime.time(1, 2, 3, 4)), (decimal.Decimal, decimal.Decimal("1E+500")),
+        (bytes, b"\x00\xff"), (set[str], {"b", "a"}), 
+        (dict[uuid.UUID, Item], {uuid.UUID(int=5): Item("é", decimal.Decimal("1.10"))}),
+        (Point, Point(1, 2.5)), (Address, {"city": "x", "lines": []}), (Level, Level.HIGH),
+        (frozenset[tuple[int, str]], frozenset({(1, "a"), (2, "b")})), (Literal["a", 1], 1),
+        (list[Colour | None], [Colour.RED, None]),
+        (dict[datetime.date, int], {datetime.date(2026, 1, 1): 1}),
+        (bool | None, True), (Any, {"a": [1]}), (dict, {"a": [1]}), (list, [1, "a"]),
+    ],
+)  # fmt: skip
+def test_a_value_of_its_type_is_taken(hint, value):
+    """Else the property above would hold of an encoder that refuses everything."""
+    parameters = taking(hint)
+
+    (back,), _ = parameters.decode(stored(parameters.encode((value,), {})))
+
+    assert alike(value, back)
+
+
+PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | TEXT | st.text('\x7f\x1f\\"é/')
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    PLAIN | FLOATS, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=8
+)
+
+
+@settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
+@given(PLAIN, FLOATS, JSON, PLAIN, st.booleans())
+def test_the_stored_bytes_are_those_of_an_untyped_call(plain, number, data, named, by_name):
+    """Or rows of two releases would not be twins any more, which the digest of these says."""
+
+    def run(self, plain, number: float, data: Any, named: int | str | bool | None = None): ...
+
+    args, kwargs = (plain, number, data), {"named": named}
+    if by_name:
+        args, kwargs = (plain,), {"number": number, "named": named, "data": data}
+
+    assert parameters_of(of(run)).encode(args, kwargs) == arguments.encode(args, kwargs)
+
+
+def run_typed(self, order: uuid.UUID, *, at: datetime.datetime | None = None, count: int = 0): ...
+
+
+ORDER = uuid.UUID(int=1)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "told"),
+    [
+        ((), {}, "Pay: order is missing; call it as run(order, *, at=…, count=…) says."),
+        ((ORDER, 1), {}, "it takes 1 by position, and got 2"),
+        ((ORDER,), {"order": ORDER}, "order is passed twice"),
+        ((ORDER,), {"cuont": 1}, "there is no parameter cuont; did you mean count?"),
+        (("x",), {}, "Pay: order is of type str, and run() takes UUID; pass uuid.UUID(value)."),
+        ((None,), {}, "annotate the parameter as UUID | None"),
+        ((ORDER,), {"count": True}, "count is of type bool, and run() takes int; pass int(value)."),
+        ((ORDER,), {"count": 1.0}, "count is of type float"),
+        ((ORDER,), {"count": Level.LOW}, "pass value.value"),
+        ((ORDER,), {"at": "2026-01-01"}, "pass datetime.fromisoformat(value)"),
+        ((ORDER,), {"at": datetime.datetime(2026, 1, 1)}, "at is a naive datetime, and USE_TZ"),
+    ],
+)
+def test_a_wrong_call_is_told_what_to_pass(args, kwargs, told):
+    with pytest.raises((TypeError, ValueError)) as refused:
+        parameters_of(of(run_typed)).encode(args, kwargs)
+
+    assert told in str(refused.value)
+    assert str(refused.value).startswith("Pay: ")
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "told"),
+    [
+        (datetime.date, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), "value.date()"),
+        (str, SafeString("x"), "value + ''"),
+        (decimal.Decimal, 1.5, "Decimal(str(value))"),
+        (datetime.timedelta, 5, "timedelta(seconds=value)"),
+        (Colour, "red", "Colour(value)"),
+        (float, float("nan"), "NaN"),
+        (list[uuid.UUID], [ORDER, "x"], "value[1]"),
+        (list[int], (1,), "list(value)"),
+        (User, 5, "User.objects.get(pk=value)"),
+        (str, "a\x00", "NUL"),
+    ],
+)
+def test_a_wrong_value_is_told_what_to_pass(hint, value, told):
+    with pytest.raises((TypeError, ValueError)) as refused:
+        taking(hint).encode((value,), {})
+
+    assert told in str(refused.value)
+
+
+def test_a_call_is_stored_as_it_was_written():
+    """Positional stays positional, and no default is filled in."""
+    assert json.loads(parameters_of(of(run_typed)).encode((ORDER,), {"count": 1})) == {
+        "args": [str(ORDER)],
+        "kwargs": {"count": 1},
+    }
+
+
+def test_a_run_without_parameters_has_none():
+    """Today's rules hold for it; so for the wrapper of a decorator that does not tell."""
+    assert parameters_of(of(lambda self: None)) is None
+    assert parameters_of(of(lambda self, *args, **kwargs: None)) is None
+
+
+def test_variable_and_positional_only_parameters():
+    def run(self, first: int, /, *rest: datetime.date, **more: uuid.UUID): ...
+
+    parameters = parameters_of(of(run))
+    day = datetime.date(2026, 1, 1)
+    call = stored(parameters.encode((1, day), {"first": ORDER}))
+
+    assert parameters.decode(call) == ((1, day), {"first": ORDER})
+    assert parameters.values(call, ["rest", "more"]) == {"rest": (day,), "more": {"first": ORDER}}
+    with pytest.raises(TypeError, match=r"rest\[0\] is of type int"):
+        parameters.encode((1, 5), {})
+
+
+def test_parameters_by_name():
+    """For limits, uniqueness, the testing kit and masks, wherever the caller put them."""
+    parameters = parameters_of(of(run_typed))
+    call = stored(parameters.encode((ORDER,), {"count": 5}))
+
+    assert parameters.values(call, ["order", "at"]) == {"order": ORDER, "at": None}
+    assert parameters.places(call, "order") == [("args", 0)]
+    assert parameters.places(call, "count") == [("kwargs", "count")]
+    assert parameters.places(call, "at") == []
+    assert parameters.holds(call, "order", ORDER)
+    assert parameters.holds(call, "at", None)
+    assert not parameters.holds(call, "count", 6)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Stored([], {}),
+        Stored(["x"], {}),
+        Stored([str(ORDER)], {"new": 1}),
+        Stored([str(ORDER)], {"count": "5"}),
+        Stored([str(ORDER), 1], {}),
+        Stored([[[]]], {}),
+    ],
+)
+def test_a_row_that_does_not_fit_says_so(call):
+    with pytest.raises(ArgumentsDoNotFit, match="Pay"):
+        parameters_of(of(run_typed)).decode(call)
+
+
+def test_annotations_that_cannot_be():
+    def run(self, a: "Missing", b: datetime.datetime | str, c: Mixed, d: object, e: set[list]): ...  # noqa: F821
+
+    found = complaints(of(run), BaseTaskProcessor)
+
+    assert [each.parameter for each in found] == ["a", "b", "c", "d", "e"]
+    assert all(each.wrong.startswith("Pay.run(): ") and each.hint for each in found)
+
+
+def test_an_own_init_and_a_schedule_are_complained_about():
+    wrong = of(run_typed, __init__=lambda self, x: None, SCHEDULE="* * * * *")
+
+    told = [each.wrong for each in complaints(wrong, BaseTaskProcessor)]
+
+    assert "has an __init__() of its own" in told[0]
+    assert "has a SCHEDULE" in told[1]
+
+
+def test_a_generic_base_and_an_inherited_async_run():
+    T = typing.TypeVar("T")
+
+    class Handle(BaseTaskProcessor, typing.Generic[T]):
+        async def run(self, items: list[T]): ...
+
+    class HandleDates(Handle[datetime.date]): ...
+
+    parameters = parameters_of(HandleDates)
+    day = datetime.date(2026, 1, 1)
+
+    assert parameters.decode(stored(parameters.encode(([day],), {}))) == (([day],), {})
+
+
+def test_a_stopped_clock_changes_nothing():
+    """freezegun puts subclasses where datetime and date were."""
+    with freezegun.freeze_time("2026-01-01"):
+
+        def run(self, at: "datetime.datetime"): ...
+
+        parameters = parameters_of(of(run))
+        now = timezone.now()
+        (back,), _ = parameters.decode(stored(parameters.encode((now,), {})))
+
+    assert back.isoformat() == now.isoformat()
+
+
+@pytest.mark.django_db
+def test_a_model_is_fetched_fresh_by_one_query(django_assert_num_queries):
+    ann, bob = (User.objects.create(username=name) for name in ("ann", "bob"))
+
+    def run(self, user: User, others: list[User], *, more: dict[str, User | None]): ...
+
+    parameters = parameters_of(of(run))
+    lazy = SimpleLazyObject(lambda: ann)
+    text = parameters.encode((lazy, [ann, bob]), {"more": {"x": bob, "y": None}})
+    User.objects.filter(pk=bob.pk).update(first_name="Robert")
+
+    with django_assert_num_queries(1):
+        (user, others), kwargs = parameters.decode(stored(text))
+
+    assert json.loads(text)["args"] == [ann.pk, [ann.pk, bob.pk]]
+    assert user == ann
+    assert others == [ann, bob]
+    assert kwargs["more"]["x"].first_name == "Robert"
+    assert kwargs["more"]["y"] is None
+
+
+@pytest.mark.django_db
+def test_a_row_that_is_gone_is_told_apart():
+    ann = User.objects.create(username="ann")
+    parameters = taking(User)
+    text = parameters.encode((ann,), {})
+    ann.delete()
+
+    with pytest.raises(RowMissing, match=r"auth\.User"):
+        parameters.decode(stored(text))
+    with pytest.raises(ValueError, match="not saved"):
+        parameters.encode((ann,), {})
+    with pytest.raises(ValueError, match="not saved"):
+        parameters.encode((User(pk=5),), {})
