@@ -175,7 +175,7 @@ def alike(one, other):
         case Item():
             return alike(dataclasses.astuple(one), dataclasses.astuple(other))
         case datetime.datetime():
-            return one.isoformat() == other.isoformat() and (one.tzinfo or not one.fold)
+            return one.isoformat() == other.isoformat() and (one.tzinfo is not None or not one.fold)
         case datetime.time():
             return repr(one.replace(tzinfo=None)) == repr(other.replace(tzinfo=None)) and (
                 one.isoformat() == other.isoformat()
@@ -212,7 +212,7 @@ def test_what_is_passed_comes_back_or_is_refused(call):
         (datetime.datetime, datetime.datetime(2026, 10, 25, 2, fold=1, tzinfo=BERLIN)),
         (datetime.timedelta, datetime.timedelta(days=-3, microseconds=5)),
         (datetime.time, datetime.time(1, 2, 3, 4)), (decimal.Decimal, decimal.Decimal("1E+500")),
-        (bytes, b"\x00\xff"), (set[str], {"b", "a"}), 
+        (bytes, b"\x00\xff"), (set[str], {"b", "a"}),
         (dict[uuid.UUID, Item], {uuid.UUID(int=5): Item("é", decimal.Decimal("1.10"))}),
         (Point, Point(1, 2.5)), (Address, {"city": "x", "lines": []}), (Level, Level.HIGH),
         (frozenset[tuple[int, str]], frozenset({(1, "a"), (2, "b")})), (Literal["a", 1], 1),
@@ -289,7 +289,7 @@ def test_a_wrong_call_is_told_what_to_pass(args, kwargs, told):
         (decimal.Decimal, 1.5, "Decimal(str(value))"),
         (datetime.timedelta, 5, "timedelta(seconds=value)"),
         (Colour, "red", "Colour(value)"),
-        (float, float("nan"), "NaN"),
+        (float, float("nan"), "value is nan"),
         (list[uuid.UUID], [ORDER, "x"], "value[1]"),
         (list[int], (1,), "list(value)"),
         (User, 5, "User.objects.get(pk=value)"),

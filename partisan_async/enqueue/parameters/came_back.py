@@ -88,7 +88,8 @@ def _same(passed: Any, back: Any) -> bool:
 
 def _same_moment(passed: datetime.datetime, back: datetime.datetime) -> bool:
     if passed.tzinfo is None or back.tzinfo is None:
-        return passed.tzinfo is back.tzinfo and passed == back and not passed.fold
+        alike = passed.tzinfo is back.tzinfo and passed == back and not passed.fold
+        return alike and not naive_where_aware_is_needed(passed)
     # Not passed == back: in the hour that a clock is turned back, it is false across two zones.
     return passed.utcoffset() == back.utcoffset() and passed.replace(tzinfo=None) == back.replace(
         tzinfo=None

@@ -15,7 +15,7 @@ from partisan_async.enqueue.parameters.binding import Binding
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
-_PLAIN = frozenset({str, int, bool, type(None)})
+_PLAIN: frozenset[type] = frozenset({str, int, bool, type(None)})
 
 Kinds = frozenset[type]
 
@@ -24,7 +24,8 @@ def plain_kinds(hint: Any) -> Kinds:
     """Return of which exact types a plain value of a parameter may be."""
     if hint is Any:
         return _PLAIN
-    inner = {type(None) if each is None else each for each in getattr(hint, "__args__", (hint,))}
+    given = getattr(hint, "__args__", (hint,))
+    inner: set[Any] = {type(None) if each is None else each for each in given}
     plain: Kinds = frozenset(each for each in inner if isinstance(each, type) and each in _PLAIN)
     optional = len(inner) == 2 and type(None) in inner and len(plain) == 2
     # Not of list[int], which has arguments, too.
