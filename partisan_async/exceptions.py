@@ -120,6 +120,38 @@ class ArgumentsTooLarge(PartisanException, ValueError):  # noqa: N818  as its si
     """The arguments of a call are more than ``MAX_ARGUMENTS_BYTES`` of its queue."""
 
 
+class ArgumentsDoNotFit(PartisanException):
+    """A row's call does not fit the parameters of ``run()`` in this process.
+
+    Like a task of an unknown processor, it is put off for other supervisors first.
+    """
+
+    def __init__(self, processor_name: str, message: str) -> None:
+        super().__init__(
+            f"{processor_name}: {message} The row may come from another version of the code."
+        )
+        self.processor_name = processor_name
+
+
+class RowMissing(PartisanException):
+    """A model instance that was passed to a task is not in its database any more.
+
+    :param model: its label, such as ``shop.Order``.
+    :param key: its primary key.
+    :param database: the alias of the database that was asked.
+    """
+
+    def __init__(self, processor_name: str, model: str, key: object, database: str) -> None:
+        super().__init__(
+            f"{processor_name}: {model} {key!r} was passed to the task, and is not in database"
+            f" {database!r} any more."
+        )
+        self.processor_name = processor_name
+        self.model = model
+        self.key = key
+        self.database = database
+
+
 class ResultTooLarge(PartisanException):
     """``run()`` returned more than ``MAX_RESULT_BYTES`` of its queue."""
 

@@ -6,7 +6,7 @@ import abc
 import datetime
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class BaseTaskProcessor(abc.ABC):
     """A task's code. Derive from it, write ``run()``, register it, and ``delay()`` its calls.
 
-    :param args: kept as ``self.args``. They and ``kwargs`` must be JSON: see ``delay``.
+    :param args: kept as ``self.args``. They and ``kwargs`` must be what ``run()`` takes, and JSON
+        where it has no parameters: see ``delay``.
     :param kwargs: kept as ``self.kwargs``.
     """
 
@@ -58,6 +59,10 @@ class BaseTaskProcessor(abc.ABC):
     """Whether a plain ``run()`` and the row's end are one transaction: both are there, or neither,
     whenever the worker may die."""
 
+    ON_MISSING: ClassVar[Literal["error", "finish"]] = "error"
+    """What becomes of a call whose model instance is gone when it is to run: it ends with
+    ``RowMissing``, or as finished without a run."""
+
     SCHEDULE: ClassVar[str | Cron | Every | None] = None
     """When a call without arguments is enqueued by itself; a string is a cron expression."""
 
@@ -73,9 +78,14 @@ class BaseTaskProcessor(abc.ABC):
         # Made when asked for: it costs as much as the rest of a small task.
         return None if self._claimed is None else self._claimed()
 
+    # Typed so that type checkers take each run() that overrides it, whatever its parameters.
     @abc.abstractmethod
-    def run(self) -> Any:
-        """Do the work. It may be ``async def``. It may run twice: see the guarantees."""
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the work. It may be ``async def``. It may run twice: see the guarantees.
+
+        Where it has parameters, it gets the values of the call, and calls are checked against them.
+        Where it has none, they are in ``self.args`` and ``self.kwargs``.
+        """
 
     def delay(self, *, priority: int = 0, execute_after: datetime.datetime | None = None) -> Task:
         """Enqueue this call, in the caller's transaction, and return its row.
@@ -84,7 +94,8 @@ class BaseTaskProcessor(abc.ABC):
 
         :param priority: lower number first; 0 takes the class's ``PRIORITY``.
         :param execute_after: not to be run before; ``None`` is at once.
-        :raises TypeError: an argument is not JSON, or this processor is itself running a task.
+        :raises TypeError: the call does not fit the parameters of ``run()``, an argument is not of
+            its type or not JSON, or this processor is itself running a task.
         :raises ValueError: an argument cannot be stored, ``execute_after`` is naive though USE_TZ
             is on or is out of reach, or ``priority`` is no 32-bit number.
         :raises ArgumentsTooLarge: a ``ValueError``, too: the arguments are more than

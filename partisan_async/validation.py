@@ -57,6 +57,15 @@ def check_flag(value: Any) -> str | None:
     return None if isinstance(value, bool) else "must be True or False"
 
 
+def check_choice(*choices: str) -> Callable[[Any], str | None]:
+    """Return a check: the complaint about a value that must be one of these, or ``None``."""
+
+    def check(value: Any) -> str | None:
+        return None if value in choices else f"must be {' or '.join(map(repr, choices))}"
+
+    return check
+
+
 def check_priority(value: Any) -> str | None:
     """Return the complaint about a value that must be a priority, or ``None``."""
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:

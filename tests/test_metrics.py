@@ -67,7 +67,7 @@ class TestCounts:
         counted = Counts(with_spreads=True)
         for number in range(1000):
             unknown = claim(f"Nobody{number}")
-            counted.count(unknown, Deferred(timedelta(minutes=1)), None)
+            counted.count(unknown, Deferred(timedelta(minutes=1), FAILURE), None)
 
         figures = dict(counted.figures())
         assert set(figures) == {counts.UNKNOWN}
@@ -94,8 +94,8 @@ class TestCounts:
         ("decision", "attempt"),
         [
             (Failed(FAILURE), None),
-            (Deferred(timedelta(minutes=1)), None),
-            (Deferred(timedelta(minutes=1)), ran(1.0)),
+            (Deferred(timedelta(minutes=1), FAILURE), None),
+            (Deferred(timedelta(minutes=1), FAILURE), ran(1.0)),
             (Interrupted(timedelta(0), FAILURE), ran(1.0)),
         ],
     )

@@ -20,13 +20,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from partisan_async.enqueue import arguments
-from partisan_async.enqueue.parameters import (
-    ArgumentsDoNotFit,
-    RowMissing,
-    Stored,
-    parameters_of,
-)
+from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.parameters.complaints import complaints
+from partisan_async.exceptions import ArgumentsDoNotFit, RowMissing
 from partisan_async.processor import BaseTaskProcessor
 
 

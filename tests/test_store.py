@@ -130,7 +130,7 @@ class TestSettle:
             (Postponed(timedelta(0)), "new", {"postpones": 1}),
             (Suspected(None), "new", {"suspect": True}),
             (Suspected(BOOM), "new", {"suspect": True, "lost": 1}),
-            (Deferred(timedelta(seconds=60)), "scheduled", {"unrecognised": 1}),
+            (Deferred(timedelta(seconds=60), BOOM), "scheduled", {"unrecognised": 1}),
             (GivenBack(), "new", {}),
             (Interrupted(timedelta(seconds=8), BOOM), "scheduled", {"interrupted": 1}),
             (Interrupted(timedelta(seconds=60), BOOM, counted=False), "scheduled", {}),
@@ -149,7 +149,7 @@ class TestSettle:
         none |= {"interrupted": 0}
         assert {name: getattr(task, name) for name in none} == none | counts
         assert (task.finished_at is not None) == (status in ("finished", "error"))
-        failure = None if isinstance(decision, Interrupted) else getattr(decision, "failure", None)
+        failure = None if isinstance(decision, Interrupted | Deferred) else getattr(decision, "failure", None)
         assert bool(task.errors) == (failure is not None)
         if status == "scheduled":
             seconds = (task.execute_after - timezone.now()).total_seconds()

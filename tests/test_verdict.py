@@ -37,6 +37,7 @@ def test_rules_of_processors_that_nobody_knows_are_not_kept():
 
     for number in range(3):
         name = f"Unknown{number}"
-        verdicts.settlement(claim_of(name), Unrecognised(name), None)
+        unknown = Unrecognised(Failure.of(ProcessorClassNotFound(name)))
+        verdicts.settlement(claim_of(name), unknown, None)
 
     assert not verdicts._rules

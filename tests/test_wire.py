@@ -118,9 +118,7 @@ def of_its_types(outcome):
             return True
         case PostponeAsked(seconds):
             return seconds is None or (type(seconds) is not bool and 0 <= seconds < 2**63)
-        case Unrecognised(str()):
-            return True
-        case Raised(failure, bool()) | CutOff(failure, bool()):
+        case Unrecognised(failure) | Raised(failure, bool()) | CutOff(failure, bool()):
             told = (failure.exception_class, failure.message, failure.traceback)
             return all(type(each) is str for each in told)
     return False

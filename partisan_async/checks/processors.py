@@ -14,6 +14,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from partisan_async import registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
@@ -26,6 +27,7 @@ ATTRIBUTES = {
     "POSTPONE_CONFIG": validation.check_instance_or_none(PostponeConfig),
     "STORE_RESULT": validation.check_flag,
     "ATOMIC": validation.check_flag,
+    "ON_MISSING": validation.check_choice("error", "finish"),
     "SCHEDULE": schedule.wrong,
 }
 
@@ -36,7 +38,8 @@ def check_processors(
 ) -> list[CheckMessage]:
     """E003: a processor names its queue in the ancestor's way. E004: an attribute cannot be.
     E005: ``run()`` is missing, or cannot be as it is. E006: two processors have one name.
-    E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own, cannot be imported.
+    E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own, cannot be imported. E017: a
+    parameter of ``run()`` cannot be.
     """
     errors: list[CheckMessage] = []
     try:
@@ -58,7 +61,9 @@ def check_processors(
             )
         )
     for processor in registry.processors():
-        errors += _wrong_attributes(processor) + _wrong_runs(processor)
+        errors += (
+            _wrong_attributes(processor) + _wrong_runs(processor) + _wrong_parameters(processor)
+        )
     return errors
 
 
@@ -126,6 +131,13 @@ def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
     else:
         return []
     return [Error(wrong, hint=hint, obj=processor, id="partisan_async.E005")]
+
+
+def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    return [
+        Error(wrong, hint=hint, obj=processor, id="partisan_async.E017")
+        for _, wrong, hint in complaints(processor, BaseTaskProcessor)
+    ]
 
 
 def _place(error: Exception) -> str:

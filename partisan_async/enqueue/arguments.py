@@ -38,11 +38,11 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any], **more: str) -> str
         return plain
     try:
         for position, value in enumerate(args):
-            _require_json(value, f"args[{position}]")
+            require_json(value, f"args[{position}]")
         for name, value in kwargs.items():
-            _require_text(name, f"the name of kwargs[{name!r}]")
-            _require_json(value, f"kwargs[{name!r}]")
-        return _canonical({"args": args, "kwargs": kwargs, **more})
+            require_text(name, f"the name of kwargs[{name!r}]")
+            require_json(value, f"kwargs[{name!r}]")
+        return canonical({"args": args, "kwargs": kwargs, **more})
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
 
@@ -50,8 +50,8 @@ def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any], **more: str) -> str
 def encode_result(value: Any) -> str:
     """Return what ``run()`` returned as JSON; errors as for ``encode``."""
     try:
-        _require_json(value, "what run() returned")
-        return _canonical(value)
+        require_json(value, "what run() returned")
+        return canonical(value)
     except RecursionError:
         raise ValueError("What run() returned is nested too deeply, or contains itself.") from None
 
@@ -70,8 +70,8 @@ def require_size(encoded: str, queue_name: str) -> None:
         )
 
 
-_quoted = json.JSONEncoder().encode
-_canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
+quoted = json.JSONEncoder().encode
+canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
 
 def digest(processor_name: str, encoded: str) -> bytes:
@@ -92,7 +92,7 @@ def digests(processor_name: str, encoded: Iterable[str]) -> list[bytes]:
 
 
 def _encode_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    """Return what ``_canonical`` would, in a third of the time; ``None`` where it must be asked.
+    """Return what ``canonical`` would, in a third of the time; ``None`` where it must be asked.
 
     Most calls have a few plain values, and to JSONEncoder a call takes longer than all of those.
     """
@@ -116,7 +116,7 @@ def _plain(value: Any) -> str | None:
     """Return the JSON of a value that nothing can be wrong with; else ``None``."""
     kind = type(value)
     if kind is str:
-        return _quoted(value) if value.isascii() and "\x00" not in value else None
+        return quoted(value) if value.isascii() and "\x00" not in value else None
     if kind is int:
         return str(value) if -(2**63) <= value < 2**63 else None
     if kind is bool:
@@ -124,10 +124,10 @@ def _plain(value: Any) -> str | None:
     return "null" if value is None else None
 
 
-def _require_json(value: Any, place: str) -> None:
+def require_json(value: Any, place: str) -> None:
     match value:
         case str():
-            _require_text(value, place)
+            require_text(value, place)
         case None | bool():
             pass
         case int():
@@ -139,7 +139,7 @@ def _require_json(value: Any, place: str) -> None:
                 )
         case list() | tuple():
             for position, item in enumerate(value):
-                _require_json(item, f"{place}[{position}]")
+                require_json(item, f"{place}[{position}]")
         case dict():
             for key, item in value.items():
                 if not isinstance(key, str):
@@ -147,15 +147,15 @@ def _require_json(value: Any, place: str) -> None:
                         f"{place} has the key {key!r} of type {type(key).__name__}; JSON would turn"
                         " it into a string behind your back, so pass str keys."
                     )
-                _require_text(key, f"a key of {place}")
-                _require_json(item, f"{place}[{key!r}]")
+                require_text(key, f"a key of {place}")
+                require_json(item, f"{place}[{key!r}]")
         case _:
             raise TypeError(
                 f"{place} is of type {type(value).__name__}, which is not JSON; {_instead(value)}."
             )
 
 
-def _require_text(text: str, place: str) -> None:
+def require_text(text: str, place: str) -> None:
     if "\x00" in text:
         raise ValueError(
             f"{place} contains a NUL character, which PostgreSQL cannot store; remove it, or pass"

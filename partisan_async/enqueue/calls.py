@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from partisan_async import registry
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, refusals
+from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.enqueue.turn import checked_priority, checked_time
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.validation import check_queue_name
@@ -48,6 +49,8 @@ def encoded_of(processor: Delayed) -> str:
     """Return the arguments of a processor's call, encoded; errors as for ``delay``."""
     if processor._claimed is not None:  # noqa: SLF001  its other half
         raise refusals.running_call(processor)
-    encoded = arguments.encode(processor.args, processor.kwargs)
+    parameters = parameters_of(type(processor))
+    encode = arguments.encode if parameters is None else parameters.encode
+    encoded = encode(processor.args, processor.kwargs)
     arguments.require_size(encoded, processor.QUEUE_NAME)
     return encoded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from partisan_async.claim import Claim
+from partisan_async.exceptions import RowMissing
 from partisan_async.logs.about import about, logger
 from partisan_async.text.one_line import explain
 from partisan_async.text.printable import plain
@@ -25,6 +26,15 @@ def untold(claim: Claim, error: BaseException) -> None:
         *(claim.id, plain(claim.processor_class)),
         exc_info=error,
         extra=about(claim, "untold"),
+    )
+
+
+def row_missing(claim: Claim, missing: RowMissing) -> None:
+    """Say that a task ends as finished without a run: ``ON_MISSING`` wants that."""
+    logger.info(
+        "task %s %s: finished without a run: %s",
+        *(claim.id, plain(claim.processor_class), plain(str(missing))),
+        extra=about(claim, "row missing"),
     )
 
 

@@ -86,11 +86,12 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
                 *(*of_task, f" ({failure.message})" if failure else ""),
                 extra=extra,
             )
-        case Deferred(pause):
+        case Deferred(pause, failure):
             logger.warning(
-                "deferred %s %s by %g s: this supervisor knows no such processor; if none does, it"
-                " ends in error after %d more",
+                "deferred %s %s by %g s: this supervisor cannot run it; if none can, it ends in"
+                " error after %d more: %s",
                 *(*of_task, pause.total_seconds(), MAX_UNRECOGNISED - claim.unrecognised - 1),
+                plain(failure.message),
                 extra=extra,
             )
         case Interrupted(pause, failure):

@@ -9,7 +9,6 @@ from typing import Protocol, assert_never
 from partisan_async.config.processor_configs import ErrorsHandleConfig
 from partisan_async.exceptions import (
     MaxPostponesReached,
-    ProcessorClassNotFound,
     TaskTimeout,
     WorkerLost,
 )
@@ -39,7 +38,8 @@ MAX_LOST = 3
 """A task that takes its worker process down so often, alone, ends in error."""
 
 MAX_UNRECOGNISED = 15
-"""Supervisors that may meet a task without knowing its processor: a rolling deploy's time."""
+"""Supervisors that may meet a task without knowing its processor, or its call: a rolling deploy's
+time."""
 
 MAX_INTERRUPTED = 20
 """A row whose claims ended so often, one after the other, without an outcome is rescued no more."""
@@ -112,10 +112,10 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             if counters.lost + 1 < MAX_LOST:
                 return Suspected(failure)
             return Failed(failure, lost=True)
-        case Unrecognised(processor_name):
+        case Unrecognised(failure):
             if counters.unrecognised < MAX_UNRECOGNISED:
-                return Deferred(UNRECOGNISED_PAUSE)
-            return Failed(Failure.of(ProcessorClassNotFound(processor_name)))
+                return Deferred(UNRECOGNISED_PAUSE, failure)
+            return Failed(failure)
         case CutOff(failure, begun):
             return _after_cut(failure, begun, counters)
         case _:

@@ -49,9 +49,10 @@ class Suspected:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """It waits for a supervisor that knows its processor."""
+    """It waits for a supervisor whose code knows its processor, and such a call of it."""
 
     pause: timedelta
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,9 @@ class Overran:
 
 @dataclass(frozen=True, slots=True)
 class Unrecognised:
-    """Nothing ran: this supervisor does not know the processor."""
+    """Nothing ran: this supervisor's code does not know the processor, or not such a call of it."""
 
-    processor_name: str
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)

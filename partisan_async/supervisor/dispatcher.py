@@ -15,7 +15,8 @@ from typing import assert_never
 from partisan_async import logs, registry
 from partisan_async.claim import Attempt, Claim
 from partisan_async.declared import is_async
-from partisan_async.policy import CutOff, Outcome, Unrecognised
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.policy import CutOff, Failure, Outcome, Unrecognised
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.ahead import batch_to_send
@@ -95,7 +96,7 @@ class Dispatcher:
         # Not before: in an idle system a log line takes 0.2 ms, longer than to send a task.
         logs.tasks.claimed(claims, how)
         for claim in unknown:
-            self._endings.end(claim, Unrecognised(claim.processor_class), None)
+            self._endings.end(claim, _unknown(claim), None)
 
     def on_beat(self) -> None:
         """Give back what was to start within a second and did not: it is anybody's again.
@@ -174,7 +175,9 @@ class Dispatcher:
     # From the workers: see the pool's ``Listener``
 
     def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
-        if isinstance(outcome, CutOff) and not outcome.begun:
+        if isinstance(outcome, Unrecognised) or (
+            isinstance(outcome, CutOff) and not outcome.begun
+        ):  # nothing ran
             self._endings.end(claim, outcome, None)
             return
         self._pace.measure(claim.processor_class, seconds)
@@ -198,3 +201,7 @@ class Dispatcher:
             self.kills += 1
         else:
             self.deaths += 1
+
+
+def _unknown(claim: Claim) -> Unrecognised:
+    return Unrecognised(Failure.of(ProcessorClassNotFound(claim.processor_class)))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
 from partisan_async.claim import Claim
+from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.policy import RETURNED, Returned
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.worker.loading import processor_of, read_arguments
+from partisan_async.worker.loading import processor_of, read_arguments, take_call
 from partisan_async.worker.result import returned
 from partisan_async.worker.used_caches import close_caches
+
+if TYPE_CHECKING:
+    from partisan_async.enqueue.parameters.parameters import Parameters
 
 
 class AsyncRun:
@@ -47,4 +52,16 @@ class AsyncRun:
             )
         if processor._is_heard():  # noqa: SLF001
             await sync_to_async(processor._tell_start)()  # noqa: SLF001
-        self.outcome = returned(processor, await processor.run(), self._most)
+        parameters = parameters_of(type(processor))
+        if parameters is None:
+            result = await processor.run()
+        elif await self._take_call(processor, parameters):
+            result = await processor.run(*processor.args, **processor.kwargs)
+        else:
+            return
+        self.outcome = returned(processor, result, self._most)
+
+    async def _take_call(self, processor: BaseTaskProcessor, parameters: Parameters) -> bool:
+        if parameters.reads_rows:
+            return await sync_to_async(take_call)(self._claim, processor, parameters)
+        return take_call(self._claim, processor, parameters)

@@ -16,9 +16,12 @@ from partisan_async import logs, registry, store
 from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.enqueue import spans
-from partisan_async.exceptions import PostponeTask, ProcessorClassNotFound
+from partisan_async.enqueue.parameters import parameters_of
+from partisan_async.exceptions import ArgumentsDoNotFit, PostponeTask, ProcessorClassNotFound
 from partisan_async.policy import (
+    RETURNED,
     CutOff,
+    Failure,
     Finished,
     Outcome,
     PostponeAsked,
@@ -36,7 +39,7 @@ from partisan_async.worker.async_run import AsyncRun
 from partisan_async.worker.atomic import run_atomic
 from partisan_async.worker.cut_off import SessionLost
 from partisan_async.worker.failure import failure_of, why_postponed
-from partisan_async.worker.loading import processor_of, read_arguments
+from partisan_async.worker.loading import processor_of, read_arguments, take_call
 from partisan_async.worker.result import returned
 from partisan_async.worker.used_caches import close_caches
 
@@ -70,7 +73,7 @@ class Executor:
                         if processor._is_heard():  # noqa: SLF001  its other half
                             processor._tell_start()  # noqa: SLF001
                         if not processor.ATOMIC:
-                            outcome: Outcome = self._run(processor)
+                            outcome: Outcome = self._run(claim, processor)
                     if processor.ATOMIC:
                         outcome = self._run_atomic(claim, processor, alarm)
                 except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
@@ -117,9 +120,15 @@ class Executor:
         pk, claim_seq, queue_name, processor_class = claim[:4]
         current_task.set(CurrentTask(pk, claim_seq, processor_class, queue_name, self._worker_id))
 
-    def _run(self, processor: BaseTaskProcessor) -> Returned:
+    def _run(self, claim: Claim, processor: BaseTaskProcessor) -> Returned:
         try:
-            result = processor.run()
+            parameters = parameters_of(type(processor))
+            if parameters is None:
+                result = processor.run()
+            elif take_call(claim, processor, parameters):
+                result = processor.run(*processor.args, **processor.kwargs)
+            else:
+                return RETURNED
         finally:
             self.end_forks()  # in ATOMIC a child would end its parent's transaction
         return returned(processor, result, self.settings.MAX_RESULT_BYTES)
@@ -129,7 +138,7 @@ class Executor:
     ) -> Returned:
         def run() -> Returned:
             with alarm or nullcontext():
-                return self._run(processor)
+                return self._run(claim, processor)
 
         def settle(outcome: Returned, seconds: float) -> store.Statement:
             # Not by the rules, which may raise: what it did is committed with this.
@@ -145,8 +154,11 @@ class Executor:
         match error:
             case PostponeTask():
                 return PostponeAsked(error.postpone_for_seconds, why_postponed(error))
-            case ProcessorClassNotFound(processor_name=claim.processor_class):
-                return Unrecognised(claim.processor_class)
+            case (
+                ProcessorClassNotFound(processor_name=claim.processor_class)
+                | ArgumentsDoNotFit(processor_name=claim.processor_class)
+            ):
+                return Unrecognised(Failure.of(error))
             case SessionLost():
                 return CutOff(failure_of(error.__cause__ or error), error.begun)
         config = registry.get(claim.processor_class).RETRY_ON_ERROR_CONFIG
@@ -160,6 +172,8 @@ class Executor:
         self, processor: BaseTaskProcessor | None, claim: Claim, outcome: Outcome
     ) -> None:
         if processor is None or not processor._is_heard():  # noqa: SLF001
+            return
+        if isinstance(outcome, Unrecognised):  # nothing ran: the supervisor tells
             return
         try:
             verdict = self._verdicts.settlement(claim, outcome, None)

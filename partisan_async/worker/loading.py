@@ -1,21 +1,25 @@
-"""Makes the processor of a claim, ready to run."""
+"""Makes the processor of a claim, ready to run, and the call that its ``run()`` gets."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from partisan_async import registry, store
+from partisan_async import logs, registry, store
 from partisan_async.claim import Claim
+from partisan_async.enqueue.parameters import Stored
 from partisan_async.enqueue.run import fetch
-from partisan_async.exceptions import ClaimLost
+from partisan_async.exceptions import ClaimLost, RowMissing
 from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.worker.cut_off import before_run
 from partisan_async.worker.row import row_of
+
+if TYPE_CHECKING:
+    from partisan_async.enqueue.parameters.parameters import Parameters
 
 _decode = json.JSONDecoder().raw_decode
 """Takes half the time of ``json.loads()``; there is no blank around what PostgreSQL writes."""
@@ -68,3 +72,25 @@ def load(
     processor._claimed = claimed  # noqa: SLF001  its other half
     processor.__dict__.pop("task_obj", None)  # its __init__ may have looked
     return processor
+
+
+def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters) -> bool:
+    """Give a processor its call as ``run()`` gets it; return whether it is to run.
+
+    It is not where a row that was passed is gone, and the processor takes that for an end.
+
+    :param parameters: of its ``run()``.
+    :raises ArgumentsDoNotFit: the row's values are not what it takes.
+    :raises RowMissing: a model instance that was passed is gone.
+    :raises SessionLost: the database could not be asked for one.
+    """
+    stored = Stored(list(processor.args), processor.kwargs)
+    try:
+        with before_run():
+            processor.args, processor.kwargs = parameters.decode(stored)
+    except RowMissing as missing:
+        if processor.ON_MISSING != "finish":
+            raise
+        logs.outcomes.row_missing(claim, missing)
+        return False
+    return True

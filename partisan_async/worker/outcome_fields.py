@@ -29,8 +29,8 @@ def fields_of(outcome: Outcome) -> list[Any]:
             return [name, seconds, why and _told(why)]
         case Raised(failure, retryable):
             return [name, _told(failure), retryable]
-        case Unrecognised(processor_name):
-            return [name, processor_name]
+        case Unrecognised(failure):
+            return [name, _told(failure)]
         case CutOff(failure, begun):
             return [name, _told(failure), begun]
         case _:
@@ -53,8 +53,8 @@ def outcome_of(name: str, values: list[Any]) -> Outcome:
             return Raised(Failure(*failure), retryable)
         case "CutOff", [failure, begun]:
             return CutOff(Failure(*failure), begun)
-        case "Unrecognised", [processor_name]:
-            return Unrecognised(processor_name)
+        case "Unrecognised", [failure]:
+            return Unrecognised(Failure(*failure))
         case _:
             raise ValueError(name)
 

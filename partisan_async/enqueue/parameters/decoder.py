@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from partisan_async.enqueue.parameters.binding import Binding
-from partisan_async.enqueue.parameters.exceptions import ArgumentsDoNotFit
 from partisan_async.enqueue.parameters.instances import Fetched, Instances, Wanted
 from partisan_async.enqueue.parameters.parameter import Parameter
 from partisan_async.enqueue.parameters.rows import fetch
 from partisan_async.enqueue.parameters.stored import Place, Stored
+from partisan_async.exceptions import ArgumentsDoNotFit
 
 
 class Decoder:

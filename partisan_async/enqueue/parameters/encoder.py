@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from partisan_async.enqueue.arguments import _quoted, _require_text
+from partisan_async.enqueue.arguments import quoted, require_text
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.parameter import Parameter
 from partisan_async.enqueue.parameters.plain import PlainCalls, plain_kinds
@@ -38,8 +38,8 @@ class Encoder:
             texts = [self._text(position, value) for position, value in enumerate(args)]
             pairs = []
             for name in sorted(kwargs):
-                _require_text(name, f"the name {name!r}")
-                pairs.append(f"{_quoted(name)}:{self._text(name, kwargs[name])}")
+                require_text(name, f"the name {name!r}")
+                pairs.append(f"{quoted(name)}:{self._text(name, kwargs[name])}")
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{self._processor_name}: {error}") from None

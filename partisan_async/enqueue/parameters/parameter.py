@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from django.db.models import Model
 
-from partisan_async.enqueue.arguments import TOO_DEEP, _canonical, _require_json
+from partisan_async.enqueue.arguments import TOO_DEEP, canonical, require_json
 from partisan_async.enqueue.parameters import frozen, refusals, rows
 from partisan_async.enqueue.parameters.came_back import (
     difference,
@@ -40,8 +40,8 @@ class Parameter:
         place = place or self.name
         try:
             if self.hint is Any:
-                _require_json(value, place)
-                return _canonical(value)
+                require_json(value, place)
+                return canonical(value)
             return self._encode(value, place)
         except RecursionError:
             raise ValueError(f"{place}: {TOO_DEEP}") from None
@@ -69,8 +69,8 @@ class Parameter:
             raise ValueError(f"{place} is a {error}.") from None
         except (TypeError, ValueError, ArithmeticError):  # the last of a Decimal that is none
             raise refusals.wrong_type(value, place, self.hint) from None
-        _require_json(plain, place)
-        text = _canonical(plain)
+        require_json(plain, place)
+        text = canonical(plain)
         try:
             back = self.decode(as_given_back(text), saved)
         except ValueError as error:

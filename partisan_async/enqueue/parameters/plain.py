@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from partisan_async.enqueue.arguments import _quoted
+from partisan_async.enqueue.arguments import quoted
 from partisan_async.enqueue.parameters.binding import Binding
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
@@ -47,7 +47,7 @@ class PlainCalls:
         self._kinds = [kinds[name] for name in binding.positional]
         self._must = [must for must, _ in binding.after]
         self._may = [
-            {name: (f"{_quoted(name)}:", kinds[name]) for name in may} for _, may in binding.after
+            {name: (f"{quoted(name)}:", kinds[name]) for name in may} for _, may in binding.after
         ]
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ import msgspec
 from django.db import connections, router
 from django.db.models import Model
 
-from partisan_async.enqueue.parameters.exceptions import RowMissing
+from partisan_async.exceptions import RowMissing
 
 
 class Key(NamedTuple):

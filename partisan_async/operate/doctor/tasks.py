@@ -135,7 +135,7 @@ def unrecognised_tasks() -> Iterator[Said]:
     if found:
         names = Counter(name for _, name in found)
         yield wrong(
-            f"Supervisors do not know the processor of {_named(found)}, and after"
+            f"Supervisors do not know the processor or the arguments of {_named(found)}, and after"
             f" {MAX_UNRECOGNISED} attempts they end in error: deploy the code of"
             f" {', '.join(names)} to all supervisors, and start them anew."
         )

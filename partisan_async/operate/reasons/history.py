@@ -18,8 +18,8 @@ def what_happened(task: Task, ways: WaysOut) -> Iterator[str]:
     """Say how a task was put off, lost, interrupted or postponed, or failed."""
     if task.unrecognised:
         said = gettext(
-            "A supervisor that does not know %(processor)r put it off %(count)s of %(most)s times:"
-            " is its code deployed everywhere?"
+            "A supervisor that does not know %(processor)r, or whose run() takes other arguments,"
+            " put it off %(count)s of %(most)s times: is its code deployed everywhere?"
         )
         yield said % {
             "processor": task.processor_class,
