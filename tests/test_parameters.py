@@ -181,7 +181,8 @@ def alike(one, other):
             return one == other
 
 
-@settings(max_examples=3000, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(600)
+@settings(deadline=None, max_examples=3000, suppress_health_check=list(HealthCheck))
 @given(calls())
 @example((dict[int | str, int], {1: 1, "1": 2}))
 @example((int | float, 1e22))
@@ -234,7 +235,8 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(600)
+@settings(deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck))
 @given(PLAIN, FLOATS, JSON, PLAIN, st.booleans())
 def test_the_stored_bytes_are_those_of_an_untyped_call(plain, number, data, named, by_name):
     """Or rows of two releases would not be twins any more, which the digest of these says."""

@@ -149,7 +149,8 @@ class TestSettle:
         none |= {"interrupted": 0}
         assert {name: getattr(task, name) for name in none} == none | counts
         assert (task.finished_at is not None) == (status in ("finished", "error"))
-        failure = None if isinstance(decision, Interrupted | Deferred) else getattr(decision, "failure", None)
+        untold = isinstance(decision, Interrupted | Deferred)
+        failure = None if untold else getattr(decision, "failure", None)
         assert bool(task.errors) == (failure is not None)
         if status == "scheduled":
             seconds = (task.execute_after - timezone.now()).total_seconds()

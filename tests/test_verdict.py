@@ -1,7 +1,8 @@
 """What becomes of a run: the same for the row, for signals and for ``ATOMIC``."""
 
 from partisan_async.claim import Attempt, Claim
-from partisan_async.policy import RETURNED, Failed, Finished, PostponeAsked, Unrecognised
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.policy import RETURNED, Failed, Failure, Finished, PostponeAsked, Unrecognised
 from partisan_async.settings import QueueSettings
 from partisan_async.verdict import Verdicts
 from tests.testapp.partisan_tasks import MisconfiguredPostpone, Tell

@@ -31,13 +31,14 @@ from partisan_async.worker.wire import (
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBER = st.integers(0, 2**40)
+FAILURES = st.builds(Failure, TEXT, TEXT, TEXT)
 OUTCOMES = st.one_of(
     st.just(RETURNED),
     st.builds(Returned, st.none() | TEXT, st.booleans()),
     st.builds(PostponeAsked, st.none() | st.floats(0, 1e9)),
-    st.builds(Unrecognised, TEXT),
-    st.builds(Raised, st.builds(Failure, TEXT, TEXT, TEXT), st.booleans()),
-    st.builds(CutOff, st.builds(Failure, TEXT, TEXT, TEXT), st.booleans()),
+    st.builds(Unrecognised, FAILURES),
+    st.builds(Raised, FAILURES, st.booleans()),
+    st.builds(CutOff, FAILURES, st.booleans()),
 )
 FRAMES = st.one_of(
     st.builds(Hello, NUMBER, st.none() | TEXT, st.none() | TEXT),
@@ -70,7 +71,7 @@ RIGHT = (
     ["Done", 1, 5, True, "Returned", "1", True],
     ["Done", 1, 5, False, "PostponeAsked", 1.5, None],
     ["Done", 1, 5, False, "PostponeAsked", None, ["a", "b", "c", []]],
-    ["Done", 1, 5, False, "Unrecognised", "x"],
+    ["Done", 1, 5, False, "Unrecognised", ["a", "b", "c"]],
     ["Done", 1, 5, False, "Raised", ["a", "b", "c", [["x", "y", True, []]]], True],
     ["Done", 1, 5, False, "CutOff", ["a", "b", "c"], True],
 )
