@@ -1,6 +1,6 @@
 """What the tests' processors leave behind, for the tests to find."""
 
-from django.db import models
+from django.db import connection, models
 from django.db.models.functions import Now
 
 
@@ -10,3 +10,9 @@ class Mark(models.Model):
     text = models.CharField(max_length=255)
     pid = models.IntegerField(default=0)
     at = models.DateTimeField(db_default=Now())
+
+    @classmethod
+    def from_db(cls, *args):
+        found = super().from_db(*args)
+        found.fetched_in_atomic = connection.in_atomic_block
+        return found

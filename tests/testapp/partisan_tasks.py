@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import datetime
 import decimal
 import itertools
 import math
@@ -27,6 +28,7 @@ from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
+from partisan_async.task_processor import TaskProcessor
 from partisan_async.worker import arrangements
 from tests.testapp.models import Mark
 
@@ -1150,3 +1152,58 @@ class RunCommand(Marking):
     def run(self):
         self.mark(f"start {self.args[0]}")
         subprocess.run(self.args[0].split(), check=True)
+
+
+@registry.register
+class Pay(TaskProcessor):
+    """Returns what it was given, as Python writes it."""
+
+    STORE_RESULT = True
+
+    def run(
+        self, order: uuid.UUID, *, at: datetime.datetime | None = None, tags: set[str] = frozenset()
+    ) -> str:
+        return repr((order, at, sorted(tags)))
+
+
+@registry.register
+class AsyncPay(Pay):
+    async def run(self, order: uuid.UUID, *, amount: decimal.Decimal = decimal.Decimal(0)) -> str:
+        return repr((order, amount))
+
+
+@registry.register
+class Follow(TaskProcessor):
+    """Leaves a mark beside one that it was given."""
+
+    def run(self, mark: Mark) -> None:
+        Mark.objects.create(text=f"{mark.text} followed", pid=mark.pk)
+
+
+@registry.register
+class FollowIfThere(Follow):
+    ON_MISSING = "finish"
+
+
+@registry.register
+class AsyncFollow(TaskProcessor):
+    async def run(self, marks: list[Mark]) -> None:
+        await Mark.objects.acreate(text=" and ".join(mark.text for mark in marks))
+
+
+@registry.register
+class AtomicFollow(TaskProcessor):
+    """Its mark is fetched in the run's own transaction."""
+
+    ATOMIC = True
+
+    def run(self, mark: Mark) -> None:
+        Mark.objects.create(text=f"{mark.text} followed in {mark.fetched_in_atomic}")
+
+
+@registry.register
+class NothingTyped(TaskProcessor):
+    UNIQUE_FOR_PARAMS = False
+
+    def run(self, number: int) -> None:
+        pass

@@ -1,0 +1,210 @@
+"""Typed calls: refused where they are made, or run with what was passed."""
+
+import datetime
+import decimal
+import json
+import re
+import uuid
+
+import pytest
+from django.core.checks import run_checks
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from partisan_async import registry
+from partisan_async.enqueue import arguments
+from partisan_async.models import Task
+from partisan_async.policy import MAX_UNRECOGNISED, Deferred
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.testing import live_supervisor, run_pending
+from tests.conftest import ended, marks, wait_until
+from tests.testapp.models import Mark
+from tests.testapp.partisan_tasks import (
+    AsyncFollow,
+    AsyncPay,
+    AtomicFollow,
+    Follow,
+    FollowIfThere,
+    Nothing,
+    NothingTyped,
+    Pay,
+)
+
+ORDER = uuid.UUID(int=7)
+NOON = datetime.datetime(2026, 10, 25, 12, tzinfo=datetime.UTC)
+
+
+def write_by_hand(task, **arguments):
+    """Leave a row as another version of the code would have written it."""
+    Task.objects.filter(pk=task.pk).update(arguments={"args": [], "kwargs": {}} | arguments)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestInAWorker:
+    def test_run_gets_what_was_passed(self):
+        with live_supervisor():
+            tasks = [
+                Pay(ORDER, at=NOON, tags={"a", "b"}).delay(),
+                Pay(order=ORDER).delay(),
+                AsyncPay(ORDER, amount=decimal.Decimal("1.50")).delay(),
+            ]
+            wait_until(lambda: ended(*tasks))
+
+        results = [Task.objects.get(pk=task.pk).result for task in tasks]
+        assert results == [
+            repr((ORDER, NOON, ["a", "b"])),
+            repr((ORDER, None, [])),
+            repr((ORDER, decimal.Decimal("1.50"))),
+        ]
+
+    def test_a_model_instance_is_fetched_for_the_run(self):
+        one, two = Mark.objects.create(text="one"), Mark.objects.create(text="two")
+        tasks = [Follow(one).delay(), AsyncFollow([one, two]).delay(), AtomicFollow(two).delay()]
+        Mark.objects.filter(pk=one.pk).update(text="changed")
+
+        with live_supervisor():
+            wait_until(lambda: ended(*tasks))
+
+        assert {"changed followed", "changed and two", "two followed in True"} < set(marks())
+
+    def test_a_row_that_is_gone_ends_the_task_as_its_processor_says(self):
+        mark = Mark.objects.create(text="gone")
+        tasks = [each(mark).delay() for each in (Follow, FollowIfThere, AtomicFollow)] + [
+            AsyncFollow([mark]).delay()
+        ]
+        mark.delete()
+
+        with live_supervisor():
+            wait_until(lambda: ended(*tasks))
+
+        rows = [Task.objects.get(pk=task.pk) for task in tasks]
+        assert [row.status for row in rows] == ["error", "finished", "error", "error"]
+        assert rows[0].errors[0]["exception_class"] == "partisan_async.exceptions.RowMissing"
+        assert f"testapp.Mark {mark.pk or ''}".strip() in rows[0].errors[0]["message"]
+        assert marks() == []
+
+
+@pytest.mark.django_db
+class TestRowsOfOtherCode:
+    @pytest.mark.parametrize("processor", [Pay, AsyncPay])
+    def test_a_call_that_does_not_fit_is_put_off_and_ends_in_error_at_last(self, processor):
+        """Another supervisor may have the code that wrote it; here it never started."""
+        task = processor(ORDER).delay()
+        write_by_hand(task, args=[str(ORDER)], kwargs={"new": 1})
+
+        (ran,) = run_pending()
+
+        assert isinstance(ran.decision, Deferred)
+        assert (ran.task.unrecognised, ran.task.tries, ran.task.status) == (1, 0, "scheduled")
+        assert "there is no parameter new" in ran.decision.failure.message
+
+        Task.objects.update(unrecognised=MAX_UNRECOGNISED, execute_after=timezone.now())
+        (ran,) = run_pending(errors="keep")
+
+        assert ran.task.status == "error"
+        (error,) = ran.task.errors
+        assert error["exception_class"] == "partisan_async.exceptions.ArgumentsDoNotFit"
+
+    @pytest.mark.parametrize(
+        "args", [["no uuid"], [5], [None], [[]], [], [str(ORDER), 1]], ids=json.dumps
+    )
+    def test_a_value_that_is_not_of_the_type_is_an_error_of_that_task_alone(self, args):
+        bad, good = Pay(ORDER).delay(), Pay(order=ORDER).delay()
+        write_by_hand(bad, args=args)
+
+        decisions = {ran.task.pk: ran.decision for ran in run_pending()}
+
+        assert isinstance(decisions[bad.pk], Deferred)
+        assert Task.objects.get(pk=good.pk).status == "finished"
+
+    def test_no_value_is_in_what_is_told(self):
+        """Errors go to logs and to Sentry, and arguments may be private."""
+        task = Pay(ORDER).delay()
+        write_by_hand(task, args=["a secret"])
+
+        (ran,) = run_pending()
+
+        assert "secret" not in ran.decision.failure.message
+
+
+@pytest.mark.django_db
+class TestWrongCalls:
+    @pytest.mark.parametrize(
+        ("make", "told"),
+        [
+            (lambda: Pay("7").delay(), "order is of type str, and run() takes UUID"),
+            (lambda: Pay().delay(), "order is missing"),
+            (lambda: Pay(ORDER, tgas=1).delay(), "did you mean tags?"),
+            (lambda: Pay.bulk_delay([Pay(ORDER), Pay(5)]), "Call 1: Pay: order is of type int"),
+            (lambda: Follow(Mark(text="x")).delay(), "is not saved"),
+        ],
+    )
+    def test_they_raise_where_they_are_made_and_enqueue_nothing(self, make, told):
+        with pytest.raises((TypeError, ValueError)) as refused:
+            make()
+
+        assert told in str(refused.value)
+        assert not Task.objects.exists()
+
+    async def test_from_async_code_too(self):
+        with pytest.raises(TypeError, match="order is of type str"):
+            await Pay("7").adelay()
+
+
+@pytest.mark.django_db
+def test_it_makes_the_statements_of_an_untyped_one():
+    """Types are checked without the database."""
+    told = []
+    for call in (Nothing(5), NothingTyped(5)):
+        with CaptureQueriesContext(connection) as caught:
+            call.delay()
+            run_pending()
+        told.append([re.sub(r"\d{2,}|'[^']*'", "…", each["sql"]) for each in caught])
+
+    assert told[0] == told[1]
+
+
+@pytest.mark.django_db
+def test_untyped_and_typed_calls_of_the_same_values_are_twins():
+    """A processor that gets typed parameters goes on with the rows that wait."""
+    (digest,) = {Pay(ORDER).delay().digest}
+
+    class Pay_(BaseTaskProcessor):
+        def run(self): ...
+
+    Pay_.__name__ = "Pay"
+
+    assert arguments.digest("Pay", arguments.encode((str(ORDER),), {})) == bytes(digest)
+
+
+class TestChecks:
+    @pytest.fixture
+    def errors(self):
+        """Return the errors of a processor's declaration, by the check."""
+        made = []
+
+        def errors_of(**body):
+            made.append(type("Declared", (BaseTaskProcessor,), body))
+            registry.register(made[0])
+            return [e for e in run_checks() if e.obj is made[0]]
+
+        yield errors_of
+        for each in made:
+            registry._processors.pop(each.__name__)
+
+    def test_a_parameter_that_cannot_be(self, errors):
+        def run(self, value: "NoSuchName", other: datetime.date | str): ...  # noqa: F821
+
+        first, second = errors(run=run)
+
+        assert first.id == second.id == "partisan_async.E017"
+        assert "annotation of value cannot be resolved" in first.msg
+        assert "Import what it names" in first.hint
+        assert "annotation of other is a union" in second.msg
+
+    def test_on_missing_that_cannot_be(self, errors):
+        (error,) = errors(run=lambda self: None, ON_MISSING="ignore")
+
+        assert error.id == "partisan_async.E004"
+        assert error.hint == "It must be 'error' or 'finish'."
