@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -62,6 +62,10 @@ class BaseTaskProcessor(abc.ABC):
     ON_MISSING: ClassVar[Literal["error", "finish"]] = "error"
     """What becomes of a call whose model instance is gone when it is to run: it ends with
     ``RowMissing``, or as finished without a run."""
+
+    SENSITIVE: ClassVar[Sequence[str]] = ()
+    """Names of parameters whose values are masked wherever arguments are shown, and in the texts of
+    errors from six characters on. Rows hold them as they are."""
 
     SCHEDULE: ClassVar[str | Cron | Every | None] = None
     """When a call without arguments is enqueued by itself; a string is a cron expression."""

@@ -66,6 +66,13 @@ def check_choice(*choices: str) -> Callable[[Any], str | None]:
     return check
 
 
+def check_names(value: Any) -> str | None:
+    """Return the complaint about a value that must be names of parameters, or ``None``."""
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return None
+    return 'must be a tuple of names, such as ("password",)'
+
+
 def check_priority(value: Any) -> str | None:
     """Return the complaint about a value that must be a priority, or ``None``."""
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:

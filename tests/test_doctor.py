@@ -137,7 +137,9 @@ class TestTasks:
         run_pending()
 
         (said,) = wrongs(tasks.unrecognised_tasks)
-        assert said.startswith(f"Supervisors do not know the processor or the arguments of {task.pk} Gone")
+        assert said.startswith(
+            f"Supervisors do not know the processor or the arguments of {task.pk} Gone"
+        )
 
     def test_abandoned_tasks(self, db):
         task = Write().delay()

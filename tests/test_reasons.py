@@ -212,7 +212,9 @@ class TestWaiting:
         said = why(task)
 
         assert "Processor class 'Gone' is not registered." in said
-        assert "does not know 'Gone', or whose run() takes other arguments, put it off 2 of 15" in said
+        assert (
+            "does not know 'Gone', or whose run() takes other arguments, put it off 2 of 15" in said
+        )
 
     def test_it_has_postponed_itself(self, alive):
         task = Postpone("one", 1, 100).delay()

@@ -39,6 +39,7 @@ from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.admin.task_filters import SPANS, Choice, QueueFilter
 from partisan_async.enqueue.run import fetch, run
+from partisan_async.enqueue.sensitive import hidden_processors
 from partisan_async.models import ENDED, Task
 from partisan_async.operate import overview
 from partisan_async.steering.pruning import ended_queues
@@ -191,7 +192,10 @@ def _search(text: str, *, in_arguments: bool) -> tuple[Q, bool]:
     is_in_arguments = Case(
         When(_IS_SMALL, then=_ARGUMENTS), default=Value(""), output_field=TextField()
     )
-    return Q(processor_class__icontains=text) | Q(IContains(is_in_arguments, text)), False
+    may_hold = Q(IContains(is_in_arguments, text))
+    if hidden := hidden_processors():  # what is masked could be guessed, letter by letter
+        may_hold &= ~Q(processor_class__in=hidden)
+    return Q(processor_class__icontains=text) | may_hold, False
 
 
 def _walk(tasks: QuerySet[Any], wanted: Q, *, limited: bool) -> list[int] | None:

@@ -43,6 +43,7 @@ from partisan_async.admin.task_values import (
     without_frame,
     without_text,
 )
+from partisan_async.enqueue.sensitive import masked
 from partisan_async.models import Task, readable
 from partisan_async.operate import overview, reasons
 from partisan_async.templatetags.partisan_async import short, span
@@ -155,7 +156,7 @@ class TaskAdmin(RowAdmin):
     def call(self, task: Task) -> str:
         told: str | None = task.told_arguments  # type: ignore[attr-defined]
         if told is not None:
-            return without_frame(told)
+            return without_frame(masked(task.processor_class, told))
         size: int = task.arguments_bytes  # type: ignore[attr-defined]
         return ngettext("%(count)s byte", "%(count)s bytes", size) % {"count": f"{size:,}"}
 
@@ -207,7 +208,11 @@ class TaskAdmin(RowAdmin):
         tasks = self.get_queryset(request).defer("arguments", "result", "digest")
         for name in ("arguments", "result") if sees_arguments(request) else ():
             tasks = tasks.annotate(**{f"told_{name}": pretty(name), f"{name}_size": size(name)})
-        return tasks.filter(pk=pk).first()
+        task: Task | None = tasks.filter(pk=pk).first()
+        if (told := getattr(task, "told_arguments", None)) is not None and task is not None:
+            shown = masked(task.processor_class, told, indent=4)
+            task.told_arguments = shown  # type: ignore[attr-defined]
+        return task
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

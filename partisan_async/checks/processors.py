@@ -28,6 +28,7 @@ ATTRIBUTES = {
     "STORE_RESULT": validation.check_flag,
     "ATOMIC": validation.check_flag,
     "ON_MISSING": validation.check_choice("error", "finish"),
+    "SENSITIVE": validation.check_names,
     "SCHEDULE": schedule.wrong,
 }
 

@@ -8,11 +8,14 @@ handled at a time: so request, call and all retries are one trace.
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from partisan_async import __version__
 from partisan_async.claim import Claim
+from partisan_async.enqueue.sensitive import without
 from partisan_async.exceptions import PostponeTask
 
 if TYPE_CHECKING:
@@ -92,10 +95,13 @@ def told_id(span: Span | None, task_id: int) -> None:
         span.set_attribute("messaging.message.id", str(task_id))
 
 
-def failed(span: Span | None, error: BaseException, failure_class: str) -> None:
+def failed(
+    span: Span | None, error: BaseException, failure_class: str, secrets: Sequence[str]
+) -> None:
     """Have the span of a run tell what it raised; to postpone is no error.
 
     :param failure_class: what the row calls the error's class.
+    :param secrets: texts that are masked in what it tells.
     """
     if span is None:
         return
@@ -104,8 +110,10 @@ def failed(span: Span | None, error: BaseException, failure_class: str) -> None:
         return
     description = ""
     with suppress(BaseException):  # its __str__ may raise anything
-        description = str(error)
-        span.record_exception(error)
+        description = without(secrets, str(error))
+        told = without(secrets, "".join(traceback.format_exception(error)))
+        masked = {"exception.message": description, "exception.stacktrace": told}
+        span.record_exception(error, masked if secrets else None)
     span.set_attribute("error.type", failure_class)
     span.set_status(StatusCode.ERROR, description)
 

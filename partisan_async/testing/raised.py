@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -31,9 +32,9 @@ class Witness(Executor):
         self.raised: BaseException | None = None
         self._moment = moment
 
-    def _outcome(self, claim: Claim, error: BaseException) -> Outcome:
+    def _outcome(self, claim: Claim, error: BaseException, secrets: Sequence[str]) -> Outcome:
         self.raised = error
-        return super()._outcome(claim, error)
+        return super()._outcome(claim, error, secrets)
 
     def _end(self, settlement: Settlement) -> Statement:
         return as_of(super()._end(settlement), self._moment or timezone.now())

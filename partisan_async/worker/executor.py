@@ -7,6 +7,7 @@ It writes to no row: the supervisor writes what becomes of the outcome. Where th
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.enqueue import spans
 from partisan_async.enqueue.parameters import parameters_of
+from partisan_async.enqueue.sensitive import secrets_of
 from partisan_async.exceptions import ArgumentsDoNotFit, PostponeTask, ProcessorClassNotFound
 from partisan_async.policy import (
     RETURNED,
@@ -78,8 +80,9 @@ class Executor:
                         outcome = self._run_atomic(claim, processor, alarm)
                 except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
                     error = alarm.explain(raised) if alarm else raised
-                    outcome = self._outcome(claim, error)
-                    spans.failed(span, error, class_path(error))
+                    secrets = secrets_of(processor)
+                    outcome = self._outcome(claim, error, secrets)
+                    spans.failed(span, error, class_path(error), secrets)
                     self._tell_end(processor, claim, outcome)
                     return outcome
                 self._tell_end(processor, claim, outcome)
@@ -98,8 +101,9 @@ class Executor:
             error = await run_within(limit, run())
             outcome: Outcome = run.outcome
             if error is not None:
-                outcome = self._outcome(claim, error)
-                spans.failed(span, error, class_path(error))
+                secrets = secrets_of(run.processor)
+                outcome = self._outcome(claim, error, secrets)
+                spans.failed(span, error, class_path(error), secrets)
             if run.processor is not None and run.processor._is_heard():  # noqa: SLF001
                 tell = sync_to_async(self._tell_end)
                 try:
@@ -150,19 +154,19 @@ class Executor:
 
     # The two that the testing kit lays its own over.
 
-    def _outcome(self, claim: Claim, error: BaseException) -> Outcome:
+    def _outcome(self, claim: Claim, error: BaseException, secrets: Sequence[str]) -> Outcome:
         match error:
             case PostponeTask():
-                return PostponeAsked(error.postpone_for_seconds, why_postponed(error))
+                return PostponeAsked(error.postpone_for_seconds, why_postponed(error, secrets))
             case (
                 ProcessorClassNotFound(processor_name=claim.processor_class)
                 | ArgumentsDoNotFit(processor_name=claim.processor_class)
             ):
                 return Unrecognised(Failure.of(error))
             case SessionLost():
-                return CutOff(failure_of(error.__cause__ or error), error.begun)
+                return CutOff(failure_of(error.__cause__ or error, secrets), error.begun)
         config = registry.get(claim.processor_class).RETRY_ON_ERROR_CONFIG
-        return Raised(failure_of(error), config is not None and config.retries(error))
+        return Raised(failure_of(error, secrets), config is not None and config.retries(error))
 
     def _end(self, settlement: Settlement) -> store.Statement:
         delete = self.settings.DELETE_TASKS_ON_COMPLETE and not settlement.stores_result

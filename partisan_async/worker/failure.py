@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from partisan_async.enqueue.sensitive import without
 from partisan_async.exceptions import PostponeTask
 from partisan_async.policy import Chain, Failure, class_path
 from partisan_async.text.printable import storable
@@ -20,8 +22,11 @@ _OWN = tuple(f"{folder}{os.sep}" for folder in (_ROOM, _ROOM.with_name("django_t
 called."""
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Return what the row tells about an error that was raised."""
+def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:
+    """Return what the row tells about an error that was raised.
+
+    :param secrets: texts that are masked in it.
+    """
     chain: Chain = ()
     try:
         tb = error.__traceback__
@@ -31,24 +36,27 @@ def failure_of(error: BaseException) -> Failure:
         chain = chain_of(error, tb)
     except BaseException:  # noqa: BLE001  its methods are the project's, and may raise anything
         lines = ["(no traceback: to format it raised)"]
-    told = "".join(lines)
+    told = without(secrets, "".join(lines))
     if len(told) > TRACEBACK_LENGTH:
         told = f"(cut)\n{told[-TRACEBACK_LENGTH:]}"
     return Failure(
         exception_class=storable(class_path(error)[:NAME_LENGTH]),
-        message=storable(message_of(error)),
+        message=storable(without(secrets, message_of(error))),
         traceback=storable(told),
-        chain=chain,
+        chain=[[name, without(secrets, said), *rest] for name, said, *rest in chain],
     )
 
 
-def why_postponed(error: PostponeTask) -> Failure | None:
-    """Return the reason for which a run postponed itself, and the error behind it, if any."""
+def why_postponed(error: PostponeTask, secrets: Sequence[str] = ()) -> Failure | None:
+    """Return the reason for which a run postponed itself, and the error behind it, if any.
+
+    :param secrets: texts that are masked in it.
+    """
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    reason = storable((error.reason or "").strip()[:MESSAGE_LENGTH])
+    reason = storable(without(secrets, (error.reason or "").strip())[:MESSAGE_LENGTH])
     if cause is None:
         return Failure(class_path(error), reason) if reason else None
-    told = failure_of(cause)
+    told = failure_of(cause, secrets)
     if not reason:
         return told
     message = f"{reason} ({told.message})"[:MESSAGE_LENGTH] if told.message else reason

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import dataclasses
 import datetime
 import decimal
 import itertools
@@ -1207,3 +1208,42 @@ class NothingTyped(TaskProcessor):
 
     def run(self, number: int) -> None:
         pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    number: str
+    code: int
+
+
+@registry.register
+class Login(TaskProcessor):
+    """Tells its secrets in its error, in that one's cause, and in its source line."""
+
+    SENSITIVE = ("password", "card")
+
+    def run(self, user: str, password: str, *, card: Card | None = None) -> None:
+        try:
+            raise ValueError(f"no {password!r}: {card}")
+        except ValueError as error:
+            raise RuntimeError(f"{user} cannot log in with {password} and {card}") from error
+
+
+@registry.register
+class AsyncLogin(Login):
+    async def run(self, user: str, password: str, *, card: Card | None = None) -> None:
+        super().run(user, password, card=card)
+
+
+@registry.register
+class PostponeLogin(Login):
+    def run(self, user: str, password: str) -> None:
+        raise PostponeTask(5, reason=f"{user} has {password}")
+
+
+@registry.register
+class LoginUntyped(BaseTaskProcessor):
+    SENSITIVE = ("password",)
+
+    def run(self):
+        raise RuntimeError(f"no {self.kwargs['password']}")

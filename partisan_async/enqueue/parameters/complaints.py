@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from partisan_async.enqueue.parameters.annotations import UnresolvedError, resolve
-from partisan_async.enqueue.parameters.signature import Declared, parameters_declared_by
+from partisan_async.enqueue.parameters.signature import Declared, parameters_declared_by, shown
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -38,6 +39,7 @@ def complaints(processor_class: type, base: type) -> list[Complaint]:
             )
         )
     found += _unschedulable(processor_class, declared)
+    found += _no_parameters(processor_class, declared)
     for each in declared:
         found += _wrong_annotation(processor_class, each)
     return found
@@ -55,6 +57,14 @@ def _unschedulable(processor_class: type, declared: Declared) -> list[Complaint]
             f"Give {needed[0]} a default.",
         )
     ]
+
+
+def _no_parameters(processor_class: type, declared: Declared) -> Iterator[Complaint]:
+    names = {each.name for each in declared}
+    for name in getattr(processor_class, "SENSITIVE", ()):
+        if name not in names and not any(each.kind is each.VAR_KEYWORD for each in declared):
+            wrong = f"{processor_class.__name__}.SENSITIVE names {name!r}, which is no parameter."
+            yield Complaint(name, wrong, f"Name those of {shown(declared)}.")
 
 
 def _wrong_annotation(processor_class: type, parameter: inspect.Parameter) -> list[Complaint]:
