@@ -17,7 +17,13 @@ from partisan_async.enqueue import arguments
 from partisan_async.models import Task
 from partisan_async.policy import MAX_UNRECOGNISED, Deferred
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.testing import live_supervisor, run_pending
+from partisan_async.testing import (
+    assert_enqueued,
+    assert_not_enqueued,
+    live_supervisor,
+    perform,
+    run_pending,
+)
 from tests.conftest import ended, marks, wait_until
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
@@ -208,3 +214,75 @@ class TestChecks:
 
         assert error.id == "partisan_async.E004"
         assert error.hint == "It must be 'error' or 'finish'."
+
+
+@pytest.mark.django_db
+class TestAssertions:
+    @pytest.fixture(autouse=True)
+    def task(self):
+        return Pay(ORDER, tags={"b", "a"}).delay()
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            {"order": ORDER},
+            {"tags": {"a", "b"}, "order": ORDER},
+            {"at": None},
+            {"args": [ORDER]},
+            {"kwargs": {"tags": {"a", "b"}}},
+            {"args": [ORDER], "tags": {"b", "a"}},
+        ],
+        ids=str,
+    )
+    def test_a_call_is_found_by_its_parameters(self, task, wanted):
+        assert assert_enqueued(Pay, **wanted) == task
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            {"order": uuid.UUID(int=8)},
+            {"tags": {"a"}},
+            {"at": NOON},
+            {"args": []},
+            {"kwargs": {}},
+            {"kwargs": {"tags": {"a", "b"}, "at": None}},
+        ],
+        ids=str,
+    )
+    def test_another_is_not(self, wanted):
+        with pytest.raises(AssertionError, match="These wait:"):
+            assert_enqueued(Pay, **wanted)
+        assert_not_enqueued(Pay, **wanted)
+
+    def test_the_message_says_what_was_looked_for(self):
+        with pytest.raises(AssertionError, match=r"No task waits that is Pay, order=UUID"):
+            assert_enqueued(Pay, order=uuid.UUID(int=8), at=None)
+
+    @pytest.mark.parametrize(
+        ("wanted", "told"),
+        [
+            ({"order": "7"}, "order is of type str"),
+            ({"oder": ORDER}, "Pay has no parameter oder"),
+            ({"args": ["7"]}, "order is of type str"),
+            ({"args": [ORDER, 1]}, "does not take the argument 1"),
+        ],
+    )
+    def test_what_no_call_could_pass_raises(self, wanted, told):
+        """An assertion that nothing such waits would hold for ever."""
+        with pytest.raises(TypeError, match=told):
+            assert_not_enqueued(Pay, **wanted)
+
+    def test_so_it_does_where_nothing_waits(self):
+        Task.objects.all().delete()
+
+        with pytest.raises(TypeError, match="order is of type str"):
+            assert_not_enqueued(Pay, order="7")
+
+    def test_an_untyped_one_has_no_parameters_to_ask_for(self):
+        with pytest.raises(TypeError, match="its run\\(\\) has no parameters"):
+            assert_enqueued(Nothing, number=5)
+
+    def test_perform_checks_and_decodes(self):
+        assert perform(Pay, [ORDER]).decision.result == json.dumps(repr((ORDER, None, [])))
+        with pytest.raises(TypeError, match="order is of type str"):
+            perform(Pay, ["7"])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
 from partisan_async import store
-from partisan_async.enqueue import arguments
 from partisan_async.enqueue.turn import checked_time
 from partisan_async.models import WAITING, Task
 from partisan_async.testing.calls import name_of
+from partisan_async.testing.wanted import CallWanted
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
@@ -26,21 +25,28 @@ TOLERANCE = datetime.timedelta(seconds=1)
 
 def assert_enqueued(
     target: Target,
+    /,
     *,
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     queue: str | None = None,
     execute_after: datetime.datetime | None = None,
+    **parameters: Any,
 ) -> Task:
     """Return the task that waits to be run as told; of several, the first one enqueued.
 
     What is ``None`` may be anything.
 
     :param target: a processor class, or one of Django's own tasks.
+    :param args: exactly those that are passed by position.
+    :param kwargs: exactly those that are passed by name.
     :param execute_after: give or take a second.
+    :param parameters: of ``run()``, however the call passes them; a default that it leaves out
+        counts. One that is named like a parameter above is asked for by ``args`` or ``kwargs``.
     :raises AssertionError: none does; the message lists those that wait.
+    :raises TypeError, ValueError: no call could pass that.
     """
-    wanted = _Wanted(target, args, kwargs, queue, execute_after)
+    wanted = _Wanted(target, args, kwargs, queue, execute_after, parameters)
     waiting = _waiting()
     for task in waiting:
         if wanted.fits(task):
@@ -50,14 +56,16 @@ def assert_enqueued(
 
 def assert_not_enqueued(
     target: Target,
+    /,
     *,
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     queue: str | None = None,
     execute_after: datetime.datetime | None = None,
+    **parameters: Any,
 ) -> None:
     """Make sure that no task waits that ``assert_enqueued`` would return."""
-    wanted = _Wanted(target, args, kwargs, queue, execute_after)
+    wanted = _Wanted(target, args, kwargs, queue, execute_after, parameters)
     waiting = _waiting()
     if any(map(wanted.fits, waiting)):
         raise AssertionError(f"A task waits that is {wanted}. {_listed(waiting)}")
@@ -75,30 +83,26 @@ class _Wanted:
         kwargs: Mapping[str, Any] | None,
         queue: str | None,
         execute_after: datetime.datetime | None,
+        parameters: Mapping[str, Any],
     ) -> None:
-        # As they come back from the row: tuples are lists there.
-        encoded = json.loads(arguments.encode(tuple(args or ()), kwargs or {}))
-        self._facts = {
-            "processor_class": name_of(target),
-            "args": None if args is None else encoded["args"],
-            "kwargs": None if kwargs is None else encoded["kwargs"],
-            "queue_name": queue,
-        }
+        self._facts = {"processor_class": name_of(target), "queue_name": queue}
         self._execute_after = checked_time("execute_after", execute_after)
+        self._call = CallWanted(target, args, kwargs, parameters)
 
     def __str__(self) -> str:
-        facts = dict(self._facts)
+        facts = {"queue_name": self._facts["queue_name"]}
         if self._execute_after is not None:
             facts["execute_after"] = self._execute_after.isoformat()
-        name = facts.pop("processor_class")
         told = [f"{key}={value!r}" for key, value in facts.items() if value is not None]
-        return ", ".join([str(name), *told])
+        return ", ".join([str(self._facts["processor_class"]), *self._call.told(), *told])
 
     def fits(self, task: Task) -> bool:
         if self._execute_after and abs(task.execute_after - self._execute_after) > TOLERANCE:
             return False
         facts = self._facts.items()
-        return all(value is None or getattr(task, name) == value for name, value in facts)
+        if any(value is not None and getattr(task, name) != value for name, value in facts):
+            return False
+        return self._call.fits(task)
 
 
 def _waiting() -> list[Task]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from partisan_async.enqueue.parameters.annotations import resolve
@@ -50,28 +50,6 @@ class Parameters:
         """
         return self._decoder.decode(stored)
 
-    def values(self, stored: Stored, names: Iterable[str]) -> dict[str, Any]:
-        """Return some parameters of a stored call, as ``run()`` gets them, with their defaults.
-
-        Those that the call lacks and that have no default are left out.
-
-        :raises ArgumentsDoNotFit: one of these values is not what ``run()`` takes.
-        :raises RowMissing: one of these is an instance that is gone.
-        """
-        asked = {name: self.places(stored, name) for name in names}
-        read = self._decoder.read(stored, [place for each in asked.values() for place in each])
-        found: dict[str, Any] = {}
-        for name, places in asked.items():
-            if name == self._binding.rest:
-                found[name] = tuple(read[place] for place in places)
-            elif name == self._binding.more:
-                found[name] = {place[1]: read[place] for place in places}
-            elif places:
-                found[name] = read[places[0]]
-            elif name in self._defaults:
-                found[name] = self._defaults[name]
-        return found
-
     def places(self, stored: Stored, name: str) -> list[Place]:
         """Return where the values of a parameter are in a stored call: none where it is left out.
 
@@ -93,11 +71,27 @@ class Parameters:
         if owner is None and name not in self._by_name:
             raise TypeError(f"{self._processor_name} has no parameter {name}.")
         parameter = self._by_name[owner or name]
+        wanted = as_given_back(parameter.encode(value, name))
         places = self.places(stored, name)
         if not places:
             return name in self._defaults and bool(self._defaults[name] == value)
-        wanted = as_given_back(parameter.encode(value, name))
         return all(wanted == stored.at(place) for place in places)
+
+    def passes(self, stored: Stored, kind: str, values: Mapping[Any, Any]) -> bool:
+        """Tell whether a stored call passes exactly these values by position, or by name.
+
+        :param kind: ``"args"``, and the values have their positions; or ``"kwargs"``.
+        :raises TypeError, ValueError: no call could pass them.
+        """
+        wanted = {(kind, place): self._stored(place, value) for place, value in values.items()}
+        found = {place: stored.at(place) for place in stored.places() if place[0] == kind}
+        return wanted == found
+
+    def _stored(self, place: int | str, value: Any) -> Any:
+        name = self._binding.owner(place)
+        if name is None:
+            raise TypeError(f"{self._processor_name}.run() does not take the argument {place!r}.")
+        return as_given_back(self._by_name[name].encode(value, str(name)))
 
 
 def _parameter(processor_class: type, declared: inspect.Parameter) -> Parameter:
