@@ -172,8 +172,10 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, strictly, and the types that users see."""
-    session.install("-e", ".[dev,embedded]", "mypy==2.4.1", "django-stubs[compatible-mypy]>=6")
+    checkers = ("mypy==2.4.1", "django-stubs[compatible-mypy]>=6", "pyright[nodejs]==1.1.414")
+    session.install("-e", ".[dev,embedded]", *checkers)
     session.run("mypy", env={"DATABASE_URL": "postgresql:///types"})
+    session.run("pyright")
 
 
 @nox.session

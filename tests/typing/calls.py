@@ -18,7 +18,7 @@ ORDER = UUID(int=1)
 
 
 class Pay(TaskProcessor):
-    def run(self, order: UUID, *, at: datetime | None = None) -> int:  # type: ignore[override,unused-ignore]
+    def run(self, order: UUID, *, at: datetime | None = None) -> int:
         return 1
 
 
@@ -26,7 +26,7 @@ class PayLater(Pay): ...
 
 
 class Fetch(TaskProcessor):
-    async def run(self, url: str, /, retries: int = 3) -> None: ...  # type: ignore[override,unused-ignore]
+    async def run(self, url: str, /, retries: int = 3) -> None: ...
 
 
 class Sum(TaskProcessor):
@@ -38,7 +38,7 @@ class Tick(TaskProcessor):
 
 
 class Handle(TaskProcessor, Generic[T]):
-    def run(self, item: T) -> None: ...  # type: ignore[override,unused-ignore]
+    def run(self, item: T) -> None: ...
 
 
 class HandleNumber(Handle[int]): ...
