@@ -1,0 +1,90 @@
+"""This release and the one before it, side by side on one database."""
+
+import io
+import subprocess
+import sys
+import tarfile
+import uuid
+from contextlib import contextmanager
+
+import pytest
+
+from partisan_async.models import Task
+from tests.process import ROOT, Partisan, environment
+
+BEFORE = "db26f24"
+"""The commit that is the release before."""
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory):
+    """Return the import path of each release."""
+    before = tmp_path_factory.mktemp("before")
+    archive = ["git", "archive", BEFORE, "partisan_async"]
+    packed = subprocess.run(archive, cwd=ROOT, capture_output=True)
+    if packed.returncode:
+        pytest.skip(f"{BEFORE} is not in the history of this clone: {packed.stderr.decode()}")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
+        files.extractall(before, filter="data")
+    return {"before": f"{before}:{ROOT}", "now": str(ROOT)}
+
+
+@contextmanager
+def supervisor(site, path):
+    partisan = Partisan("--async", "--workers_count", "1", cwd=site.logs, **settings_of(site, path))
+    try:
+        partisan.wait_for("started: queue")
+        yield partisan
+        partisan.process.terminate()
+        assert partisan.wait(90) == 0, partisan.output
+    finally:
+        partisan.end()
+
+
+def settings_of(site, path):
+    module = "tests.releases.settings"
+    return {"PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": module, "DATABASE_URL": site.url}
+
+
+def enqueue(site, path, count):
+    command = [sys.executable, "-m", "tests.releases.enqueue", str(count)]
+    env = environment(**settings_of(site, path))
+    subprocess.run(command, cwd=site.logs, env=env, check=True)
+
+
+def results(site):
+    """Return what each task returned, when all have ended."""
+    site.wait_until(lambda: not Task.objects.exclude(status__in=("finished", "error")).exists())
+    return [task.result for task in Task.objects.order_by("pk")]
+
+
+def expected(by, count):
+    return [[by, str(uuid.UUID(int=n)), {"amount": n / 4, "note": "é"}] for n in range(count)]
+
+
+@pytest.mark.parametrize(("writer", "runner"), [("before", "now"), ("now", "before")])
+def test_each_runs_the_rows_of_the_other(site, releases, writer, runner):
+    enqueue(site, releases[writer], 20)
+
+    with supervisor(site, releases[runner]):
+        assert results(site) == expected(runner, 20)
+
+
+def test_both_run_rows_of_both_at_once(site, releases):
+    """A twin is a twin whoever writes it: the stored bytes are the same."""
+    with supervisor(site, releases["before"]), supervisor(site, releases["now"]):
+        for _ in range(5):
+            for release in releases.values():
+                enqueue(site, release, 40)
+        found = results(site)
+
+    values = [call for _, *call in expected("", 40)]
+    assert all(each[1:] in values for each in found)
+    assert len(found) >= 40
+
+
+def test_twins_are_known_across_releases(site, releases):
+    for release in [*releases.values()] * 2:
+        enqueue(site, release, 20)
+
+    assert Task.objects.count() == 20

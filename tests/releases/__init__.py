@@ -1,0 +1,1 @@
+"""An app whose code is there twice: for this release, and for the one before it."""
