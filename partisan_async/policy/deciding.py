@@ -134,7 +134,8 @@ def _after_cut(failure: Failure, begun: bool, counters: Counters) -> Decision:
     if begun and counters.interrupted >= MAX_CUT_OFF:
         return Failed(failure)
     seconds = min(2 ** max(0, min(counters.interrupted, 10)), LONGEST_CUT_OFF_PAUSE_SECONDS)
-    # What never began proves nothing against it: it is counted for the pause alone, to its end.
+    # A run that never began proves nothing against the task. It is counted only until the pause
+    # has grown to its maximum, and never ends the task.
     counted = begun or seconds < LONGEST_CUT_OFF_PAUSE_SECONDS
     return Interrupted(timedelta(seconds=seconds), failure, counted)
 
