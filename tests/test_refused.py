@@ -496,7 +496,7 @@ class TestRights:
         as_owner(f"REVOKE {right} ON partisan_async_tally FROM {supervise}")
         with live_supervisor(WORKERS_COUNT=1):
             Write().delay()
-            lost = "what tasks did was not written down: permission denied"
+            lost = "counts for the dashboard were not written: permission denied"
             wait_until(lambda: lost in caplog.text)
             Write().delay()
             wait_until(ended)

@@ -1,4 +1,4 @@
-"""Lines that tell the way of a task: it is claimed, it runs, and what becomes of it."""
+"""Lines about the way of a task: it is claimed, it runs, and what becomes of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which process of which system a supervisor is, and whether one is proven to be over."""
+"""Identifies a supervisor's process and system, and proves that such a process is over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def identify_process() -> dict[str, Any]:
-    """Return what tells this process from any other, where the system says it; else its pid."""
+    """Return what distinguishes this process from all others; its pid alone if nothing else can."""
     pid = os.getpid()
     try:
         return {
