@@ -98,8 +98,8 @@ class Claimer:
                 again = self._lease.held and await self._take()
                 self._trouble.end()
             except psycopg.Error as error:
-                # A claim whose answer was lost may have taken effect: then the rows are held by a
-                # supervisor that lives and does not know of them.
+                # A claim whose answer was lost may have taken effect. Then a live supervisor has
+                # rows that it does not know about.
                 self._agenda.doubtful = self._agenda.ready = True
                 await asyncio.sleep(self._trouble.meet(error))
                 continue

@@ -1,8 +1,7 @@
 """The *dispatcher*: keeps claimed tasks from the claim until the settler has them.
 
-Tasks that wait for a worker are in the *buffer*, tasks that a worker has are in the *pool*. The
-*demand* says how many more to claim, the *holdings* which claims this supervisor has, the *endings*
-what becomes of tasks that are over.
+Tasks wait for a worker in the *buffer*, and are in the *pool* when one has them. The *demand* says
+how many more to claim, the *holdings* which are ours, the *endings* what becomes of those that end.
 """
 
 from __future__ import annotations

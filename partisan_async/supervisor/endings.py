@@ -51,7 +51,7 @@ class Endings:
         decision = GivenBack()
         for claim in claims:
             self._settler.add(Settlement(claim, decision, attempt))
-            # Not of one that is not ours any more: it would look as if it ran again.
+            # No line about a task that is not ours any more: it would look as if it ran again.
             if claim not in self._disowned:
                 logs.tasks.settled(claim, decision, None if attempt is None else attempt[0])
 

@@ -111,8 +111,8 @@ class Heartbeat:
                     self._trouble.meet(error)
             self._see_lapse()
             self._turned = time.monotonic()
-            # Also when the database did not answer: a restart would not bring it back, and would
-            # end what runs.
+            # Even if the database did not answer: a restart would not bring it back, and would end
+            # the runs.
             self._status.tell("WATCHDOG=1")
             pause = max(0.1, every - (time.monotonic() - began))
             with suppress(TimeoutError):

@@ -27,7 +27,7 @@ def is_gone(process: Any, mine: dict[str, Any]) -> bool:
     if not isinstance(process, dict):
         return False
     pid, recorded = process.get("pid"), process.get("started")
-    # A number below 1 is none of a process: kill() takes it for a group of them.
+    # A number below 1 is not a process: kill() takes it for a group of processes.
     if not isinstance(pid, int) or pid < 1 or not isinstance(recorded, int | None):
         return False
     if any(key not in mine or process.get(key) != mine[key] for key in keys):

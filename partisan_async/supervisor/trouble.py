@@ -1,4 +1,5 @@
-"""What keeps one part of a supervisor from its work: who is told, and how long it waits."""
+"""Handles the errors that keep one part of a supervisor from its work: what is logged, and how long
+the part waits."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ LONGEST_PAUSE_SECONDS = 5.0
 class Trouble:
     """The failures in a row of one part; the first success ends them.
 
-    :param what: what does not work, as log lines name it.
-    :param role: whose rights are asked for.
+    :param what: the part's work, as log lines name it.
+    :param role: the role that needs the rights.
     """
 
     def __init__(self, what: str, role: str) -> None:

@@ -17,8 +17,8 @@ from partisan_async.worker.used_caches import close_caches
 class AsyncRun:
     """A coroutine function; what it raises ended the run.
 
-    :param me: the supervisor whose claim it is.
-    :param most: maximum number of bytes of a result that is kept.
+    :param me: the supervisor that has the claim.
+    :param most: maximum number of bytes of a result.
     """
 
     def __init__(self, claim: Claim, me: UUID, most: int) -> None:
