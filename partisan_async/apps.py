@@ -1,3 +1,5 @@
+"""The Django app: at ``ready()`` it registers the system checks and joins Django's own tasks."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

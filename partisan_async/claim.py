@@ -1,6 +1,6 @@
-"""What travels along the way of a task: a call, a claim on its row, an attempt, a settlement.
+"""What is handed on along the way of a task: a call, a claim on its row, an attempt, a settlement.
 
-Each is plain data, and known to all processes.
+Each is plain data that every process can import.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from partisan_async.policy import Decision
 
 
 class Call(NamedTuple):
-    """A task to be: checked and encoded.
+    """A call to enqueue: checked and encoded.
 
-    :param traceparent: the span that enqueues it; no part of what makes calls identical.
+    :param traceparent: the span that enqueues it; two calls may be identical though it differs.
     """
 
     queue_name: str
@@ -29,8 +29,8 @@ class Call(NamedTuple):
 class Claim(NamedTuple):
     """A claimed row, in the order of the claim's RETURNING.
 
-    :param arguments: JSON; ``None``: it is large, and its worker reads it: see ``arguments_of``.
-    :param waited_seconds: how long it was due when it was claimed.
+    :param arguments: JSON; ``None``: they are large, and the worker reads them: ``arguments_of``.
+    :param waited_seconds: how long the task was due when it was claimed.
     :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
     """
 
@@ -51,8 +51,13 @@ class Claim(NamedTuple):
     traceparent: str | None = None
 
     @property
+    def key(self) -> tuple[int, int]:
+        """What names this claim: another claim of the same row has another ``claim_seq``."""
+        return self.id, self.claim_seq
+
+    @property
     def alone(self) -> bool:
-        """Whether it has to run with nothing beside it: it may take its worker down."""
+        """Whether the task must run with nothing beside it: it may take its worker down."""
         return self.suspect or self.lost > 0
 
 
@@ -70,8 +75,8 @@ class Attempt(NamedTuple):
 class Settlement(NamedTuple):
     """What became of a claim.
 
-    :param attempt: ``None`` if it never started.
-    :param stores_result: the row is kept when it has ended, and whoever waits for that is told.
+    :param attempt: ``None`` if the run never started.
+    :param stores_result: the row is kept at its end, and whoever waits for that end is told.
     """
 
     claim: Claim

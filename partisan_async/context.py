@@ -1,4 +1,4 @@
-"""Which task the code that asks is part of, for users' own logs."""
+"""Tells which task the calling code belongs to, for users' own logs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class CurrentTask(NamedTuple):
 
 
 current_task: ContextVar[CurrentTask | None] = ContextVar("partisan_async_task", default=None)
-"""The task that runs here, also in the threads and tasks that it begins; ``None`` outside one."""
+"""The task that runs here, also in threads and asyncio tasks that it starts; ``None`` outside."""
 
 
 class TaskFilter(logging.Filter):
-    """Gives each record ``task_id``, ``claim_seq``, ``processor_class``, ``queue_name`` and
-    ``worker_id``, ``None`` outside a task; put it on a handler."""
+    """Adds ``task_id``, ``claim_seq``, ``processor_class``, ``queue_name`` and ``worker_id`` to
+    each record, ``None`` outside a task; put it on a handler."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""

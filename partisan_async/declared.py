@@ -1,6 +1,6 @@
-"""What a processor's class declares about its runs, as every process reads it.
+"""Reads what a processor's class declares about its runs, for every process.
 
-Whether they are async, how long each may take, and the rules by which they end.
+Whether runs are async, how long each may take, and the rules by which they end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def is_async(processor_class: type[BaseTaskProcessor]) -> bool:
 
 
 def time_limit(processor_class: type[BaseTaskProcessor], default: float | None) -> float | None:
-    """Return the time limit of ``run()`` in seconds; ``None``: it has none.
+    """Return the time limit of ``run()`` in seconds; ``None``: no limit.
 
     :param default: the queue's, for processors without one of their own.
     """
@@ -41,7 +41,7 @@ def time_limit(processor_class: type[BaseTaskProcessor], default: float | None) 
 def rules_of(processor_name: str, settings: QueueSettings) -> Rules:
     """Return the rules of a processor and its queue about retries, postpones and results.
 
-    :param processor_name: it may be one that is not registered here: the queue's rules hold.
+    :param processor_name: if it is not registered here, the queue's rules hold.
     """
     errors: ErrorsHandleConfig | None = None
     stores_result = False

@@ -1,5 +1,7 @@
-"""Reads libpq connection strings. What is wrong with one is said without any part of it: it may
-hold a password, and where it is mistyped any part may be of that password.
+"""Reads libpq connection strings.
+
+Errors show no part of the string: it may hold a password, and in a mistyped string any part may
+belong to that password.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ WRONG = (
 def parse(dsn: str) -> dict[str, str]:
     """Return the parameters in a connection string or URI.
 
-    :raises ValueError: it is neither.
+    :raises ValueError: the string is neither.
     """
-    # Not raised where the other is caught: whoever prints it would print that one too.
+    # Not raised in the except block: its context would be libpq's error, which shows the string.
     if (params := _parsed(dsn)) is None:
         raise ValueError(f"A connection string {WRONG}.")
     return params

@@ -1,7 +1,7 @@
-"""Every exception the package raises to its users, or takes from their processors."""
+"""Every exception that the package raises to its users, or that their processors raise for it."""
 
 TEN_YEARS_SECONDS = 10 * 366 * 24 * 3600
-"""No task is put off for longer at once."""
+"""Maximum seconds by which one postpone or one retry puts a task off."""
 
 
 class PartisanException(Exception):  # noqa: N818  the ancestor's spelling
@@ -33,7 +33,7 @@ class ProcessorClassNotFound(ProcessorClassException):
 
 
 class ProcessorClassAlreadyRegistered(ProcessorClassException):
-    """Two processor classes share one name, by which rows name their processor."""
+    """Two processor classes have the same name; rows name their processor by it."""
 
     def __init__(self, processor_name: str, registered: str, rejected: str) -> None:
         super().__init__(
@@ -45,18 +45,18 @@ class ProcessorClassAlreadyRegistered(ProcessorClassException):
 
 
 class Postpone(Exception):  # noqa: N818  the ancestor's spelling
-    """Base of what has to do with postponing."""
+    """Base of the exceptions about postponing."""
 
 
 class PostponeTask(Postpone):
     """Raise it in ``run()`` to have the task run again later; it is not an error.
 
-    :param postpone_for_seconds: counted from the end of this run; ``None`` takes
-        ``DEFAULT_POSTPONE_DELAY_SECONDS`` of the task's own queue. 0 is at once.
-    :param reason: for people: it is kept on the row, logged and shown. So is the exception that
-        this one is raised ``from``, or while that is handled.
+    :param postpone_for_seconds: counted from the end of this run; 0 is at once. ``None`` takes
+        ``DEFAULT_POSTPONE_DELAY_SECONDS`` of the task's queue.
+    :param reason: for people: the row keeps it, the log and the admin show it. If this exception
+        is raised ``from`` another one, or while another one is handled, that is kept, too.
     :raises ValueError: the number is negative, not finite, or longer than ten years.
-    :raises TypeError: the reason is no text.
+    :raises TypeError: the reason is not a ``str``.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class PostponeTask(Postpone):
 
 
 class MaxPostponesReached(Postpone):
-    """The task was postponed once more than its limit allows, and ended in ``error``."""
+    """The task postponed itself more often than its limit allows, and ended in ``error``."""
 
     def __init__(self, max_postpones: int) -> None:
         super().__init__(
@@ -89,8 +89,8 @@ class MaxPostponesReached(Postpone):
 class TaskTimeout(PartisanException):
     """``run()`` took longer than its time limit.
 
-    Raised in it, at whatever line it is; an ``async def run()`` is cancelled instead.
-    ``retry_on_errors`` may name it.
+    It is raised in ``run()``, at the line that is being executed; an ``async def run()`` is
+    cancelled instead. ``retry_on_errors`` may name this class.
     """
 
     def __init__(self, limit: float, *, killed: bool = False) -> None:
@@ -103,10 +103,10 @@ class TaskTimeout(PartisanException):
 
 
 class TaskCancelled(PartisanException):
-    """Somebody ended the task by hand; it is on the row, and raised nowhere.
+    """Somebody ended the task by hand. The row tells this error; nothing raises it.
 
-    :param by: who, as far as that is known.
-    :param reason: why, as far as somebody said.
+    :param by: who did it, if that is known.
+    :param reason: why, if they said so.
     """
 
     def __init__(self, by: str = "", reason: str = "") -> None:
@@ -117,7 +117,7 @@ class TaskCancelled(PartisanException):
 
 
 class ArgumentsTooLarge(PartisanException, ValueError):  # noqa: N818  as its sisters
-    """The arguments of a call are more than ``MAX_ARGUMENTS_BYTES`` of its queue."""
+    """The arguments of a call are larger than its queue's ``MAX_ARGUMENTS_BYTES``."""
 
 
 class ArgumentsDoNotFit(PartisanException):
@@ -153,7 +153,7 @@ class RowMissing(PartisanException):
 
 
 class ResultTooLarge(PartisanException):
-    """``run()`` returned more than ``MAX_RESULT_BYTES`` of its queue."""
+    """``run()`` returned more than its queue's ``MAX_RESULT_BYTES``."""
 
     def __init__(self, processor_name: str, size: int, most: int) -> None:
         super().__init__(
@@ -164,13 +164,13 @@ class ResultTooLarge(PartisanException):
 
 
 class ClaimLost(PartisanException):
-    """Another supervisor has taken over a task while its ``ATOMIC`` run lasted, or before a run."""
+    """Another supervisor took the task over before its run, or during an ``ATOMIC`` run."""
 
     def __init__(self, task_id: int) -> None:
         super().__init__(
-            f"Task {task_id} is another supervisor's by now; what this run wrote is rolled back."
+            f"Another supervisor has taken over task {task_id}; what this run wrote is rolled back."
         )
 
 
 class WorkerLost(PartisanException):
-    """The worker process died while it ran this task alone, once too often."""
+    """The worker process died while it ran only this task, and not for the first time."""

@@ -1,4 +1,4 @@
-"""The class that users derive their tasks from."""
+"""``BaseTaskProcessor``: the class that users derive their tasks from."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ if TYPE_CHECKING:
 class BaseTaskProcessor(abc.ABC):
     """A task's code. Derive from it, write ``run()``, register it, and ``delay()`` its calls.
 
-    :param args: kept as ``self.args``. They and ``kwargs`` must be what ``run()`` takes, and JSON
-        where it has no parameters: see ``delay``.
-    :param kwargs: kept as ``self.kwargs``.
+    :param args: what ``run()`` takes; JSON values where it has no parameters: see ``delay``. They
+        are in ``self.args``, too.
+    :param kwargs: likewise, and in ``self.kwargs``.
     """
 
     PRIORITY: ClassVar[int] = 10
-    """Lower number first."""
+    """Tasks with lower numbers run first."""
 
     QUEUE_NAME: ClassVar[str] = DEFAULT_QUEUE_NAME
-    """The queue whose supervisors run it."""
+    """The queue whose supervisors run these tasks."""
 
     UNIQUE_FOR_PARAMS: ClassVar[bool] = True
     """Whether a call is ignored while an identical one still waits."""
 
     RETRY_ON_ERROR_CONFIG: ClassVar[ErrorsHandleConfig | None] = None
-    """Which errors are tried again; with ``None`` every error is final."""
+    """Errors after which a task runs again, and how often; ``None``: every error is final."""
 
     POSTPONE_CONFIG: ClassVar[PostponeConfig | None] = None
-    """How often it may postpone; with ``None`` the queue's ``DEFAULT_POSTPONES_COUNT`` holds."""
+    """How often a task may postpone itself; ``None``: the queue's ``DEFAULT_POSTPONES_COUNT``."""
 
     TIMEOUT_SECONDS: ClassVar[float | None] = None
-    """Time that ``run()`` may take before it gets ``TaskTimeout``; ``math.inf``: no limit; with
-    ``None`` the queue's ``DEFAULT_TIMEOUT_SECONDS`` holds."""
+    """Time limit of ``run()``, after which it gets ``TaskTimeout``. ``math.inf``: none. ``None``:
+    the queue's ``DEFAULT_TIMEOUT_SECONDS``."""
 
     STORE_RESULT: ClassVar[bool] = False
-    """Whether what ``run()`` returns is kept on the row, as JSON; its end can be waited for."""
+    """Whether the row keeps what ``run()`` returns, as JSON; callers can then wait for its end."""
 
     ATOMIC: ClassVar[bool] = False
-    """Whether a plain ``run()`` and the row's end are one transaction: both are there, or neither,
-    whenever the worker may die."""
+    """Whether a plain ``run()`` and the row's end are one transaction: whenever the worker dies,
+    both have happened or neither has."""
 
     ON_MISSING: ClassVar[Literal["error", "finish"]] = "error"
     """What becomes of a call whose model instance is gone when it is to run: it ends with
@@ -78,8 +78,8 @@ class BaseTaskProcessor(abc.ABC):
 
     @cached_property
     def task_obj(self) -> Task | None:
-        """While it runs: the row, as it was claimed; ``(id, claim_seq)`` is unique to this run."""
-        # Made when asked for: it costs as much as the rest of a small task.
+        """The row as it was claimed; ``None`` outside a run. ``(id, claim_seq)`` names the run."""
+        # Made only when it is read: that costs as much as the rest of a small task.
         return None if self._claimed is None else self._claimed()
 
     # Typed so that type checkers take each run() that overrides it, whatever its parameters.
@@ -94,17 +94,17 @@ class BaseTaskProcessor(abc.ABC):
     def delay(self, *, priority: int = 0, execute_after: datetime.datetime | None = None) -> Task:
         """Enqueue this call, in the caller's transaction, and return its row.
 
-        Where ``UNIQUE_FOR_PARAMS`` holds and an identical call still waits, return that call's row.
+        If ``UNIQUE_FOR_PARAMS`` is on and an identical call still waits, return that call's row.
 
-        :param priority: lower number first; 0 takes the class's ``PRIORITY``.
-        :param execute_after: not to be run before; ``None`` is at once.
-        :raises TypeError: the call does not fit the parameters of ``run()``, an argument is not of
-            its type or not JSON, or this processor is itself running a task.
-        :raises ValueError: an argument cannot be stored, ``execute_after`` is naive though USE_TZ
-            is on or is out of reach, or ``priority`` is no 32-bit number.
-        :raises ArgumentsTooLarge: a ``ValueError``, too: the arguments are more than
-            ``MAX_ARGUMENTS_BYTES`` of the queue.
-        :raises ProcessorClassNotFound: the class is not registered, and no worker would know it.
+        :param priority: lower numbers run first; 0 takes the class's ``PRIORITY``.
+        :param execute_after: the earliest time of the run; ``None`` is at once.
+        :raises TypeError: the call does not fit the parameters of ``run()``, an argument has
+            another type or is not JSON, or this object is itself running a task.
+        :raises ValueError: an argument cannot be stored; ``execute_after`` is naive though USE_TZ
+            is on, or is out of PostgreSQL's range; or ``priority`` is not a 32-bit number.
+        :raises ArgumentsTooLarge: a ``ValueError``, too: the arguments are larger than the queue's
+            ``MAX_ARGUMENTS_BYTES``.
+        :raises ProcessorClassNotFound: the class is not registered, so no worker would know it.
         """
         try:
             call = call_of(self, priority, execute_after)
@@ -118,7 +118,7 @@ class BaseTaskProcessor(abc.ABC):
     async def adelay(
         self, *, priority: int = 0, execute_after: datetime.datetime | None = None
     ) -> Task:
-        """Enqueue this call from async code, where it commits by itself; else as ``delay``."""
+        """Enqueue this call from async code, in a transaction of its own; else as ``delay``."""
         try:
             delay = self.delay
         except AttributeError:
@@ -136,14 +136,14 @@ class BaseTaskProcessor(abc.ABC):
     ) -> list[Task]:
         """Enqueue these calls, all or none, and return their rows in the same order.
 
-        One statement inserts a thousand. Calls that are identical share a row where
-        ``UNIQUE_FOR_PARAMS`` holds. What is wrong with one of them is told before any is enqueued.
+        One statement inserts a thousand calls. If ``UNIQUE_FOR_PARAMS`` is on, identical calls
+        share a row. All calls are checked before the first one is enqueued.
 
-        :param processors: of this very class.
-        :param priority: of all of them; as in ``delay``.
-        :param execute_after: of all of them; as in ``delay``.
+        :param processors: objects of exactly this class.
+        :param priority: of all calls; as in ``delay``.
+        :param execute_after: of all calls; as in ``delay``.
         :raises TypeError, ValueError, ProcessorClassNotFound: as in ``delay``; the message says
-            which call it is about.
+            which call is wrong.
         """
         common, encoded = None, []
         refusals.refuse_single_call(processors, cls, BaseTaskProcessor)
@@ -167,39 +167,39 @@ class BaseTaskProcessor(abc.ABC):
         priority: int = 0,
         execute_after: datetime.datetime | None = None,
     ) -> list[Task]:
-        """Enqueue these calls from async code, where they commit by themselves; else as
+        """Enqueue these calls from async code, in a transaction of their own; else as
         ``bulk_delay``."""
         bulk_delay = sync_to_async(cls.bulk_delay)
         return await bulk_delay(processors, priority=priority, execute_after=execute_after)
 
     async def release_connections(self) -> None:
-        """Give the database's connections back that this run has, in an ``async def run()``.
+        """Give back the database connections of this ``async def run()``.
 
-        Before it waits long for something else: the next query gets one anew. One that is in a
-        transaction stays, as in a test.
+        Call it before a long wait for something else; the next query opens a connection again. A
+        connection that is in a transaction stays open, as in a test.
         """
         await sync_to_async(_close_idle)()
 
-    # For the running side: its own part of what signals tell.
+    # For supervisors and workers, which send the signals of this class's tasks.
 
     @classmethod
     def _is_heard(cls) -> bool:
-        """Tell whether anybody may be told of its tasks."""
+        """Tell whether the signals of its tasks may have receivers."""
         return signals.is_anybody_there()
 
     def _tell_start(self) -> None:
-        """Tell that a run begins."""
+        """Send that a run begins."""
         if self.task_obj is not None and self._is_heard():
             signals.tell(signals.task_started, "task_started", type(self), task=self.task_obj)
 
     def _tell_end(self, decision: Decision) -> None:
-        """Tell what becomes of the task after a run."""
+        """Send what becomes of the task after a run."""
         if self.task_obj is not None:
             signals.send_decision(type(self), self.task_obj, decision)
 
     @classmethod
     def _tell_loss(cls, task: Task, decision: Decision) -> None:
-        """Tell of an end that no worker has seen."""
+        """Send what becomes of a task whose run ended without a worker that could tell."""
         signals.send_decision(cls, task, decision)
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for pytest, with pytest-django: there as soon as the package is installed."""
+"""Fixtures for pytest with pytest-django; pytest finds them once the package is installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-# Django is not set up yet when pytest imports this: so each fixture imports what it gives.
+# Django is not set up yet when pytest imports this, so each fixture imports what it returns.
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def perform(db: None) -> Callable[..., Any]:
     return testing.perform
 
 
-# Async code has a connection of its own, in a thread: it sees what is committed, and has to be
-# closed before the test database can be dropped.
+# Async code has its own connection, in a thread. It sees only what is committed, and must be closed
+# before the test database can be dropped.
 
 
 @pytest.fixture

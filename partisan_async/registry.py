@@ -1,7 +1,7 @@
 """The processors that this process knows, by their bare class names.
 
-Nothing of what they are made with is imported here: so all that knows processors by name can import
-this module.
+This module imports no processor and no base class, so every module that looks processors up by name
+can import it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ P = TypeVar("P", bound=type[Any])
 TASKS_MODULE_NAME = "partisan_tasks"
 
 BASE = "partisan_async.processor.BaseTaskProcessor"
-"""What processors are subclasses of; by its name, since it imports this module."""
+"""The base class of processors, by its name: its module imports this one."""
 
 _processors: dict[str, type[Any]] = {}
 
@@ -28,7 +28,7 @@ def register(processor_class: P) -> P:
     """Make a processor known under its class name; use it as a decorator.
 
     :raises ProcessorClassAlreadyRegistered: another class has this name.
-    :raises TypeError: it is no processor class.
+    :raises TypeError: the argument is not a processor class.
     """
     if not _is_processor(processor_class):
         raise TypeError(_no_processor(processor_class))
@@ -42,9 +42,9 @@ def register(processor_class: P) -> P:
 def get(name: str) -> Any:
     """Return the processor class registered under this name.
 
-    A dotted name is that of one of Django's own tasks, in a module that is imported.
+    A dotted name is that of one of Django's own tasks, in a module that is imported already.
 
-    :raises ProcessorClassNotFound: there is none. Nothing is imported to look for one: the name may
+    :raises ProcessorClassNotFound: there is no such class. The lookup imports nothing: the name may
         come from a row of the database.
     """
     try:
@@ -61,19 +61,19 @@ def processors() -> list[Any]:
 
 
 def autodiscover() -> None:
-    """Import ``partisan_tasks.py`` of every installed app that has one; its errors are raised.
+    """Import ``partisan_tasks.py`` of every installed app that has one; raises what that raises.
 
-    Where TASKS names ``PartisanBackend``, every ``tasks.py``, too.
+    If TASKS names ``PartisanBackend``, import every ``tasks.py``, too.
     """
     bridge = _bridge()
     autodiscover_modules(TASKS_MODULE_NAME, *(() if bridge is None else bridge.module_names()))
 
 
 class Bridge(NamedTuple):
-    """Where other processors are found: those of tasks with dotted names.
+    """Finds the processors of tasks with dotted names: Django's own.
 
-    :param processor_of: returns that of a name, or raises ``ProcessorClassNotFound``.
-    :param module_names: returns those of the modules to look for in every installed app.
+    :param processor_of: returns the processor of a name, or raises ``ProcessorClassNotFound``.
+    :param module_names: returns the names of the modules to import in every installed app.
     """
 
     processor_of: Callable[[str], type[Any]]
@@ -81,7 +81,7 @@ class Bridge(NamedTuple):
 
 
 def connect(load: Callable[[], Bridge | None]) -> None:
-    """Have a bridge be loaded when it is first needed; ``None``: there is none after all."""
+    """Set what loads the bridge when it is first needed; ``load`` may find none: ``None``."""
     global _bridge
     _bridge = cache(load)
 

@@ -1,7 +1,7 @@
-"""When a processor runs by itself: every so many seconds, or as a cron expression says.
+"""Schedules: when a processor's task is enqueued by itself, at an interval or by a cron expression.
 
-A *tick* is a moment at which one task is due. Ticks are asked for one after the other; no clock is
-read here.
+A *tick* is a moment at which one task is due. Callers ask for one tick after the other; nothing
+here reads a clock.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _SOME_DAY = datetime.datetime(2000, 1, 1)  # noqa: DTZ001  without a zone it is 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Every:
-    """A tick every so many seconds, the first of them so long after the schedule was registered.
+    """A tick at a fixed interval; the first one comes an interval after the registration.
 
-    :param seconds: 0.1 or more, up to ten years.
-    :param catch_up: after an outage every tick that was missed gets its task; else all of them
-        together get one.
-    :raises ValueError: one of them is not what is said here.
+    :param seconds: the interval, from 0.1 seconds to ten years.
+    :param catch_up: whether each tick that an outage made it miss gets its task; else all missed
+        ticks together get one.
+    :raises ValueError: a parameter is not as described here.
     """
 
     seconds: float
@@ -44,9 +44,9 @@ class Every:
         _require_flag(self.catch_up)
 
     def following(self, tick: datetime.datetime, moment: datetime.datetime) -> datetime.datetime:
-        """Return the first tick after a moment; both aware.
+        """Return the first tick after a moment; both are aware.
 
-        :param tick: one of them, or when they begin.
+        :param tick: any tick, or the moment from which ticks are counted.
         """
         step = datetime.timedelta(seconds=self.seconds)
         return tick + ((moment - tick) // step + 1) * step
@@ -56,22 +56,22 @@ class Every:
 
     @property
     def words(self) -> str:
-        """What it says, for people."""
+        """The schedule in words, for people."""
         return gettext("Every %(seconds)s seconds") % {"seconds": f"{self.seconds:g}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A tick whenever the clocks of a place show what a cron expression says.
+    """A tick whenever the clock of a time zone matches a cron expression.
 
-    Where clocks are changed it goes by Debian's cron: if minute and hour are numbers, a time that
-    is left out comes right after the gap, and one that comes twice the first time alone; if either
-    begins with ``*``, ticks go on with time itself.
+    When the clock is changed, it does as Debian's cron: if minute and hour are numbers, a tick in
+    the hour that is skipped comes right after the gap, and one in the hour that comes twice comes
+    only the first time. If either begins with ``*``, ticks keep their intervals.
 
     :param expression: minute, hour, day of month, month, day of week.
     :param time_zone: a name such as ``"Europe/Berlin"``; ``None`` is Django's ``TIME_ZONE``.
     :param catch_up: as for ``Every``.
-    :raises ValueError: one of them is not what is said here, or there is no such moment.
+    :raises ValueError: a parameter is not as described here, or no moment ever matches.
     """
 
     expression: str
@@ -101,8 +101,8 @@ class Cron:
         _require_flag(self.catch_up)
 
     def following(self, tick: datetime.datetime, moment: datetime.datetime) -> datetime.datetime:
-        """Return the first tick after a moment; both aware. It does not depend on the last one."""
-        # Within an hour that comes twice, cron's arithmetic may lead to its first pass.
+        """Return the first tick after a moment; both are aware. The last tick does not matter."""
+        # Within an hour that comes twice, cron's arithmetic may lead back to its first pass.
         for found in CronSim(self.expression, moment.astimezone(self._zone)):
             if (following := found.astimezone(datetime.UTC)) > moment:
                 return following
@@ -113,7 +113,7 @@ class Cron:
 
     @property
     def words(self) -> str:
-        """What it says, for people, in English: that is all that is known."""
+        """The schedule in words, for people. In English: ``cronsim`` has no other language."""
         return f"{CronSim(self.expression, _SOME_DAY).explain()} ({self._zone})"
 
     @property
@@ -122,7 +122,7 @@ class Cron:
 
 
 def of(value: str | Cron | Every) -> Cron | Every:
-    """Return what a processor's ``SCHEDULE`` means: a string alone is a cron expression."""
+    """Return the schedule that a processor's ``SCHEDULE`` means; a string is a cron expression."""
     return Cron(value) if isinstance(value, str) else value
 
 

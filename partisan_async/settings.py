@@ -1,4 +1,7 @@
-"""The settings of a queue, looked up when they are asked for."""
+"""The settings of a queue: their defaults, the checks of their values, and where they are read.
+
+They are read when they are needed, never at import.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ DEFAULT_QUEUE_NAME = "default"
 
 MAX_ARGUMENTS_BYTES = 2**20
 SMALL_ARGUMENTS_BYTES = 1024
-"""Arguments of this size are let in by every queue, without a look at its settings."""
+"""Every queue accepts arguments up to this size, so that its settings need not be read."""
 
 CONFIG_NAME = "PARTISAN_CONFIG"
 HOME_NAME = "PARTISAN_HOME"
@@ -36,7 +39,7 @@ def _setting(default: Any, check: Callable[[Any], str | None], *, secret: bool =
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueSettings:
-    """What one queue runs with. docs/reference/settings.md describes each key."""
+    """The settings of one queue. docs/reference/settings.md describes each key."""
 
     MIN_QUEUE_SIZE: int = _setting(2, check_count(0))
     MAX_QUEUE_SIZE: int = _setting(10, check_count(1))
@@ -57,7 +60,7 @@ class QueueSettings:
     LISTEN_DSN: str | None = _setting(None, check_or_none(check_connection_string), secret=True)
 
     def wrongs(self) -> list[str]:
-        """Return a sentence for each value that cannot be."""
+        """Return a sentence for each wrong value."""
         wrongs = [
             f"{each.name}={repr(value) if each.repr else '***'} {wrong}."
             for each in fields(self)
@@ -78,10 +81,10 @@ SETTING_NAMES = tuple(each.name for each in fields(QueueSettings))
 def queue_settings(name: str = DEFAULT_QUEUE_NAME) -> QueueSettings:
     """Return the settings of a queue.
 
-    Each key is looked up in the queue's dict in ``PARTISAN_CONFIG``, then in the ``default``
-    queue's, then among the flat settings, then here.
+    Each key is looked up in the queue's dict in ``PARTISAN_CONFIG``, then in that of the queue
+    ``default``, then as a Django setting of its own, then among the defaults here.
 
-    :raises ImproperlyConfigured: a value cannot be; the system checks say the same.
+    :raises ImproperlyConfigured: a value is wrong; the system checks say the same.
     """
     resolved = _resolve(name)
     if wrongs := resolved.wrongs():
@@ -90,13 +93,13 @@ def queue_settings(name: str = DEFAULT_QUEUE_NAME) -> QueueSettings:
 
 
 def most_arguments_bytes(name: str) -> int:
-    """Return a queue's ``MAX_ARGUMENTS_BYTES``, without a look at its other settings."""
+    """Return a queue's ``MAX_ARGUMENTS_BYTES``, without reading its other settings."""
     most: int = _look_up(_config(), name, "MAX_ARGUMENTS_BYTES", MAX_ARGUMENTS_BYTES)
     return most
 
 
 def configured_queues() -> list[str]:
-    """Return the names of the queues that ``PARTISAN_CONFIG`` names, the default one first."""
+    """Return the names of the queues in ``PARTISAN_CONFIG``, the default one first."""
     names = [name for name in _config() if isinstance(name, str)]
     return [DEFAULT_QUEUE_NAME, *(name for name in names if name != DEFAULT_QUEUE_NAME)]
 
@@ -131,9 +134,9 @@ def problems() -> Iterator[str]:
 
 
 def home() -> str | None:
-    """Return the name of the place that this site is in; see ``partisan_async.operate.home``.
+    """Return the name of this site's home; see ``partisan_async.operate.home``.
 
-    :raises ImproperlyConfigured: it is no name.
+    :raises ImproperlyConfigured: the setting is not a name.
     """
     value = getattr(settings, HOME_NAME, None)
     if wrong := _wrong_home(value):

@@ -1,9 +1,10 @@
-"""What an application can hear about its tasks.
+"""The signals by which an application hears about its tasks.
 
-The sender is the processor's class, ``task`` the row as it was claimed. What a receiver raises is
-logged, and changes nothing. ``task_enqueued`` is sent where ``delay()`` is called, in the caller's
-transaction; ``task_lost`` and what follows from it by the supervisor, in a thread; all others in
-the worker process, before the row is written: after a crash a run, and its signals, may come again.
+The sender is the processor's class; ``task`` is the row as it was claimed. If a receiver raises,
+that is logged and changes nothing. ``task_enqueued`` is sent where ``delay()`` is called, in the
+caller's transaction. The supervisor sends ``task_lost`` and what follows from a loss, in a thread.
+The worker sends all others before the row is written: after a crash a task runs again, and its
+signals are sent again.
 """
 
 from __future__ import annotations
@@ -27,41 +28,43 @@ from partisan_async.policy import (
 )
 
 task_enqueued = Signal()
-"""``task``: its new row. Not sent for a call that was ignored, since an identical one waits."""
+"""``task``: the new row. Not sent for a call that is ignored because an identical one waits."""
 
 task_started = Signal()
 """``task``: a run of it begins."""
 
 task_finished = Signal()
-"""``task``: it is done. Where the result is kept, ``result`` is its JSON text, else ``None``."""
+"""``task``: it has finished. ``result`` is JSON text where the result is kept, else ``None``."""
 
 task_failed = Signal()
-"""``task``, ``failure``: it ends in ``error``; in the exception's context, where there is one."""
+"""``task``, ``failure``: it ends in ``error``. Sent in the exception's context, if there is one."""
 
 task_retried = Signal()
-"""``task``, ``failure``, ``pause_seconds``: it failed and runs again; in its context."""
+"""``task``, ``failure``, ``pause_seconds``: it failed and runs again. Sent in the exception's
+context."""
 
 task_postponed = Signal()
-"""``task``, ``pause_seconds``, ``failure``: it asked to run again; the failure tells why, and is
-``None`` where it did not say."""
+"""``task``, ``pause_seconds``, ``failure``: it asked to run again. The failure tells why; it is
+``None`` if the task gave no reason."""
 
 task_cancelled = Signal()
-"""``task``, ``by``, ``reason``: somebody ended it by hand. Sent where that was done, in the
-caller's transaction; the sender is ``None`` where that process does not know the processor."""
+"""``task``, ``by``, ``reason``: somebody ended it by hand. Sent in the process where they did so,
+in the caller's transaction; the sender is ``None`` if that process does not know the processor."""
 
 task_lost = Signal()
-"""``task``, ``failure``: its worker process died; it runs again, unless ``task_failed`` follows.
-The failure is ``None`` where it ran beside others, and nobody knows whose fault it was."""
+"""``task``, ``failure``: its worker process died. It runs again, unless ``task_failed`` follows.
+The failure is ``None`` if other tasks ran beside it, and nobody knows which one was to blame."""
 
 worker_started = Signal()
-"""Sent in a worker process, by no sender: it is set up, and runs its first task next."""
+"""A worker process is set up, and runs its first task next. Sent there; the sender is ``None``."""
 
 worker_stopping = Signal()
-"""Sent in a worker process, by no sender: it ends, in order. One that is killed sends nothing."""
+"""A worker process ends in order. Sent there; the sender is ``None``. One that is killed sends
+nothing."""
 
 
 def is_anybody_there() -> bool:
-    """Tell whether a run's signals have a receiver; a row is only made for those."""
+    """Tell whether any signal of a run has a receiver: only then is the row made for it."""
     return bool(
         task_started.receivers
         or task_finished.receivers
@@ -73,7 +76,7 @@ def is_anybody_there() -> bool:
 
 
 def tell_of_enqueued(sender: type, tasks: Sequence[Task]) -> None:
-    """Send that calls were enqueued: not those that share a row with one that waited."""
+    """Send that calls were enqueued, except calls that share the row of one that waited."""
     if task_enqueued.receivers:
         # Identical calls share a row.
         for task in {task.pk: task for task in tasks if not task.is_twin}.values():
@@ -101,7 +104,7 @@ def send_decision(sender: type, task: Task, decision: Decision) -> None:
 
 
 def tell_of_cancelled(ids: Sequence[int], by: str, reason: str) -> None:
-    """Send that tasks were cancelled; their rows are only read where somebody listens."""
+    """Send that tasks were cancelled; reads their rows only if there is a receiver."""
     if not (ids and task_cancelled.receivers):
         return
     for task in Task.objects.using(store.database()).filter(pk__in=ids).order_by("pk"):

@@ -1,7 +1,7 @@
 """The backend for Django's own task API: ``django.tasks``, or its backport on Django 5.2.
 
-It may be imported before the apps are loaded, as tasks may be in ``models.py``: so nothing here
-imports a model when it is itself imported.
+A project may import it before the apps are loaded, from a ``models.py`` with tasks. So this module
+imports no model at its own import.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class PartisanBackend(BaseTaskBackend):
     supports_priority = True
 
     def validate_task(self, task: Task[Any, Any]) -> None:
-        """Refuse what could not be run.
+        """Refuse a task that could not be run.
 
-        :raises InvalidTask: as Django's backends do, or its dotted name, or its queue's, does not
-            fit in a row.
+        :raises InvalidTask: as Django's backends do; or the task's dotted name, or its queue's
+            name, does not fit in a row.
         """
         super().validate_task(task)
         if len(task.module_path) > NAME_LENGTH:
@@ -55,8 +55,8 @@ class PartisanBackend(BaseTaskBackend):
     def enqueue(self, task: Task[Any, Any], args: Any, kwargs: Any) -> TaskResult[Any, Any]:
         """Insert a task's row, in the caller's transaction; wake supervisors afterwards.
 
-        :raises InvalidTask: no worker could find it, or run it.
-        :raises TypeError, ValueError: the function does not take its arguments, or they are not
+        :raises InvalidTask: no worker could find or run the task.
+        :raises TypeError, ValueError: the function does not take these arguments, or they are not
             JSON, or cannot be stored.
         """
         from partisan_async.django_tasks import rows
@@ -72,9 +72,9 @@ class PartisanBackend(BaseTaskBackend):
         return result
 
     def get_result(self, result_id: str) -> TaskResult[Any, Any]:
-        """Return what is known of a task.
+        """Return the result of a task, as far as there is one yet.
 
-        :raises TaskResultDoesNotExist: no row has this id, or it is not one of Django's tasks.
+        :raises TaskResultDoesNotExist: no row has this id, or the row is not a Django task's.
         """
         from partisan_async.django_tasks import rows
 

@@ -1,7 +1,7 @@
-"""Decides what becomes of a claim after its run: the only place where that is done.
+"""Decides what becomes of a claim after its run; no other place does.
 
-The supervisor writes it on the row. A worker tells receivers of signals the same, and writes it
-itself where the run is ``ATOMIC``.
+The supervisor writes the decision on the row. The worker decides the same for the signals that it
+sends, and writes the end itself where the run is ``ATOMIC``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from partisan_async.settings import QueueSettings
 
 
 class Verdicts:
-    """Those of one queue. The rules of its processors are looked up once.
+    """The decisions of one queue; looks up the rules of each processor once.
 
     :param settings: the queue's.
     """
@@ -38,14 +38,14 @@ class Verdicts:
             stores_result = rules.stores_result
             decision = decide(outcome, rules, claim)
         except Exception as error:  # noqa: BLE001
-            # A config that cannot be, for one: the row must say so, or it would be held for ever.
+            # Such as a wrong config: the row must say so, or its claim would never end.
             logs.outcomes.undecided(claim, error)
             decision = Failed(Failure.of(error))
         return Settlement(claim, decision, attempt, stores_result)
 
     def _look_up(self, name: str) -> Rules:
         rules = rules_of(name, self._settings)
-        # Not kept of processors that nobody knows: rows may name any number of them.
+        # Not cached for unknown processors: rows may name any number of them.
         with suppress(ProcessorClassNotFound):
             registry.get(name)
             self._rules[name] = rules

@@ -31,7 +31,7 @@ def test_a_run_whose_session_an_administrator_ends_runs_again(how, caplog):
     task.refresh_from_db()
     assert (task.status, task.tries, task.errors, task.claim_seq) == ("finished", 1, [], 2)
     assert marks() == [how]
-    assert f"cut off {task.pk} AtomicCutOff: its session with the database was ended" in caplog.text
+    assert f"cut off {task.pk} AtomicCutOff: its database session ended" in caplog.text
     assert "it runs again in 1 s" in caplog.text
 
 

@@ -92,7 +92,7 @@ def run(script, taken):
 def test_without_what_the_fast_ways_are_made_of_tasks_are_enqueued_by_djangos_cursor(taken):
     said = run(ENQUEUE, TAKEN_AWAY[taken])
 
-    assert said.count("psycopg changed") == 1, said
+    assert said.count("works plainly") == 1, said
     assert Task.objects.count() == 1502
 
 
@@ -100,7 +100,7 @@ def test_without_what_the_fast_ways_are_made_of_tasks_are_enqueued_by_djangos_cu
 def test_without_what_waits_are_made_of_tasks_are_run(taken):
     said = run(RUN, WAITING[taken])
 
-    assert said.count("psycopg changed") == 1, said
+    assert said.count("waits plainly") == 1, said
     assert Task.objects.get().status == "finished"
 
 
@@ -129,12 +129,12 @@ like('generators').fetch = psycopg.generators.fetch_many = odd
 """
     said = run(ANSWER, taken)
 
-    assert said.count("psycopg changed") == 2, said
+    assert said.count("works plainly") == 2, said
     assert Task.objects.count() in (1501, 1502)
 
 
 def test_with_all_of_it_nothing_is_said():
     said = run(ENQUEUE.replace("is False", "is True"), "")
 
-    assert "psycopg changed" not in said
+    assert said == ""
     assert Task.objects.count() == 1502

@@ -414,7 +414,7 @@ class TestMany:
 
         monkeypatch.setitem(ACTIONS, "retry", (retry_and_interrupt, statuses))
 
-        with pytest.raises(CommandError, match="Interrupted, when it was done to 1,000 tasks"):
+        with pytest.raises(CommandError, match="Interrupted after 1,000 tasks"):
             partisan("retry", "--queue", "default", "--yes")
 
         assert Task.objects.filter(status="new").count() == 1000

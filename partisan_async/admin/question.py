@@ -1,4 +1,4 @@
-"""The page that asks first."""
+"""The confirmation page: what an action is about to do, and to which rows."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
 CONFIRMED = "confirmed"
-"""What a form says when it was asked."""
+"""Name of the form's field that says that the user was asked."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be done, and to what.
+    """What the page asks.
 
-    :param things: what it is done to, as far as there is room.
-    :param more: how many there are besides.
-    :param fields: what the form says again, besides that it was asked.
-    :param back: where to go without doing it.
-    :param asks_why: the form has room for a ``reason``.
+    :param things: the rows that the action is about, as many as the page has room for.
+    :param more: number of further rows.
+    :param fields: hidden fields that the form sends again, besides ``CONFIRMED``.
+    :param back: address of the page to return to when the answer is no.
+    :param asks_why: whether the form has a field for a ``reason``.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Question:
 
 
 def ask(model_admin: RowAdmin, request: HttpRequest, question: Question) -> TemplateResponse:
-    """Return the page with a question and its two answers."""
+    """Return the page with the question and its two buttons."""
     request.current_app = model_admin.admin_site.name
     return TemplateResponse(
         request,

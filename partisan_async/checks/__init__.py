@@ -1,4 +1,4 @@
-"""System checks: what can be seen to be wrong before anything runs."""
+"""System checks: they find what is wrong with settings and processors before anything runs."""
 
 from partisan_async.checks.configuration import check_django_tasks, check_settings
 from partisan_async.checks.database import (

@@ -19,7 +19,7 @@ BACKEND = "partisan_async.tasks_backend.PartisanBackend"
 def check_settings(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """E001: a queue's settings cannot be."""
+    """E001: a setting of a queue is wrong."""
     return [
         Error(
             wrong,
@@ -34,7 +34,7 @@ def check_settings(
 def check_django_tasks(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """E009: TASKS names our backend, and nothing reads that setting."""
+    """E009: TASKS names our backend, but this Django does not read TASKS."""
     configured = getattr(django_settings, "TASKS", None)
     named = configured.values() if isinstance(configured, Mapping) else ()
     backends = [each.get("BACKEND") for each in named if isinstance(each, Mapping)]

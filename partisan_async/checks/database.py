@@ -40,7 +40,7 @@ def check_database(
 def check_pooler(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W010: the database seems to be behind a transaction pooler, and there is no way around it."""
+    """W010: the database seems to be behind a transaction pooler, and LISTEN_DSN is not set."""
     alias = store.database()
     pooled = connections[alias].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     names = settings.configured_queues()
@@ -51,9 +51,9 @@ def check_pooler(
         return []
     return [
         Warning(
-            f"Database {alias!r} has DISABLE_SERVER_SIDE_CURSORS, as behind a transaction pooler:"
-            f" NOTIFY does not get through one, so that queues are polled: {', '.join(blocked)}.",
-            hint="Set LISTEN_DSN to the way around it, such as 'host=db.internal port=5432'.",
+            f"Database {alias!r} has DISABLE_SERVER_SIDE_CURSORS, as behind a transaction pooler."
+            f" NOTIFY does not get through one, so these queues are polled: {', '.join(blocked)}.",
+            hint="Set LISTEN_DSN to a way around the pooler, such as 'host=db.internal port=5432'.",
             id="partisan_async.W010",
         )
     ]
@@ -63,16 +63,16 @@ def check_pooler(
 def check_own_database(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W015: the tasks are in another database than the default one."""
+    """W015: the tasks are stored in another database than the default one."""
     alias = store.database()
     if alias == DEFAULT_DB_ALIAS:
         return []
     return [
         Warning(
-            f"Tasks are stored in database {alias!r}, so that delay() is not in the transactions of"
-            f" {DEFAULT_DB_ALIAS!r}: a task may run before what it is about is committed, or though"
-            " that was rolled back; where the process ends between the two, it is not enqueued.",
-            hint="Route partisan_async to the database that the tasks are about; or enqueue by"
+            f"Tasks are stored in database {alias!r}, so delay() is not part of the transactions of"
+            f" {DEFAULT_DB_ALIAS!r}: a task may run before your data are committed, or though they"
+            " were rolled back; and if the process ends between the two, the task is lost.",
+            hint="Route partisan_async to the database of your data; or enqueue by"
             " transaction.on_commit(), and silence this check.",
             id="partisan_async.W015",
         )
@@ -83,7 +83,7 @@ def check_own_database(
 def check_pools(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W016: async tasks of a queue may want more connections than a pool of Django's has."""
+    """W016: async tasks of a queue may need more connections than Django's pool has."""
     queues = {
         each.QUEUE_NAME
         for each in known_processors()
@@ -93,8 +93,9 @@ def check_pools(
         return []
     return [
         Warning(
-            f"Database {alias!r} has a pool of {most}, and in queue {name!r} up to {wanted} async"
-            " tasks run in each worker: those that find no connection wait for one, and fail.",
+            f"Database {alias!r} has a pool of {most} connections, and in queue {name!r} up to"
+            f" {wanted} async tasks run in each worker: a task that gets no connection in time"
+            " fails.",
             hint=f'Set OPTIONS["pool"]["max_size"] to {wanted + 1} or more, or ASYNC_CONCURRENCY to'
             f" {most} or less; and have tasks `await self.release_connections()` before they wait.",
             id="partisan_async.W016",
@@ -107,7 +108,7 @@ def check_pools(
 
 
 def _pool_size(database: Mapping[str, Any]) -> int | None:
-    """Return how many connections a database's pool may open; ``None``: it has none, or no end."""
+    """Return the maximum size of a database's pool; ``None``: it has no pool, or no maximum."""
     pool = database.get("OPTIONS", {}).get("pool")
     if not pool:
         return None

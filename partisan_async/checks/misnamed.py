@@ -1,4 +1,4 @@
-"""Finds attributes of processors that were meant to be ours: a slip, or another runner's word."""
+"""Finds misnamed attributes of processors: typing errors, or another runner's names for ours."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ OTHERS_WORDS = {
     "UNIQUE": "UNIQUE_FOR_PARAMS",
     "UNIQUE_FOR": "UNIQUE_FOR_PARAMS",
 }
-"""What other runners, and readers in a hurry, call ours."""
+"""Names that other task runners, and readers in a hurry, use for our attributes."""
 
 CLOSE = 0.85
-"""So alike are two names that one of them is a slip, by ``difflib``."""
+"""Similarity, by ``difflib``, from which a name is taken for a typing error of another one."""
 
 
 def misnamed(
     processor: type[BaseTaskProcessor], known: Collection[str]
 ) -> Iterator[tuple[type, str, str]]:
-    """Yield each attribute that was meant to be one of ours: where it stands, its name, and ours.
+    """Yield each misnamed attribute: the class that has it, its name, and the name of ours.
 
-    :param known: the names of ours.
+    :param known: the names of our attributes.
     """
     for owner in processor.__mro__:
         if owner in BaseTaskProcessor.__mro__:

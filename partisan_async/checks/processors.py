@@ -37,10 +37,10 @@ ATTRIBUTES = {
 def check_processors(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """E003: a processor names its queue in the ancestor's way. E004: an attribute cannot be.
-    E005: ``run()`` is missing, or cannot be as it is. E006: two processors have one name.
-    E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own, cannot be imported. E017: a
-    parameter of ``run()`` cannot be.
+    """E003: a processor names its queue by ``QUEUE``. E004: an attribute has a wrong value.
+    E005: ``run()`` is missing or of the wrong kind. E006: two processors have the same name.
+    E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own tasks, cannot be imported.
+    E017: a parameter of ``run()`` cannot be.
     """
     errors: list[CheckMessage] = []
     try:
@@ -72,7 +72,7 @@ def check_processors(
 def check_names(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W014: an attribute of a processor is almost one of ours, or another runner's word for it."""
+    """W014: an attribute has almost the name of one of ours, or another runner's name for it."""
     found = {
         (owner, name): ours
         for processor in known_processors()
@@ -91,7 +91,10 @@ def check_names(
 
 
 def known_processors() -> list[type[BaseTaskProcessor]]:
-    """Return those there are: the checks of a tag run in no order. E006 and E007 tell of errors."""
+    """Return the processors that can be imported; E006 and E007 tell of errors.
+
+    Each check imports them itself, since the checks of a tag run in no fixed order.
+    """
     with suppress(Exception):
         registry.autodiscover()
     return registry.processors()
@@ -142,7 +145,7 @@ def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 
 
 def _place(error: Exception) -> str:
-    """Say where an error came from, if that is in the user's code."""
+    """Say in which file and line an error was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1] if frames else None
     return f"It was raised in {last.filename}, line {last.lineno}." if last else ""

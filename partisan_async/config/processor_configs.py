@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import assert_never
 
 from partisan_async.config import const
 from partisan_async.exceptions import TEN_YEARS_SECONDS
@@ -58,9 +59,13 @@ class ErrorsHandleConfig:
 
     def pause_seconds(self, retry: int) -> float:
         """Return the seconds to wait before the ``retry``-th retry, counted from 1."""
-        if self.retry_pause_strategy == const.DELAY_STRATEGY_INCREMENTAL:
-            return self.retry_pause * retry
-        return self.retry_pause
+        match self.retry_pause_strategy:
+            case const.DELAY_STRATEGY_CONSTANT:
+                return self.retry_pause
+            case const.DELAY_STRATEGY_INCREMENTAL:
+                return self.retry_pause * retry
+            case _:
+                assert_never(self.retry_pause_strategy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,3 +1,5 @@
+"""``python -m partisan_async.embedded``: the command of the embedded server."""
+
 import sys
 
 from partisan_async.embedded import main

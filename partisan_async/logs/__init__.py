@@ -1,9 +1,10 @@
-"""Every log line of the package: a function each, named for what happened, by whom it tells of.
+"""Every log line of the package: one function for each, named for what happened.
 
-A line about a task begins with what happened, the task's id and its processor. For programs the
-same is on the record: ``event`` on each, and of a task ``task_id``, ``claim_seq``,
-``processor_class``, ``queue_name`` and ``seconds``; ``task_ids`` where it is about several;
-``exception``, the dotted name of its class, where it is about an error.
+A module has the lines about one subject. A line about a task begins with what happened, the task's
+id and its processor. For programs the record says the same: each record has an ``event``; one about
+a task has ``task_id``, ``claim_seq``, ``processor_class``, ``queue_name`` and ``seconds``; one
+about several tasks has ``task_ids``; one about an error has ``exception``, the dotted name of its
+class.
 """
 
 from partisan_async.logs import callbacks as callbacks

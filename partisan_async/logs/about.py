@@ -1,4 +1,4 @@
-"""What lines about tasks have in common: how tasks are named, and what is on the record."""
+"""What lines about tasks share: how they name tasks, and what is on their records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("partisan_async")
 
 
 def listed(claims: Sequence[Claim]) -> str:
-    """Return such as ": 7 Pay, 8 Greet"; nothing for none."""
+    """Return the tasks' names, such as ": 7 Pay, 8 Greet"; ``""`` for none."""
     if not claims:
         return ""
     return ": " + ", ".join(f"{claim.id} {plain(claim.processor_class)}" for claim in claims)
@@ -31,5 +31,5 @@ def about(claim: Claim, event: str) -> dict[str, Any]:
 
 
 def about_all(claims: Sequence[Claim], event: str) -> dict[str, Any]:
-    """Return what is on the record of a line about several."""
+    """Return what is on the record of a line about several tasks."""
     return {"event": event, "task_ids": [claim.id for claim in claims]}

@@ -1,4 +1,4 @@
-"""Lines about the project's own code that raised or blocked where no run could be blamed for it."""
+"""Lines about the project's own code that raised or blocked outside ``run()``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def receiver_failed(
 ) -> None:
     """Say that a receiver of a signal raised.
 
-    :param task: id, processor and queue of whose turn it was told, if it was about one.
+    :param task: id, processor and queue of the task that the signal was about, if any.
     """
     extra: dict[str, Any] = {"event": "receiver failed"}
     if task is not None:
@@ -33,7 +33,7 @@ def receiver_failed(
 
 
 def not_told(claim: Claim) -> None:
-    """Say that receivers of ``task_lost`` do not hear of a loss."""
+    """Say that ``task_lost`` is not sent for a loss."""
     logger.error(
         "not told %s %s: a receiver of task_lost blocks, and too many losses wait for it",
         *(claim.id, plain(claim.processor_class)),
@@ -44,8 +44,8 @@ def not_told(claim: Claim) -> None:
 def failed_after_commit(claim: Claim, error: BaseException) -> None:
     """Say that an ``on_commit()`` of an atomic run raised."""
     logger.error(
-        "failed after its end %s %s: it is done and committed, and what it had left for on_commit()"
-        " raised",
+        "failed after its end %s %s: it is done and committed, but a function that it passed to"
+        " on_commit() raised",
         *(claim.id, plain(claim.processor_class)),
         exc_info=error,
         extra=about(claim, "failed after its end"),
@@ -82,15 +82,15 @@ def call_failed(thread: str, error: BaseException) -> None:
 def exit_failed(error: BaseException) -> None:
     """Say that a function of ``atexit`` or the like raised."""
     _in_worker.error(
-        "what ends with this worker process raised",
+        "a function that runs at the end of this worker process raised",
         exc_info=error,
         extra={"event": "exit failed"},
     )
 
 
 def exit_took_too_long() -> None:
-    """Say that such functions are not waited for any longer."""
+    """Say that a worker does not wait any longer for functions of ``atexit`` or the like."""
     _in_worker.warning(
-        "this worker process is ended: what is to end with it took too long",
+        "this worker process is ended: functions that run at its end took too long",
         extra={"event": "exit took too long"},
     )

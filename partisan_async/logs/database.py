@@ -1,4 +1,4 @@
-"""Lines about the database: parts of a supervisor that it hinders, connections, and migrations."""
+"""Lines about the database: parts of a supervisor that cannot work, connections, migrations."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from partisan_async.text.one_line import explain
 logger = logging.getLogger("partisan_async")
 
 
-def did_not_answer(what: str, error: BaseException) -> None:
-    """Say that what passes by itself keeps a part of a supervisor from its work."""
+def trying_again(what: str, error: BaseException) -> None:
+    """Say that a part of a supervisor failed with an error that passes by itself."""
     logger.warning(
         "%s failed, trying again: %s", what, explain(error), extra={"event": "trying again"}
     )
 
 
 def hindered(what: str, error: BaseException, way_out: str) -> None:
-    """Say the same of what somebody has to mend; ``way_out``: how."""
+    """Say that a part of a supervisor fails until somebody mends the cause.
+
+    :param way_out: how to mend it.
+    """
     logger.critical(
         "%s failed, and will until somebody mends it: %s; %s",
         *(what, explain(error), way_out),
@@ -29,17 +32,18 @@ def hindered(what: str, error: BaseException, way_out: str) -> None:
 
 
 def unhindered(what: str) -> None:
-    """Say that somebody mended it."""
+    """Say that a part of a supervisor that was hindered works again."""
     logger.warning("%s works again", what, extra={"event": "unhindered"})
 
 
-def psycopg_changed(error: BaseException) -> None:
-    """Say that this release of psycopg lacks what the fast ways are made of."""
+def works_plainly(error: BaseException) -> None:
+    """Say that this release of psycopg lacks what fast enqueues and renewed sessions need."""
     logger.warning(
-        "psycopg %s is not known to partisan_async: tasks are enqueued by Django's cursor, which"
-        " takes longer, until there is a release for it: %s",
+        "psycopg %s is not known to partisan_async: tasks are enqueued by Django's cursor, and a"
+        " worker connects anew for each run, which takes longer, until there is a release for it:"
+        " %s",
         *(psycopg.__version__, explain(error)),
-        extra={"event": "psycopg changed"},
+        extra={"event": "works plainly"},
     )
 
 
@@ -49,7 +53,7 @@ def waits_plainly(error: BaseException) -> None:
         "psycopg %s is not known to partisan_async: what waits on a connection wakes ten times a"
         " second, and ends late where the network is silent, until there is a release for it: %s",
         *(psycopg.__version__, explain(error)),
-        extra={"event": "psycopg changed"},
+        extra={"event": "waits plainly"},
     )
 
 

@@ -1,8 +1,8 @@
-"""Gives each line of the package's what programs look for: ``event``, ``queue_name`` and
-``supervisor_id``, whoever wrote it and wherever.
+"""Gives each record of the package's lines the fields ``event``, ``queue_name`` and
+``supervisor_id``, in whatever process and thread it is logged.
 
-Most lines say their event and their queue themselves. For the others the event is what they begin
-with, and the queue is that of the run or of the supervisor that they come from.
+Most records have their event and queue already. For the others the event is the beginning of the
+line, and the queue is that of the run or of the supervisor that logs it.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ LOGGERS = ("partisan_async", "partisan_async.worker")
 
 
 class Serving(NamedTuple):
-    """Whose lines these are."""
+    """The supervisor that lines come from, and its queue."""
 
     queue_name: str | None
     supervisor_id: str | None
 
 
 serving: ContextVar[Serving | None] = ContextVar("partisan_async_serving", default=None)
-"""The supervisor that the code which asks is part of, where a process has several."""
+"""The supervisor that the calling code is part of, if a process has several."""
 
 _here = Serving(None, None)
 
 
 def serve_here(queue_name: str | None, supervisor_id: str | None) -> None:
-    """Say whose this process is: for threads, which have no context of their own."""
+    """Set the supervisor of this process, for threads: they do not inherit the context."""
     global _here
     _here = Serving(queue_name, supervisor_id)
 
 
 class LineFilter(logging.Filter):
-    """Lets every line pass, with all three fields."""
+    """Lets every record pass, with all three fields."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add what the line does not say itself."""
+        """Add the fields that the record lacks."""
         task, whose = current_task.get(), serving.get() or _here
         queue_name = whose.queue_name if task is None else task.queue_name
         for name, value in (
@@ -53,7 +53,7 @@ class LineFilter(logging.Filter):
 
 
 def _event(template: str) -> str:
-    """Return what a line begins with, without its values."""
+    """Return the beginning of a line, without its values."""
     words = re.split(r"[:;.(]", re.sub(r"%\S*", "", template))[0]
     return " ".join(words.split()) or "said"
 

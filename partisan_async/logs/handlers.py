@@ -1,4 +1,4 @@
-"""Where the package's lines go: a handler where the project has none, and lines that were lost."""
+"""Adds a handler where the project has none, and counts the lines that handlers made us drop."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ logger = logging.getLogger("partisan_async")
 
 
 def attach() -> None:
-    """Have the package's lines printed where nobody configured logging for them.
+    """Print the package's lines if nobody configured logging for them.
 
-    Django's default configuration prints no INFO of other packages.
+    Django's default configuration prints no INFO lines of other packages.
     """
     if logger.hasHandlers():
         return
@@ -21,9 +21,9 @@ def attach() -> None:
 
 
 def dropped(count: int) -> None:
-    """Say that lines were lost, as a handler was too slow."""
+    """Say that lines were dropped because a handler was too slow."""
     logger.warning(
-        "%d log lines were dropped: a handler, or who reads the log, was stuck or too slow",
+        "%d log lines were dropped: a handler, or the reader of the log, was stuck or too slow",
         count,
         extra={"event": "log lines dropped", "dropped": count},
     )

@@ -1,4 +1,4 @@
-"""Lines about what people have done: by whom, to what, and what the database refused them."""
+"""Lines about what operators do: who did what to which things, and what the database refused."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ logger = logging.getLogger("partisan_async")
 
 
 def steered(action: str, things: str, by: str, way: str, about: dict[str, Any]) -> None:
-    """Say what somebody had done.
+    """Say what somebody did.
 
-    :param things: to what, in words.
-    :param way: by which way they came, such as "admin".
+    :param things: what they did it to, in words.
+    :param way: where they did it: "admin", "command" or "code".
     :param about: more for the record, such as ``task_ids``.
     """
     logger.info(
@@ -26,9 +26,12 @@ def steered(action: str, things: str, by: str, way: str, about: dict[str, Any]) 
 
 
 def refused(by: str, error: BaseException) -> None:
-    """Say what the database says of what somebody wanted done in the admin."""
+    """Say why the database refused what somebody wanted to do in the admin.
+
+    With PostgreSQL's detail, which the page does not show.
+    """
     logger.warning(
-        "refused: what %s wanted done in the admin: %s",
+        "refused: the database refused what %s did in the admin: %s",
         *(plain(by), plain(explain(error))),
         extra={"event": "refused", "by": by},
     )

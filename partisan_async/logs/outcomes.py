@@ -1,16 +1,16 @@
-"""Lines about outcomes that could not be decided or written, and rows that stand in the way."""
+"""Lines about outcomes that could not be decided, told or written, and about refused rows."""
 
 from __future__ import annotations
 
 from partisan_async.claim import Claim
 from partisan_async.exceptions import RowMissing
 from partisan_async.logs.about import about, logger
-from partisan_async.text.one_line import explain
+from partisan_async.text.one_line import explain, primary
 from partisan_async.text.printable import plain
 
 
 def undecided(claim: Claim, error: BaseException) -> None:
-    """Say that a processor's own config raised when it was asked what becomes of a task."""
+    """Say that a processor's config raised when the decision about a task was made."""
     logger.error(
         "task %s %s: no decision",
         *(claim.id, plain(claim.processor_class)),
@@ -20,9 +20,9 @@ def undecided(claim: Claim, error: BaseException) -> None:
 
 
 def untold(claim: Claim, error: BaseException) -> None:
-    """Say that no signal tells of a run's end."""
+    """Say that no signal was sent for a run's end."""
     logger.error(
-        "task %s %s: its end was not told",
+        "task %s %s: no signal was sent for its end",
         *(claim.id, plain(claim.processor_class)),
         exc_info=error,
         extra=about(claim, "untold"),
@@ -39,7 +39,7 @@ def row_missing(claim: Claim, missing: RowMissing) -> None:
 
 
 def fenced(claim: Claim) -> None:
-    """Say that an outcome is dropped: the claim was lost before it could be written."""
+    """Say that an outcome is dropped because its claim was lost."""
     logger.warning(
         "fenced %s %s: claim %d is not ours any more, so its outcome was not written",
         *(claim.id, plain(claim.processor_class), claim.claim_seq),
@@ -48,7 +48,7 @@ def fenced(claim: Claim) -> None:
 
 
 def locked(claim: Claim) -> None:
-    """Say that an outcome waits for somebody else's transaction."""
+    """Say that an outcome waits for another transaction, which has locked its row."""
     logger.warning(
         "locked %s %s: another transaction has locked its row; its outcome is written as soon as"
         " that ends",
@@ -61,17 +61,17 @@ def unstorable(claim: Claim, error: BaseException) -> None:
     """Say that the database refuses a result, or the text of an error."""
     logger.error(
         "task %s %s: the text of its outcome cannot be stored, and is replaced or left out: %s",
-        *(claim.id, plain(claim.processor_class), plain(explain(error))),
+        *(claim.id, plain(claim.processor_class), plain(primary(error))),
         extra=about(claim, "unstorable"),
     )
 
 
 def left(claim: Claim, error: BaseException) -> None:
-    """Say that the database refuses whatever outcome of a task."""
+    """Say that the database refuses any outcome of a task."""
     logger.critical(
-        "left %s %s: the database refuses its outcome, whatever that is, so that its row stays in"
-        " process and nobody runs it again: %s; mend that, then `manage.py partisan cancel %s`",
-        *(claim.id, plain(claim.processor_class), plain(explain(error)), claim.id),
+        "left %s %s: the database refuses its outcome, so its row stays in process and nobody runs"
+        " it again: %s; mend that, then `manage.py partisan cancel %s`",
+        *(claim.id, plain(claim.processor_class), plain(primary(error)), claim.id),
         extra=about(claim, "left"),
     )
 
@@ -83,29 +83,31 @@ def passed_over(
     error: BaseException,
     row: tuple[int, str, str] | None,
 ) -> None:
-    """Say that a row is in the way of others, and not touched for a while.
+    """Say that a refused row is left out for a while, so that others can be taken.
 
+    :param what: what cannot be done to the row, such as "claim".
+    :param seconds: time until it is tried again.
     :param row: its claim_seq, processor_class and queue_name; ``None``: it is gone.
     """
     of_row = dict(zip(("claim_seq", "processor_class", "queue_name"), row or (), strict=False))
     logger.error(
-        "passed over %s: the database refuses to %s it, which is tried again every %g s: %s",
-        *(task_id, what, seconds, plain(explain(error))),
+        "passed over %s: the database refuses to %s it; this is tried again every %g s: %s",
+        *(task_id, what, seconds, plain(primary(error))),
         extra={"event": "passed over", "task_id": task_id} | of_row,
     )
 
 
 def not_announced(count: int, error: BaseException) -> None:
-    """Say that no NOTIFY tells of the ends of some tasks."""
+    """Say that the NOTIFY about the ends of some tasks failed."""
     logger.warning(
-        "the end of %d task(s) was not told: %s",
+        "the NOTIFY about the end of %d task(s) failed: %s",
         *(count, explain(error)),
         extra={"event": "not announced"},
     )
 
 
 def settle_failed(error: BaseException) -> None:
-    """Say that outcomes wait for the database."""
+    """Say that a settle failed, so that outcomes wait for the database."""
     logger.warning(
         "settle failed, trying again: %s", explain(error), extra={"event": "settle failed"}
     )

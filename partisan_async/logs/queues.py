@@ -12,7 +12,7 @@ logger = logging.getLogger("partisan_async")
 
 
 def paused(queue_name: str, processor_class: str | None = None) -> None:
-    """Say it; ``processor_class``: of this alone."""
+    """Say that a queue, or one of its processors, is paused."""
     logger.info(
         "paused: %squeue %r; what runs goes on, and nothing is started",
         *(_of(processor_class), queue_name),
@@ -21,7 +21,7 @@ def paused(queue_name: str, processor_class: str | None = None) -> None:
 
 
 def resumed(queue_name: str, processor_class: str | None = None) -> None:
-    """Say it; ``processor_class``: of this alone."""
+    """Say that a queue, or one of its processors, is no longer paused."""
     logger.info(
         "resumed: %squeue %r",
         *(_of(processor_class), queue_name),
@@ -30,7 +30,7 @@ def resumed(queue_name: str, processor_class: str | None = None) -> None:
 
 
 def not_parked(error: Exception) -> None:
-    """Say that rows of paused processors stay where claims have to pass over them."""
+    """Say that rows of paused processors stay among the ready ones, where claims skip them."""
     logger.info(
         "tasks of paused processors were not set aside: %s",
         explain(error),
@@ -44,7 +44,7 @@ def pruned(queue_name: str, count: int) -> None:
 
 
 def not_pruned(queue_name: str, error: BaseException) -> None:
-    """Say that the database did not let old rows be deleted."""
+    """Say that old rows could not be deleted."""
     logger.warning(
         "old rows of queue %r were not deleted: %s",
         *(queue_name, explain(error)),
@@ -53,7 +53,7 @@ def not_pruned(queue_name: str, error: BaseException) -> None:
 
 
 def kept(queue_name: str, task_ids: Sequence[int], error: BaseException) -> None:
-    """Say that the database keeps some old rows; ``error``: what it says of the first."""
+    """Say that the database refuses to delete some old rows; ``error``: that of the first row."""
     logger.warning(
         "%d old row(s) of queue %r were not deleted, such as %d: %s",
         *(len(task_ids), queue_name, task_ids[0], explain(error)),
@@ -62,21 +62,24 @@ def kept(queue_name: str, task_ids: Sequence[int], error: BaseException) -> None
 
 
 def not_counted(error: BaseException) -> None:
-    """Say that a page of metrics lacks how many tasks wait."""
+    """Say that an answer of ``/metrics`` lacks the number of waiting tasks."""
     logger.info("the queue was not counted: %s", explain(error), extra={"event": "not counted"})
 
 
 def not_tallied(level: int, said: str) -> None:
-    """Say that the tallies lack some seconds."""
+    """Say that some counts for the dashboard were not written."""
     logger.log(
-        level, "what tasks did was not written down: %s", said, extra={"event": "not tallied"}
+        level,
+        "counts for the dashboard were not written: %s",
+        said,
+        extra={"event": "not tallied"},
     )
 
 
 def unserved(queue_name: str) -> None:
     """Say that tasks wait in a queue without a supervisor."""
     logger.warning(
-        "nobody serves queue %r, and it has tasks to run; start"
+        "no supervisor serves queue %r, and it has tasks to run; start"
         " `manage.py start_partisan --async --queue_name %s`",
         *(queue_name, queue_name),
         extra={"event": "unserved"},
@@ -84,9 +87,9 @@ def unserved(queue_name: str) -> None:
 
 
 def unserved_not_sought(error: BaseException) -> None:
-    """Say that this was not looked for."""
+    """Say that the look for queues without a supervisor failed."""
     logger.info(
-        "queues that nobody serves were not looked for: %s",
+        "looking for queues without a supervisor failed: %s",
         explain(error),
         extra={"event": "unserved not sought"},
     )

@@ -1,4 +1,4 @@
-"""Lines about schedules: what ticks enqueue, and ticks that came late or not at all."""
+"""Lines about schedules: what ticks enqueue, and which ticks came late or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("partisan_async")
 
 
 def ticked(processor_class: str, ticks: Sequence[datetime], ids: Sequence[int]) -> None:
-    """Say what ticks enqueued; ``ids``: none, where an identical call waits."""
+    """Say what ticks enqueued; ``ids``: empty if an identical call waits."""
     name = plain(processor_class)
     extra = {"event": "ticked", "task_ids": list(ids), "processor_class": processor_class}
     if not ids:
@@ -33,25 +33,26 @@ def ticked(processor_class: str, ticks: Sequence[datetime], ids: Sequence[int]) 
 def missed(processor_class: str, tick: datetime, following: datetime) -> None:
     """Say that one task stands for several ticks."""
     logger.warning(
-        "missed ticks of %s: its task of %s is for all before %s",
+        "missed ticks of %s: its task of %s stands for all ticks before %s",
         *(plain(processor_class), tick, following),
         extra={"event": "missed", "processor_class": processor_class},
     )
 
 
 def moved_up(processor_class: str, found: datetime, own: datetime) -> None:
-    """Say that a clock was wrong."""
+    """Say that a tick comes earlier, since it was computed by a clock that was ahead."""
     logger.warning(
-        "moved up the tick of %s from %s to %s: the database's clock was ahead when it was counted",
+        "moved up the tick of %s from %s to %s: the database's clock was ahead when the tick was"
+        " computed",
         *(plain(processor_class), found, own),
         extra={"event": "moved up", "processor_class": processor_class},
     )
 
 
 def ticks_not_sought(error: BaseException) -> None:
-    """Say that due ticks wait for the database."""
+    """Say that the look for due ticks failed."""
     logger.warning(
-        "ticks not looked for, trying again: %s",
+        "looking for ticks failed, trying again: %s",
         explain(error),
         extra={"event": "ticks not sought"},
     )

@@ -8,7 +8,7 @@ logger = logging.getLogger("partisan_async.worker")
 
 
 def rolled_back(who: str, alias: str) -> None:
-    """Say that a run did not end its transaction; ``who``: the task, in words."""
+    """Say that a run left a transaction open; ``who``: the task, in words."""
     logger.warning(
         "%s left a transaction open on database %r; it is rolled back",
         *(who, alias),
@@ -17,7 +17,7 @@ def rolled_back(who: str, alias: str) -> None:
 
 
 def not_closed(error: BaseException) -> None:
-    """Say that a connection is forgotten, as it cannot be closed."""
+    """Say that a connection cannot be closed, and is dropped."""
     logger.error(
         "a task left a database connection that cannot be closed",
         exc_info=error,
@@ -26,7 +26,7 @@ def not_closed(error: BaseException) -> None:
 
 
 def hung_up(alias: str, *, in_transaction: bool) -> None:
-    """Say that a session is ended which a run left open in a thread of its own."""
+    """Say that a session that a run left open in another thread is ended."""
     logger.warning(
         "session hung up: an ended run left it open on database %r, in a thread that no run"
         " uses any more%s",
@@ -36,7 +36,7 @@ def hung_up(alias: str, *, in_transaction: bool) -> None:
 
 
 def not_sought(error: BaseException) -> None:
-    """Say that such sessions were not looked for."""
+    """Say that the look for sessions that runs left open failed."""
     logger.error(
         "sessions that ended runs left open were not looked for",
         exc_info=error,

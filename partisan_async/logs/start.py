@@ -9,7 +9,7 @@ logger = logging.getLogger("partisan_async")
 
 
 def health(address: str, port: int) -> None:
-    """Say where health is told by HTTP."""
+    """Say at which address the health port answers."""
     logger.info(
         "health: http://%s:%d has /live, /ready and /metrics",
         *(address, port),
@@ -18,22 +18,21 @@ def health(address: str, port: int) -> None:
 
 
 def rights_missing(role: str, grants: Iterable[str]) -> None:
-    """Say what the role may not do that tasks can do without."""
+    """Say which rights the role lacks that claims and settles do not need."""
     logger.warning(
-        "rights are missing: role %r does without what it may not do; as the tables' owner, run:"
-        " %s",
+        "rights are missing: role %r skips what it may not do; as the tables' owner, run: %s",
         *(role, " ".join(grants)),
         extra={"event": "rights missing"},
     )
 
 
 def not_at_home(odd: str) -> None:
-    """Say that the database is another one than before."""
+    """Say that this is another database than when a supervisor first ran."""
     logger.warning("not at home: %s", odd, extra={"event": "not at home"})
 
 
 def unknown_queue(queue_name: str, used: Iterable[str]) -> None:
-    """Say that nobody seems to enqueue anything there."""
+    """Say that nobody seems to enqueue anything in this queue."""
     logger.warning(
         "no processor names queue %r, and PARTISAN_CONFIG has no such key; queues in use: %s",
         *(queue_name, ", ".join(sorted(used)) or "none"),
@@ -42,14 +41,14 @@ def unknown_queue(queue_name: str, used: Iterable[str]) -> None:
 
 
 def too_many_connections(wanted: int, per_worker: str, own: int, allowed: int) -> None:
-    """Say that the server may refuse some.
+    """Say that the server may refuse some of the connections.
 
-    :param per_worker: how many a worker opens, as a term.
-    :param own: how many the supervisor opens itself.
+    :param per_worker: number of connections of a worker, as a term.
+    :param own: number of connections of the supervisor itself.
     """
     logger.warning(
         "up to %d connections may be opened (WORKERS_COUNT × %s + %d), and the server's"
-        " max_connections is %d for all; lower the one or raise the other",
+        " max_connections is %d for all its clients; lower the first or raise the second",
         *(wanted, per_worker, own, allowed),
         extra={"event": "too many connections"},
     )

@@ -10,10 +10,10 @@ from partisan_async.text.one_line import explain
 
 
 def started(queue_name: str, workers: int, database: str, woken: str) -> None:
-    """Say that it is up.
+    """Say that a supervisor is up.
 
-    :param database: which one, in words.
-    :param woken: by what, in words.
+    :param database: its database, in words.
+    :param woken: what wakes it, in words.
     """
     logger.info(
         "started: queue %r, %d worker%s, database %s, woken %s",
@@ -23,7 +23,7 @@ def started(queue_name: str, workers: int, database: str, woken: str) -> None:
 
 
 def stopping(running: Sequence[Claim]) -> None:
-    """Say that it was told to stop, and which runs it waits for."""
+    """Say that a supervisor stops, and which runs it waits for."""
     logger.info(
         "stopping: waiting for %d running task(s)%s",
         *(len(running), listed(running)),
@@ -32,17 +32,20 @@ def stopping(running: Sequence[Claim]) -> None:
 
 
 def stopped(queue_name: str) -> None:
-    """Say that it is over."""
+    """Say that a supervisor has stopped."""
     logger.info("stopped: queue %r", queue_name, extra={"event": "stopped"})
 
 
 def not_at_home(error: BaseException) -> None:
-    """Say that it stops because the database belongs to another home; no fault, so no traceback."""
+    """Say that a supervisor stops because the database belongs to another home.
+
+    That is no bug, so the line has no traceback.
+    """
     logger.critical("stopping: %s", error, extra={"event": "not at home"})
 
 
 def failed(error: BaseException) -> None:
-    """Say that it stops because of a fault."""
+    """Say that a supervisor stops because of an unexpected error."""
     logger.critical(
         "stopping: an unexpected error",
         exc_info=error,
@@ -51,9 +54,9 @@ def failed(error: BaseException) -> None:
 
 
 def side_work_failed(what: str, again_seconds: float, error: BaseException) -> None:
-    """Say that a fault ended what no task waits for."""
+    """Say that an unexpected error ended a loop that no task waits for."""
     logger.error(
-        "%s not seen to for %g s: a fault",
+        "%s failed by an unexpected error; it starts again in %g s",
         *(what, again_seconds),
         exc_info=error,
         extra={"event": "side work failed"},
@@ -61,16 +64,18 @@ def side_work_failed(what: str, again_seconds: float, error: BaseException) -> N
 
 
 def row_stays(error: BaseException) -> None:
-    """Say that its row in the table could not be removed at its end."""
+    """Say that a supervisor could not remove its own row at its end."""
     logger.warning(
-        "its row in the table stays: %s", explain(error), extra={"event": "own row not removed"}
+        "this supervisor's row could not be removed: %s",
+        explain(error),
+        extra={"event": "own row not removed"},
     )
 
 
 def rows_stay(error: BaseException) -> None:
-    """Say the same of rows of other supervisors, which are gone."""
+    """Say that the rows of dead supervisors could not be removed."""
     logger.info(
-        "rows of supervisors that are gone were not removed: %s",
+        "rows of dead supervisors could not be removed: %s",
         explain(error),
         extra={"event": "rows not removed"},
     )
@@ -79,25 +84,25 @@ def rows_stay(error: BaseException) -> None:
 def odd_supervisor(supervisor_id: str) -> None:
     """Say that a supervisor's row cannot be read."""
     logger.warning(
-        "supervisor %s: what its row says of its process cannot be read; its tasks are taken over"
-        " when it has been silent for long enough, and not before",
+        "supervisor %s: its row names its process in a way that cannot be read; its tasks are"
+        " rescued only after its lease has expired",
         supervisor_id,
         extra={"event": "odd row", "supervisor_id": supervisor_id},
     )
 
 
 def lease_lost(ttl_seconds: float) -> None:
-    """Say that it starts nothing more until it has beaten."""
+    """Say that a supervisor starts nothing until it has beaten again."""
     logger.warning(
         "lease lost: no beat for %g s; nothing is started until the database answers,"
-        " and what is running may be run elsewhere too",
+        " and other supervisors may run the tasks that run here, too",
         ttl_seconds,
         extra={"event": "lease lost"},
     )
 
 
 def lease_regained() -> None:
-    """Say that it has beaten again."""
+    """Say that a supervisor has beaten again."""
     logger.warning(
         "lease regained: asking which claims are still ours", extra={"event": "lease regained"}
     )
@@ -106,19 +111,19 @@ def lease_regained() -> None:
 def clock_jumped(by_seconds: float, ttl_seconds: float) -> None:
     """Say that the database's clock was set."""
     logger.warning(
-        "the database's clock jumped by %+.0f s: nobody is judged by it for %g s",
+        "the database's clock jumped by %+.0f s: no supervisor is taken for dead for %g s",
         *(by_seconds, ttl_seconds),
         extra={"event": "clock jumped"},
     )
 
 
 def listening(queue_name: str) -> None:
-    """Say that NOTIFY is proven to come through."""
+    """Say that a probe has shown that NOTIFY comes through."""
     logger.info("listening: queue %r is woken by NOTIFY", queue_name, extra={"event": "listening"})
 
 
 def polling(queue_name: str, why: str) -> None:
-    """Say that NOTIFY is not, or not any more."""
+    """Say that NOTIFY does not come through, or no longer."""
     logger.warning(
         "NOTIFY cannot be relied on (%s): queue %r is polled meanwhile",
         *(why, queue_name),

@@ -1,4 +1,4 @@
-"""Lines that tell the way of a task: it is claimed, it runs, and what becomes of it."""
+"""Lines about the way of a task: it is claimed, it runs, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _EVENTS = {
 
 
 def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
-    """Say which tasks are this supervisor's now; ``how``: also "rescued" or "found"."""
+    """Say which tasks this supervisor has now; ``how``: "claimed", "rescued" or "found"."""
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s %d%s", how, len(claims), listed(claims), extra=about_all(claims, how))
 
 
 def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
-    """Say what became of a task; ``seconds``: how long it ran, ``None`` if it never did."""
+    """Say what became of a task; ``seconds``: how long it ran, ``None`` if it never started."""
     if not isinstance(decision, Finished):
         _not_done(claim, decision, seconds)
     elif logger.isEnabledFor(logging.INFO):
@@ -88,16 +88,16 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
             )
         case Deferred(pause, failure):
             logger.warning(
-                "deferred %s %s by %g s: this supervisor cannot run it; if none can, it ends in"
-                " error after %d more: %s",
+                "deferred %s %s by %g s: this supervisor cannot run it; after %d more deferrals the"
+                " task ends in error: %s",
                 *(*of_task, pause.total_seconds(), MAX_UNRECOGNISED - claim.unrecognised - 1),
                 plain(failure.message),
                 extra=extra,
             )
         case Interrupted(pause, failure):
             logger.warning(
-                "cut off %s %s: its session with the database was ended or could not be had; it"
-                " runs again in %g s: %s",
+                "cut off %s %s: its database session ended or could not be opened; it runs again"
+                " in %g s: %s",
                 *(*of_task, pause.total_seconds(), plain(" ".join(failure.message.split()))),
                 extra=extra,
             )
@@ -126,16 +126,16 @@ def interrupted(running: Sequence[Claim]) -> None:
 
 
 def disowned(running: Sequence[Claim]) -> None:
-    """Say which runs are killed because their claims are not this supervisor's any more."""
+    """Say which runs are killed because this supervisor no longer has their claims."""
     logger.warning(
-        "killed, being cancelled or another's by now%s",
+        "killed: cancelled, or taken over by another supervisor%s",
         listed(running),
         extra=about_all(running, "disowned"),
     )
 
 
 def unheard(task_id: int, processor_class: str, error: BaseException) -> None:
-    """Say that a process which waits for a task's end polls for it."""
+    """Say that a process that waits for a task's end polls from now on."""
     logger.warning(
         "task %s %s: lost the LISTEN connection; polling until it is back: %s",
         *(task_id, plain(processor_class), plain(str(error))),

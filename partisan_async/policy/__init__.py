@@ -1,7 +1,7 @@
 """Decides what becomes of a run: its outcome, rules and counters in, one decision out.
 
 *Outcome*: what happened in the worker. *Decision*: what is written on the row. Nothing here reads a
-clock, a row or a setting, so each rule can be read, and tested, as a table.
+clock, a row or a setting, so each rule can be read and tested as a table.
 """
 
 from partisan_async.policy.deciding import (

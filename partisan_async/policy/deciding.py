@@ -35,17 +35,18 @@ from partisan_async.policy.outcomes import (
 )
 
 MAX_LOST = 3
-"""A task that takes its worker process down so often, alone, ends in error."""
+"""Number of worker processes that a task may take down while it runs alone; then it ends in error.
+"""
 
 MAX_UNRECOGNISED = 15
-"""Supervisors that may meet a task without knowing its processor, or its call: a rolling deploy's
-time."""
+"""Number of claims by supervisors that do not know the task's processor, or not such a call of it,
+before it ends in error. It covers the time of a rolling deploy."""
 
 MAX_INTERRUPTED = 20
-"""A row whose claims ended so often, one after the other, without an outcome is rescued no more."""
+"""Number of consecutive claims without an outcome after which a row is no longer rescued."""
 
 MAX_CUT_OFF = 15
-"""A run whose session was ended under it runs again, until its row was interrupted so often."""
+"""Number of interruptions after which a run whose database session ends is not repeated."""
 
 LONGEST_CUT_OFF_PAUSE_SECONDS = 60
 
@@ -56,9 +57,9 @@ _FINISHED = Finished()
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a processor and its queue say about a task's end.
+    """What a processor and its queue declare about a task's end.
 
-    :param stores_result: the row is kept when it has ended, and whoever waits for that is told.
+    :param stores_result: the row is kept at its end, and whoever waits for that end is told.
     """
 
     errors: ErrorsHandleConfig | None
@@ -134,7 +135,8 @@ def _after_cut(failure: Failure, begun: bool, counters: Counters) -> Decision:
     if begun and counters.interrupted >= MAX_CUT_OFF:
         return Failed(failure)
     seconds = min(2 ** max(0, min(counters.interrupted, 10)), LONGEST_CUT_OFF_PAUSE_SECONDS)
-    # What never began proves nothing against it: it is counted for the pause alone, to its end.
+    # A run that never began proves nothing against the task. It is counted only until the pause
+    # has grown to its maximum, and never ends the task.
     counted = begun or seconds < LONGEST_CUT_OFF_PAUSE_SECONDS
     return Interrupted(timedelta(seconds=seconds), failure, counted)
 

@@ -10,7 +10,7 @@ from partisan_async.policy.failure import Failure
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """It is done; the parameters are those of ``Returned``."""
+    """The task is done; the parameters are those of ``Returned``."""
 
     result: str | None = None
     settled: bool = False
@@ -18,7 +18,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """It failed, and runs again after the pause."""
+    """The task failed, and runs again after the pause."""
 
     pause: timedelta
     failure: Failure
@@ -26,7 +26,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """It asked to run again after the pause; ``failure`` tells why, where it said so."""
+    """The task asked to run again after the pause; ``failure`` tells why, if it gave a reason."""
 
     pause: timedelta
     failure: Failure | None = None
@@ -34,7 +34,7 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It ends in ``error``; ``lost`` if it took its worker down once more."""
+    """The task ends in ``error``; ``lost``: it took its worker down once more."""
 
     failure: Failure
     lost: bool = False
@@ -42,14 +42,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Suspected:
-    """Its worker died: it runs again, alone; with a failure where the blame is proven."""
+    """The worker died, and the task runs again alone; with a failure if it is proven to blame."""
 
     failure: Failure | None
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """It waits for a supervisor whose code knows its processor, and such a call of it."""
+    """The task waits for a supervisor that knows its processor, and such a call of it."""
 
     pause: timedelta
     failure: Failure
@@ -57,14 +57,14 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """It was not run to its end through no doing of its own, and waits again as before."""
+    """The run did not end, through no fault of the task, which waits again as before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """It runs again after the pause, since its session was ended or could not be had.
+    """The task runs again after the pause: its database session ended or could not be opened.
 
-    :param counted: its row is to remember that it was.
+    :param counted: whether the row counts this interruption.
     """
 
     pause: timedelta

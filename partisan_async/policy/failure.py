@@ -8,7 +8,7 @@ from typing import Any
 
 Chain = Sequence[Sequence[Any]]
 """An error, then the one behind it, and so on. Each is its class's dotted name, its message,
-whether it is the cause of the one before (else it was merely handled), and its frames, the
+whether it is the ``__cause__`` of the one before (else its ``__context__``), and its frames, the
 outermost first: file, line, function, module."""
 
 
@@ -16,7 +16,7 @@ outermost first: file, line, function, module."""
 class Failure:
     """What the row tells about an error.
 
-    :param chain: what log handlers are told beside it, by ``text.retold``; no row has it.
+    :param chain: the errors with their frames, for log handlers, see ``text.retold``; not on rows.
     """
 
     exception_class: str
@@ -26,7 +26,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """Return the failure that an exception made here, not raised, stands for."""
+        """Return the failure that stands for an exception that was made but never raised."""
         return cls(class_path(error), str(error))
 
 

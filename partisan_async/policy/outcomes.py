@@ -9,10 +9,10 @@ from partisan_async.policy.failure import Failure
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """``run()`` came back.
+    """``run()`` returned.
 
-    :param result: JSON of what it returned, where that is kept and is not ``None``.
-    :param settled: the row tells already: an atomic run commits its end with its work.
+    :param result: JSON of what it returned, if that is kept and is not ``None``.
+    :param settled: the row has ended already: an atomic run commits its end with its work.
     """
 
     result: str | None = None
@@ -20,7 +20,7 @@ class Returned:
 
 
 RETURNED = Returned()
-"""What most runs do: there is nothing to keep."""
+"""The outcome of most runs: there is no result to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class PostponeAsked:
-    """``run()`` raised ``PostponeTask``; ``None`` seconds are the queue's own delay.
+    """``run()`` raised ``PostponeTask``; ``None`` seconds take the queue's delay.
 
-    :param why: the reason that it gave, and the error that it came from, if there is either.
+    :param why: its reason and the error that it came from, if there are any.
     """
 
     seconds: float | None
@@ -66,9 +66,9 @@ class Unrecognised:
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """An atomic run's session with the database was ended under it, or could not be had.
+    """The database session of an atomic run ended during the run, or could not be opened.
 
-    :param begun: ``run()`` had been called; what it wrote is rolled back.
+    :param begun: whether ``run()`` had been called; what it wrote is rolled back.
     """
 
     failure: Failure

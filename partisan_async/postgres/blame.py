@@ -117,9 +117,3 @@ def way_out(error: BaseException, role: str) -> str:
     if name.endswith("_seq"):
         return f'GRANT USAGE ON SEQUENCE {name} TO "{role}"'
     return f'GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO "{role}"'
-
-
-def primary(error: BaseException) -> str:
-    """Return what an error says without its detail, in one line: that has the row in it."""
-    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return " ".join((said or str(error)).split()) or "no answer"

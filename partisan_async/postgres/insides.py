@@ -59,4 +59,4 @@ def give_up(error: BaseException) -> None:
     global fit
     if fit is not False:
         fit = False
-        logs.database.psycopg_changed(error)
+        logs.database.works_plainly(error)

@@ -1,6 +1,7 @@
-"""What an operator does: run tasks again, now, not at all, or forget them; pause, switch, drain.
+"""What an operator does: retry, run now, cancel, delete and prune tasks; pause queues and
+processors; switch schedules; drain supervisors.
 
-Each has a twin for async code, named with an ``a`` before. None of them asks who calls it.
+Each function has a twin for async code, with an ``a`` before its name. None checks permissions.
 """
 
 from partisan_async.steering.pauses import pause, resume

@@ -1,7 +1,7 @@
-"""Says who had what done to tasks, queues, schedules and supervisors, and by which way.
+"""Logs who did what to tasks, queues, schedules and supervisors.
 
-Words: an *actor* is who had it done, as far as the way knows: the admin's user, the command's user
-of the operating system, or the task whose code it is.
+An *actor* is the one who did it: the user of the admin, the operating system's user who ran the
+command, or the task whose code called the function.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from partisan_async import logs, store
 from partisan_async.context import current_task
 
 NAMED = 20
-"""Maximum number of things that a line names; the record has all of them, for programs."""
+"""Maximum number of things that a line names; for programs the record names all of them."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who has something done.
+    """Who did something.
 
-    :param way: ``admin``, ``command`` or ``code``.
+    :param way: where: ``admin``, ``command`` or ``code``.
     """
 
     name: str
@@ -39,7 +39,7 @@ _actor: ContextVar[Actor | None] = ContextVar("partisan_async_actor", default=No
 
 @contextmanager
 def acting(name: str, way: str) -> Iterator[None]:
-    """Have everything in the block be told as done by this actor."""
+    """Log everything that the block does as done by this actor."""
     before = _actor.set(Actor(name, way))
     try:
         yield
@@ -48,9 +48,9 @@ def acting(name: str, way: str) -> Iterator[None]:
 
 
 def put_down(action: str, things: Sequence[object], **about: Any) -> None:
-    """Log that something was done to these, if to any, as soon as it is committed.
+    """Log that something was done to these things, as soon as it is committed; nothing for none.
 
-    :param about: what more is on the record.
+    :param about: further fields of the record.
     """
     if not things:
         return
@@ -60,18 +60,18 @@ def put_down(action: str, things: Sequence[object], **about: Any) -> None:
         _tell(actor, action, things, about)
 
     connection = connections[store.database()]
-    # Of a connection that was lost, Django would open another to ask for its autocommit.
+    # If the connection was lost, get_autocommit() would make Django open another one.
     is_open = connection.connection is not None
     if connection.in_atomic_block or (is_open and connection.get_autocommit()):
-        # What is rolled back was done by nobody.
+        # What is rolled back has not been done, and is not logged.
         transaction.on_commit(tell, using=connection.alias, robust=True)
     else:
         tell()
 
 
 def user_of_the_system() -> str:
-    """Return who runs this process, as the operating system knows it, and as sudo says."""
-    # Not getpass.getuser(): that believes the environment.
+    """Return the operating system's user of this process, and who used sudo to be that user."""
+    # Not getpass.getuser(), which trusts the environment.
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # as in a container

@@ -20,10 +20,10 @@ BROUGHT_BACK_SECONDS = 1.0
 
 
 def pause(queue_name: str | None = None, *, processor: str | None = None) -> bool:
-    """Have nothing of a queue or of a processor started; what runs goes on, and calls are taken.
+    """Stop starting tasks of a queue or of a processor; runs go on, and ``delay()`` still enqueues.
 
-    :param processor: nothing of this alone; without a queue: in all of them.
-    :return: whether that is news.
+    :param processor: pause this processor alone; without a queue: in every queue.
+    :return: whether it was not paused before.
     :raises TypeError: neither is given.
     """
     if processor is None:
@@ -38,11 +38,11 @@ def pause(queue_name: str | None = None, *, processor: str | None = None) -> boo
 def resume(queue_name: str | None = None, *, processor: str | None = None) -> bool:
     """End a pause; return whether there was one.
 
-    Tasks that waited for the end of a processor's pause are made ready again: by this call for
-    about a second, and the rest by the supervisors of its queue, with their beats.
+    Tasks that waited for the end of a processor's pause are made ready again: this call does so for
+    about a second, and the supervisors of the queue do the rest at their beats.
 
-    :param processor: that of this one; without a queue: wherever it is paused. The queue ``""``
-        stands for the pause in every queue: then those in single queues go on.
+    :param processor: end the pauses of this processor: the one in this queue, or without a queue
+        all of them. The queue ``""`` ends the one that holds in every queue, and no other.
     :raises TypeError: neither is given.
     """
     if processor is None:
@@ -51,7 +51,7 @@ def resume(queue_name: str | None = None, *, processor: str | None = None) -> bo
     statement = store.resume_processor(processor, queue_name)
     about = {"queue_name": queue_name, "processor": processor}
     over = _tell("resume", _named_processor(processor, queue_name), [], statement, **about)
-    # Supervisors do it, too: but of an older release none would.
+    # Supervisors do this, too, but not those of an older release.
     bring_back(BROUGHT_BACK_SECONDS)
     for name in [queue_name] if queue_name else _served_queues():
         wake(name, store.STEERED, store.database())
@@ -59,9 +59,11 @@ def resume(queue_name: str | None = None, *, processor: str | None = None) -> bo
 
 
 def bring_back(seconds: float = math.inf) -> None:
-    """Make tasks ready again whose processors are no longer paused, for at most so many seconds.
+    """Make tasks ready again whose processors are no longer paused.
 
-    In a transaction of the caller's it does nothing: that would keep their rows locked.
+    Does nothing in a transaction of the caller's, which would keep the rows locked.
+
+    :param seconds: no statement starts after this time.
     """
     if connections[store.database()].in_atomic_block:
         return

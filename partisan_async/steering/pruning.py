@@ -19,7 +19,7 @@ from partisan_async.steering import audit
 class Pruned:
     """What became of old rows.
 
-    :param kept: what the database does not let go, as where a row of the site's refers to it.
+    :param kept: rows that the database refuses to delete, as when a row of the site refers to one.
     """
 
     deleted: int
@@ -29,11 +29,13 @@ class Pruned:
 def prune(
     older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
 ) -> Pruned:
-    """Delete the rows of tasks that ended so long ago, a thousand at a time; return how many.
+    """Delete the rows of tasks that ended longer ago than this; return their number.
 
-    :param statuses: those in one of these: of ``finished`` and ``error``.
-    :param queue_name: those of this queue; ``None``: of all.
-    :raises ValueError: there is another status.
+    A thousand rows are deleted at a time.
+
+    :param statuses: delete tasks in these statuses: ``finished``, ``error`` or both.
+    :param queue_name: delete tasks of this queue; ``None``: of all queues.
+    :raises ValueError: there is another status among them.
     """
     if wrong := sorted(set(statuses).difference(ENDED)):
         raise ValueError(f"prune: no task in status {wrong[0]!r}; it is for {', '.join(ENDED)}.")
@@ -50,7 +52,7 @@ def prune_in_batches(
 ) -> Iterator[store.Pruned]:
     """As ``prune``, and yield what became of each thousand.
 
-    What the database does not let go holds up no other.
+    A row that the database refuses to delete does not keep the others from being deleted.
     """
     names = ended_queues() if queue_name is None else [queue_name]
     for name, status in product(names, statuses):
@@ -70,5 +72,5 @@ def prune_in_batches(
 
 
 def ended_queues() -> list[str]:
-    """Return the names of the queues with rows that have ended."""
+    """Return the names of the queues that have rows of ended tasks."""
     return [name for (name,) in fetch(*store.ended_queues())]

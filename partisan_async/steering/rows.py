@@ -1,6 +1,6 @@
-"""Runs a statement that changes rows, and wakes the queues that they are in.
+"""Runs a statement that changes rows, and wakes the queues of these rows.
 
-What the database refuses because of some rows is done to the others.
+If the database refuses some rows, the others are changed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def change(
 ) -> list[Any]:
     """Change rows, wake their queues, and return the rows' keys.
 
-    :param way: makes the statement; its rows are pairs of key and queue name.
-    :param told: what the supervisors of a queue are told; ``None``: nothing.
+    :param way: makes the statement, which returns pairs of key and queue name.
+    :param told: payload of the NOTIFY to the queues' supervisors; ``None``: no NOTIFY.
     """
     rows = _do(way, keys)
     for queue_name in {queue_name for _, queue_name in rows}:
@@ -36,14 +36,14 @@ def change(
 
 
 def is_the_rows(error: Error) -> bool:
-    """Tell whether the statement may succeed on other rows."""
+    """Tell whether the statement may succeed with other rows."""
     return is_of_some_rows(error.__cause__ or error)
 
 
 def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) -> list[Any]:
-    """Change all rows that the database accepts: in halves, where one of them fails the statement.
+    """Change all rows that the database accepts; if one fails the statement, retry in halves.
 
-    :raises Error: it accepts none.
+    :raises Error: the database accepts none of them.
     """
     try:
         with transaction.atomic(using=store.database()):

@@ -11,12 +11,12 @@ from partisan_async.steering.rows import change
 
 
 def switch_on(processor_classes: Sequence[str]) -> list[str]:
-    """Have schedules tick from now on; return the processors of those that did not."""
+    """Switch schedules on; return the processors of those that were off."""
     return _switch("switch-on", processor_classes, on=True)
 
 
 def switch_off(processor_classes: Sequence[str]) -> list[str]:
-    """Have schedules tick no more; return the processors of those that did."""
+    """Switch schedules off; return the processors of those that were on."""
     return _switch("switch-off", processor_classes, on=False)
 
 

@@ -11,9 +11,9 @@ from partisan_async.steering import audit
 
 
 def drain(supervisor_id: UUID) -> bool:
-    """Have a supervisor start nothing more, and end when all that it runs has ended.
+    """Have a supervisor start nothing more, and end when all its runs have ended.
 
-    Return whether there is such a one. Its service manager may start another in its place.
+    Return whether there is such a supervisor. Its service manager may start another in its place.
     """
     rows = fetch(*store.drain(supervisor_id))
     for (queue_name,) in rows:

@@ -30,7 +30,7 @@ def retry(
     processor: str | None = None,
     older_than: timedelta | None = None,
 ) -> list[int]:
-    """Run tasks again that ended in error, all counts at zero; return the ids of those that do.
+    """Run failed tasks again, with all counts at zero; return the ids of the changed ones.
 
     :param ids: of these; with other parameters, those of them that match.
     :param queue_name, processor: those of this queue, or of this processor.
@@ -48,7 +48,7 @@ def run_now(
     processor: str | None = None,
     older_than: timedelta | None = None,
 ) -> list[int]:
-    """Run tasks at once that are scheduled; return the ids of those that do.
+    """Run scheduled tasks at once; return the ids of the changed ones.
 
     The parameters are those of ``retry``; ``older_than`` counts from when they were enqueued.
     """
@@ -66,10 +66,10 @@ def cancel(
     by: str = "",
     reason: str = "",
 ) -> list[int]:
-    """End tasks that wait or run, in error; return the ids of those that did.
+    """End tasks that wait or run, in ``error``; return the ids of the changed ones.
 
-    One that runs is killed with its worker process: at once by a supervisor that listens, and else
-    at its next beat. The other parameters are those of ``run_now``.
+    A task that runs is killed with its worker process: at once if its supervisor listens, else at
+    the next beat. The other parameters are those of ``run_now``.
 
     :param statuses: those in one of these: of ``new``, ``scheduled`` and ``in_process``; with none
         in it, none.
@@ -88,9 +88,9 @@ def delete(
     older_than: timedelta | None = None,
     statuses: Sequence[str] | None = None,
 ) -> list[int]:
-    """Delete tasks that have ended; return the ids of those that were.
+    """Delete tasks that have ended; return the ids of the deleted ones.
 
-    The parameters are those of ``retry`` and of ``cancel``. Of many, ``prune`` is faster.
+    The parameters are those of ``retry`` and of ``cancel``. ``prune`` deletes many tasks faster.
     """
     which = Which(queue_name, processor, older_than, statuses)
     do = partial(_delete, statuses=which.statuses_for("delete"))
@@ -98,7 +98,7 @@ def delete(
 
 
 def locked(action: str, ids: Sequence[int]) -> list[int]:
-    """Return those tasks that an action would skip, as another transaction has locked them.
+    """Return the ids of tasks that an action would skip because they are locked.
 
     :param action: ``retry``, ``run-now``, ``cancel`` or ``delete``.
     """
@@ -112,7 +112,7 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[int]], list[int]], tuple[str, ...]]]
     "cancel": (cancel, ABLE["cancel"]),
     "delete": (delete, ABLE["delete"]),
 }
-"""Each with the statuses that it can be done in."""
+"""Each action: its function, and the statuses of tasks that it is for."""
 
 
 def cancel_untold(
@@ -160,7 +160,7 @@ def _steer_tasks(
     told: str | None,
     statuses: Sequence[str],
 ) -> list[int]:
-    """Return the ids of the changed ones: not those that other transactions keep locked."""
+    """Return the ids of the changed tasks, without tasks that other transactions keep locked."""
     connection = connections[store.database()]
     taken = taken_by(connection)
     takes = connection.in_atomic_block and taken.has_room_for(len(ids))

@@ -1,4 +1,4 @@
-"""The same for async code: each function's twin has an ``a`` before its name."""
+"""The functions of ``steering`` for async code: each twin has an ``a`` before its name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 def _twin(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Return the same for async code, in a thread; it commits by itself."""
+    """Return the twin of a function: it runs in a thread, in a transaction of its own."""
 
     @wraps(function)
     async def twin(*args: P.args, **kwargs: P.kwargs) -> R:

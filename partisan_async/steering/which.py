@@ -1,4 +1,4 @@
-"""Which tasks something is done to: those of some ids, those that match, or both; in batches."""
+"""Chooses the tasks of an action: by ids, by what they match, or both; in batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ABLE: dict[str, tuple[str, ...]] = {
     "cancel": store.UNENDED,
     "delete": ENDED,
 }
-"""The statuses that a task can be in for each action."""
+"""For each action, the statuses of tasks that it is for."""
 
 SINCE = {
     "retry": "finished_at",
@@ -26,7 +26,7 @@ SINCE = {
     "cancel": "created_at",
     "delete": "finished_at",
 }
-"""Since when a task is old for it."""
+"""For each action, the column from which a task's age is counted."""
 
 AT_ONCE = 1000
 """Maximum number of tasks that one transaction steers."""
@@ -34,7 +34,7 @@ AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Which:
-    """A choice of tasks: those that match all that is given."""
+    """A choice of tasks: those that match every given field."""
 
     queue_name: str | None = None
     processor: str | None = None
@@ -42,9 +42,9 @@ class Which:
     statuses: Sequence[str] | None = None
 
     def among(self, action: str) -> QuerySet[Task]:
-        """Return the tasks that an action is for, and that match now.
+        """Return the tasks that an action is for and that match now.
 
-        :raises ValueError: the action is for no task in such a status.
+        :raises ValueError: the action is not for tasks in one of the given statuses.
         """
         given = {
             "queue_name": self.queue_name,
@@ -56,7 +56,7 @@ class Which:
         return tasks.filter(**{key: value for key, value in given.items() if value is not None})
 
     def statuses_for(self, action: str) -> Sequence[str]:
-        """Return the statuses that a task has to be in; see ``among``."""
+        """Return the statuses of the tasks that an action is for; see ``among``."""
         able = ABLE[action]
         if self.statuses is None:
             return able
@@ -73,7 +73,7 @@ def to_all(
     ids: Iterable[int] | None,
     which: Which,
 ) -> list[int]:
-    """Do it to the tasks of these ids that match; return the ids of those it was done to."""
+    """Run an action on the tasks of these ids that match; return the ids of the changed ones."""
     if which == Which():
         if ids is None:
             raise TypeError(f"{action}: say which tasks, by their ids or by the other parameters.")
@@ -92,8 +92,8 @@ def in_batches(
 ) -> Iterator[list[int]]:
     """Change these tasks a thousand at a time; yield the ids of the changed ones of each thousand.
 
-    Each thousand is a transaction of its own. Tasks that are enqueued meanwhile are left alone,
-    and none is changed twice, should it match again.
+    Each thousand is a transaction of its own. Tasks that are enqueued meanwhile are left alone, and
+    a task that matches again is not changed twice.
     """
     done, last = 0, tasks.order_by("-pk").values_list("pk", flat=True).first() or 0
     while ids := list(

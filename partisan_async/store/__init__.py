@@ -17,7 +17,7 @@ from partisan_async.store.claimed import arguments_of, held, look, named
 from partisan_async.store.claiming import HISTORY, claim, claim_only, claims, ready
 from partisan_async.store.kept import KEPT_PER_ROW
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
-from partisan_async.store.mending import broken, mend, validate
+from partisan_async.store.mending import broken, constraints, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify
 from partisan_async.store.parking import (
     NEVER,
@@ -85,6 +85,7 @@ __all__ = [
     "claim",
     "claim_only",
     "claims",
+    "constraints",
     "database",
     "delete",
     "delete_finished",

@@ -1,7 +1,7 @@
-"""Which of the rows that a statement would take it may take.
+"""Narrows a statement to some of its rows.
 
-One row that the database refuses spoils the statement for all. So rows can be left out or taken one
-by one, and those of paused processors can be left out.
+One row that the database refuses makes the statement fail for all. So rows can be left out or taken
+one by one, and the rows of paused processors can be left out.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from partisan_async.store.statement import Statement
 
 
 class Among(NamedTuple):
-    """Which of the rows that a statement would take it may take: what one refuses spoils all.
+    """A condition that narrows the rows of a statement.
 
-    :param but: all but these.
-    :param only: this one, if it is among them.
-    :param paused: none of these processors.
+    :param but: ids of rows to leave out.
+    :param only: id of the only row to take.
+    :param paused: processors whose rows are left out.
     """
 
     but: Sequence[int] = ()
@@ -25,8 +25,8 @@ class Among(NamedTuple):
     paused: Sequence[str] = ()
 
     def narrow(self, statement: Statement, name: str = "id") -> Statement:
-        """Return the statement for these rows alone."""
-        # Without any the statement is the same as ever, and so is its plan.
+        """Return the statement with this condition."""
+        # Without a condition the statement stays the same text, and keeps its plan.
         others, params = "", statement.params
         if self.but:
             others = f"AND {name} <> ALL(%(but)s::bigint[])"

@@ -1,4 +1,4 @@
-"""Claims rows for a supervisor."""
+"""Claims rows for a supervisor, and says what a claim hands to the worker: ``COLUMNS``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from partisan_async.store.among import ALL, Among
 from partisan_async.store.statement import Statement, is_alive
 
 HISTORY = ("created_at", "started_at", "worker_ids", "errors")
-"""What runs of Django's own tasks are told besides: it is in what they pass to users."""
+"""Columns that only runs of Django's own tasks get: their ``TaskResult`` shows these to users."""
 
 # Between nothing and a month, and so finite: see DUE_SECONDS.
 _WAITED_SECONDS = """
@@ -23,11 +23,12 @@ extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST
 """
 
 LARGE_BYTES = 2 * 2**20
-"""Arguments of more do not pass through the supervisor, which would have to hold those of many."""
+"""Larger arguments do not pass through the supervisor, which would have to hold those of many."""
 
-# By its size as it is stored, which is read without the value itself. That of a number is 16 bytes,
-# and its text as long as 147,457: so many digits NUMERIC has. What is compressed may have thousands
-# of them in as little. What is larger than that as it is, is not looked at.
+# The size of the stored value, which PostgreSQL reads without the value itself. A number may be
+# stored in 16 bytes and be 147,457 characters as text, the most digits of a NUMERIC; a compressed
+# value may have thousands of such numbers. So text is surely small only if the stored value is
+# this small and not compressed. A stored value of LARGE_BYTES or more is not even turned into text.
 SURELY_SMALL_BYTES = 200
 
 # OFFSET 0: the text is made once.

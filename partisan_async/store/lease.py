@@ -1,4 +1,4 @@
-"""Renews leases, looks around, and forgets the dead."""
+"""The heartbeat's statements: they renew leases, find dead supervisors, and remove their rows."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def _is_any_ready(queue_name: str) -> str:
     """  # noqa: S608
 
 
-# One statement, so that an idle supervisor costs one round trip per beat: it beats, and sees what a
-# lost NOTIFY would have told, who of its host or of anywhere might be dead, and what is due when.
-# A beat that comes late must not take the newest back, unless that one's clock was wrong.
-# A database that was restored from another place's dump has no row of mine, and is given none: so I
-# claim nothing there.
+# One statement, so that an idle supervisor costs one round trip per beat: it renews the lease, and
+# sees what a lost NOTIFY would have told, which supervisors (of its host or any) might be dead, and
+# what is due when.
+# A beat that arrives late must not set last_seen_at back, unless that was written by a wrong clock.
+# A database that was restored from another place's dump has no row of this supervisor, and gets
+# none: so this supervisor claims nothing there.
 _BEAT = f"""
 WITH beat AS (
     INSERT INTO partisan_async_supervisor AS s
@@ -123,7 +124,7 @@ def beat(
 
 
 def forget(supervisors: Sequence[UUID]) -> Statement:
-    """Remove supervisors' rows, of those that hold no claim that somebody is to rescue."""
+    """Remove the rows of these supervisors, except where one has a claim that is to be rescued."""
     sql = f"""
     DELETE FROM partisan_async_supervisor s WHERE s.id = ANY(%(ids)s::uuid[])
         AND NOT EXISTS (SELECT 1 FROM partisan_async_task t
@@ -138,7 +139,8 @@ def unserved(
 ) -> Statement:
     """Read which of these queues have rows waiting and no live supervisor.
 
-    :param scheduled: of them, those that nothing has to wait in: their ticks do not come.
+    :param scheduled: the queues with schedules. They count even without rows that wait: nobody
+        ticks their schedules.
     """
     sql = f"""
     SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)

@@ -1,7 +1,8 @@
-"""Finds and mends rows whose state the table refuses by now, and has PostgreSQL check the others.
+"""Finds and mends rows whose state the table's constraints refuse, and has PostgreSQL check the
+others.
 
-They are from before the constraints, which a migration adds without a look at the rows that are
-there. The database refuses each change of such a row that does not set it right.
+Such rows are older than the constraints: a migration adds these without a look at the rows that are
+there. PostgreSQL refuses each change of such a row that does not set it right.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ _BROKEN = f"""
 
 
 def broken(behind: int, at_most: int) -> Statement:
-    """Read the ids of the next rows that a constraint would refuse; it may read the whole table.
+    """Read the next ids of rows that a constraint would refuse; may read the whole table.
 
-    :param behind: none up to this id.
+    :param behind: the ids are greater than this one.
     """
     sql = f"""
     SELECT t.id FROM partisan_async_task t WHERE t.id > %(behind)s AND {_BROKEN}
@@ -33,10 +34,10 @@ def broken(behind: int, at_most: int) -> Statement:
 
 
 def mend(ids: Sequence[int]) -> Statement:
-    """Set the states of rows right, of those that nobody has locked. Rows: the ids of those.
+    """Set the states of rows right, except where a row is locked. Rows: the ids that were changed.
 
-    A state that is not known becomes ``error``, with a failure that names it: somebody may run the
-    task again. An end without a time is now; a time without an end is removed.
+    An unknown status becomes ``error``, with a failure that names it: somebody may run the task
+    again. A missing ``finished_at`` becomes now; one of a task that has not ended is removed.
     """
     sql = f"""
     UPDATE partisan_async_task t
@@ -59,3 +60,12 @@ def mend(ids: Sequence[int]) -> Statement:
 def validate(constraint: str) -> Statement:
     """Have PostgreSQL check all rows by a constraint; tasks are enqueued and run meanwhile."""
     return Statement(f'ALTER TABLE partisan_async_task VALIDATE CONSTRAINT "{constraint}"', {})
+
+
+def constraints() -> Statement:
+    """Read the check constraints of the tasks: the name of each, and whether it is valid."""
+    sql = """
+    SELECT conname, convalidated FROM pg_constraint
+    WHERE conrelid = 'partisan_async_task'::regclass AND contype = 'c'
+    """
+    return Statement(sql, {})

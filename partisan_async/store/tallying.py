@@ -1,4 +1,4 @@
-"""Adds to what is told of each minute."""
+"""The tally: what each processor did in each minute, as supervisors add it up."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _SUMMED = ("run_seconds", "wait_seconds")
 _GREATEST = ("longest_run_seconds", "longest_wait_seconds")
 
 TALLY_COLUMNS = ("processor_class", *_COUNTED, *_SUMMED, *_GREATEST)
-"""What ``tally`` takes of each processor."""
+"""The columns that ``tally`` takes for each processor."""
 
 
 MOST = 2**31 - 1
-"""A count that has come so far stays there."""
+"""Greatest value of a count: one that reaches it stays there."""
 
 
 def tally(queue_name: str, rows: Sequence[tuple[Any, ...]]) -> Statement:
-    """Add to what is told of the current minute.
+    """Add to the tally of the current minute.
 
     :param rows: of ``TALLY_COLUMNS``, one per processor.
     """
-    # In one order for all: else two supervisors could wait for each other.
+    # Sorted, so that two supervisors lock rows in the same order and cannot deadlock.
     columns = zip(*sorted(rows), strict=True)
     params = dict(zip(TALLY_COLUMNS, map(list, columns), strict=True))
     arrays = ", ".join(
@@ -46,6 +46,6 @@ def tally(queue_name: str, rows: Sequence[tuple[Any, ...]]) -> Statement:
 
 
 def forget_tallies(older_than: timedelta) -> Statement:
-    """Delete what is told of minutes that are over for so long."""
+    """Delete the tallies of minutes that are older than this."""
     sql = "DELETE FROM partisan_async_tally WHERE minute < statement_timestamp() - %(age)s"
     return Statement(sql, {"age": older_than})

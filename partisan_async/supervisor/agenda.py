@@ -1,7 +1,7 @@
-"""What there may be to do in the database. Whoever has news notes it here; the claimer looks.
+"""The *agenda*: what there may be to do in the database. Other parts note news; the claimer looks.
 
-The claimer takes a note off before it sends the statement that looks, so that news which comes
-while that is under way is kept for its next turn.
+The claimer clears a note before it sends the statement that looks, so that news that arrives during
+the statement is kept for the next turn.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Agenda:
         self.silent: set[UUID] = set()
         """Supervisors that have been silent for longer than the TTL."""
         self.doubtful = False
-        """What is claimed here may be other rows than those that this supervisor knows of."""
+        """The claims of this supervisor in the database may differ from those that it knows."""
 
     def on_notify(self, status: str) -> None:
-        """Rows may be ready, or scheduled earlier than any that is known.
+        """Note that rows may be ready, or scheduled earlier than any that is known.
 
-        :param status: which of the two; neither "new" nor "scheduled": both may be.
+        :param status: "new" or "scheduled"; with any other word both are possible.
         """
         if status == store.HELD_NO_MORE:
             self.doubt()
@@ -65,7 +65,7 @@ class Agenda:
             self.silent.update(sight.silent)
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
-        """Gone back to waiting, rows may be ready, or due earlier than any that is known."""
+        """Note that tasks went back to waiting: they may be ready, or due earlier than others."""
         for settlement in batch:
             match settlement.decision:
                 case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (
@@ -76,22 +76,22 @@ class Agenda:
                     self.ready = True
                 case GivenBack() if settlement.attempt:
                     self.ready = True
-                case _:  # what never started is anybody's: it had no room here
+                case _:  # it never started, as there was no room here: others may claim it
                     continue
             self.wake.set()
 
     def on_room(self) -> None:
-        """More tasks may fit."""
+        """Note that there is room for more tasks."""
         if self.ready or self.orphans or self.dead:
             self.wake.set()
 
     def doubt(self) -> None:
-        """Compare the claims that are known here with the database's, before the next claim."""
+        """Have the known claims compared with the database's before the next claim."""
         self.doubtful = self.ready = True
         self.wake.set()
 
     def expect(self, due_seconds: float) -> None:
-        """A row is due in so many seconds."""
-        # Never later than what is known: the news of a beat may be older.
+        """Note that a row is due in this time."""
+        # Never later than a known time: what a beat saw may be older.
         due_at = time.monotonic() + due_seconds
         self.due_at = due_at if self.due_at is None else min(self.due_at, due_at)

@@ -1,8 +1,8 @@
-"""Goes around a row that the database does not let be claimed: it holds up none behind it.
+"""Takes rows in spite of those that the database refuses to change.
 
-A statement takes the first rows of many, and always from the same end. What one of them spoils
-would come to nothing for ever. So they are taken one by one then, and what fails is *passed over*
-for a while.
+A statement takes the first rows of many, always from the same end. If one of these rows makes it
+fail, it would fail every time. So then the rows are taken one by one, and a row that fails is
+*passed over* for a while.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ PASSED_OVER_SECONDS = 60.0
 NO_ROWS = (Blame.CONNECTION, Blame.CONTENTION)
 
 MORE = 10
-"""So many rows tell whether it is one of them or all."""
+"""Number of rows that are enough to tell whether one row is refused or all are."""
 
 LOOKED_AT = 100
-"""So many rows are taken one by one, before the next ones are tried together."""
+"""Maximum number of rows that are taken one by one, before the next ones are tried together."""
 
 
 def _may_pass(error: psycopg.Error) -> bool:
-    """Tell whether it may be for all rows, and for a while."""
+    """Tell whether the error may be about all rows, and pass after a while."""
     return is_nobodys(error) or whose(error) is Blame.SERVER
 
 
 class Around:
-    """Takes rows of one kind.
+    """Takes rows for one purpose.
 
-    :param what: what is done to them, as log lines say it.
+    :param what: what is done to the rows, as log lines say it.
     """
 
     def __init__(self, what: str, connection: Connection) -> None:
         self._what = what
         self._connection = connection
         self.went_around = False
-        """The last time one was in the way, and there may be more than was taken."""
+        """Whether the last ``take()`` passed over a row, so that more rows may be there."""
         self.paused: frozenset[str] = frozenset()
         """The processors whose rows are not taken."""
         self._unanswered = False
@@ -58,12 +58,12 @@ class Around:
         rows: Callable[[Among], Statement],
         most: int = LOOKED_AT,
     ) -> list[Any]:
-        """Return what a statement returns, of all the rows that it can be done to.
+        """Return the rows of a statement, for all rows that the database lets it change.
 
-        :param statement: takes the rows, those that it may.
-        :param rows: reads their ids; better of a few more, to see whether all are refused.
-        :param most: so many rows are taken at most.
-        :raises psycopg.Error: no row is to blame.
+        :param statement: takes rows, narrowed by what it is given.
+        :param rows: reads the ids of these rows, and of ``MORE``, to see whether all are refused.
+        :param most: maximum number of rows to take.
+        :raises psycopg.Error: the error is not about single rows.
         """
         among = self._others()
         unanswered, self._unanswered, self.went_around = self._unanswered, False, False
@@ -91,9 +91,9 @@ class Around:
                 break
             worked += await self._take_one(statement, pk, taken, failed)
         if not worked and (not ids or _may_pass(error)):
-            raise error  # it is not these rows
+            raise error  # these rows are not to blame
         for pk in [pk for pk, own in failed.items() if _may_pass(own)]:
-            # It may have been for all, and have passed between the two.
+            # The error may have been about all rows, and have passed by now.
             await self._take_one(statement, pk, taken, failed)
         for pk, own in failed.items():
             await self._pass_over(pk, own)
@@ -127,7 +127,7 @@ class Around:
         if pk not in self._told:
             self._told.add(pk)
             rows: list[Any] = []
-            with suppress(psycopg.Error):  # what was taken must not be lost for it
+            with suppress(psycopg.Error):  # the rows that were taken must not be lost
                 rows = await self._connection.execute(named(pk))
             row = rows[0] if rows else None
             logs.outcomes.passed_over(pk, self._what, PASSED_OVER_SECONDS, error, row)

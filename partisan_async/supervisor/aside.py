@@ -1,7 +1,7 @@
-"""A thread for what belongs to others: there it may block, and the event loop goes on.
+"""A thread for the project's code, which may block there while the event loop goes on.
 
-It is a daemon, and nobody waits for it without a limit: what blocks for ever keeps no process from
-its end. The threads of ``asyncio.to_thread`` do, and there are only a few of them.
+The thread is a daemon, and nobody waits for it without a limit: code that blocks for ever does not
+keep the process from ending. The threads of ``asyncio.to_thread`` would, and are only a few.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _Call = Callable[[], object]
 
 
 class Aside:
-    """Makes calls in a thread of its own, one after the other, in the order they came in.
+    """Makes calls in a thread of its own, one after the other, in order.
 
-    Each is made in a copy of the context of who asked for it.
+    Each call is made in a copy of its caller's context.
 
-    :param name: the thread's.
+    :param name: the thread's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,26 +34,26 @@ class Aside:
         self._thread.start()
 
     def __len__(self) -> int:
-        """How many calls have not begun."""
+        """Number of calls that have not begun."""
         return self._calls.qsize()
 
     @property
     def is_here(self) -> bool:
-        """Whether the code that asks runs in this thread."""
+        """Whether the caller runs in this thread."""
         return threading.get_ident() == self._thread.ident
 
     @property
     def ident(self) -> int | None:
-        """The thread's, once it has started."""
+        """The thread's identifier, once the thread has started."""
         return self._thread.ident
 
     def call(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Have this called; what it raises is logged."""
+        """Have this called in the thread; an error is logged."""
         context = copy_context()
         self._calls.put(lambda: context.run(function, *arguments))
 
     async def ask(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Have this called, and return its answer; no call is made once nobody waits for it."""
+        """Return what this returns in the thread; skip the call if nobody waits for it any more."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
@@ -62,7 +62,7 @@ class Aside:
                 return
             try:
                 value = function(*arguments)
-            except BaseException as error:  # noqa: BLE001  it is the asker's
+            except BaseException as error:  # noqa: BLE001  it is raised where ask() is awaited
                 _hand_over(loop, answer, answer.set_exception, error)
             else:
                 _hand_over(loop, answer, answer.set_result, value)
@@ -71,7 +71,7 @@ class Aside:
         return await answer
 
     def close(self, seconds: float) -> bool:
-        """Have the thread end after the calls that wait; tell whether it did so in time."""
+        """Have the thread end after the waiting calls; return whether it ended in time."""
         self._calls.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -80,7 +80,7 @@ class Aside:
         while (call := self._calls.get()) is not None:
             try:
                 call()
-            except BaseException as error:  # noqa: BLE001  the next call is to be made, too
+            except BaseException as error:  # noqa: BLE001  the next call must still be made
                 logs.callbacks.call_failed(self._thread.name, error)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Backoff:
-    """The pauses of one thing that fails in a row.
+    """The pauses between the attempts of one thing that fails repeatedly.
 
     :param first: seconds before the second attempt.
     :param cap: maximum seconds of a pause.
@@ -14,7 +14,7 @@ class Backoff:
 
     def __init__(self, first: float, cap: float) -> None:
         self.count = 0
-        """How many pauses were taken since the last ``reset()``."""
+        """Number of pauses since the last ``reset()``."""
         self._first = first
         self._cap = cap
         self._seconds = first
@@ -27,6 +27,6 @@ class Backoff:
         return seconds
 
     def reset(self) -> None:
-        """An attempt succeeded: the next pause is the first one again."""
+        """Note that an attempt succeeded: the next pause is the first one again."""
         self.count = 0
         self._seconds = self._first

@@ -1,6 +1,6 @@
 """The *buffer*: claimed tasks that wait for a worker, by kind, each kind in its order.
 
-It knows no worker, no clock and no database, so that what it hands out can be tested as a table.
+It knows no worker, no clock and no database, so it can be tested as a table.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class Buffer:
         return sum(map(len, self._waiting.values()))
 
     def claims(self) -> list[Claim]:
-        """Return all that wait."""
+        """Return all claims that wait."""
         return list(chain(*self._waiting.values()))
 
     def of(self, kind: Kind) -> Sequence[Claim]:
-        """Return those of a kind, in their order."""
+        """Return the claims of a kind, in their order."""
         return self._waiting[kind]
 
     def add(self, claims: Iterable[Claim], *, first: bool = False) -> list[Claim]:
-        """Add claims in the order that they come in; return those that are of no known kind.
+        """Add claims in the given order; return those whose kind is unknown.
 
-        :param first: before those that wait.
+        :param first: whether they go before the claims that wait.
         """
         added: dict[Kind, list[Claim]] = {kind: [] for kind in Kind}
         unknown: list[Claim] = []
@@ -48,22 +48,22 @@ class Buffer:
         return unknown
 
     def put_back(self, claims: Iterable[Claim]) -> None:
-        """Add claims that a worker had and did not start: to the places that they came from."""
+        """Put claims that a worker had and did not start back into their places."""
         for claim in claims:
             self._waiting[self._kind_of(claim) or Kind.SYNC].append(claim)
         for waiting in self._waiting.values():
             waiting.sort(key=_order)
 
     def kinds(self) -> list[Kind]:
-        """Return the kinds of which some wait."""
+        """Return the kinds that have waiting claims."""
         return [kind for kind, waiting in self._waiting.items() if waiting]
 
     def next_of(self, kinds: Iterable[Kind]) -> Kind:
-        """Return the kind whose first task comes before those of the others."""
+        """Return the kind whose first claim comes before the first ones of the other kinds."""
         return min(kinds, key=lambda kind: _order(self._waiting[kind][0]))
 
     def remove(self, kind: Kind, count: int) -> None:
-        """Remove the first tasks of a kind: a worker has them."""
+        """Remove the first claims of a kind: a worker has them."""
         del self._waiting[kind][:count]
 
     def drop(self, foreign: set[tuple[int, int]]) -> None:
@@ -72,7 +72,7 @@ class Buffer:
             waiting[:] = [each for each in waiting if (each.id, each.claim_seq) not in foreign]
 
     def empty(self) -> list[Claim]:
-        """Remove all that wait, and return them."""
+        """Remove all claims, and return them."""
         claims = self.claims()
         for waiting in self._waiting.values():
             waiting.clear()

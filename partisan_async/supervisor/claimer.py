@@ -1,6 +1,6 @@
-"""Decides when to ask the database for what: it works the agenda off, in one order, and sleeps.
+"""The *claimer*: works off the agenda in a fixed order, and sleeps when there is nothing to do.
 
-It is the only part that takes rows. What there may be to do, others note on the agenda.
+No other part takes rows. The other parts note on the agenda what there may be to do.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from partisan_async.supervisor.wakeup import Wakeup
 
 
 class Claimer:
-    """Claims for ever, until it is stopped. It sleeps while there is nothing to claim.
+    """Claims until it is stopped; sleeps while there is nothing to claim.
 
-    :param wakeup: what wakes it, once that is proven; else it polls.
+    :param wakeup: wakes it by NOTIFY, once NOTIFY is proven to work; until then it polls.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Claimer:
         self._agenda.on_sight(sight, trusts_clock=self._lease.trusts_clock)
         self._stock.on_sight(sight)
         self._dispatcher.on_beat()
-        # Not at once, which in a flood would be each second.
+        # Not at every beat: in a flood of tasks that would be once a second.
         enough = self._claims_since_renewal >= self._settings.CHECKS_BEFORE_CLEANUP
         if enough and self._renewing is None and not self._stopped:
             self._claims_since_renewal = 0
@@ -98,8 +98,8 @@ class Claimer:
                 again = self._lease.held and await self._take()
                 self._trouble.end()
             except psycopg.Error as error:
-                # A claim whose answer was lost may have taken effect: then the rows are held by a
-                # supervisor that lives and does not know of them.
+                # A claim whose answer was lost may have taken effect. Then a live supervisor has
+                # rows that it does not know about.
                 self._agenda.doubtful = self._agenda.ready = True
                 await asyncio.sleep(self._trouble.meet(error))
                 continue
@@ -107,7 +107,7 @@ class Claimer:
                 await self._sleep()
 
     async def _take(self) -> bool:
-        """Take what there is to take; return whether to go on at once."""
+        """Take the rows that there is room for; return whether to go on at once."""
         agenda = self._agenda
         if self._renewing is not None and self._renewing.done():
             self._renewing = None
@@ -159,7 +159,7 @@ class Claimer:
         self._claims_since_renewal += 1
 
     async def _renew(self) -> None:
-        # Beside the claims: to connect takes as long as a dozen of them, and no task is to wait.
+        # While claims go on: connecting takes as long as a dozen claims, and no task shall wait.
         nothing = store.claim(self._me, self._queue_name, 0, self._lease.ttl)
         try:
             await self._connection.renew(nothing)

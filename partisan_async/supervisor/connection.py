@@ -1,6 +1,7 @@
 """Runs statements for one part of the supervisor, on a connection of its own.
 
-The connection is opened when it is needed, and dropped when it fails; each statement has a limit.
+The connection is opened when it is needed, and dropped when it fails. Each statement has a time
+limit.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ It has then done nothing.
 class Connection:
     """Runs statements on a connection that is opened when needed and dropped when it fails.
 
-    :param patience: how long one statement may take. In a black hole nothing else ends it.
-    :param prepares: that its statements are prepared where they can be. They must be few, and each
-        find all its rows by an index.
+    :param patience: time limit of a statement. If packets vanish, nothing else ends the wait.
+    :param prepares: whether statements are prepared where that is possible. They must be few, and
+        each must find all its rows by an index.
     """
 
     def __init__(
@@ -53,16 +54,16 @@ class Connection:
 
     @property
     def role(self) -> str:
-        """Whose rights its statements have, as far as settings say."""
+        """The role that its statements run as, as far as the settings tell."""
         settings = connections[self._alias].settings_dict
         return str(settings["OPTIONS"].get("assume_role") or settings["USER"] or "…")
 
     async def execute(self, statement: Statement) -> list[Any]:
-        """Return the rows of the statement.
+        """Return the rows of a statement.
 
-        :raises psycopg.Error: it failed; ``blame`` says whose that is. Where that is the
-            connection's, or there was no answer in time, whether the statement took effect is
-            unknown, and the next call connects anew.
+        :raises psycopg.Error: it failed; ``blame`` says whose fault that is. If it is the
+            connection's, or there was no answer in time, nobody knows whether the statement took
+            effect, and the next call connects anew.
         """
         connection: psycopg.AsyncConnection[Any] | None = None
         try:
@@ -81,10 +82,10 @@ class Connection:
         return rows
 
     async def renew(self, warm_up: Statement) -> None:
-        """Put a new connection in the place of this one; what is under way ends on the old one.
+        """Replace the connection by a new one; a statement under way ends on the old one.
 
-        :param warm_up: what the new one runs before: the first statement of each kind takes the
-            server several times as long, since it reads the catalogs for it.
+        :param warm_up: statement that the new connection runs first: the first statement of each
+            kind takes several times as long, since the server reads the catalogs for it.
         :raises psycopg.Error: as ``execute``.
         """
         async with self._opening:
@@ -98,7 +99,7 @@ class Connection:
         if worn is None:
             return
         try:
-            # A call that has just begun holds it, and has not asked for the lock yet.
+            # A call that has just begun has this connection, but has not asked for the lock yet.
             await asyncio.sleep(0)
             async with until_idle(worn):
                 await worn.close()
@@ -107,7 +108,7 @@ class Connection:
             raise
 
     async def close(self) -> None:
-        """Close it; the next call would open it again."""
+        """Close the connection; a later call would open another one."""
         await self._drop(self._connection)
 
     def _at_hand(self) -> psycopg.AsyncConnection[Any] | None:
@@ -139,14 +140,14 @@ class Connection:
         except psycopg.Error as error:
             if whose(error) is Blame.CONNECTION:
                 raise
-            # As where it may not take the role that it is to: there is no row to blame yet.
+            # Such as a role that the user may not take: no row can be to blame yet.
             raise psycopg.OperationalError(explain(error)) from error
 
     async def _fetch(
         self, connection: psycopg.AsyncConnection[Any], statement: Statement
     ) -> list[Any]:
-        # Not asyncio.timeout(): the server would go on. Nor a task that is given up: for it the
-        # event loop takes two turns more, in an idle system a tenth of a millisecond.
+        # Not asyncio.timeout(): the server would go on with the statement. Nor an asyncio task that
+        # is given up: it costs two more turns of the event loop, in an idle system 0.1 ms.
         cuts: list[asyncio.Task[None]] = []
         limit = asyncio.get_running_loop().call_later(
             self._patience, lambda: cuts.append(asyncio.create_task(cut(connection)))

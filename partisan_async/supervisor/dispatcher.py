@@ -1,8 +1,7 @@
-"""Keeps claimed tasks from when they become ours to when the settler has them.
+"""The *dispatcher*: keeps claimed tasks from the claim until the settler has them.
 
-Those that wait for a worker are in the *buffer*, the others in the *pool*. How many more to claim,
-the *demand* says; which ones are held, the *holdings*; what becomes of those that are over, the
-*endings*.
+Tasks wait for a worker in the *buffer*, and are in the *pool* when one has them. The *demand* says
+how many more to claim, the *holdings* which are ours, the *endings* what becomes of those that end.
 """
 
 from __future__ import annotations
@@ -47,11 +46,11 @@ class Dispatcher:
         endings: Endings,
     ) -> None:
         self.deaths = 0
-        """How many worker processes died that nobody had told to."""
+        """Number of worker processes that died though nobody ended them."""
         self.kills = 0
-        """How many were killed for a task: cancelled, over its time limit, or another's by now."""
+        """Number of workers killed for a task: cancelled, over its time limit, or taken over."""
         self.progress = asyncio.Event()
-        """Set when a worker may have ended a task; whoever waits for that clears it."""
+        """Set when a task may have ended; whoever waits for that clears it first."""
         self.pool = Pool(
             size=settings.WORKERS_COUNT,
             concurrency=settings.ASYNC_CONCURRENCY,
@@ -73,14 +72,14 @@ class Dispatcher:
 
     @property
     def buffered(self) -> int:
-        """How many claimed tasks wait here for a worker."""
+        """Number of claimed tasks that wait here for a worker."""
         return len(self._buffer)
 
     def admit(self, claims: Sequence[Claim], how: str = "claimed", *, first: bool = False) -> None:
-        """Take rows that became ours; those of unknown processors are over at once.
+        """Take over claims; tasks of unknown processors end at once.
 
-        :param how: for the log.
-        :param first: before those that wait here: they were claimed before them, by whomever.
+        :param how: how they were claimed, for the log.
+        :param first: whether they go before the tasks that wait: they were claimed earlier.
         """
         claims, held_back = self.pauses.split(claims)
         if held_back:
@@ -93,13 +92,13 @@ class Dispatcher:
         names = {claim.processor_class for claim in claims}
         self.demand.last_names = names.difference(claim.processor_class for claim in unknown)
         self.dispatch()
-        # Not before: in an idle system a log line takes 0.2 ms, longer than to send a task.
+        # Log after sending: in an idle system a log line takes 0.2 ms, longer than to send a task.
         logs.tasks.claimed(claims, how)
         for claim in unknown:
             self._endings.end(claim, _unknown(claim), None)
 
     def on_beat(self) -> None:
-        """Give back what was to start within a second and did not: it is anybody's again.
+        """Give back tasks that were to start within a second and did not, for others to claim.
 
         And end a spare worker that no task waits for.
         """
@@ -109,14 +108,15 @@ class Dispatcher:
             self._endings.give_back(self._buffer.empty())
 
     def pause_queue(self, paused: bool) -> None:
-        """While the queue is paused, send nothing; what has not started is given back."""
+        """Send nothing while the queue is paused; give back what has not started."""
         if self.pauses.set_queue(paused):
             self._give_back_unstarted()
 
     def pause_processors(self, names: frozenset[str]) -> bool:
-        """While these are paused, start none of their tasks; return whether others were before.
+        """Start no task of these processors while they are paused; return whether that changes.
 
-        What has not started is given back, also of others: whose it is, the next claim decides.
+        All tasks that have not started are given back, also of other processors: the next claim
+        decides who gets them.
         """
         paused, resumed = self.pauses.set_processors(names)
         if paused:
@@ -141,7 +141,7 @@ class Dispatcher:
         kinds = self._buffer.kinds()
         while kinds:
             kind = self._buffer.next_of(kinds)
-            # What finds no room leaves the workers to the other kinds.
+            # A kind that finds no room leaves the workers to the other kinds.
             if not self._send(kind) or not self._buffer.of(kind):
                 kinds.remove(kind)
 

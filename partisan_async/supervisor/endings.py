@@ -1,7 +1,7 @@
-"""Ends tasks: has it decided what becomes of each, hands that to the settler, and tells of it.
+"""Ends tasks: has their outcomes decided, hands the decisions to the settler, and tells of them.
 
-To tell is to count it, to send the signals that no worker sends, and to log it. None of that can
-keep the outcome from being written.
+To tell is to count, to log, and to send the signals that no worker sends. Nothing of that can keep
+an outcome from being written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from partisan_async.supervisor.settler import Settler
 from partisan_async.verdict import Verdicts
 
 _UNSEEN = (Died, Overran, Unrecognised)
-"""The outcomes that no worker tells."""
+"""The outcomes for which no worker sends signals."""
 
 
 class Endings:
@@ -33,7 +33,7 @@ class Endings:
         self._disowned: set[Claim] = set()
 
     def end(self, claim: Claim, outcome: Outcome, attempt: Attempt | None) -> None:
-        """Settle a task by its outcome; ``attempt``: ``None`` if it never started."""
+        """Settle a task by its outcome; ``attempt``: ``None`` if the run never started."""
         settlement = self._verdicts.settlement(claim, outcome, attempt)
         decision = settlement.decision
         self._settler.add(settlement)
@@ -51,13 +51,13 @@ class Endings:
         decision = GivenBack()
         for claim in claims:
             self._settler.add(Settlement(claim, decision, attempt))
-            # Not of one that is not ours any more: it would look as if it ran again.
+            # No line about a task that is not ours any more: it would look as if it ran again.
             if claim not in self._disowned:
                 logs.tasks.settled(claim, decision, None if attempt is None else attempt[0])
 
     def disown(self, running: Iterable[Claim], known: Iterable[Claim]) -> None:
-        """Tell nothing of these when they are given back: they are another's by now.
+        """Tell nothing of these when they are given back: another supervisor has them by now.
 
-        :param known: all claims that are in the workers; others are over and forgotten.
+        :param known: all claims that workers have; others are over, and can be forgotten.
         """
         self._disowned = {*running, *self._disowned.intersection(known)}

@@ -44,8 +44,8 @@ class NotAtHome(Exception):  # noqa: N818
 class Heartbeat:
     """Beats until it is ended.
 
-    :param every: how often.
-    :param home: the home that the database must belong to, if any; ``None``: whichever.
+    :param every: interval of the beats.
+    :param home: the home that the database must belong to, if it has one; ``None``: any home.
     """
 
     def __init__(
@@ -83,19 +83,19 @@ class Heartbeat:
         self._turned = time.monotonic()
 
     def ailment(self) -> str:
-        """Say why the supervisor should be ended; empty: it need not be."""
-        # Each attempt to beat is over within seconds: after two TTLs without one it is stuck. Not
-        # that the database is away: to end what runs, on all hosts at once, heals nothing.
+        """Say why the supervisor should be ended; empty: there is no reason."""
+        # Each attempt to beat ends within seconds, so after two TTLs without an attempt the loop is
+        # stuck. A database that is away is no reason: ending all runs on all hosts would not help.
         stuck = time.monotonic() - self._turned >= 2 * self._lease.ttl.total_seconds()
         return "the heartbeat is stuck" if stuck else ""
 
     def end(self) -> None:
-        """Beat no more: ``keep()`` returns after the beat that is under way."""
+        """Have ``keep()`` return after the beat that is under way."""
         self._ended = True
         self._lease.hurry()
 
     async def keep(self) -> None:
-        """Beat until ``end()``; a database that is away is waited for."""
+        """Beat until ``end()``; wait for a database that is away."""
         backoff = Backoff(0.2, self._every)
         while not self._ended:
             self._lease.wanted.clear()
@@ -111,8 +111,8 @@ class Heartbeat:
                     self._trouble.meet(error)
             self._see_lapse()
             self._turned = time.monotonic()
-            # Also when the database did not answer: a restart would not bring it back, and would
-            # end what runs.
+            # Even if the database did not answer: a restart would not bring it back, and would end
+            # the runs.
             self._status.tell("WATCHDOG=1")
             pause = max(0.1, every - (time.monotonic() - began))
             with suppress(TimeoutError):
@@ -140,7 +140,7 @@ class Heartbeat:
             self._stop.drain()
 
     async def take_leave(self) -> None:
-        """Remove the supervisor's row, and tell others that they may take what was given back."""
+        """Remove the supervisor's row, and notify others of the tasks that were given back."""
         while True:
             try:
                 await self._connection.execute(store.forget([self._me]))

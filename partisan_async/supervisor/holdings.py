@@ -1,4 +1,4 @@
-"""The claims that a supervisor holds: they wait, are in a worker, or are not written yet."""
+"""The claims of a supervisor: their tasks wait, are in a worker, or have an unwritten outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from partisan_async.supervisor.workers.pool import Pool
 
 
 class Holdings:
-    """What one supervisor holds."""
+    """The claims of one supervisor."""
 
     def __init__(self, buffer: Buffer, pool: Pool, settler: Settler, endings: Endings) -> None:
         self._buffer = buffer
@@ -28,7 +28,7 @@ class Holdings:
         return {claim.id for claim in self._unended()} | self._settler.left()
 
     def disown(self, foreign: set[tuple[int, int]]) -> None:
-        """Drop claims, by ``(id, claim_seq)``, that are another's by now; kill those that run."""
+        """Drop claims that others have by now, by ``Claim.key``; kill those that run."""
         self._settler.disown(foreign)
         self._buffer.drop(foreign)
         known = self._pool.claims()

@@ -1,4 +1,4 @@
-"""Which process of which system a supervisor is, and whether one is proven to be over."""
+"""Identifies a supervisor's process and system, and proves that such a process is over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def identify_process() -> dict[str, Any]:
-    """Return what tells this process from any other, where the system says it; else its pid."""
+    """Return what distinguishes this process from all others; its pid alone if nothing else can."""
     pid = os.getpid()
     try:
         return {
@@ -27,7 +27,7 @@ def is_gone(process: Any, mine: dict[str, Any]) -> bool:
     if not isinstance(process, dict):
         return False
     pid, recorded = process.get("pid"), process.get("started")
-    # A number below 1 is none of a process: kill() takes it for a group of them.
+    # A number below 1 is not a process: kill() takes it for a group of processes.
     if not isinstance(pid, int) or pid < 1 or not isinstance(recorded, int | None):
         return False
     if any(key not in mine or process.get(key) != mine[key] for key in keys):

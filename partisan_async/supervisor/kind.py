@@ -1,4 +1,4 @@
-"""The kinds of room that tasks wait for, each for its own, so that none is in another's way.
+"""The kinds of room that tasks wait for; a task waits only for tasks of its own kind.
 
 A *sync* task waits for a worker that runs no other, an *async* one for a place on an event loop,
 and one that must run *alone* for a worker that is empty.

@@ -1,8 +1,8 @@
-"""The *lease*: how long this supervisor may take the rows that it claimed for its own.
+"""The *lease*: the time for which this supervisor may rely on its claims.
 
-A supervisor *holds* its lease while its last beat is younger than the TTL. Its clock is the
-monotonic one, read before the beat was sent, so that it never believes to hold what the database
-takes for lapsed. The heartbeat renews it.
+A supervisor *holds* its lease while its last beat is younger than the TTL. The age is measured by
+the monotonic clock from before the beat was sent: so a supervisor never believes that it holds a
+lease that has expired for the database. The heartbeat renews the lease.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from partisan_async import logs
 class Lease:
     """The lease of one supervisor.
 
-    :param ttl: how long after a beat it holds.
+    :param ttl: time for which a beat renews it.
     """
 
     def __init__(self, ttl: timedelta) -> None:
         self.ttl = ttl
         self.wanted = asyncio.Event()
-        """A beat is wanted now, and not at its time."""
+        """Set when a beat is to be sent at once."""
         self._ttl_seconds = ttl.total_seconds()
         self._sent: float | None = None
         self._steady_since = 0.0
@@ -33,20 +33,21 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether my last beat is younger than the TTL."""
+        """Whether the last beat is younger than the TTL."""
         return self._sent is not None and time.monotonic() - self._sent < self._ttl_seconds
 
     @property
     def steady(self) -> bool:
-        """Whether I have beaten for a TTL without a break, and so may judge others by the clock.
+        """Whether it has been held for a TTL without a break, so that others can be judged by the
+        clock.
 
-        Without it, everybody would rescue everybody after an outage of the database.
+        Otherwise all supervisors would rescue each other's tasks after an outage of the database.
         """
         return self.held and time.monotonic() - self._steady_since >= self._ttl_seconds
 
     @property
     def trusts_clock(self) -> bool:
-        """Whether the database's clock has not been set for a TTL."""
+        """Whether the database's clock has not jumped for a TTL."""
         return time.monotonic() - self._jumped_at >= self._ttl_seconds
 
     def hurry(self) -> None:
@@ -54,10 +55,10 @@ class Lease:
         self.wanted.set()
 
     def renew(self, sent: float, database_time: float) -> bool:
-        """Count from a beat that was answered just now; return whether the lease had lapsed before.
+        """Renew it by a beat that was just answered; return whether the lease had expired.
 
         :param sent: when the beat was sent, by the monotonic clock.
-        :param database_time: when it was answered, by the database's.
+        :param database_time: when the beat was answered, by the database's clock.
         """
         self._compare_clocks(database_time - time.monotonic(), database_time - sent)
         regained = self._sent is not None and not self.held
@@ -67,11 +68,12 @@ class Lease:
         return regained
 
     def _compare_clocks(self, least: float, most: float) -> None:
-        """See whether the database's clock was set: all who have not beaten since seem silent then.
+        """Notice whether the database's clock has jumped.
 
-        Whoever judged them by that clock would take over what they run.
+        After a jump all supervisors that have not beaten since seem to be silent. Whoever judged
+        them by the clock would take over the tasks that they run.
 
-        :param least, most: the bounds of how far it is ahead of mine.
+        :param least, most: bounds of how far the database's clock is ahead of the monotonic one.
         """
         before, self._ahead = self._ahead, (least, most)
         jump = 0.0 if before is None else max(0.0, least - before[1]) + min(0.0, most - before[0])

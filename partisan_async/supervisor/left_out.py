@@ -1,6 +1,6 @@
-"""Tells from a row why a settle did not write it: it did before, or the row is locked or another's.
+"""Tells from a row why a settle left it out: written before, locked, or another supervisor's.
 
-An answer may be lost after the statement took effect; so what was not written may have been.
+The answer may be lost after a statement took effect, so the outcome may have been written before.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from partisan_async.claim import Claim
 
 
 class Why(Enum):
-    """Why a statement left a settlement out."""
+    """The reason why a statement left a settlement out."""
 
     WRITTEN = "written"
-    """By an earlier attempt, of which no answer came."""
+    """An earlier attempt wrote it, whose answer was lost."""
     LOCKED = "locked"
-    """The claim is ours still: another transaction has locked the row."""
+    """The claim is still ours, and another transaction has locked the row."""
     FENCED = "fenced"
     """The claim is not ours any more."""
 
 
 def judge(claim: Claim, row: tuple[int, UUID | None] | None, me: UUID, *, may_be_gone: bool) -> Why:
-    """Return why it was left out.
+    """Return why a settlement was left out.
 
-    :param row: its ``claim_seq`` and ``claimed_by`` by now; ``None``: there is no such row.
-    :param may_be_gone: whether what was to be written deletes the row.
+    :param row: the row's ``claim_seq`` and ``claimed_by`` by now; ``None``: the row is gone.
+    :param may_be_gone: whether the settlement may have deleted the row.
     """
     match row:
         case (claim.claim_seq, owner) if owner == me:

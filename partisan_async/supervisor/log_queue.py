@@ -1,9 +1,9 @@
-"""Puts all log handlers of this process behind one queue: one that blocks holds nobody up.
+"""Puts all log handlers of this process behind one queue, so that one that blocks delays nobody.
 
-A handler belongs to the project, and may block as long as it likes: a pipe that nobody reads, a
-log server that does not answer. A *line* is one call of a handler's logger. All are handled in one
-thread, in their order, with the context that they came from. When too many wait, lines are dropped
-and counted, and the count is a line of its own as soon as they flow again.
+A handler belongs to the project, and may block for as long as it likes: on a pipe that nobody
+reads, on a log server that does not answer. A *line* is one call of a handler's logger. One thread
+handles all lines, in order, each with the context that it was logged in. When too many lines wait,
+more are dropped and counted; as soon as lines flow again, a line of its own tells the count.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ MOST_LINES = 10_000
 """Maximum number of lines that wait."""
 
 PATIENCE_SECONDS = 0.5
-"""Time that handlers which cannot keep up may hold up who logs, before lines are dropped."""
+"""Time that slow handlers may delay the code that logs, in sum, before lines are dropped."""
 
 EARNED_SECONDS = 0.001
-"""Of that, what each line that is handled gives back: handlers this fast lose no line, ever."""
+"""Patience that each handled line restores: handlers that take less time per line never lose one.
+"""
 
 DRAIN_SECONDS = 2.0
-"""Time that the lines which wait have at the end, and then a line that is under way."""
+"""Time that waiting lines get at the end of the process."""
 
 
 @contextmanager
 def handlers_behind_a_queue() -> Iterator[LogQueue]:
-    """Have all lines go through a queue meanwhile; for the main thread.
+    """Have all lines go through a queue within the block; for the main thread.
 
-    In the end they are waited for, but not for long, and no handler that is stuck keeps the
-    process from its exit.
+    At the end of the block the queue is drained, within limits: a handler that is stuck does not
+    keep the process from its exit.
     """
     queue = LogQueue()
     handle, show = logging.Logger.handle, warnings.showwarning
@@ -53,8 +54,8 @@ def handlers_behind_a_queue() -> Iterator[LogQueue]:
     def put_warning(*arguments: Any, **named: Any) -> None:
         queue.put(lambda: show(*arguments, **named))
 
-    # Not the handlers one by one: some are added later, and error trackers have this class call
-    # them. What stands before the handlers, filters and levels, goes with it.
+    # Not handler by handler: some are added later, and error trackers hook into this class. The
+    # logger's filters run behind the queue, too.
     logging.Logger.handle = put  # type: ignore[method-assign]
     warnings.showwarning = put_warning
     try:
@@ -66,18 +67,18 @@ def handlers_behind_a_queue() -> Iterator[LogQueue]:
 
 
 class LogQueue:
-    """Lines that wait for their handlers, and the thread that calls these."""
+    """Lines that wait for their handlers, and the thread that calls the handlers."""
 
     def __init__(self) -> None:
         self.dropped = 0
-        """How many lines were, and nobody was told yet."""
+        """Number of dropped lines that no line has told of yet."""
         self._aside = Aside("partisan logs")
         self._patience = PATIENCE_SECONDS
         self._dropping = threading.Lock()
 
     @property
     def is_here(self) -> bool:
-        """Whether the code that asks is called by a line's handler."""
+        """Whether the caller runs within a line's handler."""
         return self._aside.is_here
 
     def put(self, handle: Callable[..., object], *arguments: Any) -> None:
@@ -89,7 +90,7 @@ class LogQueue:
         self._aside.call(self._handle, handle, arguments)
 
     def close(self) -> None:
-        """Have what waits handled, within limits; see to it that the process can end."""
+        """Have the waiting lines handled, within limits; make sure that the process can end."""
         drained = self._aside.close(DRAIN_SECONDS)
         if drained and self.dropped:
             self._tell_of_dropped()
@@ -104,8 +105,9 @@ class LogQueue:
             self._tell_of_dropped()
 
     def _wait_for_room(self) -> bool:
-        # Handlers that are only slow hold up who logs, as they would without a queue, but never
-        # for long. It also gives up the interpreter's lock, without which they would starve.
+        # Handlers that are only slow delay the code that logs, as they would without a queue, but
+        # never for long. The sleep also gives up the interpreter's lock: without that the handlers
+        # would starve.
         while len(self._aside) >= MOST_LINES:
             if self._patience <= 0:
                 return False

@@ -1,7 +1,7 @@
-"""The loops of a supervisor: what runs for as long as it lives, and what the end of one means.
+"""Runs the loops of a supervisor, and decides what the end of one means.
 
-A *part's* loop is needed: an error that ends it ends the supervisor. One *beside* does what no task
-waits for: it is begun anew, and ends nothing.
+A *part's* loop is needed: an error that ends it ends the supervisor. A loop *beside* the parts does
+work that no task waits for: after an error it is started again.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from partisan_async import logs
 
 BESIDE_AGAIN_SECONDS = 30.0
-"""Time after which what is done beside the tasks, and failed, is begun anew."""
+"""Time after which a loop beside the parts that failed is started again."""
 
 
 class Loops:
     """The loops of one supervisor.
 
-    :param on_failure: called with the error that ended a part, or a callback of one.
+    :param on_failure: called with the error that ended a part's loop or callback.
     """
 
     def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
@@ -34,11 +34,11 @@ class Loops:
         return task
 
     def keep_beside(self, what: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a loop beside the parts; ``what``: what it sees to, as log lines say it."""
+        """Run a loop beside the parts; ``what``: what it does, as log lines say it."""
         self.keep(_keep_beside(what, loop))
 
     def on_callback_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Take an error that asyncio has nobody to tell of: that of a callback is a part's."""
+        """Handle an error that asyncio passes to nobody: an error of a callback is a part's."""
         error = context.get("exception")
         if error is not None and ("handle" in context or "protocol" in context):
             self._on_failure(error)
@@ -46,9 +46,9 @@ class Loops:
             loop.default_exception_handler(context)
 
     async def end(self) -> None:
-        """End them all."""
-        # More than once: before 3.3.9, and on Python 3.11, psycopg loses a cancel that comes with a
-        # notification, as the one of a supervisor's leave does.
+        """End all loops."""
+        # Cancel more than once: psycopg before 3.3.9, and on Python 3.11, loses a cancel that
+        # arrives together with a notification, such as that of a supervisor's leave.
         ending = set(self._loops)
         while ending:
             for loop in ending:
@@ -64,7 +64,7 @@ async def _keep_beside(what: str, loop: Callable[[], Coroutine[Any, Any, None]])
     while True:
         try:
             await loop()
-        except Exception as error:  # noqa: BLE001  whatever befalls it ends nothing else
+        except Exception as error:  # noqa: BLE001  no error here may end the supervisor
             logs.supervisor.side_work_failed(what, BESIDE_AGAIN_SECONDS, error)
             await asyncio.sleep(BESIDE_AGAIN_SECONDS)
         else:

@@ -1,4 +1,4 @@
-"""Sends the signals of ends that no worker saw, in a thread of their own: receivers may block."""
+"""Sends the signals of losses that no worker can send, in a thread: their receivers may block."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MOST_UNTOLD = 1000
 """Maximum number of losses that wait for receivers that block."""
 
 TELLING_SECONDS = 5.0
-"""Time that receivers have, at the end, to hear of the rest."""
+"""Time at the supervisor's end for the receivers of the remaining losses."""
 
 
 class Losses:
-    """Tells the receivers of one supervisor. Where there are none it starts no thread."""
+    """Sends the losses of one supervisor; starts no thread if there are no receivers."""
 
     def __init__(self) -> None:
         self._receivers: Aside | None = None
 
     def tell(self, claim: Claim, decision: Decision) -> None:
-        """Have the receivers hear of a task's end."""
+        """Have the signals of a loss sent."""
         with suppress(ProcessorClassNotFound):
             processor_class = registry.get(claim.processor_class)
             if processor_class._is_heard():  # noqa: SLF001
@@ -41,7 +41,7 @@ class Losses:
                     logs.callbacks.not_told(claim)
 
     async def tell_the_rest(self) -> None:
-        """Return when receivers have heard of every loss, or have taken too long."""
+        """Return when all losses are sent, or when the receivers have taken too long."""
         if self._receivers is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TELLING_SECONDS):

@@ -1,4 +1,4 @@
-"""Opens a connection of the supervisor's own, with the parameters that Django has for it."""
+"""Opens the supervisor's own connections, with the parameters that Django has for the database."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from partisan_async.supervisor.aside import Aside
 from partisan_async.text.one_line import explain
 
 CONNECT_SECONDS = 5
-"""A host that does not answer at all is given up by then, unless OPTIONS say otherwise."""
+"""Time limit for a host that does not answer at all, unless OPTIONS say otherwise."""
 
-# To plan a lone claim takes nearly as long as all else about it. But a plan that is kept is one for
-# the table as it is now, often empty, and reads it to its end ever after: 250 rows of 300,000 were
-# settled in 9 seconds. Without that way, the planner goes by the same indexes for every size.
+# Planning a lone claim takes nearly as long as all the rest of it, so plans are kept. But a plan is
+# made for the table as it is then, often empty, and would scan the whole table ever after: 250 rows
+# of 300,000 were settled in 9 seconds. Without sequential scans, the planner uses the same indexes
+# for a table of any size.
 _KEEP_PLANS = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
 
 
@@ -29,14 +30,14 @@ async def connect(
 ) -> psycopg.AsyncConnection[Any]:
     """Open a connection with the parameters that Django uses for this alias, in autocommit.
 
-    :param purpose: what it is for, as ``pg_stat_activity`` shows it.
+    :param purpose: its purpose, as ``pg_stat_activity`` shows it.
     :param laid_over: as for ``parameters.parameters``.
     """
     params = await _parameters_of(alias, laid_over)
     params.setdefault("application_name", f"partisan_async {purpose}")
     params.setdefault("connect_timeout", CONNECT_SECONDS)
     # Whatever OPTIONS say: a transaction pooler gives each statement another server process, which
-    # knows nothing of what was prepared.
+    # does not have the prepared statements.
     params["prepare_threshold"] = None
     connection = await Session.connect(**params, autocommit=True)
     if role := connections[alias].settings_dict["OPTIONS"].get("assume_role"):
@@ -50,7 +51,7 @@ async def connect(
 
 async def prepare_from_now_on(connection: psycopg.AsyncConnection[Any]) -> None:
     """Have statements prepared and their plans kept, if this is a session of our own."""
-    # A pooler tells its clients a number of its own: where they send it to cancel a statement.
+    # A pooler tells its clients a process id of its own, for cancelling statements.
     cursor = await connection.execute("SELECT pg_backend_pid()")
     if await cursor.fetchone() == (connection.info.backend_pid,):
         await connection.execute(_KEEP_PLANS)

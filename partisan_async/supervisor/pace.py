@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 SHORT_SECONDS = 0.005
-"""A processor whose runs take less on average goes out in batches."""
+"""Tasks of a processor whose runs take less than this on average are sent in batches."""
 
 BATCH_SECONDS = 0.025
 """Time that the tasks of a batch take together."""
@@ -14,7 +14,7 @@ BATCH_LENGTH = 100
 """Maximum number of tasks in a batch."""
 
 AHEAD_SECONDS = 1.0
-"""Rows are claimed ahead that will start within this time; the others are anybody's."""
+"""Rows that will start within this time are claimed ahead; the others are left to others."""
 
 _WEIGHT = 0.2
 
@@ -31,14 +31,14 @@ class Pace:
         self._averages[processor_class] = known + _WEIGHT * (seconds - known)
 
     def batch_length(self, processor_class: str) -> int:
-        """Return how many of its tasks may go to a worker together; 1 while it is not measured."""
+        """Return how many tasks of a processor may be sent together; 1 if it has no measure yet."""
         average = self._averages.get(processor_class)
         if average is None or average >= SHORT_SECONDS:
             return 1
         return min(BATCH_LENGTH, int(BATCH_SECONDS / max(average, 1e-6)))
 
     def starts_within_ahead(self, processor_classes: Iterable[str], workers: int) -> int:
-        """Return how many tasks, like these, would start within ``AHEAD_SECONDS``."""
+        """Return how many tasks of these processors would start within ``AHEAD_SECONDS``."""
         averages = [self._averages.get(name) for name in processor_classes]
         if not averages or None in averages:
             return 0

@@ -1,7 +1,7 @@
-"""Keeps the ready rows of a queue free of those that paused processors would leave in front.
+"""*Parks* the ready rows of paused processors, which would stay in front of all others.
 
-Without a pause it sends nothing. With one it looks once a second, and goes on as long as the first
-rows are full of what is to be *parked*, see ``store.parking``; claims go on in between.
+Without a pause it sends nothing. With one it looks once a second, and goes on while the first ready
+rows include many to be parked, see ``store.parking``; claims go on in between.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from partisan_async.supervisor.trouble import Trouble
 LOOK_EVERY_SECONDS = 1.0
 
 AGAIN_SECONDS = 30.0
-"""After so long what the database refused is tried again."""
+"""Pause after which a statement that the database refused is tried again."""
 
 
 class Parking:
-    """Parks the rows of the processors that are paused, and brings back those that are no more."""
+    """Parks the rows of paused processors, and brings back the rows of resumed ones."""
 
     def __init__(self, queue_name: str, connection: Connection) -> None:
         self.paused: frozenset[str] = frozenset()
         self._queue_name = queue_name
         self._connection = connection
-        # Two: while one goes well, the other would be said again and again.
+        # Two: with one for both, a success of the first would have the second logged again.
         self._parking = Trouble("setting aside tasks of paused processors", connection.role)
         self._unparking = Trouble("bringing back tasks of resumed processors", connection.role)
         self._ending = False
@@ -39,7 +39,7 @@ class Parking:
     def on_sight(self, paused: frozenset[str], *, ending: bool) -> None:
         """Take what a beat saw into account.
 
-        :param ending: pauses are over, and rows of them may be parked.
+        :param ending: whether pauses are over whose rows may still be parked.
         """
         if paused != self.paused:
             self._park_at = 0.0
@@ -47,7 +47,7 @@ class Parking:
         self._ending = ending
 
     async def turn(self) -> bool:
-        """Do what is to be done now; return whether there is more of it."""
+        """Park and bring back rows; return whether there may be more to do."""
         now = time.monotonic()
         full = False
         trouble = self._parking
@@ -55,7 +55,7 @@ class Parking:
             if self.paused and now >= self._park_at:
                 self._park_at = now + AGAIN_SECONDS
                 parked = await self._move(store.park(self._queue_name))
-                # Not as many as were looked at: a few may be locked by others.
+                # Fewer than were looked at are enough: others may have locked a few.
                 full = parked > store.PARKED_AT_ONCE // 2
                 self._park_at = 0.0 if full else now + LOOK_EVERY_SECONDS
                 trouble.end()

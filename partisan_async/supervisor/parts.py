@@ -1,7 +1,7 @@
-"""The parts of a supervisor, and how they are wired: each is given those made before it.
+"""The parts of a supervisor, and how they are wired: each part gets parts that were made before it.
 
-The *lease* says whether rows may be started, and the *agenda* what there may be to do: both know
-nobody, so that all others can be given them.
+The *lease* says whether rows may be started, and the *agenda* what there may be to do. These two
+use no other part, so all others can get them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Plan(NamedTuple):
-    """What a supervisor is to be; see ``Supervisor``."""
+    """The parameters of a supervisor; see ``Supervisor``."""
 
     id: UUID
     queue_name: str
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
 
 
 class Connections(NamedTuple):
-    """Those that the parts share, or have for themselves."""
+    """The connections of the parts: shared ones, and those that one part has for itself."""
 
     claim: Connection
     settle: Connection
@@ -137,7 +137,7 @@ def assemble(plan: Plan) -> Parts:
 
 
 def resolved_databases() -> dict[str, dict[str, Any]]:
-    """Return where the databases are that this process uses, for its workers to use the same."""
+    """Return the databases that this process uses, so that its workers use the same."""
     keys = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
     return {
         alias: {key: connections[alias].settings_dict[key] for key in keys} for alias in connections
@@ -176,7 +176,7 @@ def _metrics(
     settler: Settler,
     wakeup: Wakeup | None,
 ) -> Metrics:
-    # Here: they need prometheus_client.
+    # Imported here: it needs prometheus_client.
     from partisan_async.supervisor.report.families import Families
     from partisan_async.supervisor.report.metrics import Metrics
     from partisan_async.supervisor.report.queue_depth import QueueDepth

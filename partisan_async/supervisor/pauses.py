@@ -1,6 +1,5 @@
-"""What is not to be started: all, while the queue is paused or the supervisor stops; or some.
-
-Some are the tasks of processors that are paused.
+"""Knows which tasks are not to be started: all, while the queue is paused or the supervisor stops;
+else those of paused processors.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ from partisan_async.claim import Claim
 
 
 class Pauses:
-    """What one supervisor does not start, as its beats see it."""
+    """The pauses of one supervisor, as its beats see them."""
 
     def __init__(self, queue_name: str) -> None:
         self.queue = False
-        """The queue is paused."""
+        """Whether the queue is paused."""
         self.processors: frozenset[str] = frozenset()
-        """Those of its processors that are."""
+        """The paused processors of the queue."""
         self.stopped = False
-        """The supervisor starts nothing more."""
+        """Whether the supervisor starts nothing more."""
         self._queue_name = queue_name
 
     @property
@@ -29,7 +28,7 @@ class Pauses:
         return self.stopped or self.queue
 
     def set_queue(self, paused: bool) -> bool:
-        """Note whether the queue is paused; return whether it was not before, and is."""
+        """Note whether the queue is paused; return whether it is now and was not before."""
         before, self.queue = self.queue, paused
         if paused and not before:
             logs.queues.paused(self._queue_name)
@@ -38,7 +37,7 @@ class Pauses:
         return paused and not before
 
     def set_processors(self, names: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-        """Note which processors are paused; return those that are now, and that are no more."""
+        """Note the paused processors; return the newly paused, and the resumed ones."""
         before, self.processors = self.processors, names
         for name in sorted(names - before):
             logs.queues.paused(self._queue_name, name)

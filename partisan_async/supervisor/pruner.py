@@ -1,6 +1,6 @@
-"""Deletes the finished rows of the supervisor's queue once they are older than it keeps them.
+"""Deletes finished rows of the supervisor's queue that are older than ``KEEP_FINISHED_SECONDS``.
 
-Those in error stay: somebody is to look at them, and may want to run them again.
+Rows in ``error`` stay: somebody has to look at them, and may want to run the tasks again.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from partisan_async.supervisor.connection import Connection
 LOOK_EVERY_SECONDS = 60.0
 
 FROM_THE_OLDEST_EVERY_SECONDS = 3600.0
-"""Where the database keeps some, each look goes on behind them, and so often begins anew."""
+"""Interval at which a look starts from the oldest row again. In between, each look goes on behind
+the rows that the database refused to delete."""
 
 NAMED = 1000
-"""So many rows that are kept are remembered, each to be named once."""
+"""Maximum number of kept rows that are remembered, so that each is named once."""
 
 
 class Pruner:
     """Looks once a minute.
 
-    :param keep_seconds: rows that finished so long ago are deleted; ``None``: none are.
-    :param connection: for nothing else: what refers to rows may make it slow to delete them.
+    :param keep_seconds: rows that finished longer ago are deleted; ``None``: none are.
+    :param connection: used for nothing else: foreign keys to the rows may make deletes slow.
     """
 
     def __init__(self, queue_name: str, keep_seconds: float | None, connection: Connection) -> None:
@@ -40,7 +41,7 @@ class Pruner:
         self._named: set[int] = set()
 
     async def keep(self) -> None:
-        """Prune for ever, if there is anything to prune."""
+        """Prune until cancelled; return at once if nothing is to be pruned."""
         if self._keep_seconds is None:
             return
         while True:
@@ -69,7 +70,7 @@ class Pruner:
             if pruned.kept:
                 self._behind = behind
                 self._tell_of(pruned.kept)
-            # Half of the time is left to those who have something to do.
+            # Leave the database half of the time for the tasks.
             await asyncio.sleep(time.monotonic() - began)
         if total:
             logs.queues.pruned(self._queue_name, total)

@@ -1,4 +1,4 @@
-"""Outcomes that the database did not take: those that are tried again, and those that are not."""
+"""Keeps outcomes that the database refused: those to try again, and those *left* as they are."""
 
 from __future__ import annotations
 
@@ -16,19 +16,15 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
 MOST = 20
-"""After so many in a row it is none of the rows any more: nothing is given up, and no more tasks
-are run that could not be written either."""
+"""Maximum number of consecutive refusals for which rows are blamed. After that the rows are not at
+fault: no outcome is given up, and no task is started, since its outcome could not be written."""
 
 Key = tuple[int, int]
-
-
-def key_of(claim: Claim) -> Key:
-    """Return what names a claim."""
-    return claim.id, claim.claim_seq
+"""``Claim.key``."""
 
 
 class Refused:
-    """Keeps them, and their claims: nobody else is to run a task again that has run."""
+    """Keeps refused outcomes with their claims, so that nobody runs those tasks a second time."""
 
     def __init__(self) -> None:
         # Each with the moment when its task was over.
@@ -40,16 +36,16 @@ class Refused:
 
     @property
     def waiting(self) -> int:
-        """How many are to be tried again."""
+        """Number of outcomes to try again."""
         return len(self._late)
 
     @property
     def due_seconds(self) -> float:
-        """In how many seconds the next one is to be tried; one has to wait."""
+        """Seconds until the next outcome is tried again; call it only while one waits."""
         return max(0.0, min(self._due.values()) - time.monotonic())
 
     def claims(self) -> list[Claim]:
-        """Return the claims that are tried again, and those that are left as they are."""
+        """Return the claims of all outcomes that are kept."""
         return [*(settlement.claim for settlement, _ in self._late.values()), *self._left.values()]
 
     def left(self) -> set[int]:
@@ -57,19 +53,19 @@ class Refused:
         return {pk for pk, _ in self._left}
 
     def attempts(self, claim: Claim) -> int:
-        """Return how often this one was refused before."""
-        backoff = self._backoffs.get(key_of(claim))
+        """Return how often this claim's outcome was refused before."""
+        backoff = self._backoffs.get(claim.key)
         return 0 if backoff is None else backoff.count
 
     def put(self, settlement: Settlement, since: float, error: psycopg.Error) -> bool:
-        """Take one that was refused alone; return whether it is left as it is.
+        """Keep an outcome that was refused by itself; return whether it is left as it is.
 
-        One whose row is to blame is left in process, since to run it again would end the same way.
+        A row that is to blame is left in process: another run would end the same way.
 
         :param since: when its task was over.
         """
         claim = settlement.claim
-        key = key_of(claim)
+        key = claim.key
         if whose(error) is Blame.ROW:
             self._in_a_row += 1
             if self._in_a_row <= MOST:
@@ -85,7 +81,7 @@ class Refused:
         return False
 
     def take_due(self) -> list[tuple[Settlement, float]]:
-        """Return those whose time has come, to be written or put here again."""
+        """Remove and return the outcomes that are due for another attempt."""
         now = time.monotonic()
         due = [key for key, at in self._due.items() if at <= now]
         for key in due:
@@ -93,15 +89,15 @@ class Refused:
         return [self._late.pop(key) for key in due]
 
     def note_written(self, claims: list[Claim]) -> None:
-        """Outcomes were written: so it is some rows that are to blame, and not all."""
+        """Note that outcomes were written, so that refusals are the fault of single rows."""
         if claims:
             self._in_a_row = 0
         if self._backoffs:
             for claim in claims:
-                self._backoffs.pop(key_of(claim), None)
+                self._backoffs.pop(claim.key, None)
 
     def drop(self, foreign: set[Key]) -> None:
-        """Forget claims that are another's by now."""
+        """Forget claims that are another supervisor's by now."""
         known: tuple[dict[Key, Any], ...] = (self._left, self._late, self._due, self._backoffs)
         for key in foreign:
             for each in known:

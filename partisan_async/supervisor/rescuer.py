@@ -17,7 +17,7 @@ from partisan_async.supervisor.lease import Lease
 
 
 class Rescuer:
-    """Rescues for one supervisor what its agenda tells of."""
+    """Rescues the tasks that one supervisor's agenda tells of."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Rescuer:
         self._dispatcher = dispatcher
 
     async def turn(self) -> None:
-        """Rescue as much as there is room for; when that was all, forget who left it behind."""
+        """Rescue as many tasks as there is room for; when none is left, remove the dead's rows."""
         agenda = self._agenda
         by_clock = agenda.orphans and self._lease.steady
         if agenda.dead or by_clock:

@@ -1,6 +1,6 @@
-"""Has a log line say what it says now, though it is formatted later, and elsewhere.
+"""Fixes the text of a log record, which is formatted later, in another thread.
 
-What a line is about may change meanwhile: so its arguments are put into words at once.
+The objects among its arguments may change meanwhile, so they are turned into text at once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from numbers import Number
 from uuid import UUID
 
 _PLAIN = (str, int, float, Number, bytes, type(None), date, timedelta, UUID, type)
-"""What reads the same whenever it is formatted."""
+"""Types whose values read the same whenever they are formatted."""
 
 
 def fixed(record: logging.LogRecord) -> logging.LogRecord:
-    """Have a record say what it says now, though it is formatted later."""
+    """Return a record whose text does not change any more, though it is formatted later."""
     arguments = record.args
     if isinstance(arguments, Mapping):
         record.args = {name: _as_it_is(value) for name, value in arguments.items()}
@@ -37,7 +37,7 @@ def _as_it_is(value: object) -> object:
 
 
 class _Said:
-    """What an argument's texts were when it was logged."""
+    """The texts that an argument had when it was logged."""
 
     def __init__(self, text: str, representation: str) -> None:
         self._text = text

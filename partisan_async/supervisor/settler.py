@@ -1,7 +1,7 @@
-"""Writes what became of claims: in batches, and until the database has answered.
+"""The *settler*: writes what became of claims, in batches, until the database has answered.
 
-Nothing holds a batch up: rows that another transaction has locked are left out, and tried again; an
-outcome that the database refuses is tried again, or given up, by itself.
+Nothing delays a batch: rows that another transaction has locked are left out and tried again later;
+an outcome that the database refuses is tried again, or given up, by itself.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from partisan_async.supervisor.writer import Writer
 
 
 class Settler:
-    """Settles what it is given, one statement after the other.
+    """Writes settlements, one statement after the other.
 
-    :param delete_finished: delete the rows of tasks that finished.
-    :param on_settled: called with what was written, after each batch.
-    :param on_room: called when more tasks may be run than a moment ago.
+    :param delete_finished: whether the rows of tasks that finished are deleted.
+    :param on_settled: called after each batch with the settlements that were written.
+    :param on_room: called when tasks may be run again; see ``has_room``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Settler:
         self._more = asyncio.Event()
 
     def add(self, settlement: Settlement) -> None:
-        """Take one to be written."""
+        """Take a settlement to write."""
         self._waiting.append((settlement, time.monotonic()))
         self.all_settled.clear()
         self._more.set()
@@ -65,9 +65,9 @@ class Settler:
         return [*(settlement.claim for settlement, _ in new), *self._unwritten.claims()]
 
     def has_room(self) -> bool:
-        """Tell whether more tasks are to be run: not while so many outcomes are refused.
+        """Tell whether more tasks may be run: not while too many outcomes are refused.
 
-        Whoever hears that it has none hears by ``on_room`` when it has.
+        After an answer of ``False``, ``on_room`` is called when they may.
         """
         refused = self._unwritten.refused.waiting + max(self._tried_again, len(self._writer.failed))
         self._had_room = refused < MOST
@@ -75,12 +75,12 @@ class Settler:
 
     @property
     def fenced(self) -> int:
-        """How many outcomes were not written, since the claims were not ours any more."""
+        """Number of outcomes that were dropped because the claims are not ours any more."""
         return self._unwritten.fenced
 
     @property
     def retries(self) -> int:
-        """How often a statement had to be sent again."""
+        """Number of times a statement had to be sent again."""
         return self._writer.retries
 
     def left(self) -> set[int]:
@@ -88,12 +88,12 @@ class Settler:
         return self._unwritten.refused.left()
 
     def disown(self, foreign: set[tuple[int, int]]) -> None:
-        """Forget what is left of claims that are another's by now."""
+        """Forget refused outcomes whose claims are another supervisor's by now."""
         self._unwritten.refused.drop(foreign)
         self._tell_of_room()
 
     async def keep(self) -> None:
-        """Write for ever."""
+        """Write until cancelled."""
         unwritten = self._unwritten
         while True:
             with suppress(TimeoutError):
@@ -147,7 +147,7 @@ class Settler:
             self._on_room()
 
     async def _announce(self, ids: Sequence[int]) -> None:
-        # Also of those that wait again: who waits for the end looks, and goes on waiting.
+        # Also for tasks that wait again: whoever waits for an end looks, and goes on waiting.
         if ids:
             try:
                 await self._connection.execute(store.announce(ids))
@@ -157,7 +157,7 @@ class Settler:
 
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:
-    """Return it with the time since it was over added to how long ago it started."""
+    """Return a settlement whose start is this much longer ago: the time since its run was over."""
     claim, decision, attempt, stores_result = settlement
     if attempt is None:
         return settlement

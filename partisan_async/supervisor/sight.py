@@ -1,4 +1,4 @@
-"""What a beat sees: of this supervisor, of its queue, and of other supervisors."""
+"""Reads what a beat sees of this supervisor, of its queue, and of other supervisors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Sight:
     """What a beat saw.
 
     :param due_seconds: until the next scheduled row is due, negative if it is overdue.
-    :param orphans: rows in process are there whose supervisor is silent.
+    :param orphans: whether there are rows in process whose supervisor is silent.
     :param dead: supervisors of this host whose process is proven to be gone.
     :param silent: supervisors of any host that have not beaten for longer than the TTL.
-    :param unknown: ids of rows that I held and did not know of when it was sent.
-    :param taken: ids of rows that I believed to hold when it was sent, and did not.
-    :param paused: nothing of the queue is to be started.
-    :param draining: I am to start nothing more, and to end when all is done.
-    :param paused_processors: nothing of these is to be started in the queue.
-    :param pauses_end: the pauses of some processors are over: their rows are to be brought back.
+    :param unknown: ids of rows that we had claimed, and did not know of when the beat was sent.
+    :param taken: ids of rows that we believed to have claimed when the beat was sent, and had not.
+    :param paused: whether the queue is paused.
+    :param draining: whether this supervisor is to start nothing more, and end when all is done.
+    :param paused_processors: the paused processors of the queue.
+    :param pauses_end: whether pauses of processors are over whose rows are to be brought back.
     """
 
     ready: bool
@@ -48,11 +48,11 @@ class Lookout:
 
     def __init__(self) -> None:
         self.process = identify_process()
-        """What the supervisor's own row says of its process."""
+        """What the supervisor's own row says about its process."""
         self._odd: set[str] = set()
 
     def read(self, seen: Sequence[Any]) -> Sight:
-        """Return what the columns of ``store.beat`` say, without the clock's."""
+        """Return what the columns of ``store.beat`` say, except the clock's."""
         ready, due, orphans, others, _, unknown, taken, paused, draining, processors = seen
         dead, silent = self._judge(json.loads(others or "[]"))
         pauses = json.loads(processors or "[]")

@@ -1,4 +1,4 @@
-"""Says that a supervisor has started: of which database, and what wakes it."""
+"""Logs that a supervisor has started, on which database, and what wakes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROOF_SECONDS = 2.0
 
 
 async def say_started(queue_name: str, settings: QueueSettings, wakeup: Wakeup | None) -> None:
-    """Say so, when NOTIFY is proven to work or takes too long for that."""
+    """Log the start, when NOTIFY is proven to work or the proof takes too long."""
     woken = f"by polling every {settings.SLEEP_DELAY_SECONDS:g} s"
     if wakeup is not None:
         try:

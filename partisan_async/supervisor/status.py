@@ -1,4 +1,4 @@
-"""What a supervisor says of itself: why it starts no tasks, if so, and how busy it is."""
+"""Tells the status of a supervisor: how busy it is, and why it starts no tasks if it does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Status:
         service: ServiceManager,
     ) -> None:
         self.started = asyncio.Event()
-        """It claims tasks, and its workers are up."""
+        """Set when the workers are up and tasks are claimed."""
         self._queue_name = queue_name
         self._lease = lease
         self._dispatcher = dispatcher

@@ -1,7 +1,7 @@
-"""Takes stock: compares the claims that are known here with those that the database has.
+"""Takes stock: compares the claims that this supervisor knows with those that the database has.
 
-They differ where the answer to a claim was lost, where a claim took effect after it was given up,
-or where somebody else has changed the rows.
+The two differ where the answer to a claim was lost, where a claim took effect after it was given
+up, or where somebody else has changed the rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import store
-from partisan_async.claim import Claim
 from partisan_async.models import Task
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.connection import Connection
@@ -22,7 +21,7 @@ from partisan_async.supervisor.sight import Sight
 class Stock:
     """Takes the stock of one supervisor.
 
-    :param deletes_finished: rows of tasks that finished are deleted.
+    :param deletes_finished: whether the rows of tasks that finished are deleted.
     """
 
     def __init__(
@@ -42,17 +41,17 @@ class Stock:
         self._deletes_finished = deletes_finished
 
     def on_sight(self, sight: Sight) -> None:
-        """Doubt what is known here, where a beat saw something else."""
-        # A claim that was given up may reach the server late, and take rows that are not known.
+        """Have stock taken where a beat saw other claims than those known here."""
+        # A claim that was given up may reach the server late, and take rows that are unknown here.
         if sight.unknown and sight.unknown - {claim.id for claim in self._holdings.claims()}:
             self._agenda.doubtful = True
-        # Cancelled by hand, and I was not told, or could not be: without --async nothing is heard.
-        # What is over by now may have been settled when the beat looked.
+        # Cancelled by hand, and no NOTIFY told us: without --async we do not listen. Short claims
+        # are left out: they may have been settled when the beat looked.
         if sight.taken & self._holdings.ids_for_long():
             self._agenda.doubtful = True
 
     async def take(self) -> None:
-        """Find the claims that only the database knows, and those that only I still believe in."""
+        """Admit the claims that only the database knows, and disown those that only we know."""
         self._agenda.doubtful = False
         try:
             before = self._known()
@@ -61,18 +60,18 @@ class Stock:
             self._agenda.doubtful = True
             raise
         known = self._known()
-        if found := [claim for claim in held if _key(claim) not in known | before]:
+        if found := [claim for claim in held if claim.key not in known | before]:
             self._dispatcher.admit(found, "found", first=True)
-        # What became mine, or was settled, while the question was under way is neither.
-        if foreign := (known & before) - {_key(claim) for claim in held}:
+        # A claim that was made or settled while the query was under way is in neither group.
+        if foreign := (known & before) - {claim.key for claim in held}:
             self._holdings.disown(foreign - await self._settled_within(foreign))
 
     async def _settled_within(self, keys: set[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Return which of these finished in their worker's own transaction.
+        """Return which of these claims finished in their worker's own transaction.
 
-        Its word of that is on its way, and the worker must not be killed for it.
+        The worker's message about it is on its way, so the worker must not be killed.
         """
-        claims = [claim for claim in self._holdings.claims() if _key(claim) in keys]
+        claims = [claim for claim in self._holdings.claims() if claim.key in keys]
         try:
             rows = await self._connection.execute(store.look(claims))
         except psycopg.Error:
@@ -84,8 +83,4 @@ class Stock:
         return ended
 
     def _known(self) -> set[tuple[int, int]]:
-        return {_key(claim) for claim in self._holdings.claims()}
-
-
-def _key(claim: Claim) -> tuple[int, int]:
-    return claim.id, claim.claim_seq
+        return {claim.key for claim in self._holdings.claims()}

@@ -1,4 +1,4 @@
-"""Whether the supervisor is to stop: since when, how fast, and for which error."""
+"""Knows whether the supervisor is to stop, how fast, and because of which error."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from partisan_async.supervisor.report.service_manager import ServiceManager
 
 
 class Stop:
-    """A stop that may have been asked for, in one of two ways.
+    """The order to end, in one of two ways, if it was given.
 
-    To *drain* waits for what runs, however long it takes. To *stop* waits for the grace time, and
-    asked for again not at all; it hastens a drain.
+    A *drain* waits for the runs, however long they take. A *stop* waits for the grace time, and a
+    second one not at all; a stop also cuts a drain short.
     """
 
     def __init__(self, lease: Lease, service: ServiceManager) -> None:
         self.begun = asyncio.Event()
-        """One of them was asked for."""
+        """Set when either was ordered."""
         self.at: datetime | None = None
-        """When."""
+        """When it was first ordered."""
         self.is_asked = False
-        """It was the second: the grace time counts."""
+        """Whether a stop was ordered, so that the grace time counts."""
         self.at_once = False
-        """Nothing is waited for."""
+        """Whether it ends without a wait for runs."""
         self.failure: BaseException | None = None
-        """What it is for, if nobody asked for it."""
+        """The error that ends the supervisor, if there is one."""
         self._lease = lease
         self._service = service
 
@@ -40,10 +40,10 @@ class Stop:
         self.begun.set()
 
     def stop(self) -> None:
-        """Stop within the grace time; called again: at once."""
+        """Stop within the grace time; a second call stops at once."""
         self.at_once = self.is_asked
         self.is_asked = True
-        # At once: from this word on systemd counts the time that it leaves for the stop.
+        # Tell systemd first: from this message on it counts the time that it allows for the stop.
         self._service.tell("STOPPING=1")
         self.drain()
 

@@ -1,4 +1,4 @@
-"""Makes of an outcome that the database refuses one that it takes: the same, in other words."""
+"""Changes the texts of an outcome that the database refuses, so that it can be stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOST_TEXT = "The text of this error could not be stored."
 def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
     """Yield what to write instead, first with all of its text that can be stored, then without.
 
-    What becomes of the task stays as it was decided, unless that is a moment that cannot be.
+    The decision about the task stays the same, unless its moment cannot be stored.
 
     :param encoding: the database's, as PostgreSQL names it.
     """

@@ -1,6 +1,6 @@
-"""Lets the process end where a log handler is stuck.
+"""Lets the process end although a log handler is stuck.
 
-At its end Python writes out its two streams and closes all handlers, and would wait for each.
+At its end Python flushes stdout and stderr and closes all handlers, and would wait for each.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from contextlib import suppress
 from types import FrameType
 
 LET_GO_SECONDS = 1.0
-"""Time that each further step of an end may take, where a handler is stuck."""
+"""Time limit of each further step of the end, if a handler is stuck."""
 
 
 def spare_the_stuck(thread: int | None) -> None:
-    """Have what is still written to a stuck stdout or stderr go nowhere.
+    """Redirect a stuck stdout or stderr to nowhere.
 
-    :param thread: the one that may be stuck there. It holds a lock that the interpreter's end
-        needs: a signal has it write again, which then succeeds.
+    :param thread: the thread that may be stuck in writing. It holds a lock that the interpreter's
+        end needs; a signal interrupts the write, whose next attempt then succeeds.
     """
     stuck = [stream for stream in (1, 2) if not _takes_more(stream)]
     if not stuck:
@@ -33,12 +33,12 @@ def spare_the_stuck(thread: int | None) -> None:
         os.dup2(nowhere, stream)
     os.close(nowhere)
     if thread is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGURG, _wake)  # one that nothing else is asked by
+        signal.signal(signal.SIGURG, _wake)  # a signal that nothing else uses
         signal.pthread_kill(thread, signal.SIGURG)
 
 
 def _wake(number: int, frame: FrameType | None) -> None:
-    """Do nothing: it has come."""
+    """Do nothing: the signal has interrupted the write."""
 
 
 def _takes_more(stream: int) -> bool:
@@ -51,7 +51,7 @@ def _takes_more(stream: int) -> bool:
 
 
 def shut_logging_down() -> None:
-    """Close all handlers but those that are stuck; Python, at its exit, would wait for these."""
+    """Close all handlers except those that are stuck, for which Python would wait at its exit."""
     handlers = _handlers()
     if handlers is None:
         return  # Python's own way, then
@@ -69,7 +69,7 @@ def _close(handler: logging.Handler) -> None:
 
 
 def _handlers() -> list[logging.Handler] | None:
-    """Return all handlers, in the order in which they were made; ``None``: nobody can tell.
+    """Return all handlers, in the order in which they were made; ``None``: that is not known.
 
     ``logging`` keeps weak references to them for its own shutdown, and does not document that.
     """

@@ -2,8 +2,8 @@
 
 Its parts are in ``parts``: the *heartbeat* beats, the *wakeup* listens, the *ticker* enqueues what
 is scheduled, the *claimer* claims, the *dispatcher* feeds the *pool* of workers, and the *settler*
-writes what became of it all. A task that is claimed is with the dispatcher, the pool or the
-settler, until its row says what became of it.
+writes the outcomes. The dispatcher, the pool or the settler keeps a claim until its row has the
+outcome.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from partisan_async.supervisor.parts import Plan, assemble
 from partisan_async.supervisor.started import say_started
 
 CLOSING_SECONDS = 5.0
-"""Time that a database which is away has to come back, after the last task's end."""
+"""Time that a database which is away has to come back, after the last run's end."""
 
 
 class Supervisor:
     """Runs the tasks of one queue until it is stopped.
 
-    :param listen: woken by NOTIFY; else by polling every ``SLEEP_DELAY_SECONDS`` alone.
-    :param beat_seconds: how often it gives a sign of life.
-    :param ttl_seconds: how long without one it takes until its tasks are run by others.
+    :param listen: whether NOTIFY wakes it; else it only polls every ``SLEEP_DELAY_SECONDS``.
+    :param beat_seconds: interval of its heartbeats.
+    :param ttl_seconds: time without a heartbeat after which others run its tasks.
     :param print_logs: have the workers print log lines where no logging is configured.
-    :param home: the home that the database must belong to, if any; ``None``: whichever.
-    :param health: a socket that listens, to answer on how it fares; see ``Health``.
+    :param home: the home that the database must belong to, if it has one; ``None``: any home.
+    :param health: a listening socket on which to tell its health; see ``Health``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Supervisor:
     async def run(self) -> None:
         """Run until ``stop()``.
 
-        :raises Exception: what ended it, if it was not asked to stop; it has stopped in order.
+        :raises Exception: the error that ended it, unless it was asked to stop.
         """
         serving.set(Serving(self.queue_name, str(self.id)))
         asyncio.get_running_loop().set_exception_handler(self._loops.on_callback_error)
@@ -80,12 +80,12 @@ class Supervisor:
             raise self._stop.failure
 
     def stop(self) -> None:
-        """Stop: let running tasks end within the grace time. Called again: at once."""
+        """Stop: let runs end within the grace time. A second call stops at once."""
         self._stop.stop()
         self.parts.dispatcher.progress.set()
 
     def drain(self) -> None:
-        """Stop when all that runs has ended, however long it takes; ``stop()`` hastens that."""
+        """Stop when all runs have ended, however long they take; ``stop()`` ends that wait."""
         self._stop.drain()
 
     async def _start(self) -> None:
@@ -100,16 +100,16 @@ class Supervisor:
             return
         self._claiming = self._loops.keep(parts.claimer.keep())
         self._loops.keep(parts.dispatcher.pool.keep())
-        self._loops.keep_beside("tallies are", parts.tally.keep)
-        self._loops.keep_beside("schedules are", parts.ticker.keep)
-        self._loops.keep_beside("old rows are", parts.pruner.keep)
-        self._loops.keep_beside("unserved queues are", parts.unserved.keep)
+        self._loops.keep_beside("counting for the dashboard", parts.tally.keep)
+        self._loops.keep_beside("ticking schedules", parts.ticker.keep)
+        self._loops.keep_beside("deleting old rows", parts.pruner.keep)
+        self._loops.keep_beside("looking for unserved queues", parts.unserved.keep)
         await say_started(self.queue_name, self._settings, parts.wakeup)
         self.started.set()
         parts.status.tell("READY=1")
 
     async def _start_workers(self) -> bool:
-        """Start the workers; return whether they are up: it may be told to stop meanwhile."""
+        """Start the workers; return whether they are up: ``stop()`` may be called meanwhile."""
         starting = asyncio.ensure_future(self.parts.dispatcher.pool.start())
         stopping = asyncio.ensure_future(self._stop.begun.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -159,17 +159,17 @@ class Supervisor:
         logs.supervisor.stopped(self.queue_name)
 
     async def _close_books(self) -> None:
-        """Write what is still to be written, and remove the supervisor's row at last."""
+        """Write the remaining outcomes and tallies, then remove the supervisor's row."""
         parts = self.parts
         try:
             async with asyncio.timeout(CLOSING_SECONDS):
                 if self._claiming is not None:
-                    # Not cancelled: a claim under way would leave rows that nobody knows of.
+                    # Not cancelled: a claim under way would leave rows that nobody knows about.
                     await asyncio.wait({self._claiming})
                 await parts.settler.all_settled.wait()
                 await parts.tally.write()
-                # Before the row is removed: a beat that comes after would write it anew, for others
-                # to find that nobody is behind it.
+                # End the beats before the row is removed: a later beat would insert the row again,
+                # for a supervisor that is gone.
                 parts.heartbeat.end()
                 if self._beating is not None:
                     await asyncio.wait({self._beating})
@@ -184,8 +184,8 @@ class Supervisor:
                 )
 
     def _fail(self, error: BaseException) -> None:
-        # Never half dead: without one of its parts it stops, in order, and the service manager
-        # starts a whole one.
+        # A supervisor without one of its parts would be half dead. It stops in order instead, and
+        # the service manager starts a new one.
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if isinstance(error, NotAtHome):
@@ -194,5 +194,6 @@ class Supervisor:
             logs.supervisor.failed(error)
         self._stop.fail(error)
         self.stop()
-        # Without beats, a grace time would outlast the claims: who is at home would run them, too.
+        # No beats renew the lease now. If runs went on for the grace time, the lease would expire,
+        # and supervisors of the database's own home would run the same tasks.
         self._stop.at_once = self._stop.at_once or isinstance(error, NotAtHome)

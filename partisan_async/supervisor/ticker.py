@@ -1,8 +1,8 @@
-"""Has scheduled processors tick: at each tick one supervisor of all enqueues one task.
+"""Has scheduled processors tick: at each tick exactly one supervisor enqueues one task.
 
-The row of a schedule decides who does, and the database's clock when; nothing depends on a clock of
-this host but how long is slept. A schedule of which the row says something else than the code here
-does is another release's: it is that one's to tick.
+The schedule's row decides which supervisor, and the database's clock when; this host's clock only
+measures how long to sleep. Where the row and the code here differ about a schedule, another release
+wrote the row, and that release ticks it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from partisan_async.supervisor.trouble import Trouble
 from partisan_async.text.printable import plain
 
 LOOK_EVERY_SECONDS = 30.0
-"""At least so often: another release's supervisors may be gone, or a NOTIFY was not heard."""
+"""Maximum time between two looks: another release's supervisors may be gone, or a NOTIFY lost."""
 
 AGAIN_SECONDS = 1.0
-"""After what is not to be done yet: a row is locked, or the first beat has not come."""
+"""Pause after what cannot be done yet: a row is locked, or the first beat has not come."""
 
 CAUGHT_UP_AT_ONCE = 100
-"""So many missed ticks are enqueued by one statement."""
+"""Maximum number of missed ticks that one statement enqueues."""
 
 
 class _Known(NamedTuple):
@@ -44,7 +44,7 @@ class _Known(NamedTuple):
 
 
 class Ticker:
-    """Ticks the schedules of one queue for ever. Where it has none, it does nothing at all."""
+    """Ticks the schedules of one queue; does nothing for a queue without schedules."""
 
     def __init__(
         self, me: UUID, queue_name: str, connection: Connection, *, ttl: timedelta
@@ -62,11 +62,11 @@ class Ticker:
         self._hurry = asyncio.Event()
 
     def hurry(self) -> None:
-        """Look now."""
+        """Have it look at once."""
         self._hurry.set()
 
     async def turn(self) -> float:
-        """Do what is to be done now; return in how many seconds to look again."""
+        """Enqueue what is due; return in how many seconds to look again."""
         rows = await self._connection.execute(
             store.schedules(self._me, list(self._known), self._ttl)
         )
@@ -79,7 +79,7 @@ class Ticker:
             if each.next_tick is None or not self._is_ours(each):
                 continue
             if not is_moment(each.next_tick):
-                continue  # set by hand, as to infinity: that is when it comes
+                continue  # set by hand, as to infinity: it never comes
             if each.next_tick > each.now:
                 left = await self._seconds_to(each, each.next_tick)
             else:
@@ -88,7 +88,7 @@ class Ticker:
         return seconds
 
     async def keep(self) -> None:
-        """Tick for ever; a database that is away is waited for."""
+        """Tick until cancelled; wait for a database that is away."""
         backoff = Backoff(0.1, 5.0)
         while self._known:
             self._hurry.clear()
@@ -111,10 +111,10 @@ class Ticker:
         return seen.may_set or uncounted or seen.schedule is None
 
     async def _seconds_to(self, seen: Scheduled, next_tick: datetime) -> float:
-        """Return the seconds to the next tick; move it up where a wrong clock has put it too far.
+        """Return the seconds to the next tick; move it up if a clock that was ahead set it too far.
 
-        A tick that came early does not come again, unless all that the wrong clock made of time is
-        to be.
+        A tick that came early by the wrong clock does not come again; but if the clock was ahead by
+        more than the TTL, all ticks come at their right times, whatever came before.
         """
         known = self._known[seen.processor_class].schedule
         own = known.following(next_tick, seen.now)
@@ -169,7 +169,7 @@ class Ticker:
         call, known = self._known[seen.processor_class]
         ticks, following = [due], known.following(due, due)
         if known.catch_up:
-            # Each of them is a task that somebody counts on, so that none is enqueued for several.
+            # Somebody counts on a task for each tick, so none may be dropped as identical.
             call = call._replace(digest=None)
             while following <= seen.now and len(ticks) < CAUGHT_UP_AT_ONCE:
                 ticks.append(following)
@@ -185,8 +185,8 @@ class Ticker:
                 case Blame.CONNECTION:
                     raise
                 case Blame.CONTENTION:
-                    # The row is being switched off, or an identical call enqueued, and not yet
-                    # committed.
+                    # A transaction that is still open switches the row off, or enqueues an
+                    # identical call.
                     return AGAIN_SECONDS
             return self._trouble_of(seen.processor_class).meet(error)
         self._trouble_of(seen.processor_class).end()

@@ -1,4 +1,5 @@
-"""What keeps one part of a supervisor from its work: who is told, and how long it waits."""
+"""Handles the errors that keep one part of a supervisor from its work: what is logged, and how long
+the part waits."""
 
 from __future__ import annotations
 
@@ -12,11 +13,10 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Trouble:
-    """The trouble of one part: it grows with each failure in a row, and is over with the first
-    success.
+    """The failures in a row of one part; the first success ends them.
 
-    :param what: what does not work, as log lines name it.
-    :param role: whose rights are asked for.
+    :param what: the part's work, as log lines name it.
+    :param role: the role that needs the rights.
     """
 
     def __init__(self, what: str, role: str) -> None:
@@ -28,19 +28,19 @@ class Trouble:
     def meet(self, error: BaseException) -> float:
         """Say what is wrong; return in how many seconds to try again.
 
-        What a restart would not heal is said once, with the way out: to end what runs, for an end
-        that could not be written either, helps nobody.
+        An error that a restart does not heal is said once, with the way out. The supervisor does
+        not stop for it: the outcomes of the runs that it would end could not be written either.
         """
         told = explain(error)
         if not is_nobodys(error) and whose(error) is not Blame.ROW:
-            logs.database.did_not_answer(self._what, error)
+            logs.database.trying_again(self._what, error)
         elif told != self._said:
             self._said = told
             logs.database.hindered(self._what, error, way_out(error, self._role))
         return self._backoff.next()
 
     def end(self) -> None:
-        """It works again."""
+        """Forget the failures: the part works again."""
         self._backoff.reset()
         if self._said is not None:
             self._said = None

@@ -1,4 +1,4 @@
-"""Warns of queues that no supervisor serves, and that have tasks, or will by their schedules."""
+"""Warns of queues without a supervisor that have tasks, or will have them by their schedules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOK_EVERY_SECONDS = 60.0
 
 
 class Unserved:
-    """Looks once a minute; each queue is told of once."""
+    """Looks once a minute; warns of each queue once."""
 
     def __init__(self, queue_name: str, connection: Connection, lease: Lease) -> None:
         self._connection = connection
@@ -22,7 +22,7 @@ class Unserved:
         self._told = {queue_name}
 
     async def keep(self) -> None:
-        """Look for ever."""
+        """Look until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             try:

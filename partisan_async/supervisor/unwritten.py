@@ -1,7 +1,8 @@
-"""What a settle did not write, and what is to be done about it.
+"""Keeps the outcomes that a settle did not write, and says what to do about each.
 
-A row may have been written before, an answer being lost; be *locked* by another transaction, and
-tried again every second; be another's by now, and forgotten; or the database has *refused* it.
+An outcome was written before, and the answer was lost; or another transaction has *locked* its row:
+it is tried again every second; or its claim is another supervisor's by now: it is *fenced* and
+dropped; or the database has *refused* it.
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ from partisan_async.claim import Claim, Settlement
 from partisan_async.policy import Interrupted
 from partisan_async.postgres.blame import Blame, whose
 from partisan_async.supervisor.left_out import Why, judge
-from partisan_async.supervisor.refused import Refused, key_of
+from partisan_async.supervisor.refused import Refused
 from partisan_async.supervisor.trouble import Trouble
 from partisan_async.supervisor.writer import Writer
 from partisan_async.text.one_line import explain
 
 LOCKED_EVERY_SECONDS = 1.0
-"""How often a row is tried again that another transaction has locked."""
+"""Interval at which a row that another transaction has locked is tried again."""
 
 WHOLE_ATTEMPTS = 3
-"""Number of attempts after which one that takes the server too long is written without its text."""
+"""Number of attempts after which an outcome that takes the server too long loses its text."""
 
 Timed = tuple[Settlement, float]
 """A settlement, and the moment when its task was over."""
 
 
 class Unwritten:
-    """What one settler has not written yet, though it tried."""
+    """The outcomes that one settler tried to write, and could not yet."""
 
     def __init__(self, me: UUID, writer: Writer, role: str) -> None:
         self.fenced = 0
-        """How many outcomes were not written, since the claims were not ours any more."""
+        """Number of outcomes that were dropped because the claims are not ours any more."""
         self.refused = Refused()
         self.locked: list[Timed] = []
         self._locked_due = 0.0
@@ -49,44 +50,44 @@ class Unwritten:
         return bool(self.locked or self.refused.waiting)
 
     def claims(self) -> list[Claim]:
-        """Return the claims that are kept here."""
+        """Return the claims of these outcomes."""
         return [*(settlement.claim for settlement, _ in self.locked), *self.refused.claims()]
 
     def patience(self) -> float | None:
-        """Return in how many seconds to look without being asked; ``None``: never."""
+        """Return the seconds until the next outcome is to be tried again; ``None``: none is."""
         limits = [LOCKED_EVERY_SECONDS] if self.locked else []
         if self.refused.waiting:
             limits.append(self.refused.due_seconds)
         return min(limits, default=None)
 
     def take_locked(self) -> list[Timed]:
-        """Return those that were locked, if it is time to try them again."""
+        """Remove and return the outcomes of locked rows, if it is time to try them again."""
         if time.monotonic() < self._locked_due:
             return []
         locked, self.locked = self.locked, []
         return locked
 
     def put_locked_off(self) -> None:
-        """Have those that are locked tried again a second from now."""
+        """Have the outcomes of locked rows tried again a second from now."""
         self._locked_due = time.monotonic() + LOCKED_EVERY_SECONDS
 
     def note_written(self, claims: list[Claim]) -> None:
-        """Outcomes were written."""
+        """Note that outcomes were written."""
         self.refused.note_written(claims)
         if claims and not self.refused.waiting:
             self._trouble.end()
 
     def put_failed(self, writing: Iterable[Timed]) -> set[int]:
-        """Put aside what the database refused, to be tried again or not; return the ids of those.
+        """Keep the outcomes that the database refused; return the ids of their tasks.
 
-        :param writing: what was to be written.
+        :param writing: all outcomes that were to be written.
         """
-        originals = {key_of(each.claim): (each, since) for each, since in writing}
+        originals = {each.claim.key: (each, since) for each, since in writing}
         refused: set[int] = set()
         told: set[str] = set()
         while self._writer.failed:
             failed, error = self._writer.failed.pop()
-            settlement, since = originals[key_of(failed.claim)]
+            settlement, since = originals[failed.claim.key]
             blame = whose(error)
             if blame is Blame.AMOUNT and self.refused.attempts(failed.claim) == WHOLE_ATTEMPTS - 1:
                 settlement = self._writer.bare(settlement)
@@ -99,9 +100,9 @@ class Unwritten:
         return refused
 
     async def find_out_about(self, left: Sequence[Timed], *, warn: bool) -> set[int]:
-        """Return which of these had been written before: the answer to that was lost.
+        """Return the ids of the tasks whose outcomes were written before, the answer being lost.
 
-        Those that are ours still, and so only locked, are kept for later.
+        An outcome whose claim is still ours was only locked, and is kept for later.
         """
         try:
             rows = await self._writer.persist(store.look([each.claim for each, _ in left]))
@@ -128,8 +129,8 @@ class Unwritten:
         return written
 
     def _may_be_gone(self, settlement: Settlement) -> bool:
-        """Tell whether its row may have been deleted: by this settle, or by an atomic run."""
+        """Tell whether the row may have been deleted: by this settle, or by an atomic run."""
         if self._writer.deletes(settlement):
             return True
-        # An atomic run that was cut off may have committed, and never heard so.
+        # An atomic run that was cut off may have committed without hearing so.
         return self._writer.delete_finished and isinstance(settlement.decision, Interrupted)

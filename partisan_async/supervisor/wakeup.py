@@ -32,13 +32,13 @@ PROBE_PATIENCE_SECONDS = 4
 
 
 class Wakeup:
-    """Listens for ever.
+    """Listens until it is cancelled.
 
-    :param agenda: told of each NOTIFY that rows are there; and that there may be some, when LISTEN
-        stands: what was sent before is lost.
-    :param lease, ticker: hurried by a NOTIFY that an operator wants something; the lease's beat
-        carries the probes, too.
-    :param dsn: laid over the database's parameters, for the way around a pooler.
+    :param agenda: told of each NOTIFY about rows; and after each LISTEN, that there may be rows:
+        notifications from before are lost.
+    :param lease, ticker: hurried by a NOTIFY about an operator's order; the lease's beat also sends
+        the probes.
+    :param dsn: overrides parameters of the database, to go around a pooler.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Wakeup:
         self._complained = False
 
     def nonce(self) -> str | None:
-        """Return what the next beat is to send, if a probe is due; judge the last one."""
+        """Return the nonce that the next beat is to send, if any; judge the last probe."""
         now = time.monotonic()
         if self._connection is None:
             return None

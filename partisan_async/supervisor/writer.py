@@ -1,7 +1,7 @@
-"""Writes outcomes, however many of them the database refuses: one spoils no other.
+"""Writes outcomes, so that one that the database refuses does not keep others from being written.
 
-What fails together is written in halves, and those in halves, down to the one that it is for. That
-one is written in other words, if its text is what is refused.
+A batch that fails is written in halves, and those in halves, down to the outcome that is to blame.
+If the database refuses its text, that one is written with other text.
 """
 
 from __future__ import annotations

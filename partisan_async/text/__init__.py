@@ -1,1 +1,1 @@
-"""Values as text: for people, for log handlers, and for columns that cannot hold all of it."""
+"""Turns values into text: for people, for log handlers, and for columns that cannot hold any."""

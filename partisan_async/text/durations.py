@@ -1,4 +1,4 @@
-"""How long something takes, for people: in words, or short for a table."""
+"""Words a duration for people: in full, or short for a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IN_WORDS = {
 
 
 def in_words(seconds: float) -> str:
-    """Return such as "12 seconds", "3 hours" or "2 days"."""
+    """Return a duration such as "12 seconds", "3 hours" or "2 days"."""
     if not math.isfinite(seconds):
         return _IN_WORDS["second"] % {"count": MARK, "number": 0}
     count, unit = _split(seconds)
@@ -27,7 +27,7 @@ def in_words(seconds: float) -> str:
 
 
 def short(seconds: float | None) -> str:
-    """Return the same as "12 s", "3 h" or "2 d", for a command; "-" for none."""
+    """Return a duration such as "12 s", "3 h" or "2 d", for a command; "-" for ``None``."""
     if seconds is None:
         return "-"
     if not math.isfinite(seconds):

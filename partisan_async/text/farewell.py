@@ -1,4 +1,4 @@
-"""How a supervisor ends, in words."""
+"""Says in words how a supervisor ends."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ENDINGS = {
     "draining": gettext_lazy("draining"),
     "stopping": gettext_lazy("stopping"),
 }
-"""Of each way to end: its word for people."""
+"""The word for people for each way to end."""
 
 
 def farewell(ending: str | None, since: datetime | None, running: int) -> str:
-    """Return how a supervisor ends: since when, and what it still runs.
+    """Return in words how a supervisor ends, since when, and how much it still runs.
 
     :param ending: see ``SupervisorState.ending``.
     """

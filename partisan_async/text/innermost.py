@@ -1,4 +1,4 @@
-"""Where an error was raised, as the text of its traceback tells."""
+"""Finds in the text of a traceback where the error was raised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 def innermost(traceback: object) -> str:
-    """Return such as "shop/partisan_tasks.py:46 in run"; ``""``: it does not tell."""
+    """Return the place, such as "shop/partisan_tasks.py:46 in run"; ``""``: it is unknown."""
     frames = _FRAME.findall(traceback) if isinstance(traceback, str) else []
     if not frames:
         return ""
@@ -18,7 +18,7 @@ def innermost(traceback: object) -> str:
 
 
 def _short(path: str) -> str:
-    """Return the path as imports find it: the same on each host, and no longer than need be."""
+    """Return the path relative to ``sys.path``: short, and the same on each host."""
     roots = (f"{root.rstrip('/')}/" for root in sys.path if root.startswith("/"))
     within = [path.removeprefix(root) for root in roots if path.startswith(root)]
     return min(within, key=len, default=path)

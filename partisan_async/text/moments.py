@@ -1,4 +1,4 @@
-"""Moments: those that are stored as text, as Django would read them; and how people are told."""
+"""Moments: reads those that are stored as text as Django would, and words them for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partisan_async.text.durations import in_words
 
 
 def read(text: str, alias: str) -> datetime:
-    """Return the moment of a text in ISO 8601: aware with ``USE_TZ``, else naive and local.
+    """Return the moment that an ISO 8601 text names: aware with ``USE_TZ``, else naive and local.
 
     :param alias: the database that the text comes from; its settings may name a time zone.
     """
@@ -26,7 +26,7 @@ def read(text: str, alias: str) -> datetime:
 
 
 def told(moment: datetime, now: datetime) -> str:
-    """Return a moment as people are told of it everywhere: local, and how long it is from now.
+    """Return a moment in words: the local time, and how far it is from now.
 
     Such as "2026-11-27 22:31:07 (in 3 hours)".
     """

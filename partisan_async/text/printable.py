@@ -1,18 +1,18 @@
-"""Makes of any text one that can be printed, or stored."""
+"""Turns any text into one that can be printed or stored."""
 
 from __future__ import annotations
 
 import re
 
 MARK = "?"
-"""What people are shown in the place of what cannot be read."""
+"""Shown to people instead of a value that cannot be read."""
 
 
 def plain(text: str) -> str:
-    """Return the text as one line that can do nothing but be read.
+    """Return the text as one line of printable characters.
 
-    Names and messages come from rows and from errors: with a line break in it one would forge
-    lines, and with an escape sequence it would command the terminal.
+    Names and messages come from rows and errors. A line break in one would forge log lines, and an
+    escape sequence would control the terminal.
     """
     if text.isprintable():
         return text

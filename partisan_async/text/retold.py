@@ -1,9 +1,9 @@
-"""An error of another process: told as plain data there, an exception with a traceback here.
+"""Carries an error to another process: as plain data, from which an exception is built there.
 
-Log handlers and error trackers look at exceptions, and the one that was raised stays in its worker:
-to unpickle it would run code of its class. What stands for it here is a class of the same name,
-with frames of the same files, lines and functions. So trackers see where it was raised, and group
-by that and not by the message.
+Log handlers and error trackers need an exception, but the original stays in its worker: unpickling
+it would run code of its class. The exception built here has a class of the same name, and frames of
+the same files, lines and functions. So trackers see where the error was raised, and group by that
+rather than by the message.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from partisan_async.text.printable import plain
 
 MOST_ERRORS = 5
 MOST_FRAMES = 50
-"""Of each error the innermost ones are kept."""
+"""Maximum number of frames of each error: the innermost ones are kept."""
 
 MESSAGE_LENGTH = 4_000
 NAME_LENGTH = 255
 
 
 class RetoldError(Exception):
-    """Base of what stands for an error of another process; its class has that one's name."""
+    """Base of exceptions that stand for an error of another process, and have its class's name."""
 
 
 def message_of(error: BaseException) -> str:
-    """Return what an error says, cut where that is long."""
+    """Return the message of an error; a long one is cut."""
     try:
         return str(error)[:MESSAGE_LENGTH]
     except BaseException:  # noqa: BLE001  a __str__ that raises must not end the worker
@@ -39,9 +39,9 @@ def message_of(error: BaseException) -> str:
 
 
 def chain_of(error: BaseException, innermost: TracebackType | None) -> Chain:
-    """Return an error and those behind it as plain data.
+    """Return an error and the errors behind it as plain data.
 
-    :param innermost: its traceback from where it is of interest.
+    :param innermost: the error's traceback, from the first frame that is of interest.
     """
     told: list[list[Any]] = []
     seen: set[int] = set()
@@ -72,7 +72,7 @@ def _frames(tb: TracebackType | None) -> list[list[Any]]:
 def rebuilt(failure: Failure) -> BaseException:
     """Return an exception that stands for the one that was raised, for log handlers.
 
-    It has no frames where nobody saw it raised, as where a worker was killed.
+    It has no frames if the error was never raised, as when a worker was killed.
     """
     outermost = before = _of_name(failure.exception_class, failure.message)
     try:

@@ -1,8 +1,8 @@
-"""Hangs up database sessions that an ended run left open in a thread which no run uses any more.
+"""Hangs up database sessions that an ended run left open in a thread that no run uses any more.
 
-A transaction that stays open there keeps its locks, and keeps the server from cleaning up behind
-all others. The connection is its thread's, and nobody else may use it: so only its socket is shut
-down. The server then ends the session, and the thread gets a new connection when it asks for one.
+A transaction that stays open there keeps its locks, and keeps VACUUM from removing dead rows. Only
+the thread may use its connection, so only the socket is shut down. The server then ends the
+session, and the thread gets a new connection when it asks for one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from partisan_async.postgres.cancelling import hang_up
 from partisan_async.worker import runs
 
 SECONDS = 60.0
-"""A session of an ended run is hung up when it was not used for so long."""
+"""Time without use after which a session of an ended run is hung up."""
 
 LOOK_EVERY_SECONDS = 10.0
 
@@ -49,7 +49,7 @@ _looks = False
 
 
 def attend(attended: Attended) -> None:
-    """Look after a connection, from now on."""
+    """Watch a connection from now on."""
     global _looks
     with _lock:
         _attended.add(attended)
@@ -59,7 +59,7 @@ def attend(attended: Attended) -> None:
 
 
 def look(now: float) -> None:
-    """Hang up what is no run's for long enough.
+    """Hang up the sessions that have belonged to no run for long enough.
 
     :param now: by the monotonic clock.
     """

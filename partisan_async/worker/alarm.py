@@ -1,4 +1,4 @@
-"""Ends a sync run whose time is over, by a signal that raises ``TaskTimeout`` in it."""
+"""Ends a sync run at its time limit, by a signal that raises ``TaskTimeout`` in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partisan_async.worker.limits import AGAIN_EVERY_SECONDS, timeout_from
 class Alarm:
     """Raises ``TaskTimeout`` in the main thread if its block takes longer than ``seconds``.
 
-    :param seconds: ``None``: there is no limit.
+    :param seconds: the time limit; ``None``: none.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -25,7 +25,7 @@ class Alarm:
 
     def __enter__(self) -> None:
         if self._seconds is not None:
-            # Each time: a task before may have put another handler there.
+            # For each run: an earlier task may have set another handler.
             signal.signal(signal.SIGALRM, self._ring)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
             self._armed = True
@@ -35,22 +35,22 @@ class Alarm:
         self.stop()
 
     def stop(self) -> None:
-        """Do not ring any more, and stop any alarm that the task itself has set."""
-        # The flag first: a signal that is on its way has nothing to interrupt any more.
+        """Stop the alarm, and any alarm that the task itself has set."""
+        # The flag first: a signal that is on its way must not interrupt anything any more.
         self._armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _ring(self, *_: Any) -> None:
         if self._armed:
             self.rang = True
-            # Or what follows in the run would meet "another command is already in progress".
+            # Else the run's next query would fail: "another command is already in progress".
             for wrapper in connections.all(initialized_only=True):
                 in_flight.end_query(wrapper)
             assert self._seconds is not None
             raise TaskTimeout(self._seconds)
 
     def explain(self, error: BaseException) -> BaseException:
-        """Return what ended the block: an error of the database may be the time limit's doing."""
+        """Return the error that ended the block; the time limit may have caused a database's."""
         if isinstance(error, DatabaseError | InterfaceError) and _comes_from_timeout(error):
             assert self._seconds is not None
             return timeout_from(self._seconds, error)
@@ -58,7 +58,7 @@ class Alarm:
 
 
 def forget_alarm() -> None:
-    """In a child that a task forked: SIGALRM ends it, as it would elsewhere."""
+    """Have SIGALRM end this process, a child that a task forked, as it would elsewhere."""
     handler = signal.getsignal(signal.SIGALRM)
     if isinstance(getattr(handler, "__self__", None), Alarm):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -1,8 +1,8 @@
-"""What a worker arranges for itself in its process, and how children that tasks make are spared it.
+"""What a worker changes in its process, and how children that tasks fork get rid of that.
 
 A task may fork: by ``os.fork()``, by a pool of processes, by ``multiprocessing.Process``. Such a
-child is no worker. It is to be as it would be in a shell: ended by SIGTERM, and without the
-worker's sockets.
+child is no worker. It must behave as in a shell: SIGTERM ends it, and it does not have the worker's
+sockets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""They stop a supervisor; its workers outlive them."""
+"""Signals that stop a supervisor; its workers ignore them."""
 
 _before: dict[int, Any] = {}
 _undoings: list[Callable[[], None]] = []
@@ -40,7 +40,7 @@ def outlive_stop_signals() -> None:
 
 
 def undo_in_children(*undoings: Callable[[], None]) -> None:
-    """From now on, do this in every child that this process forks, and take signals as before."""
+    """From now on, do this in every child that this process forks, and reset its signals there."""
     if not _undoings:
         os.register_at_fork(
             before=_keep_signals_off, after_in_parent=_let_signals_in, after_in_child=_undo

@@ -1,4 +1,4 @@
-"""Ends an async run whose time is over: cancels it, and the query that it waits for."""
+"""Ends an async run at its time limit: cancels the run, and the query that it waits for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from partisan_async.worker.limits import AGAIN_EVERY_SECONDS, timeout_from
 
 
 async def run_within(seconds: float | None, run: Coroutine[Any, Any, None]) -> BaseException | None:
-    """Return what an async run raised, ``TaskTimeout`` where its time was over, or ``None``.
+    """Return what an async run raised, ``TaskTimeout`` after its time limit, or ``None``.
 
-    The run has an asyncio task of its own. Whatever is done to that, this one goes on, and tells
-    how the run ended.
+    The run has an asyncio task of its own. Whatever happens to that one, the task that calls this
+    goes on, and tells how the run ended.
     """
     raised: BaseException | None = asyncio.CancelledError("before it began")
 
@@ -43,9 +43,9 @@ async def run_within(seconds: float | None, run: Coroutine[Any, Any, None]) -> B
 
 
 async def finish(tidying: Coroutine[Any, Any, None]) -> None:
-    """Wait for what follows a run in its thread for the ORM.
+    """Wait for the tidying after a run in the run's thread for the ORM.
 
-    A thread cannot be cancelled, but the queries that it still waits for can.
+    A thread cannot be cancelled, but the queries that it waits for can.
     """
     finishing = asyncio.ensure_future(tidying)
     await _wait_for(finishing, AGAIN_EVERY_SECONDS)
@@ -62,7 +62,7 @@ async def _wait_for(running: asyncio.Future[Any], seconds: float | None) -> None
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 return
-        # Somebody's "cancel all tasks" is not meant for this one.
+        # Code that cancels all asyncio tasks must not end this one.
         with suppress(asyncio.CancelledError):
             await asyncio.wait({running}, timeout=left)
 

@@ -1,4 +1,4 @@
-"""Cancels the queries of async runs: knows which run opened which connection."""
+"""Cancels the queries of async runs; knows which run opened which connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _opened: WeakKeyDictionary[ThreadSensitiveContext, list[tuple[BaseDatabaseWrappe
 )
 
 _canceller = ThreadPoolExecutor(1, "partisan cancel")
-"""The event loop's own threads may all be taken by what is to be cancelled."""
+"""Threads of its own: the event loop's threads may all be busy with the queries to cancel."""
 
 
 def watch_connections() -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class AsyncRun:
     """A coroutine function; what it raises ended the run.
 
-    :param me: the supervisor whose claim it is.
-    :param most: maximum number of bytes of a result that is kept.
+    :param me: the supervisor that has the claim.
+    :param most: maximum number of bytes of a result.
     """
 
     def __init__(self, claim: Claim, me: UUID, most: int) -> None:

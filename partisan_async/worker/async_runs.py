@@ -22,7 +22,7 @@ from partisan_async.worker.link import Link
 
 
 class AsyncRuns:
-    """Those of this process. The event loop begins with the first."""
+    """The async runs of this process. The first one starts the event loop."""
 
     def __init__(self, executor: Executor, link: Link) -> None:
         self._executor = executor
@@ -30,7 +30,7 @@ class AsyncRuns:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, ticket: int, claim: Claim, limit: float | None) -> None:
-        """Run a task, and tell how it ended, unless it is handed back before it starts."""
+        """Run a task and tell how it ended, unless the task is handed back before it starts."""
         loop = self._loop or self._begin_loop()
         asyncio.run_coroutine_threadsafe(self._run(ticket, claim, limit), loop)
 

@@ -23,12 +23,12 @@ from partisan_async.worker.cut_off import transaction_of
 def run_atomic(
     claim: Claim, run: Callable[[], Returned], settle: Callable[[Returned, float], store.Statement]
 ) -> Returned:
-    """Return the outcome of the run, which is settled.
+    """Return the outcome of the run, which is settled by then.
 
     :param run: does the work.
     :param settle: returns the statement that settles the claim, from the outcome and the seconds
         that the run took.
-    :raises ClaimLost: the claim is not its supervisor's any more; all is rolled back.
+    :raises ClaimLost: the supervisor does not have the claim any more; all is rolled back.
     """
     alias = store.database()
     outcome = RETURNED
@@ -43,6 +43,6 @@ def run_atomic(
     except BaseException as error:
         if not committed:
             raise
-        # It came from what run() left for on_commit(): the row has ended, and stays so.
+        # A function raised that run() passed to on_commit(): the row has ended, and stays so.
         logs.callbacks.failed_after_commit(claim, error)
     return replace(outcome, settled=True)

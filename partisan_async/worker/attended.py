@@ -1,9 +1,9 @@
-"""Has Django's connections tell when their thread asks for them.
+"""Notices when a thread asks for one of Django's connections.
 
-Those of the main thread are seen to after each run, by ``sessions``. In other *threads* that
-outlive a run, such as asgiref's under ``asyncio.run()`` or a pool of the project's own, only the
-thread itself may touch its connections: they are seen to when it next asks for one. What no run
-uses any more is hung up by ``abandoned``.
+``sessions`` cleans the main thread's connections after each run. In other *threads* that outlive a
+run, such as asgiref's under ``asyncio.run()`` or a pool of the project's own, only the thread
+itself may touch its connections: they are cleaned when it next asks for one. ``abandoned`` hangs up
+those that no run uses any more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from partisan_async.worker.session import give_up, is_in_transaction, make_new
 
 
 class AttendedConnection:
-    """One of Django's connections: it tells when its thread asks for it."""
+    """One of Django's connections, which is cleaned when its thread asks for it in another run."""
 
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
         self.wrapper = wrapper
@@ -65,7 +65,7 @@ class AttendedConnection:
         if wrapper.connection is None:
             return
         if is_in_transaction(wrapper):
-            # Without knowing both, it may be a thread in the midst of something.
+            # If one of the two is unknown, the thread may be in the midst of something.
             if task and self._task and task != self._task:
                 who = f"task {task.id} {task.processor_class}"
                 logs.sessions.rolled_back(who, wrapper.alias)
@@ -90,8 +90,8 @@ else that is done for a short task."""
 
 def watch() -> None:
     """Attend to all of Django's connections from now on; call it in the main thread."""
-    # The signal of a new connection would not do: it is not sent where its first statements fail,
-    # and Django keeps such a one.
+    # Not by the signal of a new connection: if its first statements fail the signal is not sent,
+    # and Django keeps the connection.
     make = connections.create_connection
 
     def create_connection(alias: str) -> BaseDatabaseWrapper:
@@ -106,5 +106,5 @@ def watch() -> None:
 
 
 def unwatch() -> None:
-    """Attend to no connection that is made from now on: in a child that a task forked."""
+    """Do not attend to new connections any more: in a child that a task forked."""
     vars(connections).pop("create_connection", None)

@@ -1,9 +1,8 @@
-"""The program of a process that makes workers, or that is one from its start.
+"""The program of a fresh interpreter that becomes a forkserver or a worker.
 
 A *forkserver* sets itself up once and forks a worker at each request. A *cold* worker sets itself
-up alone and inherits nothing. Both are fresh interpreters, that first take on how the command was
-started. So nothing here imports Django before the main script has run: what that imports may be
-patched by it.
+up alone and inherits nothing. Both first take on how the command was started. So nothing here
+imports Django before the main script has run, which may patch what it imports.
 """
 
 from __future__ import annotations

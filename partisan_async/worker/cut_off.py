@@ -1,8 +1,8 @@
-"""Tells whether an ``ATOMIC`` run failed, or its session with the tasks' database was ended.
+"""Tells whether an ``ATOMIC`` run failed, or its session with the tasks' database was cut off.
 
-The session may be ended by an administrator, by a restart or by the network: nothing that the run
-did is to blame, and nothing of it was committed. A time-out that the server has for this very
-session is the run's own.
+An administrator, a restart or the network may end the session. Then the run is not to blame, and
+nothing that it wrote is committed. A time-out that the server has for this very session is the
+run's own fault.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ OWN_TIME_OUTS = ("25P03", "25P04", "57014", "57P05")
 
 
 class SessionLost(Exception):  # noqa: N818  no user sees it
-    """The session ended before the commit, or could not be had; its cause says why.
+    """The session ended before the commit, or could not be opened; its cause says why.
 
-    :param begun: ``run()`` had been called.
+    :param begun: whether ``run()`` had been called.
     """
 
     def __init__(self, *, begun: bool) -> None:
@@ -36,7 +36,7 @@ class SessionLost(Exception):  # noqa: N818  no user sees it
 def transaction_of(alias: str) -> Iterator[None]:
     """Run the block in a transaction of its own.
 
-    :raises SessionLost: it ended, or could not begin, through no doing of the block.
+    :raises SessionLost: it ended, or could not begin, through no fault of the block.
     """
     begun = ended = lost = False
     try:
@@ -50,8 +50,8 @@ def transaction_of(alias: str) -> Iterator[None]:
                 raise
             ended = True
     except BaseException as error:
-        # Of a commit that was not answered nobody knows. But the row does: if it took effect, the
-        # claim has ended with it, and is not given back.
+        # Nobody knows whether a commit without an answer took effect. But the row does: if it did,
+        # the claim has ended with it, and is not given back.
         unbegun_or_uncommitted = (ended or not begun) and _is_the_connections(error)
         if lost or unbegun_or_uncommitted:
             raise SessionLost(begun=begun) from error
@@ -62,7 +62,7 @@ def transaction_of(alias: str) -> Iterator[None]:
 def before_run() -> Iterator[None]:
     """Do in the block what a run needs before it begins.
 
-    :raises SessionLost: its session ended, or could not be had.
+    :raises SessionLost: the session ended, or could not be opened.
     """
     try:
         yield
@@ -73,7 +73,7 @@ def before_run() -> Iterator[None]:
 
 
 def _is_broken(session: Any) -> bool:
-    # Closed by the run itself it would be closed, and not broken.
+    # A session that the run itself closed would be closed, but not broken.
     return isinstance(session, psycopg.Connection) and session.broken
 
 
@@ -84,7 +84,7 @@ def _is_the_connections(error: BaseException) -> bool:
 
 
 def _is_own(error: BaseException) -> bool:
-    """Tell whether a run ended by itself, whatever became of its session."""
+    """Tell whether the run's own error ended it, whatever happened to the session."""
     return isinstance(error, PostponeTask) or any(
         isinstance(each, TaskTimeout) or getattr(each, "sqlstate", None) in OWN_TIME_OUTS
         for each in _chain(error)

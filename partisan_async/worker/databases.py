@@ -1,4 +1,4 @@
-"""Which databases a worker uses, and how long it keeps its connections to them."""
+"""Sets which databases a worker uses, and how long it keeps its connections."""
 
 from __future__ import annotations
 

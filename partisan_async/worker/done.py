@@ -1,4 +1,4 @@
-"""What the supervisor is told of a run that is over; something, whatever the run did."""
+"""Tells the supervisor that a run is over, even if its outcome cannot be told."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from partisan_async.worker import wire
 
 
 def done(ticket: int, seconds: float, overran: bool, outcome: Outcome) -> bytes:
-    """Return the frame that tells it.
+    """Return the frame for a run that is over.
 
     :param seconds: how long the run took.
-    :param overran: it took longer than it might.
+    :param overran: whether it took longer than its time limit.
     """
     microseconds = int(seconds * 1e6)
     try:
@@ -20,9 +20,9 @@ def done(ticket: int, seconds: float, overran: bool, outcome: Outcome) -> bytes:
 
 
 def unknown_outcome(error: BaseException) -> Outcome:
-    """Return what stands for an outcome that could not be told.
+    """Return an outcome that stands for one that could not be told.
 
-    :param error: why not.
+    :param error: the reason.
     """
     failure = Failure(type(error).__name__, "What became of this task could not be told.")
     return Raised(failure, retryable=False)

@@ -1,7 +1,7 @@
-"""The end of a worker process that ends in order: as Python's own, and bounded in time.
+"""Ends a worker process in order: as Python does, but within a time limit.
 
-Threads that tasks left behind are not waited for. The process does not end by a return: the main
-script's frames are still there, and those of the forkserver in a forked worker.
+It does not wait for threads that tasks left behind. The process cannot end by a return: the main
+script's frames are still there, and in a forked worker those of the forkserver.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from partisan_async.enqueue import spans
 from partisan_async.worker import insides
 
 SECONDS = 5.0
-"""Time that all of it may take."""
+"""Time limit of the whole end."""
 
 begun = threading.Event()
 """This process ends."""

@@ -18,8 +18,8 @@ TRACEBACK_LENGTH = 20_000
 
 _ROOM = Path(__file__).parent
 _OWN = tuple(f"{folder}{os.sep}" for folder in (_ROOM, _ROOM.with_name("django_tasks")))
-"""Where the outermost frames are. They are left out: no user needs to see how ``run()`` was
-called."""
+"""Folders whose frames are left out at the outer end of a traceback: no user needs to see how
+``run()`` was called."""
 
 
 def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:

@@ -1,7 +1,7 @@
-"""Signals to a process that may have ended: they reach that one, and never another.
+"""Sends signals to a process that may have ended, and never to another one.
 
-Ids of processes are used again. Once somebody has asked for the exit code of one that ended, its id
-may be another's. Linux has *descriptors* of processes, that stay what they are.
+The system uses process ids again: once somebody has asked for the exit code of a process that
+ended, its id may become another's. Linux has *descriptors* of processes, which stay the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def descriptor_of(pid: int) -> int | None:
 class Handle:
     """A process, by its descriptor; where there is none, by its id.
 
-    :param descriptor: is closed with it.
+    :param descriptor: closed by ``close()``.
     """
 
     def __init__(self, pid: int, descriptor: int | None) -> None:
@@ -33,7 +33,7 @@ class Handle:
         self._descriptor = descriptor
         self._is_closed = False
         self._lock = threading.Lock()
-        """Once the descriptor is closed, its number is soon another's, too."""
+        """Guards the descriptor: once it is closed, its number is soon another file's."""
 
     def signal(self, number: int) -> bool:
         """Send a signal; return whether the process was still there."""
@@ -50,7 +50,7 @@ class Handle:
             return True
 
     def close(self) -> None:
-        """Send nothing any more: it has ended."""
+        """Send no more signals: the process has ended."""
         with self._lock:
             if not self._is_closed and self._descriptor is not None:
                 os.close(self._descriptor)

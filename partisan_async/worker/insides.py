@@ -1,7 +1,7 @@
-"""What this room uses of Python's and asgiref's insides, which no documentation promises.
+"""The undocumented parts of Python and asgiref that workers use.
 
-Each is looked for when it is used. Where it is gone, or is something else by now, the plain way is
-taken, and a log line says so once.
+Each is looked up when it is used. If it is gone or has changed, workers do without it in a plain
+way, and a log line says so once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _missed: set[str] = set()
 
 
 def _miss(name: str, instead: str) -> None:
-    """Say that an inside is gone, and what is done instead."""
+    """Log that an undocumented part is gone, and what is done instead."""
     if name not in _missed:
         _missed.add(name)
         logs.workers.inside_gone(name, instead)
@@ -46,7 +46,7 @@ def context_of_run() -> ThreadSensitiveContext | None:
 
 
 def has_thread(context: ThreadSensitiveContext) -> bool:
-    """Tell whether an async run had a thread for the ORM; if that cannot be known, it had."""
+    """Tell whether an async run had a thread for the ORM; ``True`` if that cannot be known."""
     threads: Any = getattr(SyncToAsync, "context_to_thread_executor", None)
     if not isinstance(threads, Container):
         _miss("asgiref's context_to_thread_executor", "each async task has a thread for the ORM")

@@ -1,6 +1,6 @@
 """The worker's end of the link, and the thread that reads it.
 
-That thread hands tasks back also while ``run()`` blocks the main thread, and ends the process when
+That thread hands tasks back even while ``run()`` blocks the main thread, and ends the process when
 the supervisor is gone.
 """
 
@@ -27,21 +27,21 @@ class Link:
         supervisor in the order in which they were decided."""
         self._current = 0
         self._barrier = 0
-        """What has not started of the tickets up to this one does not start any more."""
+        """Tasks up to this ticket that have not started do not start any more."""
 
     def attend(self) -> None:
         """Read the link from now on, in a thread of its own."""
         threading.Thread(target=self._attend, name="partisan link", daemon=True).start()
 
     def send(self, data: bytes) -> None:
-        """Tell the supervisor these frames."""
+        """Send frames to the supervisor."""
         with self._lock:
             self.socket.sendall(data)
 
     def start_sync(self, ticket: int, limit: float | None, frames: bytes) -> bool:
         """Tell that a sync task starts; return ``False`` if it was handed back instead.
 
-        :param frames: what is to be told before that, and is kept where nothing is told.
+        :param frames: frames to send before that; not sent if nothing is told.
         """
         with self._lock:
             if ticket <= self._barrier:
@@ -61,7 +61,7 @@ class Link:
     def hand_back_after(self, ticket: int, upto: int, frames: bytes) -> None:
         """Hand the tasks after this ticket back, up to the other one.
 
-        :param frames: what is to be told before that.
+        :param frames: frames to send before that.
         """
         with self._lock:
             upto = self._barrier = max(self._barrier, upto)

@@ -44,22 +44,22 @@ class Worker:
         Before the hello: a receiver that blocks is to keep no task, and is given up as any start.
         """
         tell(worker_started, "worker_started", None)
-        # What its receivers asked of the database is no task's.
+        # The receivers' queries belong to no task.
         sessions.tidy(sessions.close_all)
 
     def serve(self) -> NoReturn:
-        """Run what comes by the feed, then end this process in order."""
+        """Run the tasks that the feed brings, then end this process in order."""
         self._run_all()
         ending.end(partial(tell, worker_stopping, "worker_stopping", None))
 
     def leave(self) -> None:
-        """In a child that a task forked: close what is its parent's."""
+        """In a child that a task forked: close the parent's sockets."""
         for each in (self.feed, self.link.socket):
             with suppress(OSError):  # the task may have done so
                 os.close(each.detach())
 
     def _run_all(self) -> None:
-        """Run what comes, and return when the supervisor has this process end in order."""
+        """Run what comes, and return when the supervisor ends this process in order."""
         with self.feed.makefile("rb") as feed:
             for batch in wire.unpack(feed):
                 if not batch:

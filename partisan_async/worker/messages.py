@@ -1,4 +1,4 @@
-"""What the supervisor and processes that it starts send each other: bytes with descriptors."""
+"""Messages between the supervisor and processes that it starts: bytes with file descriptors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def send(control: socket.socket, message: bytes, fds: list[int]) -> None:
 
 
 def receive(control: socket.socket) -> tuple[bytes, list[int]] | None:
-    """Return the next message, and what came with it; ``None`` at the end of all."""
+    """Return the next message and its file descriptors; ``None`` at the end of the stream."""
     header, fds, *_ = socket.recv_fds(control, _LENGTH.size, 4)
     if len(header) < _LENGTH.size:
         return None

@@ -92,7 +92,7 @@ class TestHosts:
                 site.wait_until(lambda task=task: site.running(task).claim_seq == 2)
             away.let_in()
             cut_off.wait_for("lease regained", seconds=60)
-            cut_off.wait_for("killed, being cancelled or another's by now", seconds=60)
+            cut_off.wait_for("killed: cancelled, or taken over by another", seconds=60)
             cut_off.wait_for(f"fenced {ended.pk} ", seconds=60)
             # It works again, alone.
             heir.stop()

@@ -114,7 +114,7 @@ class TestBlackHole:
             for task in (endless, ended):
                 site.wait_until(lambda task=task: site.running(task).claim_seq == 2)
             relay.open.set()
-            cut_off.wait_for("killed, being cancelled or another's by now", seconds=60)
+            cut_off.wait_for("killed: cancelled, or taken over by another", seconds=60)
             cut_off.wait_for(f"fenced {ended.pk} ", seconds=60)
             heir.stop()
             site.wait_until_ended(Deposit().delay())
@@ -124,7 +124,7 @@ class TestBlackHole:
         assert set(verdict.duplicates) == {"rescued"}
         assert verdict.kept_out >= 1
         assert f": {endless.pk} Linger" in line(
-            cut_off, "killed, being cancelled or another's by now"
+            cut_off, "killed: cancelled, or taken over by another supervisor"
         )
         assert not psutil.pid_exists(mine[endless.pk].pid)
         for task in (endless, ended):

@@ -214,7 +214,9 @@ class TestBrokenWhileItRuns:
         site.execute("DELETE FROM partisan_async_task WHERE id = %s", gone.pk)
 
         with site.load(rate=30):
-            supervisor.wait_for("killed, being cancelled or another's by now", seconds=60)
+            supervisor.wait_for(
+                "killed: cancelled, or taken over by another supervisor", seconds=60
+            )
             expected = dict.fromkeys(self.TAKEN, ("finished",))
             site.wait_until(lambda: not pending(tasks, expected), "as expected")
             site.wait_until_ended(Deposit().delay())

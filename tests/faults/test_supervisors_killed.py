@@ -147,7 +147,7 @@ class TestStopped:
             site.wait_until_ended(short)
             site.wait_until(lambda: site.running(long).claim_seq == 2)
             zombie.thaw()
-            zombie.wait_for("killed, being cancelled or another's by now", seconds=60)
+            zombie.wait_for("killed: cancelled, or taken over by another", seconds=60)
             if not with_workers:
                 zombie.wait_for(f"fenced {short.pk} Nap", seconds=60)
             flag.touch()

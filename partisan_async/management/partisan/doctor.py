@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from partisan_async import store
 from partisan_async.management.partisan.screen import folded, width
 from partisan_async.operate.doctor import Finding, examine
-from partisan_async.operate.mend import mend
+from partisan_async.steering.mending import mend
 from partisan_async.text.printable import plain
 
 NAMED = 20

@@ -199,13 +199,13 @@ def _complain(name: str, ids: Sequence[int], done: Sequence[int], *, filtered: b
         found = dict(_tasks().filter(pk__in=missed).values_list("pk", "status"))
         if locked := [] if filtered else steering.locked(name, missed):
             raise CommandError(
-                f"Locked by another transaction, and left as they are: {_listed(locked)}. Try again"
+                f"Not changed, as another transaction has locked them: {_listed(locked)}. Try again"
                 " later."
             )
         if refused := [pk for pk in missed if found.get(pk) in statuses and not filtered]:
             raise CommandError(
-                f"The database refuses it for {_listed(refused)}; alone, it says why:"
-                f" pass {refused[0]}, and no other."
+                f"The database refuses it for {_listed(refused)}. To see why, pass one of them"
+                f" alone, such as {refused[0]}."
             )
         told = ", ".join(
             f"{pk} is {chosen.statuses([found.get(pk, 'not there')])}" for pk in missed
@@ -220,14 +220,14 @@ def _listed(ids: Sequence[int]) -> str:
 
 
 def add_up(progress: Progress, counts: Iterable[int]) -> int:
-    """Go on to the end, or to Ctrl-C: each batch is done or not, and stays so."""
+    """Run batch after batch until the end or Ctrl-C; what a batch has done stays done."""
     total = 0
     try:
         for count in counts:
             total += count
             progress.advance(count)
     except KeyboardInterrupt:
-        raise CommandError(f"Interrupted, when it was done to {number(total)}.") from None
+        raise CommandError(f"Interrupted after {number(total)}.") from None
     finally:
         progress.end()
     return total

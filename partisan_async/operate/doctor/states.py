@@ -1,4 +1,4 @@
-"""Looks for rows whose state the table refuses by now."""
+"""Looks for missing constraints, and for rows whose state the constraints refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from partisan_async import store
 from partisan_async.enqueue.run import fetch
 from partisan_async.models import Task
 from partisan_async.operate import migrations
-from partisan_async.operate.doctor.look import Said, ask, well, wrong
+from partisan_async.operate.doctor.look import Said, well, wrong
 
 COUNTED = 1000
 NAMED = 5
@@ -23,11 +23,11 @@ MEND = "manage.py partisan doctor --mend"
 
 def constraints() -> Iterator[Said]:
     """Tell whether the constraints are there, and whether all rows keep them."""
-    found = constraints_there()
+    found = dict(fetch(*store.constraints()))
     checks = [each for each in Task._meta.constraints if isinstance(each, CheckConstraint)]  # noqa: SLF001
     missing = [each for each in checks if each.name not in found]
     if missing and MIGRATION in migrations.unapplied(store.database()):
-        # To add them by hand would make the migration fail.
+        # Constraints that were added by hand would make the migration fail.
         yield _told(
             f"{len(missing)} come with the migration {MIGRATION}, and all rows would keep them"
         )
@@ -55,14 +55,4 @@ def _told(if_none: str) -> Said:
         f"{count} task(s) have a status that no release knows, or an end without a time, or a time"
         f" without an end, such as {', '.join(map(str, ids[:NAMED]))}: they are not run where the"
         f" constraints are, and the database refuses to change them. {MEND} sets them right."
-    )
-
-
-def constraints_there() -> dict[str, bool]:
-    """Return the names of the check constraints of the tasks, and whether each is valid."""
-    return dict(
-        ask("""
-        SELECT conname, convalidated FROM pg_constraint
-        WHERE conrelid = 'partisan_async_task'::regclass AND contype = 'c'
-        """)
     )

@@ -1,4 +1,4 @@
-"""Sets right the tasks whose state the table refuses by now, and has the server check the rest."""
+"""Mends the tasks whose state the table's constraints refuse, and has PostgreSQL check the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from django.db import Error, transaction
 
 from partisan_async import store
 from partisan_async.enqueue.run import fetch, run
-from partisan_async.operate.doctor.states import constraints_there
 from partisan_async.postgres.blame import is_of_some_rows
 from partisan_async.steering import audit
 from partisan_async.store.mending import MENDED_AT_ONCE
@@ -21,9 +20,9 @@ class Mended:
     """What became of the tasks and of the constraints.
 
     :param ids: the tasks that were set right.
-    :param left: those that were not, and why.
-    :param valid: the constraints that PostgreSQL checked and found kept by all.
-    :param refused: those that it did not check, and why.
+    :param left: the tasks that were not, and why.
+    :param valid: the constraints that PostgreSQL checked, and that all rows keep.
+    :param refused: the constraints that PostgreSQL did not check, and why.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -40,7 +39,7 @@ def mend() -> Mended:
         behind = ids[-1]
         _mend(ids, mended)
     audit.put_down("mend", mended.ids, ids=mended.ids)
-    for name in sorted(name for name, is_valid in constraints_there().items() if not is_valid):
+    for name in sorted(name for name, is_valid in fetch(*store.constraints()) if not is_valid):
         try:
             with transaction.atomic(using=store.database()):
                 run(*store.validate(name))
@@ -51,7 +50,7 @@ def mend() -> Mended:
 
 
 def _mend(ids: Sequence[int], mended: Mended) -> None:
-    """Mend these, and in halves where one spoils it for all."""
+    """Mend these tasks; where one is refused, mend them in halves until that one is alone."""
     try:
         with transaction.atomic(using=store.database()):
             done = [pk for (pk,) in fetch(*store.mend(ids))]
