@@ -25,6 +25,10 @@ from partisan_async.supervisor.storable import reduced
 CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
 """Another row or another transaction is in the way, and a gentle attempt goes around it."""
 
+LONGEST_PAUSE_SECONDS = 1.0
+"""Between two attempts. A stop waits a few seconds for outcomes: if the database is back before
+that, they are written, and no task runs again."""
+
 Way = Callable[..., Statement]
 """``store.settle`` or ``store.delete_finished``."""
 
@@ -82,7 +86,7 @@ class Writer:
 
         :raises psycopg.Error: it has answered, and what is asked for is to blame.
         """
-        backoff, unanswered = Backoff(0.1, 5.0), False
+        backoff, unanswered = Backoff(0.1, LONGEST_PAUSE_SECONDS), False
         while True:
             try:
                 return await self._connection.execute(statement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import time
@@ -27,6 +28,10 @@ START_SECONDS = 60
 
 START_ATTEMPTS = 10
 """So many may meet a fault while they start, and give up."""
+
+
+RECOVERY_SECONDS = 3.0
+"""A supervisor that stops writes its outcomes within this time after an outage of the database."""
 
 
 @dataclass(eq=False)
@@ -62,6 +67,8 @@ class Injector:
         self._leaving: list[Member] = []
         self._gone: list[Member] = []
         self._failed_starts = 0
+        self._outages = 0
+        self._outage_over = -math.inf
         self._undo: list[tuple[float, Callable[[], None]]] = []
 
     # Life
@@ -85,7 +92,8 @@ class Injector:
             if not member.supervisor.running:
                 self._leaving.remove(member)
                 self._gone.append(member)
-                if code := member.supervisor.process.returncode:
+                code = member.supervisor.process.returncode
+                if code and not (code == 1 and self._could_not_write(member, now)):
                     self.complaints.append(f"{member.name} exited with {code} after SIGTERM")
         for member in list(self._members):
             self._look_after(member)
@@ -156,6 +164,14 @@ class Injector:
         self._gone.append(member)
         self._start_one()
 
+    def _could_not_write(self, member: Member, now: float) -> bool:
+        """Tell whether a supervisor says that it could not write, and nobody could have.
+
+        It is to write within seconds of the end of an outage, and before it ends itself.
+        """
+        is_away = self._outages > 0 or now - self._outage_over < RECOVERY_SECONDS
+        return is_away and "outcome(s) could not be written" in member.supervisor.output
+
     # Faults: each returns who was hit, or None
 
     def _kill_a_worker(self, fault: Fault) -> str | None:
@@ -207,6 +223,7 @@ class Injector:
 
     def _restart_postgresql(self, fault: Fault) -> str | None:
         self._site.restart("immediate")
+        self._outage_over = time.monotonic()
         return "the server"
 
     def _stop_a_supervisor_past_its_lease(self, fault: Fault) -> str | None:
@@ -253,13 +270,13 @@ class Injector:
         return member.name
 
     def _make_the_database_read_only(self, fault: Fault) -> str | None:
-        return self._befall(afflictions.ReadOnly, fault)
+        return self._befall(afflictions.ReadOnly, fault, is_outage=True)
 
     def _have_the_databases_clock_jump(self, fault: Fault) -> str | None:
         return self._befall(afflictions.ClockJump, fault)
 
     def _use_up_all_connections(self, fault: Fault) -> str | None:
-        return self._befall(afflictions.ConnectionsUsedUp, fault)
+        return self._befall(afflictions.ConnectionsUsedUp, fault, is_outage=True)
 
     def _refuse_results(self, fault: Fault) -> str | None:
         return self._befall(afflictions.RefusedResults, fault)
@@ -287,10 +304,17 @@ class Injector:
         until = time.monotonic() + fault.lasts
         self._undo.append((until, partial(self._recover, member, undo)))
 
-    def _befall(self, begin: afflictions.Begin, fault: Fault) -> str:
+    def _befall(self, begin: afflictions.Begin, fault: Fault, *, is_outage: bool = False) -> str:
         until = time.monotonic() + fault.lasts
         self._undo.append((until, begin(self._site, fault.victim, fault.lasts).end))
+        if is_outage:
+            self._outages += 1
+            self._undo.append((until, self._note_end))
         return "the database"
+
+    def _note_end(self) -> None:
+        self._outages -= 1
+        self._outage_over = time.monotonic()
 
     def _recover(self, member: Member, undo: Callable[[], None]) -> None:
         undo()
