@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -31,6 +31,12 @@ class BaseTaskProcessor(abc.ABC):
     :param args: kept as ``self.args``. They and ``kwargs`` must be JSON: see ``delay``.
     :param kwargs: kept as ``self.kwargs``.
     """
+
+    NAME: ClassVar[str | None] = None
+    """What rows call it; with ``None``, or where the class itself has none, its bare name."""
+
+    ALSO_KNOWN_AS: ClassVar[Sequence[str]] = ()
+    """Its names of before, the first one first: rows that have them are run by it."""
 
     PRIORITY: ClassVar[int] = 10
     """Lower number first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
-from partisan_async import store
+from partisan_async import registry, store
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.turn import checked_time
 from partisan_async.models import WAITING, Task
@@ -78,8 +78,9 @@ class _Wanted:
     ) -> None:
         # As they come back from the row: tuples are lists there.
         encoded = json.loads(arguments.encode(tuple(args or ()), kwargs or {}))
+        self._name = name_of(target)
+        self._names = registry.names(self._name)
         self._facts = {
-            "processor_class": name_of(target),
             "args": None if args is None else encoded["args"],
             "kwargs": None if kwargs is None else encoded["kwargs"],
             "queue_name": queue,
@@ -90,11 +91,12 @@ class _Wanted:
         facts = dict(self._facts)
         if self._execute_after is not None:
             facts["execute_after"] = self._execute_after.isoformat()
-        name = facts.pop("processor_class")
         told = [f"{key}={value!r}" for key, value in facts.items() if value is not None]
-        return ", ".join([str(name), *told])
+        return ", ".join([self._name, *told])
 
     def fits(self, task: Task) -> bool:
+        if task.processor_class not in self._names:
+            return False
         if self._execute_after and abs(task.execute_after - self._execute_after) > TOLERANCE:
             return False
         facts = self._facts.items()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 
-from partisan_async import registry, settings, store
+from partisan_async import naming, registry, settings, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule, Tally
 from partisan_async.operate import overview
@@ -46,7 +46,7 @@ def _others(name: str, known: set[str]) -> str:
 def _processors() -> set[str]:
     """Return those that this code knows, or that ran or were paused lately."""
     registry.autodiscover()
-    names = {processor.__name__ for processor in registry.processors()}
+    names = {name for each in registry.processors() for name in naming.names_of(each)}
     names |= {each.processor for each in overview.pauses(1)}
     for model in (Tally, Schedule):
         rows = model._default_manager.using(store.database())  # noqa: SLF001

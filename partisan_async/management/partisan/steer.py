@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.utils.translation import override
 
-from partisan_async import steering, store
+from partisan_async import registry, steering, store
 from partisan_async.management.partisan import chosen, names
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
@@ -129,7 +129,8 @@ def _count_held(
     pauses = pauses_that_hold() if runs else []
     for batch in batches:
         for pause in pauses:
-            rows = _tasks().filter(pk__in=batch, processor_class=pause.processor)
+            names = registry.names(pause.processor)
+            rows = _tasks().filter(pk__in=batch, processor_class__in=names)
             rows = rows.filter(queue_name=pause.queue_name) if pause.queue_name else rows
             held[pause] += rows.count()
         yield batch
