@@ -255,7 +255,10 @@ class TestSteered:
         assert "was not paused" not in "".join(
             line for line in told.splitlines() if "Processor" in line
         )
-        assert "Nobody knows" not in partisan("pause", "--processor", "PostLetter")
+
+    def test_an_old_name_is_known(self):
+        """Else it is asked whether it is a slip, and here nobody answers."""
+        assert "is paused" in partisan("pause", "--processor", "PostLetter")
 
     def test_a_retry_tells_of_the_pause_by_another_name(self):
         """A pause of a release before, which knew one name alone."""
@@ -324,14 +327,14 @@ class TestLive:
         """A new name would begin it anew, beside the old code's, and switched on."""
         row = Schedule.objects.create(
             processor_class="Ring",
-            queue_name="chimes",
+            queue_name="rings",
             schedule="every 0.2 s",
             enabled=False,
             set_by=uuid.uuid4(),
         )
-        with live_supervisor("chimes"):
+        with live_supervisor("rings"):
             marker = SendMail("marker")
-            marker.QUEUE_NAME = "chimes"
+            marker.QUEUE_NAME = "rings"
             served = marker.delay()
             wait_until(lambda: ended(served))
             assert not Task.objects.filter(processor_class__in=["Ring", "testapp.Chime"]).exists()

@@ -88,7 +88,7 @@ class Chime(Tick):
 
     NAME = "testapp.Chime"
     ALSO_KNOWN_AS = ("Ring",)
-    QUEUE_NAME = "chimes"
+    QUEUE_NAME = "rings"
 
 
 @registry.register

@@ -9,12 +9,12 @@ from django.core.management.base import BaseCommand, CommandError
 
 from partisan_async import registry, steering, store
 from partisan_async.management.partisan import names
+from partisan_async.management.partisan.held import pauses_that_hold
 from partisan_async.management.partisan.steer import (
     add_queue,
     add_yes,
     confirm,
     name_of,
-    pauses_that_hold,
 )
 from partisan_async.models import PausedQueue
 from partisan_async.operate import to_copy
