@@ -5,16 +5,23 @@ import json
 import logging
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import transaction
+from django.db import connections, transaction
+from django.utils.html import escape
 
 from partisan_async import registry, steering
+from partisan_async.admin.scope import Scope
+from partisan_async.admin.tasks import TaskAdmin
 from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, state, wait_until
+from tests.site_rules import refusal
+from tests.test_dashboard import client_of
 from tests.test_reasons import another_session
+from tests.test_translation import assert_wide, in_wide, wide_language  # noqa: F401
 from tests.testapp.partisan_tasks import SendMail, Write, WriteUnique
 
 SHAPE = '{"args": […], "kwargs": {…}}'
@@ -185,6 +192,7 @@ class TestUnique:
         task = failed(Write)
         steering.retry([task.pk], arguments=call("right"))
         assert Write("right").delay().pk != task.pk
+        assert Task.objects.get(pk=task.pk).digest is None
 
     def test_it_is_refused_where_one_waits(self):
         task, twin = failed(WriteUnique), WriteUnique("right").delay()
@@ -266,3 +274,146 @@ class TestCommand:
         task = failed()
         with pytest.raises(CommandError, match="The arguments are no JSON"):
             partisan("retry", task.pk, "--arguments", "{args: [5]}")
+
+
+MAY = ("view_task", "view_arguments", "change_arguments")
+
+
+def page_of(task):
+    return f"/admin/partisan_async/task/{task.pk}/arguments/"
+
+
+@pytest.mark.django_db
+class TestPage:
+    def test_from_the_tasks_page_it_leads_back_there(
+        self, caplog, django_capture_on_commit_callbacks
+    ):
+        caplog.set_level(logging.INFO, "partisan_async")
+        task, client = failed(SendMail), client_of(*MAY)
+        change = f"/admin/partisan_async/task/{task.pk}/change/"
+        assert f'href="{page_of(task)}"' in client.get(change).content.decode()
+
+        asked = client.get(page_of(task))
+        told = asked.context["form"].initial["text"]
+        assert json.loads(told) == call("wrong")
+        with django_capture_on_commit_callbacks(execute=True):
+            done = client.post(page_of(task), {"text": told.replace("wrong", "right")}, follow=True)
+
+        assert done.redirect_chain == [(change, 302)]
+        assert f"Task {task.pk} runs again, with other arguments." in done.content.decode()
+        assert page_of(task) not in done.content.decode(), "it has not failed now"
+        task.refresh_from_db()
+        assert (task.status, task.arguments) == ("new", call("right"))
+        assert "with other arguments, by operator (admin)" in caplog.text
+        assert "right" not in caplog.text
+        (entry,) = LogEntry.objects.all()
+        assert "Retry with other arguments" in entry.change_message
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ('  {"args": [<oh>', "The arguments are no JSON"),
+            ('{"args": []}', "The arguments have no &#x27;kwargs&#x27;; write"),
+            ("", "The arguments are no JSON"),
+            ("\x00", "Null characters are not allowed"),
+        ],
+    )
+    def test_what_is_wrong_stands_beside_it_and_nothing_is_lost(self, text, words):
+        task = failed()
+        page = client_of(*MAY).post(page_of(task), {"text": text})
+        assert words in page.content.decode()
+        assert escape(text) in page.content.decode()
+        task.refresh_from_db()
+        assert (task.status, task.arguments) == ("error", call("wrong"))
+
+    def test_of_a_database_that_refuses_it_nothing_is_lost(self):
+        task = failed()
+        with refusal(f"NEW.id = {task.pk}"):
+            page = client_of(*MAY).post(page_of(task), {"text": json.dumps(call("right"))})
+        assert "The database refuses it" in page.content.decode()
+        assert escape(json.dumps(call("right"))) in page.content.decode()
+        assert not LogEntry.objects.exists()
+
+    def test_a_twin_that_waits_is_told(self):
+        task, twin = failed(WriteUnique), WriteUnique("right").delay()
+        page = client_of(*MAY).post(page_of(task), {"text": json.dumps(call("right"))})
+        assert f"An identical call waits already: {twin.pk}." in page.content.decode()
+
+    def test_one_that_runs_again_already_is_led_back(self):
+        task = Write("wrong").delay()
+        page = client_of(*MAY).get(page_of(task), follow=True)
+        assert "Only a task that is in error can be given other" in page.content.decode()
+        client = client_of(*MAY, name="other")
+        page = client.post(page_of(task), {"text": json.dumps(call("right"))})
+        assert "cancel it first" in page.content.decode()
+
+    @pytest.mark.parametrize(
+        ("permissions", "status"),
+        [
+            (MAY, 200),
+            (("change_task",), 200),
+            (("view_task", "view_arguments", "retry_task"), 403),
+            (("view_task", "change_arguments"), 403),
+            (("view_arguments", "change_arguments"), 403),
+            ((), 403),
+        ],
+    )
+    def test_who_may(self, permissions, status):
+        task, client = failed(), client_of(*permissions)
+        assert client.get(page_of(task)).status_code == status
+        posted = client.post(page_of(task), {"text": json.dumps(call("right"))})
+        assert posted.status_code == (302 if status == 200 else 403)
+        assert (Task.objects.get(pk=task.pk).status == "new") == (status == 200)
+        if "view_task" in permissions:
+            other = failed()
+            seen = client.get(f"/admin/partisan_async/task/{other.pk}/change/").content.decode()
+            assert (page_of(other) in seen) == (status == 200)
+
+    def test_what_somebody_does_not_see_is_not_there(self, monkeypatch):
+        def get_scope(admin, request):
+            return Scope(queues=["elsewhere"])
+
+        monkeypatch.setattr(TaskAdmin, "get_scope", get_scope)
+        task, client = failed(), client_of(*MAY)
+        assert client.get(page_of(task)).status_code == 404
+        assert client.post(page_of(task), {"text": json.dumps(call())}).status_code == 404
+        assert Task.objects.get(pk=task.pk).status == "error"
+
+    @pytest.mark.parametrize("word", ["0", "x", "99999999999999999999"])
+    def test_of_no_task_there_is_none(self, admin_client, word):
+        assert admin_client.get(f"/admin/partisan_async/task/{word}/arguments/").status_code == 404
+
+    def test_of_a_row_with_a_number_below_zero_too(self, admin_client):
+        task = failed()
+        Task.objects.filter(pk=task.pk).update(id=-5)
+        page = admin_client.get("/admin/partisan_async/task/-5/change/")
+        assert "/task/-5/arguments/" in page.content.decode()
+        assert admin_client.get("/admin/partisan_async/task/-5/arguments/").status_code == 200
+
+    def test_large_ones_are_written_anew(self, admin_client):
+        """Half of them would be taken for all."""
+        task = failed(Write, "x" * 100_001)
+        page = admin_client.get(page_of(task))
+        assert page.context["form"].initial["text"] == ""
+        assert "with 100,029 characters: write all of them anew" in page.content.decode()
+
+    def test_all_its_texts_are_marked(self, admin_client):
+        with in_wide():
+            task = failed(Write, "x" * 100_001)
+            assert_wide(admin_client.get(page_of(task)))
+            Task.objects.filter(pk=task.pk).update(arguments=call(), errors=[])
+            assert_wide(admin_client.get(f"/admin/partisan_async/task/{task.pk}/change/"))
+            done = admin_client.post(page_of(task), {"text": json.dumps(call())}, follow=True)
+            assert_wide(done)
+            assert_wide(admin_client.get(page_of(task), follow=True))
+
+    def test_numbers_stay_what_they_are(self):
+        """A browser's or Python's floats would make others of them."""
+        digits = "12345678901234567890.123456789012345678901"
+        task = failed()
+        with connections["default"].cursor() as cursor:
+            cursor.execute(
+                "UPDATE partisan_async_task SET arguments = %s WHERE id = %s",
+                [f'{{"args": [{digits}], "kwargs": {{}}}}', task.pk],
+            )
+        assert digits in client_of(*MAY).get(page_of(task)).content.decode()
