@@ -28,7 +28,7 @@ class ProcessorClassNotFound(ProcessorClassException):
             if self.is_a_class
             else f"Processor class {processor_name!r} is not registered. If it is one of Django's"
             " own tasks, import its module in a tasks.py of an installed app, and have TASKS name"
-            " PartisanBackend.",
+            " PartisanBackend. If it was a processor's NAME, name it in ALSO_KNOWN_AS.",
         )
 
 
@@ -39,8 +39,8 @@ class ProcessorClassAlreadyRegistered(ProcessorClassException):
         super().__init__(
             processor_name,
             f"Processor class {processor_name!r} is registered already, as {registered}; {rejected}"
-            " cannot take the same name. Rows name their processor by its bare class name, so"
-            " rename one of them, or import the module under one path only.",
+            " cannot take the same name. Rows name their processor by it, so rename one of them,"
+            " give one a NAME of its own, or import the module under one path only.",
         )
 
 

@@ -33,6 +33,12 @@ class BaseTaskProcessor(abc.ABC):
     :param kwargs: likewise, and in ``self.kwargs``.
     """
 
+    NAME: ClassVar[str | None] = None
+    """What rows call it; with ``None``, or where the class itself has none, its bare name."""
+
+    ALSO_KNOWN_AS: ClassVar[Sequence[str]] = ()
+    """Its names of before, the first one first: rows that have them are run by it."""
+
     PRIORITY: ClassVar[int] = 10
     """Tasks with lower numbers run first."""
 

@@ -1,4 +1,4 @@
-"""The processors that this process knows, by their bare class names.
+"""The processors that this process knows, by their names on rows: see ``naming``.
 
 This module imports no processor and no base class, so every module that looks processors up by name
 can import it.
@@ -7,12 +7,14 @@ can import it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from django.utils.module_loading import autodiscover_modules
 
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered, ProcessorClassNotFound
+from partisan_async.naming import checked_names, name_of, names_of
 
 P = TypeVar("P", bound=type[Any])
 
@@ -25,24 +27,29 @@ _processors: dict[str, type[Any]] = {}
 
 
 def register(processor_class: P) -> P:
-    """Make a processor known under its class name; use it as a decorator.
+    """Make a processor known under its names; use it as a decorator.
 
-    :raises ProcessorClassAlreadyRegistered: another class has this name.
-    :raises TypeError: the argument is not a processor class.
+    :raises ProcessorClassAlreadyRegistered: another class has one of these names.
+    :raises TypeError: the argument is not a processor class, or its ``NAME`` or ``ALSO_KNOWN_AS``
+        has a wrong type.
+    :raises ValueError: one of these is no text that can be a name.
     """
     if not _is_processor(processor_class):
         raise TypeError(_no_processor(processor_class))
-    name = processor_class.__name__
-    known = _processors.setdefault(name, processor_class)
-    if known is not processor_class:
-        raise ProcessorClassAlreadyRegistered(name, _path(known), _path(processor_class))
+    names = checked_names(processor_class)
+    for name in names:
+        known = _processors.get(name, processor_class)
+        if known is not processor_class:
+            raise ProcessorClassAlreadyRegistered(name, _path(known), _path(processor_class))
+    _processors.update(dict.fromkeys(names, processor_class))
     return processor_class
 
 
 def get(name: str) -> Any:
-    """Return the processor class registered under this name.
+    """Return the processor class registered under this name, or that had it before.
 
-    A dotted name is that of one of Django's own tasks, in a module that is imported already.
+    A dotted name may also be that of one of Django's own tasks, in a module that is imported
+    already.
 
     :raises ProcessorClassNotFound: there is no such class. The lookup imports nothing: the name may
         come from a row of the database.
@@ -57,7 +64,47 @@ def get(name: str) -> Any:
 
 def processors() -> list[Any]:
     """Return all registered processor classes, by name."""
-    return [_processors[name] for name in sorted(_processors)]
+    return sorted(set(_processors.values()), key=name_of)
+
+
+def names_for_calls(processor_class: type[Any]) -> tuple[str, str]:
+    """Return the name that the rows of a processor's calls get, and its lasting one.
+
+    :raises ProcessorClassNotFound: it is not registered.
+    """
+    # In one frame: each delay() asks.
+    own = processor_class.__dict__
+    name = own.get("NAME") or processor_class.__name__
+    if _processors.get(name) is not processor_class:
+        raise ProcessorClassNotFound(name)
+    before = own.get("ALSO_KNOWN_AS")
+    return name, before[0] if before else name
+
+
+def names(name: str) -> tuple[str, ...]:
+    """Return all names of the processor that has this one, or had it: that of new rows first.
+
+    Of a processor that is not registered it is this one alone.
+    """
+    known = _processors.get(name)
+    return (name,) if known is None else names_of(known)
+
+
+def discovered_names(name: str) -> tuple[str, ...]:
+    """As ``names``, for a process that may not know all processors yet."""
+    with suppress(Exception):  # the checks tell of a module that cannot be imported
+        autodiscover()
+    return names(name)
+
+
+def lasting_name(name: str) -> str:
+    """Return the name by which a processor is known across its names: the first that it had.
+
+    Calls are identical by it, and its schedule's row has it: so both outlive a new name, also
+    while code with the old one runs beside.
+    """
+    now, *before = names(name)
+    return before[0] if before else now
 
 
 def autodiscover() -> None:

@@ -52,6 +52,7 @@ from partisan_async.claim import Claim
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.management.partisan import status
 from partisan_async.models import Schedule, Supervisor, Tally, Task
+from partisan_async.naming import name_of
 from partisan_async.operate import doctor, reasons
 from partisan_async.policy import Failed
 from partisan_async.processor import BaseTaskProcessor
@@ -308,8 +309,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         assert {each.task.processor_class for each in ran} == enqueued
         # The tutorial enqueues by commands: see its walk. Tests clean up after themselves.
         if page != TUTORIAL and not place._tested:
-            own = {name for name in enqueued if "." not in name}  # others are Django's
-            assert {each.__name__ for each in registry.processors()} == own
+            own = enqueued.intersection(registry._processors)  # others are Django's
+            assert set(map(name_of, registry.processors())) == own
 
 
 @pytest.mark.django_db(transaction=True)

@@ -437,6 +437,10 @@ class TestNoCall:
         with pytest.raises(TypeError, match=r"Make a call first.*Processor\('a'\)\.adelay\(\)"):
             await Write.adelay("a")
 
+    def test_so_does_bulk_delay(self):
+        with pytest.raises(TypeError, match=r"and got 5\. Make calls first: .*\(\[Write\(5\)\]\)"):
+            Write.bulk_delay(5)
+
     def test_many_calls_that_are_one_are_refused(self):
         with pytest.raises(TypeError, match=r"Write\.bulk_delay\(\) takes a list of calls"):
             Write.bulk_delay(Write(1))

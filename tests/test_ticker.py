@@ -553,7 +553,7 @@ class TestRaces:
         Host().turn()
         due = late()
         following = due + timedelta(hours=1)
-        return store.tick(tick_of(report), "every 3600 s", [due], following)
+        return store.tick(tick_of(report), report.__name__, "every 3600 s", [due], following)
 
     @pytest.fixture
     def other(self):
@@ -623,7 +623,9 @@ class TestRaces:
         Schedule.objects.update(next_tick=schedule.next_tick + timedelta(days=1))
         moment = schedule.next_tick + timedelta(days=1)
         call = tick_of(registry.get("Report"))
-        statement = store.tick(call, "every 3600 s", [moment], moment + timedelta(hours=1))
+        statement = store.tick(
+            call, call.processor_class, "every 3600 s", [moment], moment + timedelta(hours=1)
+        )
 
         with connection.cursor() as cursor:
             cursor.execute(*statement)

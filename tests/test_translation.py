@@ -33,6 +33,7 @@ from partisan_async.admin.steerings import STEERINGS
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.management.start_partisan.conditions import require_home
 from partisan_async.models import Home, PausedProcessor, Schedule, Supervisor, Task
+from partisan_async.naming import name_of
 from partisan_async.operate import reasons
 from partisan_async.schedule import Cron
 from partisan_async.testing import live_supervisor
@@ -126,7 +127,7 @@ OF_ROWS = re.compile(
 
 def plain_words(*texts):
     """What is in plain letters, and not of a row."""
-    known = {each.__name__ for each in registry.processors()}
+    known = set(map(name_of, registry.processors()))
     left = (OF_ROWS.sub(" ", text) for text in texts if text.strip() not in known)
     return [text.strip() for text in left if re.search("[A-Za-z]", text)]
 

@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext, gettext_noop
 
-from partisan_async import steering, store
+from partisan_async import registry, steering, store
 from partisan_async.admin import plot
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Dashboard, PausedProcessor, PausedQueue
@@ -63,7 +63,7 @@ class DashboardAdmin(RowAdmin):
     def _render(self, request: HttpRequest, template: str) -> HttpResponse:
         request.current_app = self.admin_site.name
         scope = self.scope_of(request)
-        hour = last_hour.last_hour(scope.queues, scope.processors)
+        hour = last_hour.last_hour(scope.queues, scope.names)
         known = scope.known(each.name for each in hour.processors)
         may_pause = request.user.has_perm("partisan_async.change_task")
         may_drain = request.user.has_perm("partisan_async.change_supervisor")
@@ -128,7 +128,11 @@ class DashboardAdmin(RowAdmin):
     def _pauses_of(self, name: str, queue: str | None) -> list[PausedProcessor]:
         rows = PausedProcessor.objects.using(store.database())
         of_queue = {} if queue is None else {"queue_name": queue}
-        return list(rows.filter(processor_class=name, resumed_at=None, **of_queue))
+        return list(
+            rows.filter(
+                processor_class__in=registry.discovered_names(name), resumed_at=None, **of_queue
+            )
+        )
 
 
 def _told_of_queue(verb: str, name: str) -> str:

@@ -98,7 +98,7 @@ class ScheduleAdmin(RowAdmin):
         by_name = {row.pk: row for row in rows}
         with self.acting(request):
             switched = switch(list(by_name))
-            self.put_down(request, [by_name[name] for name in switched], what)
+            self.put_down(request, [by_name[name] for name in switched if name in by_name], what)
             names = ", ".join(switched) or gettext("nothing")
             self.message_user(request, done % {"names": names})
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass, replace
 
 from django.db.models import Q
 
 from partisan_async import registry
+from partisan_async.naming import name_of
 from partisan_async.operate.overview import PauseState, QueueState, SupervisorState, WorkerState
 
 
@@ -16,7 +17,7 @@ class Scope:
     """What somebody sees: the tasks of these queues, and of these processors.
 
     :param queues: ``None``: all.
-    :param processors: by the name of their class; ``None``: all.
+    :param processors: by their names; ``None``: all.
     """
 
     queues: Collection[str] | None = None
@@ -42,7 +43,14 @@ class Scope:
     @property
     def condition(self) -> Q:
         """The condition that rows with a queue and a processor meet."""
-        return self.of_queues & _among("processor_class", self.processors)
+        return self.of_queues & _among("processor_class", self.names)
+
+    @property
+    def names(self) -> Collection[str] | None:
+        """The names of its processors, also those that they had before; ``None``: all."""
+        if self.processors is None:
+            return None
+        return {name for each in self.processors for name in registry.discovered_names(each)}
 
     @property
     def of_queues(self) -> Q:
@@ -59,7 +67,7 @@ class Scope:
 
     def has_processor(self, name: str) -> bool:
         """Whether tasks of a processor are seen."""
-        return self.processors is None or name in self.processors
+        return self.processors is None or name in (self.names or ())
 
     def has_all_of_processor(self, name: str) -> bool:
         """Whether its tasks are seen in all queues: it may be paused."""
@@ -70,10 +78,11 @@ class Scope:
 
         :param ran: those that ran lately, in queues that are seen.
         """
-        ours = {each.__name__ for each in registry.processors() if self.has_queue(each.QUEUE_NAME)}
-        return {name for name in ours.union(ran) if self.has_processor(name)}
+        ours = (name_of(each) for each in registry.processors() if self.has_queue(each.QUEUE_NAME))
+        now = {registry.names(name)[0] for name in (*ours, *ran)}
+        return {name for name in now if self.has_processor(name)}
 
-    def has_pause(self, pause: PauseState, known: Collection[str]) -> bool:
+    def has_pause(self, pause: PauseState, known: Set[str]) -> bool:
         """Whether a processor's pause holds back tasks that are seen.
 
         :param known: as ``known()`` returns it: a pause in every queue may be another team's.
@@ -82,7 +91,7 @@ class Scope:
             return False
         if pause.queue_name:
             return self.has_queue(pause.queue_name)
-        return self.queues is None or pause.processor in known
+        return self.queues is None or not known.isdisjoint(registry.names(pause.processor))
 
     def of(self, queues: Iterable[QueueState]) -> list[QueueState]:
         """Return those of which all is seen."""

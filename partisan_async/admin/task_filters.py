@@ -82,5 +82,5 @@ class ProcessorFilter(Choice):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         scope = model_admin.scope_of(request)
-        hour = last_hour.last_hour(scope.queues, scope.processors)
+        hour = last_hour.last_hour(scope.queues, scope.names)
         return self._and_chosen(scope.known(each.name for each in hour.processors))

@@ -35,6 +35,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext
 from psycopg.errors import QueryCanceled
 
+from partisan_async import registry
 from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.admin.task_filters import SPANS, Choice, QueueFilter
@@ -125,14 +126,13 @@ class TaskList(ChangeList):
         if is_found_by_index:
             tasks, wanted = tasks.filter(wanted), Q()
         wanted &= scope.condition
-        for field, value in (
-            ("queue_name", chosen["queue"]),
-            ("processor_class", chosen["processor"]),
-        ):
-            if value is not None and (field, status) in _INDEXED:
-                tasks = tasks.filter(**{field: value})
-            elif value is not None:
-                wanted &= Q(**{field: value})
+        if (queue_name := chosen["queue"]) is not None:
+            if status in _BY_QUEUE:
+                tasks = tasks.filter(queue_name=queue_name)
+            else:
+                wanted &= Q(queue_name=queue_name)
+        if (processor := chosen["processor"]) is not None:
+            wanted &= Q(processor_class__in=registry.discovered_names(processor))
         self.walked, self.given_up = bool(wanted), False
         if self.walked:
             found = _walk(tasks, wanted, limited=bool(self.query))
@@ -148,7 +148,8 @@ class TaskList(ChangeList):
         )  # nothing is told of those that were not asked for
 
 
-_INDEXED = {("queue_name", Task.STATUS_NEW), ("queue_name", Task.STATUS_SCHEDULED)}
+_BY_QUEUE = (Task.STATUS_NEW, Task.STATUS_SCHEDULED)
+"""The statuses whose index begins with the queue."""
 
 
 def _by_index(

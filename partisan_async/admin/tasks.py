@@ -12,12 +12,13 @@ from django.contrib.admin.models import CHANGE, DELETION
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
+from django.urls import URLPattern, path
 from django.utils.text import format_lazy
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from partisan_async import steering
-from partisan_async.admin import task_list
+from partisan_async.admin import other_arguments, task_list
 from partisan_async.admin.question import CONFIRMED
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
 from partisan_async.admin.sight import PageWays, may, sees_arguments
@@ -105,6 +106,17 @@ class TaskAdmin(RowAdmin):
     told_last_attempted_at = told_moment("last_attempted_at", _("last attempted at"))
     told_finished_at = told_moment("finished_at", _("finished at"))
     told_claimed_at = told_moment("claimed_at", _("claimed at"))
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.give_other_arguments)
+        return [
+            path("<str:object_id>/arguments/", view, name=other_arguments.VIEW),
+            *super().get_urls(),
+        ]
+
+    def give_other_arguments(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for a task's other arguments; or run it with those that are there."""
+        return other_arguments.answer(self, request, object_id)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(self.scope_of(request).condition)
@@ -230,6 +242,7 @@ class TaskAdmin(RowAdmin):
                 for error in (told_error(error, alias) for error in errors[::-1])
             ],
             "steerings": _possible(self, request, task),
+            "other_arguments": other_arguments.way_to(self, request, task),
             "shown_characters": SHOWN_CHARACTERS,
         }
         return super().render_change_form(request, context, *args, **kwargs)

@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  Django's name
 
-from partisan_async import registry, schedule, validation
+from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.enqueue.parameters.complaints import complaints
@@ -49,7 +49,7 @@ def check_processors(
         errors.append(
             Error(
                 str(error),
-                hint="Rename one of the two classes.",
+                hint="Rename one of the two classes, or give one of them a NAME of its own.",
                 id="partisan_async.E006",
             )
         )
@@ -146,6 +146,11 @@ def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 
 def _place(error: Exception) -> str:
     """Say in which file and line an error was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
+    # Not in register() itself: what it refuses is above the class.
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in (registry.__file__, naming.__file__)
+    ]
     last = frames[-1] if frames else None
     return f"It was raised in {last.filename}, line {last.lineno}." if last else ""

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import OperationalError, connections, transaction
 from psycopg.errors import DeadlockDetected
 
+from partisan_async import registry
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, spans
 from partisan_async.enqueue.rows import Rows
@@ -61,7 +62,7 @@ def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[T
 
 def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> list[Task]:
     count = len(encoded)
-    digests = arguments.digests(common.processor_class, encoded) if common.digest else None
+    digests = _digests(common, encoded)
     ids = ["NULL"] * count
     if count > INSERTED_AT_ONCE:
         # Each statement has its share of the order of the digests, and not of that of the ids.
@@ -83,6 +84,12 @@ def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> l
         if not missing:
             break
     return [found[n] for n in range(count)]
+
+
+def _digests(common: Call, encoded: Sequence[str]) -> list[bytes] | None:
+    if common.digest is None:
+        return None
+    return arguments.digests(registry.lasting_name(common.processor_class), encoded)
 
 
 def _twins(

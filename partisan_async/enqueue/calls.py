@@ -11,7 +11,6 @@ from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, refusals
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.enqueue.turn import checked_priority, checked_time
-from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.validation import check_queue_name
 
 
@@ -30,18 +29,16 @@ def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime 
     """Return the call of a processor; parameters and errors as for ``delay``."""
     encoded = encoded_of(processor)
     kind = type(processor)
-    name = kind.__name__
-    if registry.get(name) is not kind:
-        raise ProcessorClassNotFound(name)
+    name, lasting_name = registry.names_for_calls(kind)
     if wrong := check_queue_name(processor.QUEUE_NAME):
-        raise ValueError(f"{name}.QUEUE_NAME is {processor.QUEUE_NAME!r}; it {wrong}.")
+        raise ValueError(f"{kind.__name__}.QUEUE_NAME is {processor.QUEUE_NAME!r}; it {wrong}.")
     return Call(
         queue_name=processor.QUEUE_NAME,
         processor_class=name,
         arguments=encoded,
         priority=checked_priority(priority or processor.PRIORITY),
         execute_after=checked_time("execute_after", execute_after),
-        digest=arguments.digest(name, encoded) if processor.UNIQUE_FOR_PARAMS else None,
+        digest=arguments.digest(lasting_name, encoded) if processor.UNIQUE_FOR_PARAMS else None,
     )
 
 

@@ -27,12 +27,17 @@ def refuse_no_call(found: object, method: str, base: type) -> None:
 
 
 def refuse_single_call(found: Iterable[Any], expected: type, base: type) -> None:
-    """Refuse ``Processor.bulk_delay(Processor(5))``: it takes a list of them."""
+    """Refuse ``Processor.bulk_delay(Processor(5))``, and ``bulk_delay(5)``: it takes a list."""
+    name = expected.__name__
     if isinstance(found, base):
-        name = expected.__name__
         raise TypeError(
             f"{name}.bulk_delay() takes a list of calls, and got a single one; pass"
             f" [{name}(…), {name}(…)], or call its delay()."
+        )
+    if not isinstance(found, Iterable):
+        raise TypeError(
+            f"{name}.bulk_delay() takes a list of calls, and got {reprlib.repr(found)}. Make calls"
+            f" first: {name}.bulk_delay([{name}({reprlib.repr(found)})])."
         )
 
 

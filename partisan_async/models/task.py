@@ -103,6 +103,7 @@ class Task(models.Model):
             ("retry_task", "Can run tasks again, or now"),
             ("cancel_task", "Can cancel tasks"),
             ("view_arguments", "Can view arguments, errors' texts and results of tasks"),
+            ("change_arguments", "Can give tasks that failed other arguments"),
         ]
         indexes = INDEXES
         constraints = CONSTRAINTS

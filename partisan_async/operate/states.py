@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.utils.translation import gettext
 
+from partisan_async import registry
 from partisan_async.operate import to_copy
 from partisan_async.text.farewell import farewell
 
@@ -65,9 +66,9 @@ class PauseState:
 
     def is_of(self, processor: str, queue_name: str) -> bool:
         """Tell whether it holds back such a task."""
-        return (
-            not self.ending and processor == self.processor and self.queue_name in ("", queue_name)
-        )
+        if self.ending or self.queue_name not in ("", queue_name):
+            return False
+        return processor in registry.names(self.processor)
 
 
 @dataclass(frozen=True)

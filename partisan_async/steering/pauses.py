@@ -13,6 +13,7 @@ from partisan_async import store
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Supervisor
+from partisan_async.registry import discovered_names
 from partisan_async.steering import audit
 
 BROUGHT_BACK_SECONDS = 1.0
@@ -22,14 +23,15 @@ BROUGHT_BACK_SECONDS = 1.0
 def pause(queue_name: str | None = None, *, processor: str | None = None) -> bool:
     """Stop starting tasks of a queue or of a processor; runs go on, and ``delay()`` still enqueues.
 
-    :param processor: pause this processor alone; without a queue: in every queue.
+    :param processor: pause this processor alone, by any of its names; without a queue: in every
+        queue.
     :return: whether it was not paused before.
     :raises TypeError: neither is given.
     """
     if processor is None:
         queue_name = _named(queue_name)
         return _tell_queue("pause", queue_name, store.pause(queue_name))
-    statement = store.pause_processor(processor, queue_name or "")
+    statement = store.pause_processor(discovered_names(processor), queue_name or "")
     to_wake = [queue_name] if queue_name else _served_queues()
     about = {"queue_name": queue_name, "processor": processor}
     return _tell("pause", _named_processor(processor, queue_name), to_wake, statement, **about)
@@ -48,7 +50,7 @@ def resume(queue_name: str | None = None, *, processor: str | None = None) -> bo
     if processor is None:
         queue_name = _named(queue_name)
         return _tell_queue("resume", queue_name, store.resume(queue_name))
-    statement = store.resume_processor(processor, queue_name)
+    statement = store.resume_processor(discovered_names(processor), queue_name)
     about = {"queue_name": queue_name, "processor": processor}
     over = _tell("resume", _named_processor(processor, queue_name), [], statement, **about)
     # Supervisors do this, too, but not those of an older release.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from partisan_async import store
+from partisan_async.registry import discovered_names, lasting_name
 from partisan_async.steering import audit
 from partisan_async.steering.rows import change
 
@@ -21,6 +22,9 @@ def switch_off(processor_classes: Sequence[str]) -> list[str]:
 
 
 def _switch(action: str, processor_classes: Sequence[str], *, on: bool) -> list[str]:
-    switched = change(partial(store.switch_schedules, on=on), processor_classes, store.STEERED)
+    for name in processor_classes[:1]:
+        discovered_names(name)
+    rows = list({*processor_classes, *map(lasting_name, processor_classes)})
+    switched = change(partial(store.switch_schedules, on=on), rows, store.STEERED)
     audit.put_down(action, switched, schedules=switched)
     return switched

@@ -17,6 +17,7 @@ from partisan_async.models import Task
 from partisan_async.policy import Failure
 from partisan_async.postgres import encodings
 from partisan_async.steering import audit
+from partisan_async.steering.other_arguments import Given, retry_with
 from partisan_async.steering.rows import change, is_the_rows
 from partisan_async.steering.which import ABLE, Which, to_all
 from partisan_async.text.printable import storable
@@ -29,15 +30,29 @@ def retry(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
+    arguments: Given | None = None,
 ) -> list[int]:
     """Run failed tasks again, with all counts at zero; return the ids of the changed ones.
 
     :param ids: of these; with other parameters, those of them that match.
     :param queue_name, processor: those of this queue, or of this processor.
     :param older_than: those that ended so long ago, by the database's clock.
-    :raises TypeError: none of these is given.
+    :param arguments: run one task, named by its id alone, with this call in place of its own:
+        ``{"args": […], "kwargs": {…}}``, or the JSON of that.
+    :raises TypeError: none of these is given; or arguments, and not one id alone; or ``delay()``
+        would refuse these.
+    :raises ValueError: likewise; or the task is not in error; or an identical call waits.
     """
     which = Which(queue_name, processor, older_than)
+    if arguments is not None:
+        named = list(ids or ())
+        if len(named) != 1 or which != Which():
+            raise TypeError(
+                "retry: other arguments are for one task; pass its id and nothing else, as in"
+                " retry([4711], arguments={…})."
+            )
+        retry_with(named[0], arguments)
+        return named
     return to_all("retry", _retry, ids, which)
 
 

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from partisan_async import store
 from partisan_async.models import ENDED, Task
+from partisan_async.registry import discovered_names
 
 ABLE: dict[str, tuple[str, ...]] = {
     "retry": (Task.STATUS_ERROR,),
@@ -48,7 +49,9 @@ class Which:
         """
         given = {
             "queue_name": self.queue_name,
-            "processor_class": self.processor,
+            "processor_class__in": None
+            if self.processor is None
+            else discovered_names(self.processor),
             f"{SINCE[action]}__lt": None if self.older_than is None else Now() - self.older_than,
         }
         rows = Task.objects.using(store.database())

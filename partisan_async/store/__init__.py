@@ -38,6 +38,7 @@ from partisan_async.store.statement import Statement, database
 from partisan_async.store.steering import (
     UNENDED,
     again,
+    again_with,
     cancel,
     delete,
     drain,
@@ -76,6 +77,7 @@ __all__ = [
     "Statement",
     "advance",
     "again",
+    "again_with",
     "announce",
     "arguments_of",
     "beat",

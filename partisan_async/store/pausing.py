@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from partisan_async.store.statement import Statement
 
 
@@ -22,30 +24,30 @@ def resume(queue_name: str) -> Statement:
     return Statement(sql, {"queue_name": queue_name})
 
 
-def pause_processor(name: str, queue_name: str) -> Statement:
-    """Have nothing of a processor started. Rows: its name, if that is news.
+def pause_processor(names: Sequence[str], queue_name: str) -> Statement:
+    """Have nothing of a processor started. Rows: those of its names of which that is news.
 
     :param queue_name: empty: in every queue.
     """
     sql = """
     INSERT INTO partisan_async_pausedprocessor AS p (processor_class, queue_name)
-    VALUES (%(name)s, %(queue_name)s)
+    SELECT name, %(queue_name)s FROM unnest(%(names)s::text[]) AS n (name) ORDER BY name
     ON CONFLICT (processor_class, queue_name) DO UPDATE
     SET resumed_at = NULL, paused_at = statement_timestamp() WHERE p.resumed_at IS NOT NULL
     RETURNING processor_class
     """
-    return Statement(sql, {"name": name, "queue_name": queue_name})
+    return Statement(sql, {"names": list(names), "queue_name": queue_name})
 
 
-def resume_processor(name: str, queue_name: str | None) -> Statement:
-    """End a processor's pause. Rows: its name, for each pause that is over now.
+def resume_processor(names: Sequence[str], queue_name: str | None) -> Statement:
+    """End a processor's pause. Rows: a name of it, for each pause that is over now.
 
     :param queue_name: ``None``: wherever it is paused.
     """
     sql = """
     UPDATE partisan_async_pausedprocessor SET resumed_at = statement_timestamp()
-    WHERE processor_class = %(name)s AND resumed_at IS NULL
+    WHERE processor_class = ANY(%(names)s) AND resumed_at IS NULL
         AND queue_name = COALESCE(%(queue_name)s::text, queue_name)
     RETURNING processor_class
     """
-    return Statement(sql, {"name": name, "queue_name": queue_name})
+    return Statement(sql, {"names": list(names), "queue_name": queue_name})

@@ -23,6 +23,12 @@ WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
 """  # noqa: S608
 _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
+_ANEW = f"""
+    status = '{Status.NEW}', execute_after = statement_timestamp(), finished_at = NULL,
+    tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
+    parked_from = NULL
+"""
+
 
 def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
     """Read which of these rows are passed over, being another transaction's. Rows: the ids."""
@@ -42,12 +48,32 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     # Without its digest: an identical call may wait by now, or come.
     sql = f"""
     UPDATE partisan_async_task
-    SET status = '{Status.NEW}', execute_after = statement_timestamp(), finished_at = NULL,
-        digest = NULL, tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0,
-        interrupted = 0, parked_from = NULL
+    SET {_ANEW}, digest = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return _on(sql, ids, [Status.ERROR.value], takes=takes)
+
+
+def again_with(
+    ids: Sequence[int], *, encoded: str, digest: bytes | None, key: int | None
+) -> Statement:
+    """Run a row again with other arguments; else as ``again``.
+
+    The table refuses it where an identical call waits.
+
+    :param key: number of the advisory lock that stands for the digest; it is taken.
+    """
+    sql = f"""
+    UPDATE partisan_async_task t
+    SET {_ANEW}, digest = %(digest)s,
+        arguments = CASE jsonb_typeof(t.arguments) WHEN 'object' THEN t.arguments ELSE '{{}}' END
+            || %(encoded)s::jsonb
+    {_SELECTED}
+        AND (%(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint))
+    RETURNING id, queue_name
+    """  # noqa: S608
+    params = {"encoded": encoded, "digest": digest, "key": key}
+    return _on(sql, ids, [Status.ERROR.value], takes=False, **params)
 
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:

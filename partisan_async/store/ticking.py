@@ -64,7 +64,7 @@ _TICK = f"""
     UPDATE partisan_async_schedule s
     SET last_tick = %(last)s::timestamptz, next_tick = %(following)s::timestamptz
     FROM patience
-    WHERE s.processor_class = %(processor_class)s AND s.queue_name = %(queue_name)s
+    WHERE s.processor_class = %(name)s AND s.queue_name = %(queue_name)s
         AND s.schedule = %(schedule)s AND s.next_tick = %(tick)s::timestamptz
         AND %(last)s::timestamptz <= statement_timestamp()
     RETURNING 1),
@@ -130,6 +130,7 @@ def set_schedules(
 
 def tick(
     call: Call,
+    name: str,
     schedule: str,
     ticks: Sequence[datetime.datetime],
     following: datetime.datetime,
@@ -137,9 +138,11 @@ def tick(
     """Enqueue a call for each of these ticks, if nobody has. Row: whether so, and the tasks' ids.
 
     :param call: where it has a digest, and an identical one waits, none is enqueued.
+    :param name: the processor's on the schedule's row.
     :param ticks: the one that is expected next, and those after it.
     """
     params = call._asdict() | {
+        "name": name,
         "schedule": schedule,
         "tick": ticks[0],
         "last": ticks[-1],

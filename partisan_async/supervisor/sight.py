@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from partisan_async import logs
+from partisan_async import logs, registry
 from partisan_async.models import readable
 from partisan_async.supervisor.host_process import identify_process, is_gone
 
@@ -58,7 +58,10 @@ class Lookout:
         pauses = json.loads(processors or "[]")
         return Sight(
             *(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining),
-            paused_processors=frozenset(name for name, holds in pauses if holds),
+            # Also of a pause from before it had this name.
+            paused_processors=frozenset(
+                each for name, holds in pauses if holds for each in registry.names(name)
+            ),
             pauses_end=not all(holds for _, holds in pauses),
         )
 

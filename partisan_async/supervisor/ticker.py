@@ -20,6 +20,7 @@ from partisan_async import logs, registry, schedule, store
 from partisan_async.claim import Call
 from partisan_async.enqueue.calls import call_of
 from partisan_async.models.readable import is_moment
+from partisan_async.naming import name_of
 from partisan_async.postgres.blame import Blame, whose
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.store import Scheduled
@@ -54,7 +55,9 @@ class Ticker:
         self._connection = connection
         self._ttl = ttl
         self._known = {
-            processor.__name__: _Known(tick_of(processor), schedule.of(processor.SCHEDULE))
+            registry.lasting_name(name_of(processor)): _Known(
+                tick_of(processor), schedule.of(processor.SCHEDULE)
+            )
             for processor in registry.processors()
             if processor.SCHEDULE is not None and queue_name == processor.QUEUE_NAME
         }
@@ -177,7 +180,7 @@ class Ticker:
         missed = following <= seen.now
         if missed and not known.catch_up:
             following = known.following(due, seen.now)
-        statement = store.tick(call, str(known), ticks, following)
+        statement = store.tick(call, seen.processor_class, str(known), ticks, following)
         try:
             ((ticked, ids),) = await self._connection.execute(statement)
         except psycopg.Error as error:

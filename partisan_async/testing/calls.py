@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from partisan_async import naming
 from partisan_async.claim import Call
 from partisan_async.enqueue import calls
 from partisan_async.processor import BaseTaskProcessor
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def name_of(target: Target) -> str:
-    """Return the name that rows have of it.
+    """Return the name that new rows have of it.
 
     :raises TypeError: it is neither.
     """
     if isinstance(target, type) and issubclass(target, BaseTaskProcessor):
-        return target.__name__
+        return naming.name_of(target)
     if hasattr(target, "module_path"):
         return str(target.module_path)
     raise TypeError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
-from partisan_async import store
+from partisan_async import registry, store
 from partisan_async.enqueue.turn import checked_time
 from partisan_async.models import WAITING, Task
 from partisan_async.testing.calls import name_of
@@ -85,22 +85,25 @@ class _Wanted:
         execute_after: datetime.datetime | None,
         parameters: Mapping[str, Any],
     ) -> None:
-        self._facts = {"processor_class": name_of(target), "queue_name": queue}
+        self._name = name_of(target)
+        self._names = registry.names(self._name)
+        self._queue = queue
         self._execute_after = checked_time("execute_after", execute_after)
         self._call = CallWanted(target, args, kwargs, parameters)
 
     def __str__(self) -> str:
-        facts = {"queue_name": self._facts["queue_name"]}
+        facts = {"queue_name": self._queue}
         if self._execute_after is not None:
             facts["execute_after"] = self._execute_after.isoformat()
         told = [f"{key}={value!r}" for key, value in facts.items() if value is not None]
-        return ", ".join([str(self._facts["processor_class"]), *self._call.told(), *told])
+        return ", ".join([self._name, *self._call.told(), *told])
 
     def fits(self, task: Task) -> bool:
+        if task.processor_class not in self._names:
+            return False
         if self._execute_after and abs(task.execute_after - self._execute_after) > TOLERANCE:
             return False
-        facts = self._facts.items()
-        if any(value is not None and getattr(task, name) != value for name, value in facts):
+        if self._queue is not None and task.queue_name != self._queue:
             return False
         return self._call.fits(task)
 

@@ -76,11 +76,14 @@ def test_all_columns_are_seen_at_1280_pixels(new_page, asked: str) -> None:
         assert box["x"] + box["width"] <= edge["x"] + edge["width"] + 1
 
 
-@pytest.mark.parametrize("at", ["{list}", "{list}?status=error", "{task}", "{question}", "{board}"])
+@pytest.mark.parametrize(
+    "at", ["{list}", "{list}?status=error", "{task}", "{question}", "{arguments}", "{board}"]
+)
 def test_nothing_is_cut_off_on_a_phone(new_page, site: Site, at: str) -> None:
     """At 375 pixels nothing has to be pushed aside to be read or pressed."""
     page = sign_in(new_page(**PHONE))
     pages = {"list": LIST, "task": f"{LIST}{one(site)}/change/"}
+    pages |= {"arguments": f"{LIST}{one(site)}/arguments/"}
     pages |= {"board": "/admin/partisan_async/dashboard/", "question": pages["task"]}
 
     page.goto(at.format(**pages))
@@ -126,3 +129,23 @@ def test_a_paused_processor_is_whole_on_a_phone(new_page, site: Site) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     for needed, seen in sizes(page, "[aria-labelledby=partisan-pauses] td"):
         assert needed <= seen
+
+
+def test_other_arguments_are_written_until_they_are_right(new_page, site: Site) -> None:
+    """What is wrong stands beside what was typed, which is still there."""
+    page = sign_in(new_page(**DESK))
+    page.goto(f"{LIST}{one(site)}/change/")
+    page.get_by_role("link", name="Retry with other arguments").click()
+    field, yes = (
+        page.get_by_label("Arguments, as JSON"),
+        page.get_by_role("button", name="Retry with these, yes"),
+    )
+    assert "x" * 300 in field.input_value()
+
+    field.fill('{"args": [7')
+    yes.click()
+    page.get_by_text("The arguments are no JSON").wait_for()
+    assert field.input_value() == '{"args": [7'
+    page.get_by_role("link", name="No, take me back").click()
+
+    page.get_by_role("heading", name="Errors, the newest first").wait_for()

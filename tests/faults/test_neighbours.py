@@ -142,7 +142,7 @@ def _statements(session):
         yield Asked(name, rescue, (CLAIMED, BY_ID), all_held)
     promote = store.promote("default")
     yield Asked("promote", promote, (SCHEDULED, WAITING, BY_ID), store.PROMOTED_AT_ONCE)
-    session.execute(*store.pause_processor("Nobody", ""))
+    session.execute(*store.pause_processor(["Nobody"], ""))
     beside = store.claim(me, "default", 10, TTL, store.Among(paused=["Nobody"]))
     yield Asked("claim beside a pause", beside, (READY, WAITING, BY_ID), 10)
     looked_at = store.PARKED_AT_ONCE

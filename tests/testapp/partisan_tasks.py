@@ -77,6 +77,24 @@ class Tick(Marking):
 
 
 @registry.register
+class SendMail(Write):
+    """Its rows have another name than the class, and had others before."""
+
+    NAME = "testapp.SendMail"
+    ALSO_KNOWN_AS = ("Mail", "PostLetter")
+    UNIQUE_FOR_PARAMS = True
+
+
+@registry.register
+class Chime(Tick):
+    """Ticks, and had another name before."""
+
+    NAME = "testapp.Chime"
+    ALSO_KNOWN_AS = ("Ring",)
+    QUEUE_NAME = "rings"
+
+
+@registry.register
 class WriteFirst(Write):
     PRIORITY = 1
 

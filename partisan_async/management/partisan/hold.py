@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand, CommandError
 
-from partisan_async import steering, store
+from partisan_async import registry, steering, store
 from partisan_async.management.partisan import names
+from partisan_async.management.partisan.held import pauses_that_hold
 from partisan_async.management.partisan.steer import (
     add_queue,
     add_yes,
     confirm,
     name_of,
-    pauses_that_hold,
 )
 from partisan_async.models import PausedQueue
 from partisan_async.operate import to_copy
@@ -95,7 +95,10 @@ def _all_queues() -> list[Target]:
 
 
 def _paused_processors() -> list[Target]:
-    return [Target(each.queue_name, each.processor) for each in pauses_that_hold()]
+    # Each name of a processor has a pause, and one resume ends all of them.
+    pauses = pauses_that_hold()
+    held = [Target(each.queue_name, registry.names(each.processor)[0]) for each in pauses]
+    return list(dict.fromkeys(held))
 
 
 def _each(

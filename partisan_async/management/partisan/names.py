@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 
-from partisan_async import registry, settings, store
+from partisan_async import naming, registry, settings, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule, Tally
 from partisan_async.operate import overview
@@ -24,7 +24,7 @@ def unknown(of_queues: list[str], of_processors: list[str]) -> Iterator[str]:
         ("a processor", of_processors, _processors()),
     ):
         for name in names:
-            if name not in known and not (names is of_processors and _is_djangos(name)):
+            if name not in known and not (names is of_processors and _is_registered(name)):
                 yield f"Nobody knows {what} {name!r}; {_others(name, known)}"
 
 
@@ -46,7 +46,7 @@ def _others(name: str, known: set[str]) -> str:
 def _processors() -> set[str]:
     """Return those that this code knows, or that ran or were paused lately."""
     registry.autodiscover()
-    names = {processor.__name__ for processor in registry.processors()}
+    names = set(map(naming.name_of, registry.processors()))
     names |= {each.processor for each in overview.pauses(1)}
     for model in (Tally, Schedule):
         rows = model._default_manager.using(store.database())  # noqa: SLF001
@@ -54,7 +54,7 @@ def _processors() -> set[str]:
     return names
 
 
-def _is_djangos(name: str) -> bool:
+def _is_registered(name: str) -> bool:
     with suppress(ProcessorClassNotFound):
         return bool(registry.get(name))
     return False

@@ -16,10 +16,12 @@ from django.db.models import QuerySet
 from django.utils.translation import override
 
 from partisan_async import steering, store
+from partisan_async.enqueue.corrected import SHAPE
 from partisan_async.management.partisan import chosen, names
+from partisan_async.management.partisan.held import count_held, tell_held
+from partisan_async.management.partisan.other_arguments import retry_with
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.models import ENDED, Task
-from partisan_async.operate import overview
 from partisan_async.operate.overview import PauseState
 from partisan_async.steering import audit
 from partisan_async.steering.pruning import prune_in_batches
@@ -55,6 +57,12 @@ def add_to(commands: Any) -> None:
         statuses = ACTIONS[name][1]
         if len(statuses) > 1:
             _add_status(action, statuses)
+        if name == "retry":
+            action.add_argument(
+                "--arguments",
+                metavar="JSON",
+                help=f"run one task, named by its ID, with these in place of its own: {SHAPE}",
+            )
         if name == "cancel":
             action.add_argument("--all", action="store_true", help="all that wait or run")
             action.add_argument(
@@ -80,6 +88,9 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         cancel = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
         do = partial(_in_the_sites_language, cancel)
     which = Which(options["queue"], options["processor"], options["older_than"], statuses)
+    if (arguments := options.get("arguments")) is not None:
+        retry_with(command, ids, arguments, which)
+        return
     given = which != Which()
     if options.get("all") and (ids or given):
         raise CommandError("--all is all of them: leave out the numbers and the other options.")
@@ -92,12 +103,12 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     tasks = which.among(name)
     held: Counter[PauseState] = Counter()
     if ids:
-        batches = _count_held(name, in_batches(do, tasks.filter(pk__in=ids)), held)
+        batches = count_held(name, in_batches(do, tasks.filter(pk__in=ids)), held)
         done = [pk for batch in batches for pk in batch]
         if given and not done:
             _refuse_unknown(name, which)
         command.stdout.write(f"{name}: {number(len(done))}.")
-        _tell_held(command, held)
+        tell_held(command, held)
         _complain(name, ids, done, filtered=given)
         return
     total = tasks.count()
@@ -105,12 +116,12 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     if total:
         told = chosen.tasks(total, name, which)
         confirm(f"{name}: {told if given else f'{told} that wait or run, in all queues'}", options)
-    batches = _count_held(name, in_batches(do, tasks), held)
+    batches = count_held(name, in_batches(do, tasks), held)
     count = add_up(progress, map(len, batches))
     if not count:
         _refuse_unknown(name, which)
     command.stdout.write(f"{name}: {number(count)}.")
-    _tell_held(command, held)
+    tell_held(command, held)
 
 
 def _in_the_sites_language(
@@ -119,33 +130,6 @@ def _in_the_sites_language(
     """Cancel tasks; what receivers write to people is not in the command's language."""
     with override(django_settings.LANGUAGE_CODE):
         return cancel(ids)
-
-
-def _count_held(
-    name: str, batches: Iterable[list[int]], held: Counter[PauseState]
-) -> Iterator[list[int]]:
-    """Yield what is done, and count those to run that wait for the end of a pause."""
-    runs = name in ("retry", "run-now")
-    pauses = pauses_that_hold() if runs else []
-    for batch in batches:
-        for pause in pauses:
-            rows = _tasks().filter(pk__in=batch, processor_class=pause.processor)
-            rows = rows.filter(queue_name=pause.queue_name) if pause.queue_name else rows
-            held[pause] += rows.count()
-        yield batch
-
-
-def pauses_that_hold() -> list[PauseState]:
-    """Return the pauses of processors that are not over."""
-    return [each for each in overview.pauses(1) if not each.ending]
-
-
-def _tell_held(command: BaseCommand, held: Counter[PauseState]) -> None:
-    for pause, count in held.items():
-        if count:
-            wait = "waits" if count == 1 else "wait"
-            told = f"{count:,} of them {wait} for the end of a pause: {pause.way_out}"
-            command.stderr.write(plain(told))
 
 
 def _refuse_unknown(name: str, which: Which) -> None:

@@ -35,4 +35,4 @@ def _digest(task: Task) -> bytes | None:
         encoded = arguments.encode(tuple(task.args), task.kwargs)
     except (ProcessorClassNotFound, TypeError, ValueError):
         return None
-    return arguments.digest(task.processor_class, encoded)
+    return arguments.digest(registry.lasting_name(task.processor_class), encoded)

@@ -63,7 +63,7 @@ def _unknown_here(task: Task) -> Iterator[str]:
             said = gettext(
                 "Processor class %(name)r is not registered. If it is one of Django's own tasks,"
                 " import its module in a tasks.py of an installed app, and have TASKS name"
-                " PartisanBackend."
+                " PartisanBackend. If it was a processor's NAME, name it in ALSO_KNOWN_AS."
             )
         more = gettext("That is how this process sees it; supervisors may run other code.")
         yield f"{said % {'name': error.processor_name}} {more}"

@@ -150,6 +150,7 @@ class Counts:
     def _begin(self, name: str) -> _Recent:
         try:
             registry.get(name)
+            name = registry.names(name)[0]
         except ProcessorClassNotFound:
             # Rows may name processors without number, and each would be a series for ever.
             name = UNKNOWN

@@ -1,0 +1,24 @@
+from django.db import migrations
+
+from partisan_async.postgres.migration import PostgresMigration
+
+
+class Migration(PostgresMigration):
+    dependencies = [
+        ("partisan_async", "0011_states"),
+    ]
+
+    # Nothing in the database: Django makes the permissions' rows at the end of `migrate`.
+    operations = [
+        migrations.AlterModelOptions(
+            name="task",
+            options={
+                "permissions": [
+                    ("retry_task", "Can run tasks again, or now"),
+                    ("cancel_task", "Can cancel tasks"),
+                    ("view_arguments", "Can view arguments, errors' texts and results of tasks"),
+                    ("change_arguments", "Can give tasks that failed other arguments"),
+                ]
+            },
+        ),
+    ]
