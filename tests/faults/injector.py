@@ -179,7 +179,10 @@ class Injector:
         if not workers:
             return None
         worker = _pick(workers, fault)
-        worker.kill()
+        try:
+            worker.kill()
+        except psutil.NoSuchProcess:  # it has ended meanwhile
+            return None
         return f"process {worker.pid}"
 
     def _kill_a_supervisor(self, fault: Fault) -> str | None:
