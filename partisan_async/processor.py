@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from asgiref.sync import sync_to_async
@@ -17,15 +16,15 @@ from partisan_async.enqueue import refusals
 from partisan_async.enqueue.bulk import bulk_enqueue
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.insert import enqueue
-from partisan_async.policy import Decision
 from partisan_async.schedule import Cron, Every
 from partisan_async.settings import DEFAULT_QUEUE_NAME
+from partisan_async.telling import Telling
 
 if TYPE_CHECKING:
     from partisan_async.models import Task
 
 
-class BaseTaskProcessor(abc.ABC):
+class BaseTaskProcessor(Telling, abc.ABC):
     """A task's code. Derive from it, write ``run()``, register it, and ``delay()`` its calls.
 
     :param args: kept as ``self.args``. They and ``kwargs`` must be what ``run()`` takes, and JSON
@@ -70,17 +69,9 @@ class BaseTaskProcessor(abc.ABC):
     SCHEDULE: ClassVar[str | Cron | Every | None] = None
     """When a call without arguments is enqueued by itself; a string is a cron expression."""
 
-    _claimed: Callable[[], Task] | None = None
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = args
         self.kwargs = kwargs
-
-    @cached_property
-    def task_obj(self) -> Task | None:
-        """While it runs: the row, as it was claimed; ``(id, claim_seq)`` is unique to this run."""
-        # Made when asked for: it costs as much as the rest of a small task.
-        return None if self._claimed is None else self._claimed()
 
     # Typed so that type checkers take each run() that overrides it, whatever its parameters.
     @abc.abstractmethod
@@ -179,28 +170,6 @@ class BaseTaskProcessor(abc.ABC):
         transaction stays, as in a test.
         """
         await sync_to_async(_close_idle)()
-
-    # For the running side: its own part of what signals tell.
-
-    @classmethod
-    def _is_heard(cls) -> bool:
-        """Tell whether anybody may be told of its tasks."""
-        return signals.is_anybody_there()
-
-    def _tell_start(self) -> None:
-        """Tell that a run begins."""
-        if self.task_obj is not None and self._is_heard():
-            signals.tell(signals.task_started, "task_started", type(self), task=self.task_obj)
-
-    def _tell_end(self, decision: Decision) -> None:
-        """Tell what becomes of the task after a run."""
-        if self.task_obj is not None:
-            signals.send_decision(type(self), self.task_obj, decision)
-
-    @classmethod
-    def _tell_loss(cls, task: Task, decision: Decision) -> None:
-        """Tell of an end that no worker has seen."""
-        signals.send_decision(cls, task, decision)
 
 
 def _close_idle() -> None:
