@@ -1237,6 +1237,8 @@ class AsyncLogin(Login):
 
 @registry.register
 class PostponeLogin(Login):
+    SENSITIVE = ("password",)
+
     def run(self, user: str, password: str) -> None:
         raise PostponeTask(5, reason=f"{user} has {password}")
 
