@@ -127,9 +127,8 @@ class ArgumentsDoNotFit(PartisanException):
     """
 
     def __init__(self, processor_name: str, message: str) -> None:
-        super().__init__(
-            f"{processor_name}: {message} The row may come from another version of the code."
-        )
+        self.why = f"{processor_name}: {message}"
+        super().__init__(f"{self.why} The row may come from another version of the code.")
         self.processor_name = processor_name
 
 

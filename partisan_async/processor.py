@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from asgiref.sync import sync_to_async
@@ -17,15 +16,15 @@ from partisan_async.enqueue import refusals
 from partisan_async.enqueue.bulk import bulk_enqueue
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.insert import enqueue
-from partisan_async.policy import Decision
 from partisan_async.schedule import Cron, Every
 from partisan_async.settings import DEFAULT_QUEUE_NAME
+from partisan_async.telling import Telling
 
 if TYPE_CHECKING:
     from partisan_async.models import Task
 
 
-class BaseTaskProcessor(abc.ABC):
+class BaseTaskProcessor(Telling, abc.ABC):
     """A task's code. Derive from it, write ``run()``, register it, and ``delay()`` its calls.
 
     :param args: what ``run()`` takes; JSON values where it has no parameters: see ``delay``. They
@@ -76,17 +75,9 @@ class BaseTaskProcessor(abc.ABC):
     SCHEDULE: ClassVar[str | Cron | Every | None] = None
     """When a call without arguments is enqueued by itself; a string is a cron expression."""
 
-    _claimed: Callable[[], Task] | None = None
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = args
         self.kwargs = kwargs
-
-    @cached_property
-    def task_obj(self) -> Task | None:
-        """The row as it was claimed; ``None`` outside a run. ``(id, claim_seq)`` names the run."""
-        # Made only when it is read: that costs as much as the rest of a small task.
-        return None if self._claimed is None else self._claimed()
 
     # Typed so that type checkers take each run() that overrides it, whatever its parameters.
     @abc.abstractmethod
@@ -185,28 +176,6 @@ class BaseTaskProcessor(abc.ABC):
         connection that is in a transaction stays open, as in a test.
         """
         await sync_to_async(_close_idle)()
-
-    # For supervisors and workers, which send the signals of this class's tasks.
-
-    @classmethod
-    def _is_heard(cls) -> bool:
-        """Tell whether the signals of its tasks may have receivers."""
-        return signals.is_anybody_there()
-
-    def _tell_start(self) -> None:
-        """Send that a run begins."""
-        if self.task_obj is not None and self._is_heard():
-            signals.tell(signals.task_started, "task_started", type(self), task=self.task_obj)
-
-    def _tell_end(self, decision: Decision) -> None:
-        """Send what becomes of the task after a run."""
-        if self.task_obj is not None:
-            signals.send_decision(type(self), self.task_obj, decision)
-
-    @classmethod
-    def _tell_loss(cls, task: Task, decision: Decision) -> None:
-        """Send what becomes of a task whose run ended without a worker that could tell."""
-        signals.send_decision(cls, task, decision)
 
 
 def _close_idle() -> None:

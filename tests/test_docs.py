@@ -1,8 +1,9 @@
 """Holds README and docs to the code: blocks run, commands, links and names exist, tables agree.
 
 A *block* is fenced. A Python block whose first line is ``# app/module.py`` is that file, or goes on
-with it; ``# mysite/settings.py`` is a change of the settings; any other runs as it stands. The
-blocks of a page run in order, in a project of the page's own.
+with it; ``# mysite/settings.py`` is a change of the settings; any other runs as it stands. In a
+session, ``pycon``, a call above an error raises just that. The blocks of a page run in order, in a
+project of the page's own.
 """
 
 from __future__ import annotations
@@ -106,6 +107,9 @@ def translated(text: str) -> str:
 _FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
+_REFUSED = re.compile(r"^>>> (.+)\n(\w+): (.+)$", re.MULTILINE)
+
+
 def read(page: str) -> str:
     return (ROOT / page).read_text()
 
@@ -174,6 +178,13 @@ class Project:
                 self._set(block)
             case (app, module):
                 self._go_on(block, app, module)
+
+    def is_refused(self, block: Block) -> None:
+        """Make the calls of a session, each of which raises the error that is shown below it."""
+        for call, error, told in _REFUSED.findall(block.text):
+            with pytest.raises(getattr(exceptions, error, None) or getattr(builtins, error)) as it:
+                eval(call, self.namespace)
+            assert (type(it.value).__name__, str(it.value)) == (error, told)
 
     def _execute(self, block: Block, namespace: dict[str, object]) -> None:
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -298,8 +309,11 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     with project(page, tmp_path, monkeypatch) as place, ExitStack() as around:
         if page == MIGRATION:
             around.enter_context(ancestors_table())
-        for block in blocks(page, "python"):
-            place.run(block)
+        for block in blocks(page, "python", "pycon"):
+            if block.kind == "python":
+                place.run(block)
+            else:
+                place.is_refused(block)
         enqueued = {task.processor_class for task in Task.objects.all()}
         Task.objects.filter(status="scheduled").update(execute_after=timezone.now())
 
@@ -325,15 +339,17 @@ def test_delay_raises_what_the_reference_says(tmp_path, monkeypatch):
         endless.append(endless)
         names = {
             "Resize": resize,
+            "Untyped": registry.get("Untyped"),
             "Unregistered": type("Unregistered", (resize,), {}),
-            "running": load(resize, {"args": [], "kwargs": {}}, Task()),
+            "running": load(resize, {"args": ["cat.png"], "kwargs": {}}, Task()),
             "user": User(username="ada"),
             "endless": endless,
             "timezone": timezone,
             "datetime": datetime,
             "UTC": UTC,
         }
-        for call, error, _ in tables(page)["call"]:
+        listed = tables(page)
+        for call, error, _ in [*listed["call"], *listed["untyped call"]]:
             expected = getattr(exceptions, code(error), None) or getattr(builtins, code(error))
 
             with pytest.raises(expected) as raised:
@@ -710,7 +726,7 @@ class Walk:
         self._since = 0
         self._supervisor: subprocess.Popen[str] | None = None
 
-    def run(self, line: str, stdin: str = "") -> None:
+    def run(self, line: str, stdin: str = "", *, fails: bool = False) -> None:
         """Run a line of a bash block; a supervisor goes on beside it, in place of the last one."""
         self._since = len(self._printed)
         line = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", line)
@@ -726,7 +742,7 @@ class Walk:
             output, _ = process.communicate(stdin, timeout=120)
         finally:
             process.kill()
-        assert process.returncode == 0, output
+        assert (process.returncode != 0) == fails, output
         self._printed += map(_bare, output.splitlines())
 
     def write(self, block: Block) -> None:
@@ -810,14 +826,16 @@ def test_tutorial_is_what_one_sees(walk):
     """
     elsewhere = ("mkdir ", "cd ", "python3 -m venv ", "source ", "pip ", "export ", "echo ")
 
-    for block in blocks(TUTORIAL):
+    shown = blocks(TUTORIAL)
+    for block, following in itertools.zip_longest(shown, shown[1:]):
         match block.kind:
             case "python":
                 walk.write(block)
             case "bash":
+                fails = following is not None and following.text.startswith("TypeError: ")
                 for line in block.text.splitlines():
                     if not line.startswith(elsewhere) and "partisan_async.embedded" not in line:
-                        walk.run(line)
+                        walk.run(line, fails=fails)
             case "text" if not block.text.startswith("postgresql://"):
                 if "stopping:" in block.text:
                     walk.stop()

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import freezegun
 import pytest
 from django.contrib.auth.models import User
+from django.db import models
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
@@ -34,6 +35,16 @@ class Colour(enum.Enum):
 class Level(enum.IntEnum):
     LOW = 1
     HIGH = 2
+
+
+class Kind(models.TextChoices):
+    SMALL = "s", "small"
+    LARGE = "l", "large"
+
+
+class Stars(models.IntegerChoices):
+    ONE = 1
+    TWO = 2
 
 
 class Mixed(enum.Enum):
@@ -98,6 +109,8 @@ SCALARS = {
     bytes: st.binary(max_size=5),
     Colour: st.sampled_from(Colour),
     Level: st.sampled_from(Level),
+    Kind: st.sampled_from(Kind) | st.just("s"),
+    Stars: st.sampled_from(Stars) | st.just(1),
     Item: st.builds(Item, TEXT, st.decimals(), st.none() | st.sampled_from(Colour)),
     Point: st.builds(Point, st.integers(), st.floats()),
     Address: st.fixed_dictionaries({"city": TEXT, "lines": st.lists(TEXT, max_size=2)}),
@@ -212,7 +225,8 @@ def test_what_is_passed_comes_back_or_is_refused(call):
         (datetime.time, datetime.time(1, 2, 3, 4)), (decimal.Decimal, decimal.Decimal("1E+500")),
         (bytes, b"\x00\xff"), (set[str], {"b", "a"}),
         (dict[uuid.UUID, Item], {uuid.UUID(int=5): Item("é", decimal.Decimal("1.10"))}),
-        (Point, Point(1, 2.5)), (Address, {"city": "x", "lines": []}), (Level, Level.HIGH),
+        (Point, Point(1, 2.5)), (Address, {"city": "x", "lines": []}), (Level, Level.HIGH), (Kind, Kind.LARGE),
+        (Kind | None, Kind.SMALL), (list[Stars], [Stars.TWO]),
         (frozenset[tuple[int, str]], frozenset({(1, "a"), (2, "b")})), (Literal["a", 1], 1),
         (list[Colour | None], [Colour.RED, None]),
         (dict[datetime.date, int], {datetime.date(2026, 1, 1): 1}),
@@ -293,6 +307,9 @@ def test_a_wrong_call_is_told_what_to_pass(args, kwargs, told):
         (list[int], (1,), "list(value)"),
         (User, 5, "User.objects.get(pk=value)"),
         (str, "a\x00", "NUL"),
+        (Kind, "s", "Kind(value)"),
+        (Address, 5, "value is of type int, and run() takes Address; pass Address"),
+        (dict[int | str, int], {1: 2}, "a key of value would not come back the same"),
     ],
 )
 def test_a_wrong_value_is_told_what_to_pass(hint, value, told):
@@ -358,11 +375,21 @@ def test_a_row_that_does_not_fit_says_so(call):
 
 
 def test_annotations_that_cannot_be():
-    def run(self, a: "Missing", b: datetime.datetime | str, c: Mixed, d: object, e: set[list]): ...  # noqa: F821
+    def run(
+        self,
+        a: "Missing",  # noqa: F821
+        b: datetime.datetime | str,
+        c: Mixed,
+        d: object,
+        e: set[list],
+        f: set[User],
+        g: models.Model,
+        h: frozenset[User | None] | None,
+    ): ...
 
     found = complaints(of(run), BaseTaskProcessor)
 
-    assert [each.parameter for each in found] == ["a", "b", "c", "d", "e"]
+    assert [each.parameter for each in found] == list("abcdefgh")
     assert all(each.wrong.startswith("Pay.run(): ") and each.hint for each in found)
 
 

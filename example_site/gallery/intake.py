@@ -53,4 +53,4 @@ def take_in(paths: Iterable[Path], name: str) -> list[Task]:
     """
     with transaction.atomic():
         upload = Upload.objects.create(name=name)
-        return [TakeIn(store(upload, path.name, path.read_bytes()).pk).delay() for path in paths]
+        return [TakeIn(store(upload, path.name, path.read_bytes())).delay() for path in paths]

@@ -4,7 +4,7 @@ TakeIn → MakeThumbnail, MakeRendition (medium), MakeRendition (large) → Wate
        → Publish, which waits for all of them → Announce, and a mail to the managers
 
 A task may run twice, after a crash for one, so each finds the same files and rows the second time
-and changes nothing. Arguments are keys and not rows: a row is no JSON, and would have grown old.
+and changes nothing. Each is passed its picture: stored by its key, and fetched anew for each run.
 """
 
 import asyncio
@@ -21,21 +21,25 @@ from partisan_async import registry
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask
-from partisan_async.processor import BaseTaskProcessor
+from partisan_async.task_processor import TaskProcessor
 
 EMBARGO = timedelta(seconds=1)
 LONGEST_SIDE = {Kind.THUMBNAIL: 160, Kind.MEDIUM: 1000, Kind.LARGE: 2000}  # in pixels
 
 
+class OfPicture(TaskProcessor):
+    """What all of them have in common: where the picture was deleted, there is nothing to do."""
+
+    ON_MISSING = "finish"
+
+
 @registry.register
-class TakeIn(BaseTaskProcessor):
+class TakeIn(OfPicture):
     """Reads what is in a picture, and enqueues what is to be made of it."""
 
     UNIQUE_FOR_PARAMS = True  # as it is by default: the same picture twice waits as one task
 
-    def run(self) -> None:
-        (picture_id,) = self.args
-        picture = Picture.objects.get(pk=picture_id)
+    def run(self, picture: Picture) -> None:
         image = images.read(files.original(picture), picture.name)
         picture.width, picture.height = image.size
         picture.exif = images.exif(image)
@@ -43,43 +47,38 @@ class TakeIn(BaseTaskProcessor):
         # In one transaction: what is known and what is to be done are there together.
         with transaction.atomic():
             picture.save(update_fields=["width", "height", "exif", "colours"])
-            MakeThumbnail(picture_id).delay()
-            MakeRendition(picture_id, kind=Kind.MEDIUM).delay()
-            MakeRendition(picture_id, kind=Kind.LARGE).delay()
-            Publish(picture_id).delay(execute_after=timezone.now() + EMBARGO)
+            MakeThumbnail(picture).delay()
+            MakeRendition(picture, kind=Kind.MEDIUM.value).delay()
+            MakeRendition(picture, kind=Kind.LARGE.value).delay()
+            Publish(picture).delay(execute_after=timezone.now() + EMBARGO)
 
 
 @registry.register
-class MakeThumbnail(BaseTaskProcessor):
+class MakeThumbnail(OfPicture):
     """Makes what lists show: before anything else, since people look at lists first."""
 
     PRIORITY = 1
 
-    def run(self) -> None:
-        (picture_id,) = self.args
-        picture = Picture.objects.get(pk=picture_id)
+    def run(self, picture: Picture) -> None:
         _keep(picture, Kind.THUMBNAIL, _fitted(picture, Kind.THUMBNAIL))
 
 
 @registry.register
-class MakeRendition(BaseTaskProcessor):
+class MakeRendition(OfPicture):
     """Makes a larger one, when no thumbnail and no new picture waits."""
 
     PRIORITY = 20
 
-    def run(self) -> None:
-        (picture_id,) = self.args
-        kind = Kind(self.kwargs["kind"])
-        picture = Picture.objects.get(pk=picture_id)
-        fitted = _fitted(picture, kind)
+    def run(self, picture: Picture, *, kind: str) -> None:
+        fitted = _fitted(picture, Kind(kind))
         with transaction.atomic():
-            _keep(picture, kind, fitted)
+            _keep(picture, Kind(kind), fitted)
             if kind == Kind.LARGE:
-                Watermark(picture_id).delay()
+                Watermark(picture).delay()
 
 
 @registry.register
-class Watermark(BaseTaskProcessor):
+class Watermark(OfPicture):
     """Has a (simulated) service stamp the large rendition; the service times out now and then."""
 
     # Tried again after 0.5, 1 and 1.5 seconds. Any other error is final.
@@ -90,49 +89,44 @@ class Watermark(BaseTaskProcessor):
         retry_pause_strategy=const.DELAY_STRATEGY_INCREMENTAL,
     )
 
-    def run(self) -> None:
-        (picture_id,) = self.args
+    def run(self, picture: Picture) -> None:
         assert self.task_obj is not None  # it is running
-        picture = Picture.objects.get(pk=picture_id)
         image = images.read(files.rendition(picture, Kind.LARGE), picture.name)
         stamped = watermark.stamp(image, picture.name, tries=self.task_obj.tries)
         _keep(picture, Kind.WATERMARKED, stamped)
 
 
 @registry.register
-class Publish(BaseTaskProcessor):
+class Publish(OfPicture):
     """Publishes a picture, once all of its renditions are there."""
 
     POSTPONE_CONFIG = PostponeConfig(max_postpones=300)  # by the pauses below: for over an hour
 
-    def run(self) -> None:
-        (picture_id,) = self.args
+    def run(self, picture: Picture) -> None:
         assert self.task_obj is not None  # it is running
-        kinds = Rendition.objects.filter(picture=picture_id).values_list("kind", flat=True)
+        kinds = Rendition.objects.filter(picture=picture).values_list("kind", flat=True)
         if set(Kind) - set(kinds):
             # The longer it has waited, the less often it looks.
             raise PostponeTask(0.5 + self.task_obj.postpones / 10)
         with transaction.atomic():
-            unpublished = Picture.objects.filter(pk=picture_id, published_at=None)
+            unpublished = Picture.objects.filter(pk=picture.pk, published_at=None)
             # Of two runs at the same time one changes the row, and that one announces it.
             if unpublished.update(published_at=timezone.now()):
-                Announce(picture_id).delay()
+                Announce(picture).delay()
                 # One of Django's own tasks, from an app that knows nothing of this package.
-                tell_managers.enqueue("A new picture", f"Picture {picture_id} is published.")
+                tell_managers.enqueue("A new picture", f"Picture {picture.pk} is published.")
 
 
 @registry.register
-class Announce(BaseTaskProcessor):
+class Announce(OfPicture):
     """Tells the (simulated) subscribers: nearly all of it is waiting, so it is ``async``."""
 
     QUEUE_NAME = "announcements"
 
-    async def run(self) -> None:
-        (picture_id,) = self.args
-        picture = await Picture.objects.aget(pk=picture_id)
+    async def run(self, picture: Picture) -> None:
         async with asyncio.TaskGroup() as group:
             for address in subscribers.ADDRESSES:
-                message = subscribers.tell(address, f"New: {picture}", key=f"new {picture_id}")
+                message = subscribers.tell(address, f"New: {picture}", key=f"new {picture.pk}")
                 group.create_task(message)
         picture.announced_at = timezone.now()
         await picture.asave(update_fields=["announced_at"])

@@ -26,7 +26,7 @@ from example_site.gallery.models import Kind, Picture, Upload
 from example_site.gallery.partisan_tasks import Announce, MakeRendition, Publish, TakeIn
 from example_site.notices.tasks import tell_managers
 from partisan_async.models import Task
-from partisan_async.policy import Failed, Postponed
+from partisan_async.policy import Failed, Finished, Postponed
 from partisan_async.testing import (
     assert_enqueued,
     assert_not_enqueued,
@@ -66,7 +66,7 @@ class TaskTests(WithMedia, TestCase):
     def test_until_then_it_waits(self) -> None:
         picture = taken_in("blue")
 
-        self.assertIsInstance(perform(Publish, [picture.pk]).decision, Postponed)
+        self.assertIsInstance(perform(Publish, [picture]).decision, Postponed)
         assert_not_enqueued(Announce)
 
     def test_the_managers_get_a_mail(self) -> None:
@@ -80,11 +80,21 @@ class TaskTests(WithMedia, TestCase):
     def test_a_broken_file_says_why(self) -> None:
         picture = stored("cut.png", drawn("blue")[:50])
 
-        ran = perform(TakeIn, [picture.pk])
+        ran = perform(TakeIn, [picture])
 
         assert isinstance(ran.decision, Failed)
         self.assertIn("cut.png is not a picture", ran.decision.failure.message)
         assert_not_enqueued(MakeRendition)
+
+    def test_of_a_picture_that_was_deleted_nothing_is_left_to_do(self) -> None:
+        """Whoever runs the site may delete it while its tasks wait."""
+        taken_in("blue").delete()
+
+        with self.assertLogs("partisan_async", "INFO") as logged:
+            (ran,) = run_pending()
+
+        self.assertEqual(ran.decision, Finished())
+        self.assertIn("TakeIn: gallery.Picture ", "".join(logged.output))
 
 
 class FileTests(SimpleTestCase):
@@ -164,7 +174,7 @@ class UploadTests(WithMedia, TestCase):
 
         self.assertEqual(answer.status_code, 202)
         for picture in Upload.objects.get(pk=answer.json()["upload"]).pictures.all():
-            assert_enqueued(TakeIn, args=[picture.pk])
+            assert_enqueued(TakeIn, picture=picture)
 
     def test_the_files_of_a_folder_come_one_by_one(self) -> None:
         first = self.send(file("blue.png", drawn("blue")), name="Holiday")
@@ -235,7 +245,7 @@ class ProgressTests(WithMedia, TestCase):
         self.assertEqual(Image.open(io.BytesIO(answer.content)).size, (40, 30))
 
     def test_a_broken_file_says_why(self) -> None:
-        TakeIn(stored("cut.png", drawn("blue")[:50]).pk).delay()
+        TakeIn(stored("cut.png", drawn("blue")[:50])).delay()
 
         with self.assertLogs("partisan_async", "ERROR"):
             run_pending(errors="keep")
@@ -257,7 +267,7 @@ class ProgressTests(WithMedia, TestCase):
     def test_more_pictures_need_no_more_queries(self) -> None:
         upload = Upload.objects.create()
         for colour in ("blue", "red", "green"):
-            TakeIn(intake.store(upload, f"{colour}.png", drawn(colour)).pk).delay()
+            TakeIn(intake.store(upload, f"{colour}.png", drawn(colour))).delay()
         run_pending()
 
         with self.assertNumQueries(5):
@@ -280,7 +290,7 @@ class PageTests(WithMedia, TestCase):
 
         self.assertEqual(told(look()), [f"upload-{upload.pk}"])
         self.assertEqual(told(look()), [])
-        TakeIn(blue.pk).delay()
+        TakeIn(blue).delay()
         self.assertEqual(told(look()), [f"upload-{upload.pk}-picture-{blue.pk}"])
         run_pending()
         self.assertEqual(
@@ -306,7 +316,7 @@ class BellTests(WithMedia, TransactionTestCase):
             async with asyncio.timeout(PATIENCE_SECONDS), aclosing(live.changes()) as parts:
                 await anext(parts)
                 await anext(parts)  # woken, since it is listened from now on
-                await TakeIn(picture.pk).adelay()
+                await TakeIn(picture).adelay()
                 part = await anext(parts)
 
         self.assertIn("waiting", part)
@@ -344,5 +354,5 @@ def stored(name: str, content: bytes) -> Picture:
 
 def taken_in(colour: str) -> Picture:
     picture = stored(f"{colour}.png", drawn(colour))
-    TakeIn(picture.pk).delay()
+    TakeIn(picture).delay()
     return picture

@@ -48,7 +48,7 @@ async def upload(request: HttpRequest, upload_id: int | None = None) -> HttpResp
             refused.append(reason)
             continue
         picture = await sync_to_async(intake.store)(to, name, file.read())
-        await TakeIn(picture.pk).adelay()
+        await TakeIn(picture).adelay()
     if request.accepts("text/html"):  # a form, where no script runs
         for reason in refused:
             messages.error(request, reason)

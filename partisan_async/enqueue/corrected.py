@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from partisan_async.enqueue import arguments
+from partisan_async.enqueue.parameters import Stored, parameters_of
+from partisan_async.exceptions import ArgumentsDoNotFit, RowMissing
 
 SHAPE = '{"args": […], "kwargs": {…}}'
 
@@ -58,7 +60,15 @@ def _parts(call: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _require_fit(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuse what the processor's own ``__init__()`` does not take; it is not called."""
+    """Refuse what ``run()`` does not take, or ``__init__()`` where ``run()`` has no parameters."""
+    if (parameters := parameters_of(processor)) is not None:
+        try:
+            parameters.decode(Stored(list(args), dict(kwargs)))
+        except ArgumentsDoNotFit as error:
+            raise TypeError(error.why) from None
+        except RowMissing as error:
+            raise ValueError(str(error)) from None
+        return
     takes = inspect.signature(processor).replace(return_annotation=inspect.Signature.empty)
     try:
         takes.bind(*args, **kwargs)

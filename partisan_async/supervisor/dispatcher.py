@@ -14,8 +14,7 @@ from typing import assert_never
 from partisan_async import logs, registry
 from partisan_async.claim import Attempt, Claim
 from partisan_async.declared import is_async
-from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.policy import CutOff, Failure, Outcome, Unrecognised
+from partisan_async.policy import CutOff, Outcome, Unrecognised
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.ahead import batch_to_send
@@ -94,8 +93,7 @@ class Dispatcher:
         self.dispatch()
         # Log after sending: in an idle system a log line takes 0.2 ms, longer than to send a task.
         logs.tasks.claimed(claims, how)
-        for claim in unknown:
-            self._endings.end(claim, _unknown(claim), None)
+        self._endings.end_unknown(unknown)
 
     def on_beat(self) -> None:
         """Give back tasks that were to start within a second and did not, for others to claim.
@@ -175,13 +173,12 @@ class Dispatcher:
     # From the workers: see the pool's ``Listener``
 
     def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
-        if isinstance(outcome, Unrecognised) or (
-            isinstance(outcome, CutOff) and not outcome.begun
-        ):  # nothing ran
-            self._endings.end(claim, outcome, None)
-            return
-        self._pace.measure(claim.processor_class, seconds)
-        self._endings.end(claim, outcome, Attempt(seconds, worker_id))
+        attempt = None
+        unbegun = isinstance(outcome, CutOff) and not outcome.begun
+        if not unbegun and not isinstance(outcome, Unrecognised):
+            self._pace.measure(claim.processor_class, seconds)
+            attempt = Attempt(seconds, worker_id)
+        self._endings.end(claim, outcome, attempt)
 
     def on_returned(self, claims: Sequence[Claim]) -> None:
         claims, held_back = self.pauses.split(claims)
@@ -201,7 +198,3 @@ class Dispatcher:
             self.kills += 1
         else:
             self.deaths += 1
-
-
-def _unknown(claim: Claim) -> Unrecognised:
-    return Unrecognised(Failure.of(ProcessorClassNotFound(claim.processor_class)))

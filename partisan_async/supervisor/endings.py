@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from partisan_async import logs
 from partisan_async.claim import Attempt, Claim, Settlement
-from partisan_async.policy import Died, GivenBack, Outcome, Overran, Unrecognised
+from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.policy import Died, Failure, GivenBack, Outcome, Overran, Unrecognised
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.losses import Losses
 from partisan_async.supervisor.report.counts import Counts
@@ -45,6 +46,12 @@ class Endings:
         except Exception as error:  # noqa: BLE001  a log handler of the site's, for one
             with suppress(Exception):
                 logs.outcomes.untold(claim, error)
+
+    def end_unknown(self, claims: Iterable[Claim]) -> None:
+        """Settle tasks whose processor is not registered here: nothing ran."""
+        for claim in claims:
+            error = ProcessorClassNotFound(claim.processor_class)
+            self.end(claim, Unrecognised(Failure.of(error)), None)
 
     def give_back(self, claims: Iterable[Claim], attempt: Attempt | None = None) -> None:
         """Have tasks wait again as before; ``attempt``: the one that was cut short."""

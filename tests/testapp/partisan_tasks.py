@@ -1255,6 +1255,8 @@ class AsyncLogin(Login):
 
 @registry.register
 class PostponeLogin(Login):
+    SENSITIVE = ("password",)
+
     def run(self, user: str, password: str) -> None:
         raise PostponeTask(5, reason=f"{user} has {password}")
 

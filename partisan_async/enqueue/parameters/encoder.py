@@ -33,7 +33,8 @@ class Encoder:
     def _encode_any(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the JSON of any call, or raise; most calls do not come here."""
         if fault := self._binding.fault(len(args), kwargs):
-            raise TypeError(f"{self._processor_name}: {fault}.")
+            end = "" if fault.endswith("?") else "."
+            raise TypeError(f"{self._processor_name}: {fault}{end}")
         try:
             texts = [self._text(position, value) for position, value in enumerate(args)]
             pairs = []

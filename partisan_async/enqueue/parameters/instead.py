@@ -54,7 +54,7 @@ def instead(value: Any, hint: Any) -> str:
         return f"pass one, or annotate the parameter as {shown(hint)} | None"
     wanted = members(hint)[0]
     wanted = typing.get_origin(wanted) or wanted
-    if not isinstance(wanted, type):
+    if not isinstance(wanted, type) or typing.is_typeddict(wanted):
         return f"pass {shown(hint)}"
     return f"pass {_conversion(value, wanted) or shown(hint)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from partisan_async.enqueue.parameters.came_back import (
 )
 from partisan_async.enqueue.parameters.instances import Instances, Saved
 from partisan_async.enqueue.parameters.instead import shown
-from partisan_async.enqueue.parameters.storable import has_models
+from partisan_async.enqueue.parameters.storable import has_models, is_choices
 from partisan_async.enqueue.parameters.stored import as_given_back
 
 
@@ -55,7 +56,7 @@ class Parameter:
         if self.hint is Any:
             return stored
         try:
-            return msgspec.convert(stored, self.hint, str_keys=True, dec_hook=instances)
+            return msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
         except (TypeError, RecursionError, OverflowError) as error:
             raise ValueError(str(error)) from error
 
@@ -82,6 +83,20 @@ class Parameter:
         return text
 
 
+class _Made:
+    """Makes values that msgspec leaves to others: model instances, and choices."""
+
+    def __init__(self, instances: Instances) -> None:
+        self._instances = instances
+
+    def __call__(self, kind: Any, stored: Any) -> Any:
+        if not is_choices(kind):
+            return self._instances(kind, stored)
+        if type(stored) is not type(next(iter(kind)).value):
+            raise ValueError(f"no {kind.__name__}")
+        return kind(stored)
+
+
 class _Hook:
     """Makes plain values of those that only Django or a test's clock has."""
 
@@ -93,4 +108,6 @@ class _Hook:
             return self._saved.store(value)
         if frozen.real_type(type(value)) is not type(value):
             return frozen.thawed(value)
+        if isinstance(value, enum.Enum):
+            return value.value
         raise TypeError(f"{type(value).__name__} cannot be stored")

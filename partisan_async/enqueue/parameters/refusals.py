@@ -44,7 +44,7 @@ def changed(found: Difference, hint: Any, place: str) -> TypeError | ValueError:
     if found.place == place:
         return wrong_type(passed, place, hint)
     kind, back = type_of(passed), type_of(found.back)
-    if kind is back:
+    if kind is back or found.back is None:
         return ValueError(f"{found.place} would not come back the same; {_odd(passed)}.")
     return TypeError(
         f"{found.place} is of type {kind.__name__}, and would come back as {back.__name__};"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -33,6 +34,16 @@ class Wrong(NamedTuple):
     way_out: str
 
 
+_UNEQUAL_VALUES = Wrong(
+    "has an enum whose values are not all str, or all int", "Give it such values"
+)
+
+
+def is_choices(hint: Any) -> bool:
+    """Tell whether this is an enum that msgspec takes for a class of the project's own."""
+    return isinstance(hint, enum.EnumMeta) and type(hint) is not enum.EnumMeta
+
+
 def wrong_type(hint: Any) -> Wrong | None:
     """Return why values of this type cannot be parameters; ``None`` where they can."""
     try:
@@ -59,6 +70,8 @@ def _wrong(node: types.Type) -> Wrong | None:
         case types.DictType() if not all(isinstance(k, _KEYS) for k in _members(node.key_type)):
             return Wrong("has a dict with keys that JSON cannot hold", "Key it by str or int")
         case types.SetType() | types.FrozenSetType():
+            if _has_models(node.item_type):
+                return Wrong("has a set of models", "Take a list of them")
             if any(isinstance(item, _UNHASHABLE) for item in _members(node.item_type)):
                 return Wrong("has a set of what no set can hold", "Take a set of tuples, or a list")
         case types.DataclassType() if not dataclasses.is_dataclass(node.cls):
@@ -76,12 +89,17 @@ def _wrong(node: types.Type) -> Wrong | None:
 def _wrong_class(found: Any) -> Wrong | None:
     if found in frozen.real_types().values():  # msgspec looks for the stand-ins meanwhile
         return None
+    if is_choices(found):  # msgspec takes no enum with a metaclass of its own, as Django's have
+        kinds = {type(each.value) for each in found}
+        if kinds in ({str}, {int}):
+            return None
+        return _UNEQUAL_VALUES
     if not (isinstance(found, type) and issubclass(found, Model)):
         return Wrong(
             f"has values of {getattr(found, '__name__', found)}, which JSON cannot hold",
             "Pass the key of a row, text, or a dataclass; or annotate it as Any for plain JSON",
         )
-    if found._meta.abstract:  # noqa: SLF001  documented in spite of its name
+    if found is Model or found._meta.abstract:  # noqa: SLF001  documented in spite of its name
         return Wrong(
             f"has {found.__name__}, an abstract model, which has no rows",
             "Name the model that is derived of it",
@@ -127,5 +145,5 @@ def _not_supported(why: str) -> Wrong:
             "Take one of them, or two parameters",
         )
     if "Enums must" in why:
-        return Wrong("has an enum whose values are not all str, or all int", "Give it such values")
+        return _UNEQUAL_VALUES
     return Wrong(f"cannot be stored: {why}", "Take one of the types in docs/howto/arguments.md")

@@ -1,0 +1,45 @@
+"""The running side's half of a processor: its row, and what signals tell of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from partisan_async import signals
+from partisan_async.policy import Decision
+
+if TYPE_CHECKING:
+    from partisan_async.models import Task
+
+
+class Telling:
+    """What a processor is while it runs a task."""
+
+    _claimed: Callable[[], Task] | None = None
+
+    @cached_property
+    def task_obj(self) -> Task | None:
+        """While it runs: the row, as it was claimed; ``(id, claim_seq)`` is unique to this run."""
+        # Made when asked for: it costs as much as the rest of a small task.
+        return None if self._claimed is None else self._claimed()
+
+    @classmethod
+    def _is_heard(cls) -> bool:
+        """Tell whether anybody may be told of its tasks."""
+        return signals.is_anybody_there()
+
+    def _tell_start(self) -> None:
+        """Tell that a run begins."""
+        if self.task_obj is not None and self._is_heard():
+            signals.tell(signals.task_started, "task_started", type(self), task=self.task_obj)
+
+    def _tell_end(self, decision: Decision) -> None:
+        """Tell what becomes of the task after a run."""
+        if self.task_obj is not None:
+            signals.send_decision(type(self), self.task_obj, decision)
+
+    @classmethod
+    def _tell_loss(cls, task: Task, decision: Decision) -> None:
+        """Tell of an end that no worker has seen."""
+        signals.send_decision(cls, task, decision)
