@@ -48,8 +48,8 @@ class TakeIn(OfPicture):
         with transaction.atomic():
             picture.save(update_fields=["width", "height", "exif", "colours"])
             MakeThumbnail(picture).delay()
-            MakeRendition(picture, kind=Kind.MEDIUM.value).delay()
-            MakeRendition(picture, kind=Kind.LARGE.value).delay()
+            MakeRendition(picture, kind=Kind.MEDIUM).delay()
+            MakeRendition(picture, kind=Kind.LARGE).delay()
             Publish(picture).delay(execute_after=timezone.now() + EMBARGO)
 
 
@@ -69,11 +69,11 @@ class MakeRendition(OfPicture):
 
     PRIORITY = 20
 
-    def run(self, picture: Picture, *, kind: str) -> None:
-        fitted = _fitted(picture, Kind(kind))
+    def run(self, picture: Picture, *, kind: Kind) -> None:
+        fitted = _fitted(picture, kind)
         with transaction.atomic():
-            _keep(picture, Kind(kind), fitted)
-            if kind == Kind.LARGE:
+            _keep(picture, kind, fitted)
+            if kind is Kind.LARGE:
                 Watermark(picture).delay()
 
 
