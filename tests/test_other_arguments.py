@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import uuid
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -22,7 +23,8 @@ from tests.site_rules import refusal
 from tests.test_dashboard import client_of
 from tests.test_reasons import another_session
 from tests.test_translation import assert_wide, in_wide, wide_language  # noqa: F401
-from tests.testapp.partisan_tasks import SendMail, Write, WriteUnique
+from tests.testapp.models import Mark
+from tests.testapp.partisan_tasks import Follow, Pay, SendMail, Write, WriteUnique
 
 SHAPE = '{"args": […], "kwargs": {…}}'
 
@@ -56,6 +58,34 @@ def test_it_runs_with_them():
     assert (task.status, task.arguments, task.tries) == ("finished", call(text="right"), 1)
     assert [error["message"] for error in task.errors] == ["no"], "it stays to be seen"
     assert marks() == ["right"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_they_are_held_against_the_parameters_of_run():
+    good, bad = "00000000-0000-0000-0000-000000000001", "7"
+    task = failed(Pay, uuid.UUID(good))
+
+    for wrong, told in (
+        (call(bad), "the stored order is not what run\\(\\) takes, UUID"),
+        (call(), "order is missing"),
+        (call(good, cent=1), "there is no parameter cent"),
+    ):
+        with pytest.raises(TypeError, match=told):
+            steering.retry([task.pk], arguments=wrong)
+    assert Task.objects.get(pk=task.pk).status == "error"
+    with live_supervisor(WORKERS_COUNT=1):
+        steering.retry([task.pk], arguments=call(order=good))
+        wait_until(lambda: ended(task))
+    assert Task.objects.get(pk=task.pk).status == "finished"
+
+
+@pytest.mark.django_db
+def test_an_instance_that_is_gone_is_refused():
+    mark = Mark.objects.create(text="here")
+    task = failed(Follow, mark)
+
+    with pytest.raises(ValueError, match=r"testapp\.Mark 0 was passed"):
+        steering.retry([task.pk], arguments=call(0))
 
 
 @pytest.mark.django_db

@@ -105,6 +105,19 @@ class TestPages:
             assert "adour" not in page.text
             assert "4242" not in page.text
 
+    def test_none_is_shown_where_others_are_given(self, admin_client):
+        """A mask that is sent back would be what the task runs with."""
+        Login("ann", SECRET).delay()
+        (ran,) = run_pending(errors="keep")
+
+        page = admin_client.get(
+            reverse("admin:partisan_async_task_arguments", args=[ran.task.pk])
+        ).text
+
+        assert "write all of them anew" in page
+        assert "ann" not in page.split("<form")[-1]
+        assert "adour" not in page
+
     def test_a_search_does_not_find_it(self, admin_client):
         """Whoever may search could guess it letter by letter."""
         Login("ann", SECRET).delay()

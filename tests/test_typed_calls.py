@@ -232,7 +232,6 @@ class TestAssertions:
             {"kwargs": {"tags": {"a", "b"}}},
             {"args": [ORDER], "tags": {"b", "a"}},
         ],
-        ids=str,
     )
     def test_a_call_is_found_by_its_parameters(self, task, wanted):
         assert assert_enqueued(Pay, **wanted) == task
@@ -247,7 +246,6 @@ class TestAssertions:
             {"kwargs": {}},
             {"kwargs": {"tags": {"a", "b"}, "at": None}},
         ],
-        ids=str,
     )
     def test_another_is_not(self, wanted):
         with pytest.raises(AssertionError, match="These wait:"):

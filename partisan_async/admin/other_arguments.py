@@ -22,6 +22,7 @@ from partisan_async.admin.sight import may, sees_arguments
 from partisan_async.admin.task_question import task_url
 from partisan_async.admin.task_values import key, size
 from partisan_async.enqueue.corrected import SHAPE
+from partisan_async.enqueue.sensitive import hides
 from partisan_async.models import Task
 from partisan_async.templatetags.partisan_async import short
 
@@ -86,7 +87,9 @@ class _Answer:
             told = gettext("Only a task that is in error can be given other arguments.")
             self._admin.message_user(self._request, told, messages.WARNING)
             return HttpResponseRedirect(self._back)
-        told = "" if self._task.size > MOST_CHARACTERS else self._task.told
+        # With masks in it, the form would have these run.
+        is_shown = self._task.size <= MOST_CHARACTERS and not self._hides
+        told = self._task.told if is_shown else ""
         return self._page(OtherArguments(initial={"text": told}))
 
     def _do(self, form: OtherArguments) -> bool:
@@ -116,11 +119,16 @@ class _Answer:
             "shape": SHAPE,
             "is_too_large": self._task.size > MOST_CHARACTERS,
             "size": self._task.size,
+            "hides": self._hides,
             "back": self._back,
             "media": self._admin.media + form.media,
         }
         template = "admin/partisan_async/task/other_arguments.html"
         return TemplateResponse(self._request, template, context)
+
+    @property
+    def _hides(self) -> bool:
+        return hides(self._task.processor_class)
 
     @cached_property
     def _back(self) -> str:

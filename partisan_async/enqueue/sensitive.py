@@ -46,6 +46,11 @@ def masked(processor_name: str, text: str, *, indent: int | None = None) -> str:
     return json.dumps(arguments, ensure_ascii=False, indent=indent)
 
 
+def hides(processor_name: str) -> bool:
+    """Tell whether the arguments of a processor's rows may hold what is hidden."""
+    return bool(_sensitive(processor_name))
+
+
 def hidden_processors() -> list[str]:
     """Return the names of those whose arguments may hold what is hidden."""
     return [each.__name__ for each in registry.processors() if each.SENSITIVE]
