@@ -1,4 +1,4 @@
-"""Decides what becomes of a claim after its run; no other place does.
+"""Asks ``policy`` what becomes of a claim after its run, by the rules of its processor and queue.
 
 The supervisor writes the decision on the row. The worker decides the same for the signals that it
 sends, and writes the end itself where the run is ``ATOMIC``.

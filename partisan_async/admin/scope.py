@@ -98,7 +98,7 @@ class Scope:
         return [each for each in queues if self.has_all_of_queue(each.name)]
 
     def among(self, supervisors: Iterable[SupervisorState]) -> list[SupervisorState]:
-        """Return those of queues that are seen, and name no task that is not."""
+        """Return those of queues that are seen, without the tasks that are not seen."""
         return [
             replace(each, workers=[self._worker(worker) for worker in each.workers])
             for each in supervisors

@@ -56,7 +56,7 @@ class Waited:
 
     @contextmanager
     def deadline(self, timeout_seconds: float | None) -> Iterator[float | None]:
-        """Return when the time is over, on the monotonic clock, for a ``with`` block.
+        """Yield the moment at which the time is over, by the monotonic clock.
 
         :raises TimeoutError: ``patience`` found that it is.
         """

@@ -10,7 +10,7 @@ from django.db import connections
 from partisan_async.store.statement import database
 
 Params = Mapping[str, Any] | Sequence[Any] | None
-"""``None``: there are none, and a ``%`` in the SQL is one."""
+"""``None``: no parameters; a ``%`` in the SQL then stands for itself."""
 
 
 def run(sql: str, params: Params = None, alias: str | None = None) -> None:

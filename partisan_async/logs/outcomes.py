@@ -20,9 +20,9 @@ def undecided(claim: Claim, error: BaseException) -> None:
 
 
 def untold(claim: Claim, error: BaseException) -> None:
-    """Say that no signal was sent for a run's end."""
+    """Say that counting, logging or signalling a run's end raised."""
     logger.error(
-        "task %s %s: no signal was sent for its end",
+        "task %s %s: its end was not counted, logged and signalled in full",
         *(claim.id, plain(claim.processor_class)),
         exc_info=error,
         extra=about(claim, "untold"),

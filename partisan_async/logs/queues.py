@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 
 from partisan_async.text.one_line import explain
@@ -80,8 +81,8 @@ def unserved(queue_name: str) -> None:
     """Say that tasks wait in a queue without a supervisor."""
     logger.warning(
         "no supervisor serves queue %r, and it has tasks to run; start"
-        " `manage.py start_partisan --async --queue_name %s`",
-        *(queue_name, queue_name),
+        " `manage.py start_partisan --async --queue_name=%s`",
+        *(queue_name, shlex.quote(queue_name)),
         extra={"event": "unserved"},
     )
 

@@ -43,7 +43,7 @@ MAX_UNRECOGNISED = 15
 before it ends in error. It covers the time of a rolling deploy."""
 
 MAX_INTERRUPTED = 20
-"""Number of consecutive claims without an outcome after which a row is no longer rescued."""
+"""Number of runs in a row that were cut short after which the row is no longer rescued."""
 
 MAX_CUT_OFF = 15
 """Number of interruptions after which a run whose database session ends is not repeated."""

@@ -82,8 +82,8 @@ class Session(psycopg.AsyncConnection[Any]):
     ) -> RV:
         """As psycopg's, without what that does for Ctrl-C, which ends no wait in an event loop.
 
-        It looks ten times a second; and cancelled, it has the server cancel the query before it
-        ends: in a black hole that takes ten seconds.
+        psycopg's own wait wakes ten times a second. When cancelled, it first has the server cancel
+        the query, which takes ten seconds in a black hole. This one does neither.
         """
         limit = {} if timeout is None else {"timeout": timeout}  # psycopg 3.2 knows none
         try:

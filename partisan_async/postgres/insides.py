@@ -1,4 +1,4 @@
-"""What psycopg does not document, and the fast ways are made of; the plain ways do without.
+"""The undocumented parts of psycopg that the fast ways use; the plain ways do without them.
 
 It is looked at once, when a connection is there to look with. Where something is gone, or takes
 other arguments, that is said once, and the plain ways are taken from then on.

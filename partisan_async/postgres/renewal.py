@@ -76,8 +76,7 @@ def renew(wrapper: BaseDatabaseWrapper) -> bool:
         execute(connection, _message(wrapper, session))
     except psycopg.Error:
         return False
-    _forget_prepared(connection)
-    return True
+    return _forgets_prepared(connection)
 
 
 def execute(connection: psycopg.Connection[Any], message: str) -> list[PGresult]:
@@ -162,10 +161,13 @@ def _message(wrapper: Any, session: _Session) -> str:
     return sql.SQL("; ").join(statements).as_string(wrapper.connection)
 
 
-def _forget_prepared(connection: psycopg.Connection[Any]) -> None:
-    # psycopg would have noticed, had it been asked to execute the DEALLOCATE ALL. Where its insides
-    # have changed, what it believes prepared is not: nothing is to be prepared any more.
+def _forgets_prepared(connection: psycopg.Connection[Any]) -> bool:
+    # psycopg would have noticed, had it been asked to execute the DEALLOCATE ALL.
     if connection.prepare_threshold is not None:
-        with suppress(AttributeError):
+        try:
             connection._prepared.clear()  # noqa: SLF001
             connection._prepared._to_flush.clear()  # noqa: SLF001  or it deallocates once more
+        except insides.CHANGED as error:
+            insides.give_up(error)
+            return False
+    return True

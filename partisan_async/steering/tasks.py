@@ -86,8 +86,8 @@ def cancel(
     A task that runs is killed with its worker process: at once if its supervisor listens, else at
     the next beat. The other parameters are those of ``run_now``.
 
-    :param statuses: those in one of these: of ``new``, ``scheduled`` and ``in_process``; with none
-        in it, none.
+    :param statuses: only tasks in these, of ``new``, ``scheduled`` and ``in_process``; an empty
+        list matches none, and ``None`` means all three.
     :param by: who does it, for people; kept on the rows, as is the reason.
     """
     which = Which(queue_name, processor, older_than, statuses)
@@ -105,7 +105,9 @@ def delete(
 ) -> list[int]:
     """Delete tasks that have ended; return the ids of the deleted ones.
 
-    The parameters are those of ``retry`` and of ``cancel``. ``prune`` deletes many tasks faster.
+    The parameters are those of ``retry``. ``prune`` deletes many tasks faster.
+
+    :param statuses: as in ``cancel``, but of ``finished`` and ``error``.
     """
     which = Which(queue_name, processor, older_than, statuses)
     do = partial(_delete, statuses=which.statuses_for("delete"))

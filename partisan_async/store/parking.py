@@ -3,8 +3,8 @@
 A claim reads the ready rows in their order, and would read 100,000 of a paused processor each time
 before it comes to the others. So they are *parked*: scheduled for a time that never comes, with
 their own one kept beside it. Nothing else of them changes: identical calls find them waiting.
-Each pause has a moment of its own there: to its rows leads the index of what is scheduled, past
-those of all others.
+Each pause parks its rows at a moment of its own, so the index of scheduled rows leads straight to
+them.
 
 A pause that is over is *ending* as long as rows of it are parked. Then none is parked any more, by
 anybody: whoever parks locks the pause's row, and passes over one that is being ended.

@@ -42,7 +42,8 @@ class Agenda:
     def on_notify(self, status: str) -> None:
         """Note that rows may be ready, or scheduled earlier than any that is known.
 
-        :param status: "new" or "scheduled"; with any other word both are possible.
+        :param status: "new", "scheduled" or ``store.HELD_NO_MORE``; any other word may be either of
+            the first two.
         """
         if status == store.HELD_NO_MORE:
             self.doubt()
@@ -76,7 +77,7 @@ class Agenda:
                     self.ready = True
                 case GivenBack() if settlement.attempt:
                     self.ready = True
-                case _:  # it never started, as there was no room here: others may claim it
+                case _:  # it has ended; or it never started, as there was no room here
                     continue
             self.wake.set()
 

@@ -49,7 +49,7 @@ class Writer:
         self._connection = connection
 
     def deletes(self, settlement: Settlement) -> bool:
-        """Tell whether to write it is to delete its row."""
+        """Tell whether this settlement is written by deleting the row."""
         if not self.delete_finished or settlement.stores_result:
             return False
         return isinstance(settlement.decision, Finished)

@@ -152,7 +152,7 @@ class Executor:
 
         return run_atomic(claim, run, settle)
 
-    # The two that the testing kit lays its own over.
+    # The testing kit overrides the next two.
 
     def _outcome(self, claim: Claim, error: BaseException, secrets: Sequence[str]) -> Outcome:
         match error:

@@ -1,7 +1,8 @@
 """The runs of a worker: which of them go on, for those who must know whose a thing is.
 
-A run is named by its *number*: they grow with each run that begins. What was last used while run 7
-was the latest may be of any run up to 7 that goes on; once all of these have ended it is nobody's.
+A run is named by its *number*; numbers grow with each run that begins. A thing that was last used
+while run 7 was the newest may belong to any unfinished run numbered 7 or lower. When all of these
+have ended, it belongs to none.
 """
 
 from __future__ import annotations

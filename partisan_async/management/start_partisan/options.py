@@ -52,7 +52,7 @@ def add_options(parser: CommandParser) -> None:
 def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
     """Return the queue's settings, with those options that are given in their places.
 
-    :raises CommandError: they cannot be.
+    :raises CommandError: a value is wrong.
     """
     names = ("min_queue_size", "max_queue_size", "checks_before_cleanup", "workers_count",
              "sleep_delay_seconds")  # fmt: skip

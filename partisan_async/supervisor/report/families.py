@@ -49,7 +49,7 @@ class Families:
         """Yield what became of tasks, and how long they took and waited."""
         labels = ("queue", "processor")
         tasks = CounterMetricFamily(
-            "partisan_tasks", "Runs by what became of them.", labels=(*labels, "outcome")
+            "partisan_tasks", "Tasks by what became of them.", labels=(*labels, "outcome")
         )
         ran = HistogramMetricFamily(
             "partisan_run_seconds", "How long runs took.", labels=labels, unit="seconds"

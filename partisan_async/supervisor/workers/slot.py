@@ -1,4 +1,4 @@
-"""One place for a worker process: it starts the process, and replaces it when its time is over.
+"""One place for a worker process: it starts the process, and replaces it when it has ended.
 
 A slot holds one process at a time, and while that one is replaced because it has run as many tasks
 as it may, the old one too, until that one is empty.
