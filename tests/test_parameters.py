@@ -26,6 +26,9 @@ from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.exceptions import ArgumentsDoNotFit, RowMissing
 from partisan_async.processor import BaseTaskProcessor
 
+P = typing.ParamSpec("P")
+T = typing.TypeVar("T")
+
 
 class Colour(enum.Enum):
     RED = "red"
@@ -50,6 +53,12 @@ class Stars(models.IntegerChoices):
 class Mixed(enum.Enum):
     ONE = 1
     TWO = "two"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair(typing.Generic[T]):
+    one: T
+    other: T
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +234,9 @@ def test_what_is_passed_comes_back_or_is_refused(call):
         (datetime.time, datetime.time(1, 2, 3, 4)), (decimal.Decimal, decimal.Decimal("1E+500")),
         (bytes, b"\x00\xff"), (set[str], {"b", "a"}),
         (dict[uuid.UUID, Item], {uuid.UUID(int=5): Item("é", decimal.Decimal("1.10"))}),
-        (Point, Point(1, 2.5)), (Address, {"city": "x", "lines": []}), (Level, Level.HIGH),
+        (Point, Point(1, 2.5)), (Pair[int], Pair(1, 2)),
+        (typing.Annotated[int, []], 5), (list[typing.Annotated[int, []]], [5]),
+        (Address, {"city": "x", "lines": []}), (Level, Level.HIGH),
         (Kind, Kind.LARGE), (Kind | None, Kind.SMALL), (list[Stars], [Stars.TWO]),
         (frozenset[tuple[int, str]], frozenset({(1, "a"), (2, "b")})), (Literal["a", 1], 1),
         (list[Colour | None], [Colour.RED, None]),
@@ -331,6 +342,14 @@ def test_a_run_without_parameters_has_none():
     """Today's rules hold for it; so for the wrapper of a decorator that does not tell."""
     assert parameters_of(of(lambda self: None)) is None
     assert parameters_of(of(lambda self, *args, **kwargs: None)) is None
+
+    def annotated(self, *args: Any, **kwargs: Any): ...
+
+    def lazily(self, *args: "typing.Any", **kwargs: "P.kwargs"): ...
+
+    def of_the_same(self, *args: P.args, **kwargs: P.kwargs): ...
+
+    assert [parameters_of(of(run)) for run in (annotated, lazily, of_the_same)] == [None] * 3
 
 
 def test_variable_and_positional_only_parameters():

@@ -8,14 +8,19 @@ from django.core.checks import run_checks
 from django.urls import reverse
 
 from partisan_async import registry
-from partisan_async.enqueue.sensitive import MASK, masked
+from partisan_async.enqueue.sensitive import masked, secrets_of
+from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.testing import live_supervisor, run_pending
+from partisan_async.text.masked import MASK
 from tests.conftest import ended, wait_until
 from tests.testapp.partisan_tasks import (
     AsyncLogin,
     Card,
     Login,
+    LoginAndForget,
+    LoginByGroup,
+    LoginInVain,
     LoginUntyped,
     PostponeLogin,
 )
@@ -66,6 +71,34 @@ class TestErrors:
         (ran,) = run_pending()
 
         assert ran.decision.failure.message == f"ann has {MASK}"
+
+    def test_what_a_run_does_to_its_arguments_changes_nothing(self):
+        """Nor what its error is: the row's own arguments say what is hidden."""
+        LoginAndForget({"number": CARD.number}).delay()
+
+        (ran,) = run_pending(errors="keep")
+
+        assert ran.task.errors[0]["message"] == f"no {MASK}"
+
+    def test_what_fails_before_the_run_hides_it(self):
+        task = LoginInVain(password=SECRET).delay()
+        Task.objects.filter(pk=task.pk).update(
+            arguments={"args": [], "kwargs": {"password": SECRET, "fails": True}}
+        )
+
+        (ran,) = run_pending(errors="keep")
+
+        assert ran.task.errors[0]["message"] == f"no {MASK}"
+
+    def test_a_text_of_several_lines_is_hidden_however_it_is_laid_out(self):
+        """A traceback indents it; and a message is cut after it was masked."""
+        lines = ["MIIEpAIBAAKCAQEA", "grün espferd zwölf", "lastlineofthekey"]
+        LoginByGroup("\n".join(lines)).delay()
+
+        (ran,) = run_pending(errors="keep")
+
+        told = json.dumps(ran.task.errors, ensure_ascii=False)
+        assert not [line for line in lines if line[:8] in told]
 
     def test_a_short_value_is_left(self):
         """It is in any text by chance, and a mask there would tell it."""
@@ -119,8 +152,9 @@ class TestPages:
         assert "adour" not in page
 
     def test_a_search_does_not_find_it(self, admin_client):
-        """Whoever may search could guess it letter by letter."""
+        """Whoever may search could guess it letter by letter; by each name on rows."""
         Login("ann", SECRET).delay()
+        LoginAndForget({"number": SECRET}).delay()
         address = reverse("admin:partisan_async_task_changelist")
 
         assert "0 tasks" in admin_client.get(address, {"q": "adour"}).text
@@ -133,6 +167,34 @@ class TestMask:
     )
     def test_what_is_cut_or_no_call_is_hidden_whole(self, text):
         assert masked("Login", text) == MASK
+
+    def test_what_no_parameter_takes_is_hidden(self):
+        """It may be one of before, that has another name now."""
+        text = '{"args": ["ann", "x", "y"], "kwargs": {"pwd": "z"}, "note": "n", "tick": "t"}'
+
+        assert json.loads(masked("Login", text)) == {
+            "args": ["ann", MASK, MASK],
+            "kwargs": {"pwd": MASK},
+            "note": MASK,
+            "tick": "t",
+        }
+
+    def test_annotations_that_cannot_be_resolved_hide_all(self):
+        """A page is to be shown whatever a processor declares."""
+
+        class Unresolved(BaseTaskProcessor):
+            SENSITIVE = ("password",)
+
+            def run(self, password: "Missing"): ...  # noqa: F821
+
+        registry.register(Unresolved)
+        try:
+            assert masked("Unresolved", '{"args": ["x"], "kwargs": {}}') == MASK
+            assert secrets_of("Unresolved", '{"args": ["x" ], "kwargs": {"a": "abcdefg"}}') == [
+                "abcdefg"
+            ]
+        finally:
+            del registry._processors["Unresolved"]
 
     @pytest.mark.parametrize("name", ["Write", "Gone", "no.such.task"])
     def test_others_are_shown_as_they_are(self, name):

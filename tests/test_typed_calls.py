@@ -5,6 +5,7 @@ import decimal
 import json
 import re
 import uuid
+from unittest import mock
 
 import pytest
 from django.core.checks import run_checks
@@ -14,6 +15,8 @@ from django.utils import timezone
 
 from partisan_async import registry
 from partisan_async.enqueue import arguments
+from partisan_async.enqueue.corrected import check_arguments
+from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.models import Task
 from partisan_async.policy import MAX_UNRECOGNISED, Deferred
 from partisan_async.processor import BaseTaskProcessor
@@ -35,6 +38,8 @@ from tests.testapp.partisan_tasks import (
     Nothing,
     NothingTyped,
     Pay,
+    Weigh,
+    Weight,
 )
 
 ORDER = uuid.UUID(int=7)
@@ -133,6 +138,26 @@ class TestRowsOfOtherCode:
 
         assert "secret" not in ran.decision.failure.message
 
+    @pytest.mark.parametrize("key", [4.7, [4], [[True]], True, None, {"key": 4}])
+    def test_what_is_no_key_of_a_row_is_none(self, key):
+        """It must not be taken for one, as a list of one was."""
+        task = Follow(Mark.objects.create(pk=4, text="four")).delay()
+        write_by_hand(task, args=[key])
+
+        (ran,) = run_pending()
+
+        assert isinstance(ran.decision, Deferred)
+
+    def test_what_a_class_of_the_project_raises_puts_it_off(self):
+        task = Weigh(Weight(5)).delay()
+        write_by_hand(task, args=[{"grams": -1}])
+
+        (ran,) = run_pending()
+
+        assert isinstance(ran.decision, Deferred)
+        with pytest.raises(TypeError, match="the stored weight is not what run"):
+            check_arguments(Weigh, '{"args": [{"grams": -1}], "kwargs": {}}', "default")
+
 
 @pytest.mark.django_db
 class TestWrongCalls:
@@ -156,6 +181,19 @@ class TestWrongCalls:
     async def test_from_async_code_too(self):
         with pytest.raises(TypeError, match="order is of type str"):
             await Pay("7").adelay()
+
+
+@pytest.mark.django_db
+def test_a_mock_in_place_of_run_is_not_remembered():
+    """Else each later call would be unchecked, and run without arguments."""
+
+    class Mocked(BaseTaskProcessor):
+        def run(self, order: uuid.UUID): ...
+
+    with mock.patch.object(Mocked, "run"):
+        parameters_of(Mocked)
+
+    assert parameters_of(Mocked) is not None
 
 
 @pytest.mark.django_db

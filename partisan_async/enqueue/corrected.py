@@ -35,9 +35,9 @@ def check_arguments(processor: type[Any] | None, text: str, queue_name: str) -> 
 def check_call(processor: type[Any] | None, call: object, queue_name: str) -> str:
     """Return a call as a row stores it; else as ``check_arguments``."""
     args, kwargs = _parts(call)
-    if processor is not None:
-        _require_fit(processor, args, kwargs)
-    encoded = arguments.encode(args, kwargs)
+    encoded = None if processor is None else _typed(processor, args, kwargs)
+    if encoded is None:
+        encoded = arguments.encode(args, kwargs)
     arguments.require_size(encoded, queue_name)
     return encoded
 
@@ -59,16 +59,22 @@ def _parts(call: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(call["args"]), call["kwargs"]
 
 
+def _typed(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """Return a call as ``delay()`` stores it; ``None`` where ``run()`` has no parameters."""
+    parameters = parameters_of(processor)
+    if parameters is None:
+        _require_fit(processor, args, kwargs)
+        return None
+    try:
+        return parameters.encode(*parameters.decode(Stored(list(args), dict(kwargs))))
+    except ArgumentsDoNotFit as error:
+        raise TypeError(error.why) from None
+    except RowMissing as error:
+        raise ValueError(str(error)) from None
+
+
 def _require_fit(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuse what ``run()`` does not take, or ``__init__()`` where ``run()`` has no parameters."""
-    if (parameters := parameters_of(processor)) is not None:
-        try:
-            parameters.decode(Stored(list(args), dict(kwargs)))
-        except ArgumentsDoNotFit as error:
-            raise TypeError(error.why) from None
-        except RowMissing as error:
-            raise ValueError(str(error)) from None
-        return
+    """Refuse what the processor's own ``__init__()`` does not take; it is not called."""
     takes = inspect.signature(processor).replace(return_annotation=inspect.Signature.empty)
     try:
         takes.bind(*args, **kwargs)

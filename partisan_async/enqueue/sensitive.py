@@ -6,44 +6,41 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
-from partisan_async import registry
+from django.db.models import Model
+
+from partisan_async import naming, registry
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.exceptions import ProcessorClassNotFound
-
-MASK = "******"
+from partisan_async.text.masked import MASK
 
 SHORTEST = 6
 """Length from which a value is looked for in texts: shorter ones are in any text by chance."""
 
-
-class Called(Protocol):
-    """A processor, as far as what is hidden of its call depends on it."""
-
-    SENSITIVE: ClassVar[Sequence[str]]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+_OURS = ("args", "kwargs", "tick", "backend", "run_after")
+"""What a row's arguments may have; all but the first two tell nothing of the call."""
 
 
 def masked(processor_name: str, text: str, *, indent: int | None = None) -> str:
     """Return the JSON of a row's arguments, with a mask in place of each value that is hidden.
 
-    :param text: where it was cut, and something in it is hidden, all of it is.
+    :param text: if it is cut, and something in it is hidden, all of it is masked.
     """
     names = _sensitive(processor_name)
     if not names:
         return text
     try:
         arguments = json.loads(text)
-    except ValueError:
+        stored = Stored.of(arguments)
+        if stored is None:
+            return MASK
+        for kind, where in _places(registry.get(processor_name), names, stored):
+            arguments[kind][where] = MASK
+    except Exception:  # noqa: BLE001  the annotations of a run() may raise anything
         return MASK
-    stored = Stored.of(arguments)
-    if stored is None:
-        return MASK
-    for kind, where in _places(registry.get(processor_name), names, stored):
-        arguments[kind][where] = MASK
-    return json.dumps(arguments, ensure_ascii=False, indent=indent)
+    shown = {key: value if key in _OURS else MASK for key, value in arguments.items()}
+    return json.dumps(shown, ensure_ascii=False, indent=indent)
 
 
 def hides(processor_name: str) -> bool:
@@ -52,27 +49,27 @@ def hides(processor_name: str) -> bool:
 
 
 def hidden_processors() -> list[str]:
-    """Return the names of those whose arguments may hold what is hidden."""
-    return [each.__name__ for each in registry.processors() if each.SENSITIVE]
+    """Return the names on rows whose arguments may hold what is hidden."""
+    return [
+        name for each in registry.processors() if each.SENSITIVE for name in naming.names_of(each)
+    ]
 
 
-def secrets_of(processor: Called | None) -> list[str]:
-    """Return the texts that no error of this call may hold, the longest first."""
-    if processor is None or not processor.SENSITIVE:
+def secrets_of(processor_name: str, encoded: str | None) -> list[str]:
+    """Return the texts that no error of a run may hold, the longest first; it never raises.
+
+    :param encoded: the arguments of the row: what the run has made of them may be anything.
+    """
+    names = _sensitive(processor_name)
+    if not names or encoded is None:
         return []
-    call = Stored(list(processor.args), processor.kwargs)
+    stored = Stored.of(json.loads(encoded))
+    if stored is None:
+        return []
     found: set[str] = set()
-    for place in _places(type(processor), processor.SENSITIVE, call):
-        for value in _values_in(call.at(place)):
-            found.update(_texts_of(value))
+    for value in _hidden_values(registry.get(processor_name), names, stored):
+        found.update(_texts_of(value))
     return sorted((text for text in found if len(text) >= SHORTEST), key=len, reverse=True)
-
-
-def without(secrets: Iterable[str], text: str) -> str:
-    """Return a text with a mask in place of each secret."""
-    for secret in secrets:
-        text = text.replace(secret, MASK)
-    return text
 
 
 def _sensitive(processor_name: str) -> Sequence[str]:
@@ -82,24 +79,42 @@ def _sensitive(processor_name: str) -> Sequence[str]:
     return ()
 
 
-def _places(processor_class: type, names: Sequence[str], call: Stored) -> Iterator[tuple[str, Any]]:
+def _hidden_values(processor_class: type, names: Sequence[str], call: Stored) -> Iterator[Any]:
+    """Yield the values that are hidden, as they are stored and as ``run()`` gets them."""
+    places = call.places()  # all of them, if nobody can tell which
+    with suppress(Exception):
+        places = list(_places(processor_class, names, call))
+    for place in places:
+        yield from _values_in(call.at(place))
+    with suppress(Exception):  # of annotations, and of a call that does not fit
+        if (parameters := parameters_of(processor_class)) is not None:
+            for value in parameters.without_rows(call, places):
+                yield from _values_in(value)
+
+
+def _places(
+    processor_class: type, names: Sequence[str], call: Stored
+) -> Iterator[tuple[str, int | str]]:
     parameters = parameters_of(processor_class)
+    if parameters is None:
+        yield from (("kwargs", name) for name in names if name in call.kwargs)
+        return
     for name in names:
-        if parameters is not None:
-            yield from parameters.places(call, name)
-        elif name in call.kwargs:
-            yield "kwargs", name
+        yield from parameters.places(call, name)
+    yield from parameters.unowned(call)  # a parameter of before, which may have been hidden
 
 
 def _values_in(value: Any) -> Iterator[Any]:
     """Yield a value, or those that are in it."""
     match value:
         case Mapping():
-            inner: Iterable[Any] = value.values()
+            inner: Iterable[Any] = [*value, *value.values()]
         case list() | tuple() | set() | frozenset():
             inner = value
         case _ if dataclasses.is_dataclass(value):
             inner = [getattr(value, each.name) for each in dataclasses.fields(value)]
+        case Model():  # its key is among the stored ones
+            return
         case _:
             yield value
             return
@@ -114,5 +129,7 @@ def _texts_of(value: Any) -> Iterator[str]:
         yield repr(value).strip("b'\"") if isinstance(value, str | bytes) else repr(value)
     if isinstance(value, str):
         yield json.dumps(value)[1:-1]
+        yield json.dumps(value, ensure_ascii=False)[1:-1]
+        yield from value.splitlines()  # a traceback may indent each
     elif isinstance(value, bytes):
         yield value.decode(errors="replace")

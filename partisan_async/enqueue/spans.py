@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from partisan_async import __version__
 from partisan_async.claim import Claim
-from partisan_async.enqueue.sensitive import without
 from partisan_async.exceptions import PostponeTask
+from partisan_async.text.masked import without
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from partisan_async.claim import Claim
-from partisan_async.exceptions import RowMissing
 from partisan_async.logs.about import about, logger
 from partisan_async.text.one_line import explain, primary
 from partisan_async.text.printable import plain
@@ -29,11 +28,11 @@ def untold(claim: Claim, error: BaseException) -> None:
     )
 
 
-def row_missing(claim: Claim, missing: RowMissing) -> None:
+def row_missing(claim: Claim, model: str) -> None:
     """Say that a task ends as finished without a run: ``ON_MISSING`` wants that."""
     logger.info(
-        "task %s %s: finished without a run: %s",
-        *(claim.id, plain(claim.processor_class), plain(str(missing))),
+        "task %s %s: finished without a run: the %s that was passed is gone",
+        *(claim.id, plain(claim.processor_class), plain(model)),
         extra=about(claim, "row missing"),
     )
 

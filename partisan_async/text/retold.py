@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from partisan_async.policy import Chain, Failure, class_path
+from partisan_async.text.masked import without
 from partisan_async.text.printable import plain
 
 MOST_ERRORS = 5
@@ -30,18 +31,24 @@ class RetoldError(Exception):
     """Base of exceptions that stand for an error of another process, and have its class's name."""
 
 
-def message_of(error: BaseException) -> str:
-    """Return the message of an error; a long one is cut."""
+def message_of(error: BaseException, secrets: Sequence[str] = ()) -> str:
+    """Return the message of an error; a long one is cut.
+
+    :param secrets: texts that are masked in it.
+    """
     try:
-        return str(error)[:MESSAGE_LENGTH]
+        return without(secrets, str(error))[:MESSAGE_LENGTH]
     except BaseException:  # noqa: BLE001  a __str__ that raises must not end the worker
         return "(its __str__ raised)"
 
 
-def chain_of(error: BaseException, innermost: TracebackType | None) -> Chain:
+def chain_of(
+    error: BaseException, innermost: TracebackType | None, secrets: Sequence[str] = ()
+) -> Chain:
     """Return an error and the errors behind it as plain data.
 
     :param innermost: the error's traceback, from the first frame that is of interest.
+    :param secrets: texts that are masked in what they say.
     """
     told: list[list[Any]] = []
     seen: set[int] = set()
@@ -49,7 +56,9 @@ def chain_of(error: BaseException, innermost: TracebackType | None) -> Chain:
     tb, is_cause = innermost, True
     while each is not None and len(told) < MOST_ERRORS and id(each) not in seen:
         seen.add(id(each))
-        told.append([class_path(each)[:NAME_LENGTH], message_of(each), is_cause, _frames(tb)])
+        told.append(
+            [class_path(each)[:NAME_LENGTH], message_of(each, secrets), is_cause, _frames(tb)]
+        )
         is_cause = each.__cause__ is not None
         hidden = None if each.__suppress_context__ else each.__context__
         each = each.__cause__ or hidden

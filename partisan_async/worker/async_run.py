@@ -29,6 +29,8 @@ class AsyncRun:
     def __init__(self, claim: Claim, me: UUID, most: int) -> None:
         self.processor: BaseTaskProcessor | None = None
         """``None``: it could not be made, and nothing ran."""
+        self.encoded = claim.arguments
+        """``None``: they are large, and not read yet."""
         self.outcome: Returned = RETURNED
         """Where nothing was raised."""
         self._claim = claim
@@ -42,10 +44,9 @@ class AsyncRun:
             close_caches(self._claim)
 
     async def _run(self) -> None:
-        encoded = self._claim.arguments
-        if encoded is None:
-            encoded = await sync_to_async(read_arguments)(self._me, self._claim)
-        self.processor = processor = processor_of(self._claim, encoded)
+        if self.encoded is None:
+            self.encoded = await sync_to_async(read_arguments)(self._me, self._claim)
+        self.processor = processor = processor_of(self._claim, self.encoded)
         if processor.ATOMIC:
             raise TypeError(
                 "ATOMIC needs a plain `def run(self)`: Django has no transactions in async code."

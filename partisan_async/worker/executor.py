@@ -62,13 +62,12 @@ class Executor:
 
     def execute(self, claim: Claim, alarm: Alarm | None = None) -> Outcome:
         """Run a task with a plain ``run()``. What it raises ends the task and not the process."""
-        processor = None
+        processor, encoded = None, claim.arguments
         self._enter(claim)
         try:
             with spans.running(claim) as span:
                 try:
                     with alarm or nullcontext():
-                        encoded = claim.arguments
                         if encoded is None:
                             encoded = read_arguments(self._supervisor_id, claim)
                         processor = processor_of(claim, encoded)
@@ -80,7 +79,7 @@ class Executor:
                         outcome = self._run_atomic(claim, processor, alarm)
                 except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
                     error = alarm.explain(raised) if alarm else raised
-                    secrets = secrets_of(processor)
+                    secrets = secrets_of(claim.processor_class, encoded)
                     outcome = self._outcome(claim, error, secrets)
                     spans.failed(span, error, class_path(error), secrets)
                     self._tell_end(processor, claim, outcome)
@@ -101,7 +100,7 @@ class Executor:
             error = await run_within(limit, run())
             outcome: Outcome = run.outcome
             if error is not None:
-                secrets = secrets_of(run.processor)
+                secrets = secrets_of(claim.processor_class, run.encoded)
                 outcome = self._outcome(claim, error, secrets)
                 spans.failed(span, error, class_path(error), secrets)
             if run.processor is not None and run.processor._is_heard():  # noqa: SLF001

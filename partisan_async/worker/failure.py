@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from partisan_async.enqueue.sensitive import without
 from partisan_async.exceptions import PostponeTask
 from partisan_async.policy import Chain, Failure, class_path
+from partisan_async.text.masked import without
 from partisan_async.text.printable import storable
 from partisan_async.text.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, message_of
 
@@ -33,7 +33,7 @@ def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:
         while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_OWN):
             tb = tb.tb_next
         lines = traceback.format_exception(type(error), error, tb)
-        chain = chain_of(error, tb)
+        chain = chain_of(error, tb, secrets)
     except BaseException:  # noqa: BLE001  its methods are the project's, and may raise anything
         lines = ["(no traceback: to format it raised)"]
     told = without(secrets, "".join(lines))
@@ -41,9 +41,9 @@ def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:
         told = f"(cut)\n{told[-TRACEBACK_LENGTH:]}"
     return Failure(
         exception_class=storable(class_path(error)[:NAME_LENGTH]),
-        message=storable(without(secrets, message_of(error))),
+        message=storable(message_of(error, secrets)),
         traceback=storable(told),
-        chain=[[name, without(secrets, said), *rest] for name, said, *rest in chain],
+        chain=chain,
     )
 
 

@@ -91,6 +91,6 @@ def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters
     except RowMissing as missing:
         if processor.ON_MISSING != "finish":
             raise
-        logs.outcomes.row_missing(claim, missing)
+        logs.outcomes.row_missing(claim, missing.model)
         return False
     return True

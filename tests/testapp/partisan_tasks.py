@@ -1267,3 +1267,55 @@ class LoginUntyped(BaseTaskProcessor):
 
     def run(self):
         raise RuntimeError(f"no {self.kwargs['password']}")
+
+
+@registry.register
+class LoginAndForget(TaskProcessor):
+    """Changes what it was given before it fails, and is named by another name on rows."""
+
+    NAME = "testapp.Login"
+    SENSITIVE = ("card",)
+
+    def run(self, card: dict[str, str]) -> None:
+        number = card.pop("number")
+        card.clear()
+        self.args = None
+        raise ValueError(f"no {number}")
+
+
+@registry.register
+class LoginInVain(BaseTaskProcessor):
+    """Fails before it runs."""
+
+    SENSITIVE = ("password",)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        if self.kwargs.get("fails"):
+            raise ValueError(f"no {self.kwargs['password']}")
+
+    def run(self):
+        pass
+
+
+@registry.register
+class LoginByGroup(TaskProcessor):
+    SENSITIVE = ("key",)
+
+    def run(self, key: str) -> None:
+        raise ExceptionGroup("x" * 3_990 + key, [ValueError(key)])
+
+
+@dataclasses.dataclass
+class Weight:
+    grams: int
+
+    def __post_init__(self):
+        if self.grams < 0:
+            raise KeyError("too light")
+
+
+@registry.register
+class Weigh(TaskProcessor):
+    def run(self, weight: Weight) -> None:
+        pass

@@ -26,14 +26,12 @@ from partisan_async.enqueue.parameters.signature import owner_of_run
 class UnresolvedError(TypeError):
     """An annotation names what cannot be found when it is looked up.
 
-    :param why: to go behind "the annotation of x".
+    ``why`` goes behind "the annotation of x".
     """
 
     way_out = "Import what it names outside of `if TYPE_CHECKING:`, at the top of the module"
 
-    def __init__(self, parameter: str, error: Exception) -> None:
-        self.why = f"cannot be resolved: {error}"
-        super().__init__(f"The annotation of {parameter} {self.why}. {self.way_out}.")
+    why = ""
 
 
 def resolve(processor_class: type, parameter: inspect.Parameter) -> Any:
@@ -46,17 +44,35 @@ def resolve(processor_class: type, parameter: inspect.Parameter) -> Any:
     owner = owner_of_run(processor_class)
     holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
     try:
-        hints = get_type_hints(holder, _globals(owner), dict(vars(owner)), include_extras=True)
+        known = _type_parameters(owner) | dict(vars(owner))
+        hints = get_type_hints(holder, _globals(owner), known, include_extras=True)
     except Exception as error:
-        raise UnresolvedError(parameter.name, error) from error
+        raise _unresolved(parameter.name, error) from error
     known = frozen.real_types() | _type_variables(processor_class, owner)
     return _substituted(hints[parameter.name], known)
 
 
+def _unresolved(parameter: str, error: Exception) -> UnresolvedError:
+    why = f"cannot be resolved: {error}"
+    made = UnresolvedError(f"The annotation of {parameter} {why}. {UnresolvedError.way_out}.")
+    made.why = why
+    return made
+
+
+def _type_parameters(owner: type) -> dict[str, Any]:
+    """Return those of ``class Handle[T]`` and of ``def run[T]``, which no namespace has."""
+    of_run = getattr(_function(owner), "__type_params__", ())
+    found = (*getattr(owner, "__type_params__", ()), *of_run)
+    return {each.__name__: each for each in found}
+
+
 def _globals(owner: type) -> dict[str, Any]:
+    return getattr(_function(owner), "__globals__", {})
+
+
+def _function(owner: type) -> Any:
     run = inspect.unwrap(inspect.getattr_static(owner, "run"))
-    run = getattr(run, "__func__", run)  # of a static method
-    return getattr(inspect.unwrap(run), "__globals__", {})
+    return inspect.unwrap(getattr(run, "__func__", run))  # of a static method
 
 
 def _type_variables(processor_class: type, owner: type) -> dict[Any, Any]:

@@ -57,7 +57,7 @@ class Parameter:
             return stored
         try:
             return msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
-        except (TypeError, RecursionError, OverflowError) as error:
+        except Exception as error:  # of a __post_init__(), which is anybody's
             raise ValueError(str(error)) from error
 
     def _encode(self, value: Any, place: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from partisan_async.enqueue.parameters.annotations import resolve
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.decoder import Decoder
 from partisan_async.enqueue.parameters.encoder import Encoder
+from partisan_async.enqueue.parameters.instances import Wanted
 from partisan_async.enqueue.parameters.parameter import Parameter
 from partisan_async.enqueue.parameters.signature import Declared
 from partisan_async.enqueue.parameters.storable import wrong_type
@@ -61,6 +62,19 @@ class Parameters:
             for place in stored.places()
             if place == ("kwargs", name) or self._binding.owner(place[1]) == name
         ]
+
+    def unowned(self, stored: Stored) -> list[Place]:
+        """Return the places of values in a stored call that no parameter takes."""
+        return [place for place in stored.places() if self._binding.owner(place[1]) is None]
+
+    def without_rows(self, stored: Stored, places: Iterable[Place]) -> Iterator[Any]:
+        """Yield the values at some places, as ``run()`` gets them; of a model no row is fetched.
+
+        :raises ValueError: one is not what ``run()`` takes.
+        """
+        for place in places:
+            if (name := self._binding.owner(place[1])) is not None:
+                yield self._by_name[name].decode(stored.at(place), Wanted())
 
     def holds(self, stored: Stored, name: str, value: Any) -> bool:
         """Tell whether a stored call passes this value; no row is fetched for it.

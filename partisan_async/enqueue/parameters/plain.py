@@ -24,6 +24,10 @@ def plain_kinds(hint: Any) -> Kinds:
     """Return of which exact types a plain value of a parameter may be."""
     if hint is Any:
         return _PLAIN
+    try:
+        hash(hint)
+    except TypeError:  # of what Annotated has
+        return frozenset()
     given = getattr(hint, "__args__", (hint,))
     inner: set[Any] = {type(None) if each is None else each for each in given}
     plain: Kinds = frozenset(each for each in inner if isinstance(each, type) and each in _PLAIN)

@@ -39,7 +39,10 @@ def key_of(instance: Model) -> Key:
             f"{model.__name__} that is not saved; save it before the call is enqueued"
         )
     database = router.db_for_write(model, instance=instance)
-    return Key(model, database, _read_pk(model, _fields_of(instance.pk)))
+    try:
+        return Key(model, database, _read_pk(model, _fields_of(instance.pk)))
+    except Exception as error:  # of a field's to_python(), which is anybody's
+        raise UnsavedError(f"{model.__name__} whose key {instance.pk!r} cannot be") from error
 
 
 def stored_key(key: Key) -> Any:
@@ -60,7 +63,9 @@ def read_key(model: type[Model], stored: Any) -> Key:
         if stored.keys() != {"database", "key"} or stored["database"] not in connections:
             raise ValueError("no key")
         database, stored = stored["database"], stored["key"]
-    if stored is None or isinstance(stored, bool | dict):
+    if stored is None or isinstance(stored, bool | float | dict):
+        raise ValueError("no key")
+    if isinstance(stored, list) and len(model._meta.pk_fields) == 1:
         raise ValueError("no key")
     try:
         return Key(model, database, _read_pk(model, _fields_of(stored)))
@@ -79,7 +84,7 @@ def fetch(processor_name: str, keys: set[Key]) -> dict[Key, Model]:
         # The base manager: the default one may leave out rows, such as archived ones.
         rows = model._base_manager.using(database)
         for row in rows.filter(pk__in=list(wanted)):
-            found[wanted[row.pk]] = row
+            found[wanted[_read_pk(model, _fields_of(row.pk))]] = row
         for pk, key in wanted.items():
             if key not in found:
                 raise RowMissing(processor_name, model._meta.label, pk, database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpecArgs, ParamSpecKwargs
 
 Declared = tuple[inspect.Parameter, ...]
 
@@ -25,8 +25,16 @@ def parameters_declared_by(processor_class: type) -> Declared | None:
         return None
     if not isinstance(inspect.getattr_static(processor_class, "run"), staticmethod | classmethod):
         declared = declared[1:]
-    bare = all(each.kind in _VARIABLE and each.annotation is each.empty for each in declared)
+    bare = all(each.kind in _VARIABLE and _says_nothing(each.annotation) for each in declared)
     return None if bare else declared
+
+
+def _says_nothing(annotation: Any) -> bool:
+    """Tell whether an annotation is one of a wrapper's, which takes whatever it is given."""
+    if isinstance(annotation, str):
+        return annotation.split(".")[-1] in ("Any", "object", "args", "kwargs")
+    spec = (ParamSpecArgs, ParamSpecKwargs)
+    return annotation in (inspect.Parameter.empty, Any, object) or isinstance(annotation, spec)
 
 
 def owner_of_run(processor_class: type) -> type:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import is_dataclass
+from typing import Any, NamedTuple, get_origin
 
 from django.db.models import Model
 from msgspec import inspect as types
@@ -74,7 +74,7 @@ def _wrong(node: types.Type) -> Wrong | None:
                 return Wrong("has a set of models", "Take a list of them")
             if any(isinstance(item, _UNHASHABLE) for item in _members(node.item_type)):
                 return Wrong("has a set of what no set can hold", "Take a set of tuples, or a list")
-        case types.DataclassType() if not dataclasses.is_dataclass(node.cls):
+        case types.DataclassType() if not is_dataclass(get_origin(node.cls) or node.cls):
             return Wrong(f"has {node.cls.__name__}, which is no dataclass", "Make it one")
         case types.DataclassType() | types.NamedTupleType() if _has_models(node):
             return Wrong(
