@@ -42,8 +42,7 @@ def run_pending(
 
     :param queue_name: one queue alone; ``None``: every queue.
     :param until: run what would be due by then, too, one after the other in the order of its time;
-        pauses count from there. No clock is changed: a task that asks for the time gets the real
-        one.
+        pauses count from there. No clock is changed: tasks that ask for the time get the real one.
     :param errors: ``"keep"``: those of tasks are on their rows, and do not rise.
     :param most_more: so many runs may come of others: of tasks that these enqueue, and of those
         that run again; with ``until``, at each moment. More are taken for work without an end.
