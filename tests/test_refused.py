@@ -578,7 +578,7 @@ class TestTally:
                 "SELECT setval('partisan_async_tally_id_seq', 1, false)",
             )
             Write().delay()
-            wait_until(lambda: "was not written down: duplicate key" in caplog.text)
+            wait_until(lambda: "were not written: duplicate key" in caplog.text)
             Write().delay()
             wait_until(ended)
             wait_until(lambda: Tally.objects.count() == 2)

@@ -228,7 +228,7 @@ class TestSupervisor:
             long = Sleep(60, "never").delay()
             wait_until(lambda: Task.objects.get(pk=long.pk).status == "in_process")
             steering.cancel([long.pk])
-            wait_until(lambda: f"another's by now: {long.pk}" in running.output)
+            wait_until(lambda: f"taken over by another supervisor: {long.pk}" in running.output)
             wait_until(lambda: Supervisor.objects.get().last_seen_at > seen)
             wait_until(Tally.objects.exists)
             steering.pause("default")
