@@ -393,6 +393,20 @@ def test_a_row_that_does_not_fit_says_so(call):
         parameters_of(of(run_typed)).decode(call)
 
 
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Item, {"name": "x", "price": "1", "refund": True}),
+        (list[Address], [{"city": "x", "lines": [], "zip": "1"}]),
+        (Item | None, {"name": "x", "price": "1", "refund": True}),
+    ],
+)
+def test_a_field_that_this_code_does_not_know_does_not_fit(hint, value):
+    """To leave it out would be to run another call than the one that was made."""
+    with pytest.raises(ArgumentsDoNotFit):
+        taking(hint).decode(Stored([value], {}))
+
+
 def test_annotations_that_cannot_be():
     def run(
         self,

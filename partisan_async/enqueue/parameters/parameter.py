@@ -15,7 +15,7 @@ from partisan_async.enqueue.parameters.came_back import (
 )
 from partisan_async.enqueue.parameters.instances import Instances, Saved
 from partisan_async.enqueue.parameters.instead import shown
-from partisan_async.enqueue.parameters.storable import has_models, is_choices
+from partisan_async.enqueue.parameters.storable import has_fields, has_models, is_choices
 from partisan_async.enqueue.parameters.stored import as_given_back
 
 
@@ -31,6 +31,7 @@ class Parameter:
         self.hint = hint
         self.shown = shown(hint)
         self.has_models = hint is not Any and has_models(hint)
+        self._has_fields = hint is not Any and has_fields(hint)
 
     def encode(self, value: Any, place: str | None = None) -> str:
         """Return the JSON of a value, from which ``decode`` makes an equal one of the same type.
@@ -56,9 +57,12 @@ class Parameter:
         if self.hint is Any:
             return stored
         try:
-            return msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
+            made = msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
         except Exception as error:  # of a __post_init__(), which is anybody's
             raise ValueError(str(error)) from error
+        if self._has_fields and _has_more(stored, msgspec.to_builtins(made, str_keys=True)):
+            raise ValueError("unknown fields")
+        return made
 
     def _encode(self, value: Any, place: str) -> str:
         saved = Saved()
@@ -81,6 +85,15 @@ class Parameter:
         if found := difference(value, back, place):
             raise refusals.changed(found, self.hint, place)
         return text
+
+
+def _has_more(stored: Any, made: Any) -> bool:
+    """Tell whether something is stored that was left out when it was read."""
+    if isinstance(stored, dict) and isinstance(made, dict):
+        return any(key not in made or _has_more(value, made[key]) for key, value in stored.items())
+    if isinstance(stored, list) and isinstance(made, list):
+        return any(_has_more(one, other) for one, other in zip(stored, made, strict=False))
+    return False
 
 
 class _Made:

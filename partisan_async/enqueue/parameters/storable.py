@@ -63,6 +63,12 @@ def has_models(hint: Any) -> bool:
     return _has_models(types.type_info(hint))
 
 
+def has_fields(hint: Any) -> bool:
+    """Tell whether a class is in a type that leaves out what it does not know when it is read."""
+    kinds = (types.DataclassType, types.TypedDictType)
+    return any(isinstance(each, kinds) for each in _all(types.type_info(hint), set()))
+
+
 def _wrong(node: types.Type) -> Wrong | None:
     match node:
         case types.CustomType():
