@@ -98,7 +98,7 @@ class TestPools:
 
         messages = [each.msg for each in found("W016")]
 
-        expected = f"has a pool of {size}, and in queue 'waiting' up to 10 async tasks"
+        expected = f"has a pool of {size} connections, and in queue 'waiting' up to 10 async tasks"
         assert [expected in message for message in messages] == ([] if size is None else [True])
 
     def test_without_a_pool_there_is_nothing_to_say(self):
@@ -117,7 +117,7 @@ class TestADatabaseOfTheirOwn:
 
         (warning,) = found("W015")
 
-        assert "delay() is not in the transactions of 'default'" in warning.msg
+        assert "delay() is not part of the transactions of 'default'" in warning.msg
         assert not warning.is_serious()
 
     def test_the_default_one_is_fine(self):

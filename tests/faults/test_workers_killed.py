@@ -127,7 +127,8 @@ def test_under_load_the_old_and_the_new_of_those_that_are_replaced_for_their_age
             nap = AsyncNapOnce(600).delay()
             site.running(nap)
             for worker in supervisor.workers():
-                worker.kill()
+                with suppress(psutil.NoSuchProcess):  # an old one may have ended meanwhile
+                    worker.kill()
             site.wait_until_ended(nap)
 
     verdict = site.settle_down()
