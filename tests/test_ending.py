@@ -213,11 +213,20 @@ class Nobody:
         return lambda *_, **__: None
 
 
+def setup_of(**settings):
+    """Return what a worker process is started with, by these settings of its queue."""
+    return Setup(resolved_databases(), False, uuid.uuid4(), QueueSettings(**settings))
+
+
+def assert_ended(process, code):
+    assert process._exiting.result() == code
+    assert not process._signal(0)
+
+
 @pytest.mark.parametrize("preload", [True, False])
 def test_one_that_is_closed_twice_ends_once(preload):
     """As where its slot is replaced while the supervisor stops; its exit code is read once."""
-    settings = QueueSettings(PRELOAD=preload)
-    setup = Setup(resolved_databases(), False, uuid.uuid4(), settings)
+    setup = setup_of(PRELOAD=preload)
 
     async def close_twice():
         process = WorkerProcess(math.inf, setup, Nobody())
@@ -228,15 +237,13 @@ def test_one_that_is_closed_twice_ends_once(preload):
 
     process = asyncio.run(close_twice())
 
-    assert process._exiting.result() == 0
-    assert not process._signal(0)
+    assert_ended(process, 0)
 
 
 @pytest.mark.parametrize("preload", [True, False])
 def test_one_that_is_closed_while_it_starts_is_killed(preload):
     """It may be far from the moment at which it could see that nobody waits for it any more."""
-    settings = QueueSettings(PRELOAD=preload)
-    setup = Setup(resolved_databases(), False, uuid.uuid4(), settings)
+    setup = setup_of(PRELOAD=preload)
 
     async def close_early():
         process = WorkerProcess(math.inf, setup, Nobody())
@@ -252,8 +259,7 @@ def test_one_that_is_closed_while_it_starts_is_killed(preload):
 
     process = asyncio.run(close_early())
 
-    assert process._exiting.result() == -signal.SIGKILL
-    assert not process._signal(0)
+    assert_ended(process, -signal.SIGKILL)
 
 
 async def until(is_so):
@@ -278,7 +284,7 @@ class Heard(Nobody):
 @pytest.mark.parametrize(("is_killed", "blamed"), [(True, []), (False, [1, 2])])
 def test_one_that_has_lost_its_feed_and_is_killed_then_blames_no_task(is_killed, blamed):
     """A task may have closed the feed; the cancel of another has the process killed meanwhile."""
-    setup = Setup(resolved_databases(), False, uuid.uuid4(), QueueSettings())
+    setup = setup_of()
 
     async def lose_the_feed():
         heard = Heard()

@@ -1,6 +1,7 @@
 """What an operator does to tasks, queues and supervisors, and what supervisors tell of them."""
 
 import io
+import threading
 import uuid
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -346,6 +347,8 @@ class TestDrain:
 
             assert steering.drain(supervisor.id)
             wait_until(lambda: not Supervisor.objects.exists())
+            # What the end of the block stops has closed its loop.
+            wait_until(lambda: "live supervisor" not in [t.name for t in threading.enumerate()])
 
         running.refresh_from_db()
         waiting.refresh_from_db()

@@ -32,7 +32,7 @@ class Holdings:
         self._settler.disown(foreign)
         self._buffer.drop(foreign)
         known = self._pool.claims()
-        if running := [claim for claim in known if (claim.id, claim.claim_seq) in foreign]:
+        if running := [claim for claim in known if claim.key in foreign]:
             logs.tasks.disowned(running)
             self._endings.disown(running, known)
             self._pool.kill(running)

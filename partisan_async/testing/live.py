@@ -116,8 +116,10 @@ class _SupervisorThread(threading.Thread):
             raise self._error
 
     def stop(self) -> None:
-        if self._loop is not None and self.is_alive():
-            self._loop.call_soon_threadsafe(self._supervisor.stop)
+        if self._loop is not None:
+            # A drained supervisor may have ended and closed its loop: RuntimeError.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._supervisor.stop)
         self.join()
         if self._error is not None:
             raise self._error
