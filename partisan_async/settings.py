@@ -134,7 +134,7 @@ def problems() -> Iterator[str]:
 
 
 def home() -> str | None:
-    """Return the name of this site's home; see ``partisan_async.operate.home``.
+    """Return the name of this site's home; see ``partisan_async.steering.home``.
 
     :raises ImproperlyConfigured: the setting is not a name.
     """

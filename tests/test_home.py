@@ -19,9 +19,8 @@ from partisan_async import embedded, signals, steering
 from partisan_async.checks import check_settings
 from partisan_async.management.partisan import adopt
 from partisan_async.models import Home, PausedQueue, Supervisor, Task
-from partisan_async.operate import home
 from partisan_async.operate.doctor import place
-from partisan_async.steering import audit
+from partisan_async.steering import audit, home
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, Partisan, environment

@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from partisan_async import steering
 from partisan_async.models import Supervisor, Task
-from partisan_async.operate import home
 from partisan_async.postgres import parameters
+from partisan_async.steering import home
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
 from tests.old_rows import before_the_constraints

@@ -11,7 +11,7 @@ from partisan_async.models.readable import always_read
 
 
 class Home(models.Model):
-    """Where this database belongs, in the one row of its table; see ``operate.home``."""
+    """Where this database belongs, in the one row of its table; see ``steering.home``."""
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)
     name = models.CharField(max_length=255, blank=True, help_text=_("PARTISAN_HOME; empty: none"))

@@ -23,7 +23,7 @@ from partisan_async.text import moments
 class Task(models.Model):
     """One call of a processor, from ``delay()`` to its end.
 
-    Rows are written by ``partisan_async.store`` alone.
+    Only the statements of ``partisan_async.store`` change its rows.
     """
 
     STATUS_NEW = Status.NEW.value

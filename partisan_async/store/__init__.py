@@ -1,8 +1,9 @@
 """Every statement that changes a row of the package's: SQL and its parameters, nothing executed.
 
-Nothing else writes to the package's tables. Whoever holds a connection executes them: ``enqueue``
-and ``steering`` on Django's, in the caller's transaction; the supervisor on its own. No decision is
-made here.
+Nothing else writes to the package's tables, but for ``steering.home``, which keeps one row by
+Django's ORM, and the testing kit, which deletes a test's tasks. Whoever holds a connection executes
+them: ``enqueue`` and ``steering`` on Django's, in the caller's transaction; the supervisor on its
+own. No decision is made here.
 
 Words: a *claim* is one taking of a row by one supervisor, named by ``(id, claim_seq)``; to *settle*
 is to write what became of it; a *fence* is the condition that only its holder's settle meets.

@@ -10,8 +10,8 @@ from partisan_async.claim import Settlement
 from partisan_async.models.status import ENDED_SQL, WAITING_SQL, Status
 from partisan_async.policy import Finished
 from partisan_async.store.kept import kept
-from partisan_async.store.outcome import columns
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
+from partisan_async.store.settlement import columns
 from partisan_async.store.statement import Statement, array, array_of_texts
 
 # The fence: a row that was rescued and claimed anew has another claim_seq and holder. `status` must

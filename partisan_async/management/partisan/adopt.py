@@ -12,9 +12,8 @@ from partisan_async import store
 from partisan_async.management.partisan.screen import Progress, number
 from partisan_async.management.partisan.steer import add_up, add_yes, confirm
 from partisan_async.models import ENDED, Home, Task
-from partisan_async.operate import home
-from partisan_async.operate.home import Place
-from partisan_async.steering import audit
+from partisan_async.steering import audit, home
+from partisan_async.steering.home import Place
 from partisan_async.steering.tasks import cancel_untold
 from partisan_async.steering.which import in_batches
 from partisan_async.text.printable import plain

@@ -8,8 +8,9 @@ from django.db import OperationalError, connections
 
 from partisan_async import logs, registry, store
 from partisan_async.enqueue.run import fetch
-from partisan_async.operate import budget, home, migrations, rights
+from partisan_async.operate import budget, migrations, rights
 from partisan_async.settings import QueueSettings, configured_queues
+from partisan_async.steering import home
 from partisan_async.text.one_line import explain
 
 NOT_AT_HOME = 3

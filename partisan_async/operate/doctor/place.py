@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from partisan_async.operate import home as places
 from partisan_async.operate.doctor.look import Said, well, wrong
+from partisan_async.steering import home as places
 
 
 def home() -> Iterator[Said]:

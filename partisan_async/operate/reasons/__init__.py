@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from partisan_async.models import ENDED, Task
-from partisan_async.operate import home
 from partisan_async.operate.reasons.ended import why_failed, why_finished
 from partisan_async.operate.reasons.missing import why_missing
 from partisan_async.operate.reasons.running import who_runs
@@ -13,6 +12,7 @@ from partisan_async.operate.reasons.turn import COUNTED
 from partisan_async.operate.reasons.twins import twin
 from partisan_async.operate.reasons.waiting import why_waiting
 from partisan_async.operate.ways_out import COMMANDS, WaysOut
+from partisan_async.steering import home
 
 __all__ = ["COUNTED", "why", "why_missing"]
 
