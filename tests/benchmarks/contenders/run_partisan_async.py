@@ -19,9 +19,10 @@ def work():
 
 
 def fill(count):
-    from ours_site.partisan_tasks import Noop
+    from ours_site import partisan_tasks
 
-    Noop.bulk_delay(Noop(number) for number in range(int(count)))
+    job = getattr(partisan_tasks, os.environ.get("JOB", "Noop"))
+    job.bulk_delay(job(number) for number in range(int(count)))
 
 
 def fill_naps(count, seconds):

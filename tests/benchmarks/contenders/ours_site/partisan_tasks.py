@@ -15,6 +15,12 @@ class Noop(BaseTaskProcessor):
 
 
 @registry.register
+class TypedNoop(BaseTaskProcessor):
+    def run(self, number: int):
+        marks.begin()
+
+
+@registry.register
 class Arrive(BaseTaskProcessor):
     def run(self):
         marks.arrive(self.args[0])
