@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from partisan_async import logs
-from partisan_async.worker import arrangements, async_queries, attended, preload, wire
+from partisan_async.worker import arrangements, async_queries, attended, preload, used_caches, wire
 from partisan_async.worker.alarm import forget_alarm
 from partisan_async.worker.databases import use_databases
 from partisan_async.worker.setup import Setup
@@ -60,6 +60,7 @@ def _made(feed: socket.socket, link: socket.socket, setup: Setup) -> Worker:
     logs.fields.serve_here(None, str(setup.supervisor_id))
     async_queries.watch_connections()
     attended.watch()
+    used_caches.watch()
     from partisan_async.worker.main import Worker  # it imports the models: Django is set up now
 
     worker = Worker(feed, link, setup)
