@@ -60,6 +60,8 @@ def end_run(claim: Claim, run: int, failed: bool) -> None:
     :param run: the number of the run that ends.
     :param failed: it raised an error: that may have been the session's fault.
     """
+    if not of_main_thread:  # to iterate over an empty WeakSet takes ten times as long
+        return
     for attended in list(of_main_thread):
         wrapper = attended.wrapper
         if wrapper.queries_log:
