@@ -1,4 +1,4 @@
-"""Makes the call of a processor: checks what is to be enqueued, and encodes its arguments."""
+"""Makes the call of a processor: checks it, and encodes its arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partisan_async.validation import check_queue_name
 
 
 class Delayed(Protocol):
-    """A processor, as far as its call depends on it."""
+    """The attributes of a processor that its call depends on."""
 
     PRIORITY: ClassVar[int]
     QUEUE_NAME: ClassVar[str]

@@ -100,7 +100,7 @@ FOR SHARE SKIP LOCKED
 
 
 def insert(call: Call, key: int | None) -> Statement:
-    """Insert a call, unless a twin waits. Rows: id, status, created_at; execute_after if it differs.
+    """Insert a call, unless a twin waits. Rows: id, status, created_at, execute_after if differing.
 
     :param key: number of the advisory lock to take first; without the lock nothing is inserted.
     """
