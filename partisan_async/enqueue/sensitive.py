@@ -19,7 +19,7 @@ SHORTEST = 6
 """Minimum length of a value that is masked in texts: shorter ones occur in texts by chance."""
 
 _OURS = ("args", "kwargs", "tick", "backend", "run_after")
-"""Keys that the package writes into a row's arguments; only the first two hold the call's values."""
+"""Keys that the package writes into a row's arguments; the first two hold the call's values."""
 
 
 def masked(processor_name: str, text: str, *, indent: int | None = None) -> str:
