@@ -60,7 +60,7 @@ def _parts(call: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _typed(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    """Return a call as ``delay()`` stores it; ``None`` where ``run()`` has no parameters."""
+    """Return a call as ``delay()`` stores it; ``None`` if ``run()`` has no parameters."""
     parameters = parameters_of(processor)
     if parameters is None:
         _require_fit(processor, args, kwargs)

@@ -32,7 +32,7 @@ def enqueue(call: Call) -> Task:
         if span is not None:
             call = call._replace(traceparent=spans.traceparent())
         task, is_told = _insert(call, alias, taken)
-        spans.told_id(span, task.pk)
+        spans.set_task_id(span, task.pk)
     if not is_told:
         wake(call.queue_name, task.status, alias, taken)
     return task

@@ -89,7 +89,7 @@ def running(claim: Claim) -> AbstractContextManager[Span | None]:
     )
 
 
-def told_id(span: Span | None, task_id: int) -> None:
+def set_task_id(span: Span | None, task_id: int) -> None:
     """Set the task's id on the span of its insertion."""
     if span is not None:
         span.set_attribute("messaging.message.id", str(task_id))

@@ -33,7 +33,7 @@ class Taken:
         self.count = 0
 
     def has_room_for(self, count: int) -> bool:
-        """Tell whether this many more may be taken; else the calls are inserted without it."""
+        """Tell whether ``count`` more may be taken; else insert the calls without taking."""
         return self.count + count <= TAKEN_AT_MOST
 
 

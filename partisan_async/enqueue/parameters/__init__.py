@@ -39,7 +39,7 @@ class _Known(dict[type, "Parameters | None"]):
 
 # A dict lookup, since each call and each run needs it: functools.cache takes twice as long.
 parameters_of = _Known().__getitem__
-"""Return the parameters of a processor's ``run()``; ``None`` where it has none.
+"""Return the parameters of a processor's ``run()``; ``None`` if it has none.
 
 Raises ``TypeError``: an annotation cannot be resolved, or its values cannot be stored.
 """

@@ -35,7 +35,7 @@ class UnresolvedError(TypeError):
 
 
 def resolve(processor_class: type, parameter: inspect.Parameter) -> Any:
-    """Return the type of a parameter; ``Any`` where it has no annotation.
+    """Return the type of a parameter; ``Any`` if it has no annotation.
 
     :raises UnresolvedError: a name in the annotation does not exist at run time.
     """

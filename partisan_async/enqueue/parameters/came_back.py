@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 
 
 def difference(passed: Any, back: Any, place: str) -> Difference | None:
-    """Return where the two differ in value or in type; ``None`` where they do not."""
+    """Return where the two differ in value or in type; ``None`` if they do not."""
     kind = type_of(passed)
     if kind is int and isinstance(back, float):  # a parameter of type float takes an int
         return None if passed == back else Difference(place, passed, back)

@@ -21,7 +21,7 @@ class Complaint(NamedTuple):
 
 
 def complaints(processor_class: type, base: type) -> list[Complaint]:
-    """Return what is wrong with the parameters of ``run()``; nothing where it has none.
+    """Return what is wrong with the parameters of ``run()``; nothing if it has none.
 
     :param base: the class whose ``__init__`` the processor should inherit.
     """

@@ -62,12 +62,12 @@ def _odd(value: Any) -> str:
     match value:
         case datetime.datetime() | datetime.time():
             return (
-                "JSON has its offset in whole minutes, no zone and no fold: pass"
+                "JSON keeps its offset in whole minutes, and no zone and no fold: pass"
                 " value.astimezone(datetime.UTC)"
             )
         case float():
-            return "JSON has no NaN and no infinity, and a huge one is a whole number in it"
+            return "JSON has no NaN and no infinity, and a huge one becomes a whole number"
         case dict() | list() | set() | frozenset() | tuple():
-            return "keys or values of it would be one, or be lost: pass only what the type names"
+            return "some keys or values would be merged or lost: pass only what the type names"
         case _:
-            return "pass a value that its JSON can be read back into, or text"
+            return "pass a value that can be read back from its JSON, or text"

@@ -42,7 +42,7 @@ def key_of(instance: Model) -> Key:
     try:
         return Key(model, database, _read_pk(model, _fields_of(instance.pk)))
     except Exception as error:  # a field's to_python() may raise anything
-        raise UnsavedError(f"{model.__name__} whose key {instance.pk!r} cannot be") from error
+        raise UnsavedError(f"{model.__name__} whose key {instance.pk!r} is not valid") from error
 
 
 def stored_key(key: Key) -> Any:

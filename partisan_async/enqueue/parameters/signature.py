@@ -13,7 +13,7 @@ _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def parameters_declared_by(processor_class: type) -> Declared | None:
-    """Return the parameters of ``run()`` without ``self``; ``None`` where it takes no arguments.
+    """Return the parameters of ``run()`` without ``self``; ``None`` if it takes no arguments.
 
     A bare ``run(self, *args, **kwargs)`` counts as none: it may be a decorator's wrapper, without
     ``functools.wraps``, around a ``run(self)`` that takes nothing.

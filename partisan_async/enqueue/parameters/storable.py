@@ -45,7 +45,7 @@ def is_choices(hint: Any) -> bool:
 
 
 def wrong_type(hint: Any) -> Wrong | None:
-    """Return why values of this type cannot be parameters; ``None`` where they can."""
+    """Return why values of this type cannot be parameters; ``None`` if they can."""
     try:
         root = types.type_info(hint)
     except TypeError as error:
@@ -79,7 +79,7 @@ def _wrong(node: types.Type) -> Wrong | None:
             if _has_models(node.item_type):
                 return Wrong("has a set of models", "Take a list of them")
             if any(isinstance(item, _UNHASHABLE) for item in _members(node.item_type)):
-                return Wrong("has a set of what no set can hold", "Take a set of tuples, or a list")
+                return Wrong("has a set of unhashable values", "Take a set of tuples, or a list")
         case types.DataclassType() if not is_dataclass(get_origin(node.cls) or node.cls):
             return Wrong(f"has {node.cls.__name__}, which is no dataclass", "Make it one")
         case types.DataclassType() | types.NamedTupleType() if _has_models(node):
@@ -142,12 +142,11 @@ def _all(node: Any, seen: set[int]) -> Iterator[types.Type]:
 def _not_supported(why: str) -> Wrong:
     if "custom type" in why:
         return Wrong(
-            "combines a model, or a class of yours, with more than None", "Take one of them"
+            "is a union of a model, or a class of yours, and more than None", "Take one of them"
         )
     if "Type unions" in why:
         return Wrong(
-            "is a union whose values look alike once they are JSON, so that no worker could tell"
-            " which of them one was",
+            "is a union whose values look alike in JSON, so that no worker could tell them apart",
             "Take one of them, or two parameters",
         )
     if "Enums must" in why:
