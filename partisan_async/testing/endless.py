@@ -32,7 +32,7 @@ class Growth:
         self._seen.add(claim.id)
         return self._more > self._most
 
-    def told(self, last: Task) -> str:
+    def message(self, last: Task) -> str:
         """Return the message for too many runs."""
         return (
             f"run_pending() has run more than {self._most:,} tasks that others enqueued, or that"

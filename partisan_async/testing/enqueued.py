@@ -96,7 +96,7 @@ class _Wanted:
         if self._execute_after is not None:
             facts["execute_after"] = self._execute_after.isoformat()
         told = [f"{key}={value!r}" for key, value in facts.items() if value is not None]
-        return ", ".join([self._name, *self._call.told(), *told])
+        return ", ".join([self._name, *self._call.parts(), *told])
 
     def fits(self, task: Task) -> bool:
         if task.processor_class not in self._names:

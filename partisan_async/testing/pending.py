@@ -33,10 +33,9 @@ def run_pending(
 ) -> list[Ran]:
     """Run all tasks that are due, in this process and transaction, and return the runs.
 
-    Tasks that these enqueue, and tasks that retry or are postponed, run too if they are due. As by
-    a supervisor, policies apply, rows are written and lines are logged. Functions that a task
-    passes to ``on_commit()`` are called when its own transaction would commit, also in a test's
-    transaction.
+    Tasks that these enqueue, retry or postpone run too if they are due. As by a supervisor,
+    policies apply, rows are written and lines are logged. What a task passes to ``on_commit()`` is
+    called when its own transaction would commit, also in a test's transaction.
 
     Due times and pauses count from ``timezone.now()``, so ``time_machine`` and ``freezegun`` move
     them. A task that was due when it was enqueued runs whatever the clock says.
@@ -50,8 +49,7 @@ def run_pending(
     :raises ExceptionGroup: at the end, if tasks ended in ``error``: the errors that they raised,
         without errors after which a task is retried.
     :raises ValueError: a parameter has a wrong value.
-    :raises RuntimeError: more runs follow than ``most_more``: a task enqueues itself, for example,
-        or postpones itself by 0 seconds.
+    :raises RuntimeError: more runs follow, as when a task enqueues itself.
     """
     until = checked_time("until", until)
     if errors not in ("raise", "keep"):
@@ -69,12 +67,12 @@ def run_pending(
                 ran.append(bench.run(claim, moment))
                 if growth.is_too_much(claim, moment):
                     bench.leave()
-                    raise RuntimeError(growth.told(ran[-1].task))
+                    raise RuntimeError(growth.message(ran[-1].task))
         if until is None or (moment := bench.advance(queue_name, until)) is None:
             break
     bench.leave()
     if errors == "raise":
-        bench.errors.rise()
+        bench.errors.raise_all()
     return ran
 
 

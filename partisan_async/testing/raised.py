@@ -54,7 +54,7 @@ class Errors:
             error.add_note(f"Raised by {task}.")
             self._errors[task.pk] = error
 
-    def rise(self) -> None:
+    def raise_all(self) -> None:
         """Raise all errors together, if there are any."""
         if errors := list(self._errors.values()):
             message = (

@@ -37,10 +37,10 @@ class CallWanted:
                 f"{', '.join(parameters)}: {getattr(target, '__name__', target)} is looked for by"
                 " args= and kwargs=, since its run() has no parameters."
             )
-        self._is_asked(Stored([], {}))  # raises for a value that no call can pass
+        self._has_parameters(Stored([], {}))  # raises for a value that no call can pass
         self._plain = None if self._declared else _plain(args, kwargs)
 
-    def told(self) -> list[str]:
+    def parts(self) -> list[str]:
         """Return the parts of this call, for a message."""
         told = {"args": self._args, "kwargs": self._kwargs} | dict(self._by_name)
         by_name = self._by_name
@@ -60,9 +60,9 @@ class CallWanted:
             return False
         if kwargs is not None and not declared.passes(stored, "kwargs", kwargs):
             return False
-        return self._is_asked(stored)
+        return self._has_parameters(stored)
 
-    def _is_asked(self, stored: Stored) -> bool:
+    def _has_parameters(self, stored: Stored) -> bool:
         if self._declared is None:
             return True
         answers = []
