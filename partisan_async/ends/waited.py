@@ -44,7 +44,7 @@ class Waited:
         registry.autodiscover()  # another process may have enqueued it
         if not registry.get(self.processor_class).STORE_RESULT:
             raise TypeError(
-                f"Nobody tells the end of task {self.pk}: set STORE_RESULT = True on"
+                f"The end of task {self.pk} is not announced: set STORE_RESULT = True on"
                 f" {self.processor_class}."
             )
         if connections[alias].in_atomic_block:

@@ -53,11 +53,11 @@ WHERE digest = %(digest)s AND status IN {WAITING_SQL} FOR SHARE SKIP LOCKED
 """  # noqa: S608
 
 # Ids are drawn in the order of the calls, since lower ids start first. Rows are inserted in the
-# order of the digests: where the digests are too many to be taken, two callers in opposite orders
-# would deadlock. (They still may, if a twin is claimed before we read it: its call is then inserted
-# late, while we hold higher digests.) The arguments come as lines and the digests as one value: to
-# quote each for an array would double the client's work. The sequence is looked up in a subquery,
-# which runs once and not for each row.
+# order of the digests: otherwise two callers in opposite orders deadlock, if their digests are too
+# many to be taken. (They still may, if a twin is claimed before we read it: its call is then
+# inserted late, while we hold higher digests.) The arguments come as lines and the digests as one
+# value: quoting each for an array would double the client's work. The sequence is looked up in a
+# subquery, which runs once and not for each row.
 _BULK_INSERT = f"""
 WITH call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(

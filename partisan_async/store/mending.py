@@ -1,7 +1,7 @@
 """Finds and mends rows that violate the table's constraints, and validates the constraints.
 
-Such rows are older than the constraints, which a migration adds as NOT VALID: without a check of
-existing rows. PostgreSQL refuses every update of such a row that does not correct it.
+Such rows are older than the constraints, which a migration adds without a check of existing rows.
+PostgreSQL refuses every update of such a row that does not correct it.
 """
 
 from __future__ import annotations

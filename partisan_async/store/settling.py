@@ -32,8 +32,8 @@ AND t.id IN (SELECT t.id FROM partisan_async_task t JOIN d ON {_FENCE}
 _STARTED_AT = "statement_timestamp() - make_interval(secs => d.ran_seconds)"
 _WORKER_IDS = f"{kept('t.worker_ids')} || to_jsonb(d.worker)"
 
-# A task that postpones itself again replaces the reason before, which would else push its errors
-# off the list.
+# A task that postpones itself again replaces its last reason: otherwise reasons would push its
+# errors off the list.
 _AGAIN = """d.postpones > 0 AND jsonb_typeof(t.errors) = 'array' AND t.errors -> -1 ? 'postponed'"""
 
 _SETTLE = f"""

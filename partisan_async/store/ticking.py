@@ -111,7 +111,7 @@ def set_schedules(
     schedules: Sequence[tuple[str, str, datetime.datetime]],
     ttl: timedelta,
 ) -> Statement:
-    """Set schedules as my code has them, where I may. Rows: the processors whose schedule was set.
+    """Set schedules as my code has them, if I may. Rows: the processors whose schedule was set.
 
     :param schedules: processor, schedule, and the next tick if it has to be computed anew.
     """
