@@ -44,7 +44,7 @@ def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime 
 
 def encoded_of(processor: Delayed) -> str:
     """Return the arguments of a processor's call, encoded; errors as for ``delay``."""
-    if processor._claimed is not None:  # noqa: SLF001  its other half
+    if processor._claimed is not None:  # noqa: SLF001  set by Telling, its base class
         raise refusals.running_call(processor)
     parameters = parameters_of(type(processor))
     encode = arguments.encode if parameters is None else parameters.encode

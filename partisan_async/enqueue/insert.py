@@ -49,7 +49,7 @@ def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
                 return Rows(alias, call, *told).of(
                     pk, json.loads(call.arguments), call.digest
                 ), is_told
-            # A twin waits, or an open transaction has inserted it. No row is found if the twin is
+            # A twin waits, or an open transaction inserts one. No row is found if the twin is
             # locked, claimed meanwhile or not committed: then the insert is tried again.
             for task in Task.objects.using(alias).raw(*inserting.twin(call.digest)):
                 task.is_twin = True

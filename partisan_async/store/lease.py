@@ -104,7 +104,7 @@ def beat(
     is ending; and the time, in seconds since the epoch.
 
     :param nonce: text to send to ``probe_channel``; ``None``: send nothing.
-    :param known: ids of the rows that I believe to hold.
+    :param known: ids of the rows that I believe I hold.
     :param workers: JSON of what the workers run.
     :param stopping: True if I start nothing more, and end.
     :param home: the home I serve; ``None``: any.
