@@ -1,7 +1,7 @@
-"""Makes rows of calls of Django's own tasks.
+"""Makes the calls of Django's own tasks.
 
-A row names the task by its dotted name, which no processor of ours can have, and ``arguments`` has
-two keys more: ``backend``, the alias that it was enqueued by, and ``run_after`` where one was
+A row has the task's dotted name, which no processor of ours can have. Its ``arguments`` have two
+more keys: ``backend``, the alias of the backend that enqueued it, and ``run_after`` if one was
 given.
 """
 
@@ -23,7 +23,7 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 
     :raises TypeError, ValueError: the function does not take the arguments, or they are not JSON,
         or cannot be stored.
-    :raises InvalidTask: its time is out of reach.
+    :raises InvalidTask: its ``run_after`` is naive though USE_TZ is on, or is out of range.
     """
     try:
         execute_after = checked_time("run_after", task.run_after)

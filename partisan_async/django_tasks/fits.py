@@ -11,7 +11,7 @@ _PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 class _Shape:
-    """What a function takes: how many arguments by their places, as most calls have them alone."""
+    """What a function takes; a plain one takes ``least`` to ``most`` arguments by position."""
 
     def __init__(self, signature: inspect.Signature) -> None:
         self.signature = signature
@@ -24,9 +24,9 @@ class _Shape:
 @lru_cache(maxsize=1024)
 def _shape(function: Callable[..., Any]) -> _Shape | None:
     try:
-        # As it is called: a decorator may pass what the function below it needs.
+        # The outer signature: a decorator may itself pass arguments to the function below it.
         return _Shape(inspect.signature(function, follow_wrapped=False))
-    except (TypeError, ValueError):  # one that is written in C may not tell
+    except (TypeError, ValueError):  # a function written in C may have no signature
         return None
 
 
@@ -38,11 +38,11 @@ def refuse_misfit(
     *,
     given: int = 0,
 ) -> None:
-    """Do nothing if the function can be called so.
+    """Refuse arguments that a function does not take.
 
-    :param name: what the caller knows it by.
-    :param given: so many arguments come first, and not from the caller.
-    :raises TypeError: it cannot.
+    :param name: the function's name, for the message.
+    :param given: number of arguments that come first, and not from the caller.
+    :raises TypeError: the function does not take them.
     """
     shape = _shape(function)
     if shape is None:

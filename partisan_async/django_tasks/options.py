@@ -1,4 +1,4 @@
-"""How a task of Django's is to be run, as the decorator on its function says."""
+"""The decorator that says how a task of Django's is run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partisan_async.django_tasks.compat import Task
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE = "_partisan_options"
-"""Where a task's function carries its options."""
+"""The attribute of a task's function that has its options."""
 
 
 def options(
@@ -23,12 +23,12 @@ def options(
     timeout_seconds: float | None = None,
     atomic: bool = False,
 ) -> Callable[[F], F]:
-    """Say how a task is to be run: a decorator, below ``@task``. Other backends ignore it.
+    """Say how a task is run: a decorator, to place below ``@task``. Other backends ignore it.
 
     The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS`` and
     ``ATOMIC`` of a processor.
 
-    :raises TypeError: a value cannot be, the task is atomic and async, or it is decorated already.
+    :raises TypeError: a value is wrong, the task is atomic and async, or ``@task`` is below.
     """
     for name, check, value in (
         ("retry_on_error", validation.check_instance_or_none(ErrorsHandleConfig), retry_on_error),

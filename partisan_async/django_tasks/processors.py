@@ -35,7 +35,7 @@ from partisan_async.tasks_backend import is_configured
 def processor_of(name: str) -> type[BaseTaskProcessor]:
     """Return the processor of a task, by its dotted name.
 
-    :raises ProcessorClassNotFound: no module that is imported has it, or TASKS names no
+    :raises ProcessorClassNotFound: no imported module has it, or TASKS names no
         ``PartisanBackend``.
     """
     if not is_configured():

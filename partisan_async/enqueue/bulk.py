@@ -25,20 +25,20 @@ INSERTED_AT_ONCE = 1000
 """Maximum number of calls that one statement inserts."""
 
 DEADLOCK_ATTEMPTS = 5
-"""Number of attempts to insert many calls before a deadlock with others is raised."""
+"""Number of attempts to insert many calls before a deadlock is raised."""
 
 
 def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
     """Insert calls, all or none, and return their rows in this order; else as ``enqueue``.
 
-    :param common: the first of them; they differ in their arguments alone.
-    :param encoded: the arguments of each.
+    :param common: the first call; the others differ only in their arguments.
+    :param encoded: the arguments of each call.
     """
     alias = database()
     with spans.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span:
         if span is not None:
             common = common._replace(traceparent=spans.traceparent())
-        # A transaction of the caller's cannot be begun again.
+        # A deadlock ends the caller's own transaction, and only the caller can retry that.
         connection = connections[alias]
         is_callers = connection.in_atomic_block or not connection.get_autocommit()
         left = 1 if is_callers else DEADLOCK_ATTEMPTS
@@ -65,7 +65,7 @@ def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> l
     digests = _digests(common, encoded)
     ids = ["NULL"] * count
     if count > INSERTED_AT_ONCE:
-        # Each statement has its share of the order of the digests, and not of that of the ids.
+        # Each statement inserts the next calls by digest, not by position: so draw all ids first.
         ((given,),) = fetch(*inserting.next_ids(count), alias)
         ids = sorted(given.split(","), key=int)
     found: dict[int, Task] = {}
@@ -95,7 +95,7 @@ def _digests(common: Call, encoded: Sequence[str]) -> list[bytes] | None:
 def _twins(
     numbers: Sequence[int], digests: Sequence[bytes], inserted: dict[int, Task], alias: str
 ) -> dict[int, Task]:
-    """Return the twins of these calls, among those that were inserted or among rows that wait."""
+    """Return the twins of these calls: among the inserted calls, or among rows that wait."""
     twins = {digests[n]: task for n, task in inserted.items()}
     for chunk in _chunks([n for n in numbers if digests[n] not in twins]):
         statement = inserting.twins([digests[n] for n in chunk])
@@ -115,7 +115,7 @@ def _insert_chunks(
     *,
     takes: bool,
 ) -> dict[int, Task]:
-    """Return the rows of those of these calls that have no twin, by their numbers."""
+    """Insert calls in chunks; return the tasks of those without a twin, by the calls' numbers."""
 
     def message(chunk: Sequence[int]) -> Message:
         statement = inserting.bulk_insert(

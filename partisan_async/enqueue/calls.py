@@ -1,4 +1,4 @@
-"""Makes the call of a processor: checks what is to be enqueued, and encodes its arguments."""
+"""Makes the call of a processor: checks it, and encodes its arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from partisan_async.validation import check_queue_name
 
 
 class Delayed(Protocol):
-    """A processor, as far as its call depends on it."""
+    """The attributes of a processor that its call depends on."""
 
     PRIORITY: ClassVar[int]
     QUEUE_NAME: ClassVar[str]
@@ -44,7 +44,7 @@ def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime 
 
 def encoded_of(processor: Delayed) -> str:
     """Return the arguments of a processor's call, encoded; errors as for ``delay``."""
-    if processor._claimed is not None:  # noqa: SLF001  its other half
+    if processor._claimed is not None:  # noqa: SLF001  set by Telling, its base class
         raise refusals.running_call(processor)
     parameters = parameters_of(type(processor))
     encode = arguments.encode if parameters is None else parameters.encode

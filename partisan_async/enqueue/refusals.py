@@ -1,4 +1,4 @@
-"""What a caller is told who gives ``delay()`` or ``bulk_delay()`` something else than calls."""
+"""The errors of ``delay()`` and ``bulk_delay()`` that are given something else than calls."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 
 
 def refuse_no_call(found: object, method: str, base: type) -> None:
-    """Refuse ``Processor.delay(5)``: the method is a call's, and 5 took the place of that.
+    """Refuse ``Processor.delay(5)``, where ``self`` is 5, and a call without args and kwargs.
 
-    And a call that has kept no arguments.
-
-    :param base: what all calls are instances of.
+    :param base: the base class of all calls.
     """
     if not isinstance(found, base):
         raise TypeError(
@@ -42,7 +40,7 @@ def refuse_single_call(found: Iterable[Any], expected: type, base: type) -> None
 
 
 def foreign_call(position: int, found: object, expected: type) -> TypeError:
-    """Return the refusal of what is no call of the class whose ``bulk_delay()`` it was given to."""
+    """Return the error about an object that is not of the class whose ``bulk_delay()`` got it."""
     name = expected.__name__
     return TypeError(
         f"Call {position} is {found!r}, which is no {name}; pass"
@@ -51,7 +49,7 @@ def foreign_call(position: int, found: object, expected: type) -> TypeError:
 
 
 def running_call(found: object) -> TypeError:
-    """Return the refusal of a processor that is itself running a task."""
+    """Return the error about a processor that is itself running a task."""
     name = type(found).__name__
     return TypeError(
         f"This {name} is running a task and cannot be delayed; make a new one,"

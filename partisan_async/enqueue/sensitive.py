@@ -1,4 +1,4 @@
-"""What ``SENSITIVE`` hides: arguments that are shown to nobody, and that no error tells."""
+"""Masks the arguments that ``SENSITIVE`` names, where arguments are shown and in errors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.text.masked import MASK
 
 SHORTEST = 6
-"""Length from which a value is looked for in texts: shorter ones are in any text by chance."""
+"""Minimum length of a value that is masked in texts: shorter ones occur in texts by chance."""
 
 _OURS = ("args", "kwargs", "tick", "backend", "run_after")
-"""What a row's arguments may have; all but the first two tell nothing of the call."""
+"""Keys that the package writes into a row's arguments; the first two hold the call's values."""
 
 
 def masked(processor_name: str, text: str, *, indent: int | None = None) -> str:
-    """Return the JSON of a row's arguments, with a mask in place of each value that is hidden.
+    """Return the JSON of a row's arguments, with a mask in place of each sensitive value.
 
-    :param text: if it is cut, and something in it is hidden, all of it is masked.
+    :param text: the JSON; all of it is masked if it cannot be read and the processor has sensitive
+        parameters.
     """
     names = _sensitive(processor_name)
     if not names:
@@ -44,21 +45,21 @@ def masked(processor_name: str, text: str, *, indent: int | None = None) -> str:
 
 
 def hides(processor_name: str) -> bool:
-    """Tell whether the arguments of a processor's rows may hold what is hidden."""
+    """Tell whether the arguments of a processor's rows may have sensitive values."""
     return bool(_sensitive(processor_name))
 
 
 def hidden_processors() -> list[str]:
-    """Return the names on rows whose arguments may hold what is hidden."""
+    """Return the processor names of rows whose arguments may have sensitive values."""
     return [
         name for each in registry.processors() if each.SENSITIVE for name in naming.names_of(each)
     ]
 
 
 def secrets_of(processor_name: str, encoded: str | None) -> list[str]:
-    """Return the texts that no error of a run may hold, the longest first; it never raises.
+    """Return the texts to mask in the errors of a run, the longest first; it never raises.
 
-    :param encoded: the arguments of the row: what the run has made of them may be anything.
+    :param encoded: the row's arguments, since the run may have changed its own.
     """
     names = _sensitive(processor_name)
     if not names or encoded is None:
@@ -80,13 +81,13 @@ def _sensitive(processor_name: str) -> Sequence[str]:
 
 
 def _hidden_values(processor_class: type, names: Sequence[str], call: Stored) -> Iterator[Any]:
-    """Yield the values that are hidden, as they are stored and as ``run()`` gets them."""
-    places = call.places()  # all of them, if nobody can tell which
+    """Yield the sensitive values, as they are stored and as ``run()`` gets them."""
+    places = call.places()  # all of them, if the parameters cannot be resolved
     with suppress(Exception):
         places = list(_places(processor_class, names, call))
     for place in places:
         yield from _values_in(call.at(place))
-    with suppress(Exception):  # of annotations, and of a call that does not fit
+    with suppress(Exception):  # the annotations may raise anything, or the call may not fit
         if (parameters := parameters_of(processor_class)) is not None:
             for value in parameters.without_rows(call, places):
                 yield from _values_in(value)
@@ -101,11 +102,11 @@ def _places(
         return
     for name in names:
         yield from parameters.places(call, name)
-    yield from parameters.unowned(call)  # a parameter of before, which may have been hidden
+    yield from parameters.unowned(call)  # of a former parameter, which may have been sensitive
 
 
 def _values_in(value: Any) -> Iterator[Any]:
-    """Yield a value, or those that are in it."""
+    """Yield a value, or the values inside it."""
     match value:
         case Mapping():
             inner: Iterable[Any] = [*value, *value.values()]
@@ -113,7 +114,7 @@ def _values_in(value: Any) -> Iterator[Any]:
             inner = value
         case _ if dataclasses.is_dataclass(value):
             inner = [getattr(value, each.name) for each in dataclasses.fields(value)]
-        case Model():  # its key is among the stored ones
+        case Model():  # its key is among the stored values
             return
         case _:
             yield value
@@ -123,13 +124,13 @@ def _values_in(value: Any) -> Iterator[Any]:
 
 
 def _texts_of(value: Any) -> Iterator[str]:
-    """Yield how a value may stand in a text."""
-    with suppress(Exception):  # of its own methods
+    """Yield the forms that a value may have in a text."""
+    with suppress(Exception):  # its methods may raise anything
         yield str(value)
         yield repr(value).strip("b'\"") if isinstance(value, str | bytes) else repr(value)
     if isinstance(value, str):
         yield json.dumps(value)[1:-1]
         yield json.dumps(value, ensure_ascii=False)[1:-1]
-        yield from value.splitlines()  # a traceback may indent each
+        yield from value.splitlines()  # a traceback may indent each line
     elif isinstance(value, bytes):
         yield value.decode(errors="replace")

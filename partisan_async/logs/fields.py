@@ -1,5 +1,5 @@
 """Gives each record of the package's lines the fields ``event``, ``queue_name`` and
-``supervisor_id``, in whatever process and thread it is logged.
+``supervisor_id``, in every process and thread.
 
 Most records have their event and queue already. For the others the event is the beginning of the
 line, and the queue is that of the run or of the supervisor that logs it.

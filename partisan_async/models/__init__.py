@@ -1,4 +1,4 @@
-"""The tables: what is to be done and when, who does it, what is held back, and what was done."""
+"""The tables: tasks, schedules, supervisors, pauses, tallies, and the database's home."""
 
 from partisan_async.models.home import Home
 from partisan_async.models.pauses import NEVER_BEGINS, NEVER_ENDS, PausedProcessor, PausedQueue

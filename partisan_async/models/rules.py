@@ -1,4 +1,4 @@
-"""The indexes of the tasks' table, and which rows it refuses."""
+"""The indexes and constraints of the task table."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from partisan_async.models.readable import always_read
 
 
 class Schedule(models.Model):
-    """When the next task of a scheduled processor is due. Who moves that on enqueues the task."""
+    """When a scheduled processor is due next. The supervisor that advances it enqueues the task."""
 
     processor_class = models.CharField(max_length=255, primary_key=True)
     queue_name = models.CharField(max_length=255)

@@ -1,4 +1,4 @@
-"""Migrations that change tables in use: they wait for them without keeping others waiting."""
+"""Migrations of tables in use: they wait for their locks without blocking others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db.migrations.state import ProjectState
 from partisan_async import logs
 
 LOCK_PATIENCE = "500ms"
-"""Time that each attempt waits for the tables; PostgreSQL looks for deadlocks after more."""
+"""Time that each attempt waits for its locks; less than PostgreSQL's default deadlock_timeout."""
 
 LOCK_AGAIN_SECONDS = 1.0
 
@@ -22,13 +22,13 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 class PostgresMigration(Migration):
-    """A migration that makes nothing in a database that is not PostgreSQL.
+    """A migration that changes nothing in a database other than PostgreSQL.
 
-    Without a router ``migrate`` takes every app to every database, also to a site's SQLite.
+    Without a router ``migrate`` migrates every app in every database, also in a site's SQLite.
     """
 
     locked: ClassVar[tuple[str, ...]] = ()
-    """The tables in use that it alters: it takes them at once, or lets go of all of them."""
+    """The tables in use that it alters: each attempt locks all of them, or none."""
 
     def apply(
         self,
@@ -60,10 +60,10 @@ class PostgresMigration(Migration):
 
 
 def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:
-    """Take tables from all others, however long some open transaction has them.
+    """Lock tables exclusively, however long other transactions use them.
 
-    Who waits for such a lock keeps everybody behind it waiting, and beats are among them: a lease
-    would be lost. So it waits for a moment, again and again.
+    All later statements on a table queue behind a waiting lock, beats among them: leases would
+    expire. So wait only briefly, and try again.
     """
     told = False
     while tables and not _is_locked(connection, tables):

@@ -1,15 +1,15 @@
-"""Every statement that changes a row of the package's: SQL and its parameters, nothing executed.
+"""Every statement that changes the package's tables: SQL and parameters, executed elsewhere.
 
-Nothing else writes to the package's tables, but for ``steering.home``, which keeps one row by
-Django's ORM, and the testing kit, which deletes a test's tasks. Whoever holds a connection executes
-them: ``enqueue`` and ``steering`` on Django's, in the caller's transaction; the supervisor on its
-own. No decision is made here.
+Nothing else writes to these tables, but for ``steering.home``, which keeps one row by Django's ORM,
+and the testing kit, which deletes a test's tasks. ``enqueue`` and ``steering`` execute the
+statements on Django's connection, in the caller's transaction; the supervisor on its own
+connection. Nothing is decided here.
 
-Words: a *claim* is one taking of a row by one supervisor, named by ``(id, claim_seq)``; to *settle*
-is to write what became of it; a *fence* is the condition that only its holder's settle meets.
+Words: a supervisor's *claim* of a row is identified by ``(id, claim_seq)``; to *settle* a claim is
+to write its outcome; a *fence* is the condition that lets only the claim's holder settle it.
 
-All clocks are the database's. ``statement_timestamp()`` and not ``now()``, which stands still while
-a transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
+All times are the database's ``statement_timestamp()``: ``now()`` stands still during a transaction,
+and no index condition can use ``clock_timestamp()``.
 """
 
 from partisan_async.store.among import ALL, Among

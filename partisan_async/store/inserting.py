@@ -1,6 +1,6 @@
-"""Inserts calls, and reads the waiting *twins* of those that are turned away.
+"""Inserts calls, and reads the waiting *twins* of calls that are not inserted.
 
-A twin is the row of an identical call: one with the same digest.
+A twin is the row of an identical call: a row with the same digest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from partisan_async.models.status import WAITING_SQL, Status
 from partisan_async.store.statement import Statement
 
 KEY = "('x' || encode(substring(digest FOR 8), 'hex'))::bit(64)::bigint"
-"""Number of the advisory lock that stands for the digest in a column ``digest``."""
+"""SQL of the number of the advisory lock that stands for the digest in column ``digest``."""
 
 COLUMNS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
 
@@ -44,20 +44,20 @@ _INSERTED = "RETURNING id, status, created_at, NULLIF(execute_after, created_at)
 _INSERT_UNIQUE = f"{_INSERT}ON CONFLICT DO NOTHING {_INSERTED}"
 _INSERT_ANY = _INSERT + _INSERTED
 
-# FOR SHARE keeps the twin from being claimed before the caller commits: it would run on the state
-# from before the caller's changes, and the call that was to announce them was ignored. One that
-# somebody has locked is being claimed, or steered in a transaction that is open.
+# FOR SHARE keeps the twin from being claimed before the caller commits. Otherwise the twin could
+# run without the caller's changes, and no task would follow that sees them, as this call is
+# ignored. SKIP LOCKED: a locked twin is being claimed, or steered in an open transaction.
 _TWIN = f"""
 SELECT {_COLUMNS_READABLE} FROM partisan_async_task
 WHERE digest = %(digest)s AND status IN {WAITING_SQL} FOR SHARE SKIP LOCKED
 """  # noqa: S608
 
-# The ids are given out in the order of the calls, since it is they that decide which starts first;
-# the rows are inserted in the order of the digests. Where these are too many to be taken, two
-# callers in opposite orders would deadlock. (They still may, where a twin was claimed before the
-# look at it, and is inserted after all while digests above it are held.) The arguments come as
-# lines and the digests in one piece: to quote each for an array takes as long as all else that the
-# client does. The sequence is found by a query of its own, once and not for each row.
+# Ids are drawn in the order of the calls, since lower ids start first. Rows are inserted in the
+# order of the digests: otherwise two callers in opposite orders deadlock, if their digests are too
+# many to be taken. (They still may, if a twin is claimed before we read it: its call is then
+# inserted late, while we hold higher digests.) The arguments come as lines and the digests as one
+# value: quoting each for an array would double the client's work. The sequence is looked up in a
+# subquery, which runs once and not for each row.
 _BULK_INSERT = f"""
 WITH call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(
@@ -85,7 +85,7 @@ SELECT (SELECT array_agg(id) FROM call), array_agg(id), min(status), min(created
 FROM inserted
 """  # noqa: S608
 
-# As one text, and so they are sent back: psycopg makes an object of each value on its way.
+# One text, which is sent back as it is: psycopg would make an object of each value of an array.
 _NEXT_IDS = """
 SELECT string_agg(nextval(
     (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))::text, ',')
@@ -100,7 +100,7 @@ FOR SHARE SKIP LOCKED
 
 
 def insert(call: Call, key: int | None) -> Statement:
-    """Insert a call; one with a digest if no twin waits. Rows: what the caller does not know of it.
+    """Insert a call, unless a twin waits. Rows: id, status, created_at, execute_after if differing.
 
     :param key: number of the advisory lock to take first; without the lock nothing is inserted.
     """
@@ -109,20 +109,20 @@ def insert(call: Call, key: int | None) -> Statement:
 
 
 def twin(digest: bytes) -> Statement:
-    """Read the row that waits with this digest, and keep it from being claimed."""
+    """Read the waiting row with this digest, and keep it from being claimed."""
     return Statement(_TWIN, {"digest": digest})
 
 
 def bulk_insert(
     common: Call, ids: str, encoded: Sequence[str], digests: Sequence[bytes] | None, *, takes: bool
 ) -> Statement:
-    """Insert calls that differ in their arguments alone, but for those whose twins wait.
+    """Insert calls that differ only in their arguments, except those whose twins wait.
 
-    Row: the calls' ids in the order of the calls; the ids of those that were inserted; and of these
-    what ``insert`` returns.
+    One row: the ids of all calls, in their order; the ids of the inserted ones; and for the
+    inserted ones the other columns of ``insert``.
 
-    :param ids: an array of an id for each, or of NULLs.
-    :param takes: take their digests, and leave out those that another transaction took.
+    :param ids: PostgreSQL array of an id for each call, or of NULLs.
+    :param takes: take the calls' digests, and leave out calls whose digest another transaction has.
     """
     params: dict[str, Any] = common._asdict() | {
         "ids": ids,
@@ -134,10 +134,10 @@ def bulk_insert(
 
 
 def next_ids(count: int) -> Statement:
-    """Draw the ids of tasks to come. Row: them, with commas."""
+    """Draw ids for tasks to insert. One row: the ids, separated by commas."""
     return Statement(_NEXT_IDS, {"count": count})
 
 
 def twins(digests: Sequence[bytes]) -> Statement:
-    """Read the rows that wait with these digests, and keep them from being claimed."""
+    """Read the waiting rows with these digests, and keep them from being claimed."""
     return Statement(_TWINS, {"digests": digests})

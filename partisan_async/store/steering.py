@@ -1,4 +1,4 @@
-"""What operators do to tasks: run them again, now, or not at all; and to supervisors: drain."""
+"""What operators do: retry, run now, cancel and delete tasks; drain supervisors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from partisan_async.store.statement import Statement, queue_names
 
 UNENDED = (Status.NEW.value, Status.SCHEDULED.value, Status.IN_PROCESS.value)
 
-# What another transaction has locked is left out: it may stay open for long. So may the caller's:
-# then the digests are taken, or whoever enqueues an identical call would wait for its end.
+# Rows that another transaction has locked are left out: it may stay open for long. The caller's
+# transaction may, too: then `takes` takes the digests, or a delay() of an identical call would wait
+# for its end.
 _FREE = f"""
 SELECT id FROM partisan_async_task
 WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
@@ -31,7 +32,7 @@ _ANEW = f"""
 
 
 def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
-    """Read which of these rows are passed over, being another transaction's. Rows: the ids."""
+    """Read which of these rows another transaction has locked. Rows: the ids."""
     sql = f"""
     WITH free AS MATERIALIZED ({_FREE} FOR UPDATE SKIP LOCKED)
     SELECT id FROM partisan_async_task
@@ -41,11 +42,11 @@ def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
 
 
 def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
-    """Run rows again that ended in error, as if for the first time. Rows: id and queue.
+    """Reset rows that ended in error, to run as if for the first time. Rows: id and queue.
 
-    :param takes: take their digests, and leave out rows whose digests another transaction took.
+    :param takes: take the rows' digests, and leave out rows whose digest another transaction has.
     """
-    # Without its digest: an identical call may wait by now, or come.
+    # Without the digest: an identical call may wait by now, or be enqueued before this one starts.
     sql = f"""
     UPDATE partisan_async_task
     SET {_ANEW}, digest = NULL
@@ -57,11 +58,12 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
 def again_with(
     ids: Sequence[int], *, encoded: str, digest: bytes | None, key: int | None
 ) -> Statement:
-    """Run a row again with other arguments; else as ``again``.
+    """Reset a row with other arguments; else as ``again``.
 
-    The table refuses it where an identical call waits.
+    Raises a unique violation if an identical call waits.
 
-    :param key: number of the advisory lock that stands for the digest; it is taken.
+    :param encoded: JSON to merge into the row's arguments.
+    :param key: number of the advisory lock of the digest, which is taken; ``None``: take none.
     """
     sql = f"""
     UPDATE partisan_async_task t
@@ -78,7 +80,7 @@ def again_with(
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     """Make scheduled rows ready; else as ``again``."""
-    # A `finished_at` that somebody wrote there by hand would have the table refuse it.
+    # Clear a `finished_at` that was set by hand: the table's constraint would refuse it.
     sql = f"""
     UPDATE partisan_async_task
     SET status = '{Status.NEW}', execute_after = statement_timestamp(), parked_from = NULL,
@@ -97,11 +99,11 @@ def cancel(
     statuses: Sequence[str] = UNENDED,
     takes: bool = False,
 ) -> Statement:
-    """End rows that wait or run; who runs one learns of it. Else as ``again``.
+    """End rows that wait or run; the supervisor that runs one learns of it. Else as ``again``.
 
-    :param failure: what the rows tell; ``by`` whom and for what ``reason`` stands beside it.
-    :param statuses: those that are in one of these now: since somebody looked, one that waited may
-        have been claimed.
+    :param failure: what the rows keep as their error, with ``by`` and ``reason`` beside it.
+    :param statuses: only rows that are in one of these now: a row that waited when it was chosen
+        may have been claimed since.
     """
     sql = f"""
     UPDATE partisan_async_task t
@@ -129,13 +131,13 @@ def _on(
 
 
 def ended_queues() -> Statement:
-    """Read the names of the queues with rows that have ended, by leaps over their index."""
+    """Read the names of the queues that have ended rows, by one index lookup for each queue."""
     names = queue_names("names", f"status IN {ENDED_SQL}")
     return Statement(f"WITH RECURSIVE {names} SELECT queue_name FROM names", {})  # noqa: S608
 
 
 def drain(supervisor_id: UUID) -> Statement:
-    """Have a supervisor start nothing more. Rows: its queue, if it has a row."""
+    """Make a supervisor start nothing more. Rows: its queue, if the supervisor has a row."""
     sql = """
     UPDATE partisan_async_supervisor SET draining = true WHERE id = %(id)s RETURNING queue_name
     """

@@ -1,4 +1,4 @@
-"""Sets schedules, and enqueues what they say, once for each tick."""
+"""Sets schedules, and enqueues their calls, once for each tick."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from partisan_async.models.status import WAITING_SQL, Status
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive
 
-# A schedule is set by the supervisor that started last among the living whose code has it: so an
-# older release does not take it back, and one that is rolled back to has its turn when the newer
-# ones are gone.
+# Of the live supervisors whose code has a schedule, the one that started last sets it. So an older
+# release does not set it back, and after a rollback the old release sets it once the newer
+# supervisors are gone.
 _MAY_SET = f"""
 NOT EXISTS (SELECT 1 FROM partisan_async_supervisor setter
             WHERE setter.id = s.set_by AND {is_alive("setter")}
@@ -36,7 +36,7 @@ FROM unnest(%(names)s::text[]) AS p (name)
     LEFT JOIN partisan_async_schedule s ON s.processor_class = p.name
 """  # noqa: S608
 
-# In one order for all: else two supervisors could wait for each other.
+# ORDER BY: two supervisors that lock rows in different orders could deadlock.
 _SET_SCHEDULES = f"""
 {PATIENCE}, {_ME}
 INSERT INTO partisan_async_schedule AS s
@@ -56,9 +56,9 @@ WHERE (s.next_tick IS NULL AND s.schedule = excluded.schedule
 RETURNING s.processor_class
 """  # noqa: S608
 
-# The one who moves the row on enqueues the tasks, in one statement: a tick is neither lost between
-# the two nor taken twice, whatever dies when. It waits for nobody's transaction, see PATIENCE: the
-# next ones who look are the others' supervisors, and then this one again.
+# One statement advances the schedule and enqueues the tasks: whatever dies when, no tick is lost or
+# taken twice. It does not wait long for a lock, see PATIENCE: another supervisor's next look, or
+# this one's, takes the tick.
 _TICK = f"""
 {PATIENCE}, ticked AS (
     UPDATE partisan_async_schedule s
@@ -82,12 +82,12 @@ SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM ins
 
 
 class Scheduled(NamedTuple):
-    """What the database says of a scheduled processor.
+    """What the database knows about a scheduled processor.
 
-    :param now: its clock.
+    :param now: the database's time.
     :param queue_name, schedule: as they were set; ``None``: there is no row.
-    :param next_tick: ``None``: it is to be counted; see ``readable.is_moment``.
-    :param may_set: nobody who started later and lives has set it.
+    :param next_tick: ``None``: it has to be computed; see ``readable.is_moment``.
+    :param may_set: True if no live supervisor that started later has set it.
     """
 
     processor_class: str
@@ -111,9 +111,9 @@ def set_schedules(
     schedules: Sequence[tuple[str, str, datetime.datetime]],
     ttl: timedelta,
 ) -> Statement:
-    """Set schedules as my code has them, as far as I may. Rows: the processors that it was done of.
+    """Set schedules as my code has them, if I may. Rows: the processors whose schedule was set.
 
-    :param schedules: processor, schedule, and the first tick, where that has to be counted anew.
+    :param schedules: processor, schedule, and the next tick if it has to be computed anew.
     """
     names, texts, ticks = map(list, zip(*schedules, strict=True))
     params = {
@@ -135,11 +135,14 @@ def tick(
     ticks: Sequence[datetime.datetime],
     following: datetime.datetime,
 ) -> Statement:
-    """Enqueue a call for each of these ticks, if nobody has. Row: whether so, and the tasks' ids.
+    """Enqueue a call for each of these ticks, unless another supervisor has.
 
-    :param call: where it has a digest, and an identical one waits, none is enqueued.
-    :param name: the processor's on the schedule's row.
-    :param ticks: the one that is expected next, and those after it.
+    One row: True if this statement took the ticks, and the ids of the enqueued tasks.
+
+    :param call: if it has a digest and an identical call waits, nothing is enqueued.
+    :param name: the processor's name on the schedule's row.
+    :param ticks: the tick that the row expects next, and those after it.
+    :param following: the tick that the row expects afterwards.
     """
     params = call._asdict() | {
         "name": name,
@@ -154,7 +157,7 @@ def tick(
 
 
 def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:
-    """Have the next tick come earlier, if it is still as it was seen. Rows: one, or none."""
+    """Move the next tick to an earlier time, if the row is as it was seen. Rows: one, or none."""
     sql = f"""
     {PATIENCE}
     UPDATE partisan_async_schedule s SET next_tick = %(tick)s::timestamptz FROM patience
@@ -167,8 +170,8 @@ def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:
 
 
 def switch_schedules(names: Sequence[str], *, on: bool) -> Statement:
-    """Have schedules tick from now on, or no more. Rows: processor and queue of what changed."""
-    # What would have been while it was off is nothing to catch up with.
+    """Switch schedules on or off. Rows: processor and queue of the changed ones."""
+    # next_tick = NULL: ticks that would have come while a schedule was off are not caught up with.
     sql = """
     UPDATE partisan_async_schedule SET enabled = %(on)s, next_tick = NULL
     WHERE processor_class = ANY(%(names)s) AND enabled <> %(on)s

@@ -1,4 +1,4 @@
-"""Which call a test looks for: by what it passes, or by the parameters of ``run()``."""
+"""Matches the call that a test looks for: by its arguments, or by parameters of ``run()``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class CallWanted:
-    """The call that a test looks for; what is ``None`` or left out may be anything.
+    """The call that a test looks for; what is ``None`` or left out matches anything.
 
-    :param parameters: of ``run()``, by name.
+    :param parameters: values of parameters of ``run()``, by name.
     """
 
     def __init__(
@@ -37,17 +37,17 @@ class CallWanted:
                 f"{', '.join(parameters)}: {getattr(target, '__name__', target)} is looked for by"
                 " args= and kwargs=, since its run() has no parameters."
             )
-        self._is_asked(Stored([], {}))  # that a value cannot be passed is told though nothing waits
+        self._has_parameters(Stored([], {}))  # raises for a value that no call can pass
         self._plain = None if self._declared else _plain(args, kwargs)
 
-    def told(self) -> list[str]:
-        """Return what it is, for a message."""
+    def parts(self) -> list[str]:
+        """Return the parts of this call, for a message."""
         told = {"args": self._args, "kwargs": self._kwargs} | dict(self._by_name)
         by_name = self._by_name
         return [f"{k}={v!r}" for k, v in told.items() if v is not None or k in by_name]
 
     def fits(self, task: Task) -> bool:
-        """Tell whether the row's call is such a one."""
+        """Tell whether the row's call matches."""
         if self._declared is None:
             facts = zip((task.args, task.kwargs), self._plain or (), strict=False)
             return all(wanted is None or wanted == found for found, wanted in facts)
@@ -60,9 +60,9 @@ class CallWanted:
             return False
         if kwargs is not None and not declared.passes(stored, "kwargs", kwargs):
             return False
-        return self._is_asked(stored)
+        return self._has_parameters(stored)
 
-    def _is_asked(self, stored: Stored) -> bool:
+    def _has_parameters(self, stored: Stored) -> bool:
         if self._declared is None:
             return True
         answers = []
@@ -72,7 +72,7 @@ class CallWanted:
 
 
 def _plain(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:
-    # As they come back from the row: tuples are lists there.
+    # As they are read from a row: tuples are lists there.
     encoded = json.loads(arguments.encode(tuple(args or ()), kwargs or {}))
     return (
         None if args is None else encoded["args"],

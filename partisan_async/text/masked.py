@@ -1,4 +1,4 @@
-"""Puts a mask in place of what no text may tell."""
+"""Masks secrets in texts."""
 
 from __future__ import annotations
 

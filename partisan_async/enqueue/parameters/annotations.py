@@ -24,9 +24,9 @@ from partisan_async.enqueue.parameters.signature import owner_of_run
 
 
 class UnresolvedError(TypeError):
-    """An annotation names what cannot be found when it is looked up.
+    """An annotation names something that does not exist at run time.
 
-    ``why`` goes behind "the annotation of x".
+    ``why`` completes the sentence "The annotation of x …".
     """
 
     way_out = "Import what it names outside of `if TYPE_CHECKING:`, at the top of the module"
@@ -35,9 +35,9 @@ class UnresolvedError(TypeError):
 
 
 def resolve(processor_class: type, parameter: inspect.Parameter) -> Any:
-    """Return the type of a parameter; ``Any`` where it has no annotation.
+    """Return the type of a parameter; ``Any`` if it has no annotation.
 
-    :raises UnresolvedError: a name in it is not there at run time.
+    :raises UnresolvedError: a name in the annotation does not exist at run time.
     """
     if parameter.annotation is parameter.empty:
         return Any
@@ -60,7 +60,7 @@ def _unresolved(parameter: str, error: Exception) -> UnresolvedError:
 
 
 def _type_parameters(owner: type) -> dict[str, Any]:
-    """Return those of ``class Handle[T]`` and of ``def run[T]``, which no namespace has."""
+    """Return the T of ``class Handle[T]`` and ``def run[T]``, which is in no namespace."""
     of_run = getattr(_function(owner), "__type_params__", ())
     found = (*getattr(owner, "__type_params__", ()), *of_run)
     return {each.__name__: each for each in found}
@@ -76,7 +76,7 @@ def _function(owner: type) -> Any:
 
 
 def _type_variables(processor_class: type, owner: type) -> dict[Any, Any]:
-    """Return what the type variables of a generic ``owner`` stand for in a class derived of it."""
+    """Return the types that a derived class gives to the type variables of a generic ``owner``."""
     found: dict[Any, Any] = {}
     for base in processor_class.__mro__:
         for generic in vars(base).get("__orig_bases__", ()):

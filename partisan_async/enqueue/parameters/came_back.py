@@ -1,6 +1,6 @@
-"""Tells whether a value that was stored and read again is the value that was passed.
+"""Compares a value that was stored and read back with the value that was passed.
 
-Equal is not enough: ``True == 1``, and a subclass may be equal to what it was made from.
+Equality is not enough: ``True == 1``, and a value of a subclass may equal one of its base class.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Pair = tuple[Any, Any, str]
 
 
 class Difference(NamedTuple):
-    """The first place where what came back is not what was passed."""
+    """The first place where the value read back differs from the value passed."""
 
     place: str
     passed: Any
@@ -29,9 +29,9 @@ class Difference(NamedTuple):
 
 
 def difference(passed: Any, back: Any, place: str) -> Difference | None:
-    """Return where the two differ in value or in type; ``None`` where they do not."""
+    """Return where the two differ in value or in type; ``None`` if they do not."""
     kind = type_of(passed)
-    if kind is int and isinstance(back, float):  # the one that is taken for another
+    if kind is int and isinstance(back, float):  # a parameter of type float takes an int
         return None if passed == back else Difference(place, passed, back)
     if type_of(back) is not kind:
         return Difference(place, passed, back)
@@ -44,7 +44,7 @@ def difference(passed: Any, back: Any, place: str) -> Difference | None:
 
 
 def _inside(kind: type, passed: Any, back: Any, place: str) -> Iterator[_Pair] | None:
-    """Return what is to be compared one by one; ``None`` where the two are one value each."""
+    """Return the pairs of parts to compare; ``None`` if the two values have no parts."""
     if issubclass(kind, dict):
         return _of_dicts(passed, back, place)
     if issubclass(kind, list | tuple):
@@ -67,9 +67,9 @@ def _of_dicts(passed: dict[Any, Any], back: dict[Any, Any], place: str) -> Itera
 
 
 def type_of(value: Any) -> type:
-    """Return the type of a value; of a lazy object, that of what it wraps."""
+    """Return the type of a value; for a lazy object, the type of what it wraps."""
     if isinstance(value, LazyObject) and isinstance(value, Model):
-        return value.__class__  # asks the wrapped one
+        return value.__class__  # of the wrapped instance
     return real_type(type(value))
 
 
@@ -90,12 +90,12 @@ def _same_moment(passed: datetime.datetime, back: datetime.datetime) -> bool:
     if passed.tzinfo is None or back.tzinfo is None:
         alike = passed.tzinfo is back.tzinfo and passed == back and not passed.fold
         return alike and not naive_where_aware_is_needed(passed)
-    # Not passed == back: in the hour that a clock is turned back, it is false across two zones.
+    # Not passed == back: between two zones it is always False in the hour when a clock goes back.
     return passed.utcoffset() == back.utcoffset() and passed.replace(tzinfo=None) == back.replace(
         tzinfo=None
     )
 
 
 def naive_where_aware_is_needed(value: Any) -> bool:
-    """Tell whether this is a naive datetime in a project that has only aware ones."""
+    """Tell whether this is a naive datetime in a project with ``USE_TZ``."""
     return isinstance(value, datetime.datetime) and value.tzinfo is None and settings.USE_TZ

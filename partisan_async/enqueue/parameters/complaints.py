@@ -1,4 +1,4 @@
-"""What can be seen to be wrong with the parameters of a processor before any call is made."""
+"""Finds what is wrong with the parameters of a processor, before any call is made."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Complaint(NamedTuple):
 
 
 def complaints(processor_class: type, base: type) -> list[Complaint]:
-    """Return what is wrong with the parameters of ``run()``; nothing where it has none.
+    """Return what is wrong with the parameters of ``run()``; nothing if it has none.
 
-    :param base: the class whose ``__init__`` is not the processor's own.
+    :param base: the class whose ``__init__`` the processor should inherit.
     """
     declared = parameters_declared_by(processor_class)
     if declared is None:
@@ -68,7 +68,7 @@ def _no_parameters(processor_class: type, declared: Declared) -> Iterator[Compla
 
 
 def _wrong_annotation(processor_class: type, parameter: inspect.Parameter) -> list[Complaint]:
-    # Not above: a project without such parameters does not load msgspec.
+    # Imported here, so that a project without such parameters does not load msgspec.
     from partisan_async.enqueue.parameters.storable import wrong_type
 
     place = f"{processor_class.__name__}.run(): the annotation of {parameter.name}"

@@ -1,4 +1,4 @@
-"""A stored call to what ``run()`` is given, whole or by the name of a parameter."""
+"""Reads a stored call into the values that ``run()`` gets: all of them, or some."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Decoder:
         for place, parameter in found.items():
             if parameter.has_models:
                 self._value(stored, place, wanted)
-        # One query for each model, however many parameters and lists have keys of it.
+        # One query for each model, however many parameters and lists have its keys.
         fetched = Fetched(fetch(self._processor_name, wanted.keys) if wanted.keys else {})
         return {place: self._value(stored, place, fetched) for place in found}
 

@@ -23,7 +23,7 @@ _FROM_TEXT = {
 }
 
 _PLAIN_AGAIN = {str: "value + ''", int: "int(value)", float: "float(value)"}
-"""Of a value of a subclass; to ``str()`` a text that is marked as safe stays what it is."""
+"""Makes a plain value of a subclass's. Not ``str(value)``: it returns a ``SafeString`` as it is."""
 
 
 def shown(hint: Any) -> str:
@@ -42,14 +42,14 @@ def shown(hint: Any) -> str:
 
 
 def members(hint: Any) -> list[Any]:
-    """Return what a union may be, or the one type itself, without ``None``."""
+    """Return the members of a union, or the single type itself, without ``None``."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return [hint]
     return [each for each in typing.get_args(hint) if each is not type(None)]
 
 
 def instead(value: Any, hint: Any) -> str:
-    """Return what to pass instead of ``value`` where ``hint`` is taken: "pass …"."""
+    """Return what to pass instead of ``value`` to a parameter of type ``hint``: "pass …"."""
     if value is None:
         return f"pass one, or annotate the parameter as {shown(hint)} | None"
     wanted = members(hint)[0]

@@ -1,4 +1,4 @@
-"""The parameters of one processor's ``run()``, and all that is asked of them."""
+"""The parameters of one processor's ``run()``: checks, stores, reads and compares its calls."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Parameters:
         self._binding = Binding(declared)
         self._defaults = {e.name: e.default for e in declared if e.default is not e.empty}
         self._decoder = Decoder(name, self._binding, by_name)
-        # The encoder's own method: a frame of this class would cost a tenth of a plain call.
+        # The encoder's own method: a method around it would add a tenth to a plain call.
         self.encode: Encode = Encoder(name, self._binding, by_name).encode
         """Return a call as canonical JSON, as it was written: defaults are not filled in.
 
-        Raises ``TypeError``: it does not fit the signature, or a value is of another type than the
-        annotation says; ``ValueError``: a value cannot be stored, or would come back as another.
+        Raises ``TypeError``: the call does not fit the signature, or a value is not of the
+        annotated type; ``ValueError``: a value cannot be stored, or would be read back as another.
         """
         self._processor_name = name
         self.reads_rows = any(each.has_models for each in by_name.values())
-        """Whether ``decode`` asks the database, for models."""
+        """True if ``decode`` queries the database, for model instances."""
 
     def decode(self, stored: Stored) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the call of a row, as it is given to ``run()``.
+        """Return the call of a row, as ``run()`` gets it.
 
         :raises ArgumentsDoNotFit: the row's values are not what this ``run()`` takes.
-        :raises RowMissing: an instance that was passed is gone.
+        :raises RowMissing: the row of a passed instance is gone.
         """
         return self._decoder.decode(stored)
 
     def places(self, stored: Stored, name: str) -> list[Place]:
-        """Return where the values of a parameter are in a stored call: none where it is left out.
+        """Return the places of a parameter's values in a stored call; none if it is left out.
 
-        :param name: ``args`` of ``*args`` stands for all its values, as does ``kwargs`` of
-            ``**kwargs``; the names in it may be asked for, too.
+        :param name: the parameter's name; for ``*args`` and ``**kwargs`` all its values are meant.
+            A single name in ``**kwargs`` can be asked for, too.
         """
         return [
             place
@@ -68,16 +68,16 @@ class Parameters:
         return [place for place in stored.places() if self._binding.owner(place[1]) is None]
 
     def without_rows(self, stored: Stored, places: Iterable[Place]) -> Iterator[Any]:
-        """Yield the values at some places, as ``run()`` gets them; of a model no row is fetched.
+        """Yield the values at some places as ``run()`` gets them, but with empty model instances.
 
-        :raises ValueError: one is not what ``run()`` takes.
+        :raises ValueError: a value is not what ``run()`` takes.
         """
         for place in places:
             if (name := self._binding.owner(place[1])) is not None:
                 yield self._by_name[name].decode(stored.at(place), Wanted())
 
     def holds(self, stored: Stored, name: str, value: Any) -> bool:
-        """Tell whether a stored call passes this value; no row is fetched for it.
+        """Tell whether a stored call passes this value; makes no query.
 
         :raises TypeError, ValueError: no call could pass it, or there is no such parameter.
         """
@@ -94,7 +94,7 @@ class Parameters:
     def passes(self, stored: Stored, kind: str, values: Mapping[Any, Any]) -> bool:
         """Tell whether a stored call passes exactly these values by position, or by name.
 
-        :param kind: ``"args"``, and the values have their positions; or ``"kwargs"``.
+        :param kind: ``"args"``: the keys of ``values`` are positions; ``"kwargs"``: names.
         :raises TypeError, ValueError: no call could pass them.
         """
         wanted = {(kind, place): self._stored(place, value) for place, value in values.items()}

@@ -13,15 +13,15 @@ _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def parameters_declared_by(processor_class: type) -> Declared | None:
-    """Return the parameters of ``run()`` without ``self``; ``None`` where it takes no arguments.
+    """Return the parameters of ``run()`` without ``self``; ``None`` if it takes no arguments.
 
-    A bare ``run(self, *args, **kwargs)`` counts as none: so looks the wrapper of a decorator
-    without ``functools.wraps``, and the ``run(self)`` in it takes nothing.
+    A bare ``run(self, *args, **kwargs)`` counts as none: it may be a decorator's wrapper, without
+    ``functools.wraps``, around a ``run(self)`` that takes nothing.
     """
     run: Any = getattr(processor_class, "run", None)
     try:
         declared = tuple(_signature(run).parameters.values())
-    except (TypeError, ValueError):  # a callable that does not tell
+    except (TypeError, ValueError):  # a callable without a signature
         return None
     if not isinstance(inspect.getattr_static(processor_class, "run"), staticmethod | classmethod):
         declared = declared[1:]
@@ -30,7 +30,7 @@ def parameters_declared_by(processor_class: type) -> Declared | None:
 
 
 def _says_nothing(annotation: Any) -> bool:
-    """Tell whether an annotation is one of a wrapper's, which takes whatever it is given."""
+    """Tell whether an annotation allows any value, as that of a wrapper does."""
     if isinstance(annotation, str):
         return annotation.split(".")[-1] in ("Any", "object", "args", "kwargs")
     spec = (ParamSpecArgs, ParamSpecKwargs)
@@ -38,7 +38,7 @@ def _says_nothing(annotation: Any) -> bool:
 
 
 def owner_of_run(processor_class: type) -> type:
-    """Return the class whose body has the ``run()`` that this class runs."""
+    """Return the class whose body defines the ``run()`` of this class."""
     return next(base for base in processor_class.__mro__ if "run" in vars(base))
 
 
@@ -63,7 +63,7 @@ class _Shown:
 def _signature(run: Callable[..., Any]) -> inspect.Signature:
     if sys.version_info < (3, 14):
         return inspect.signature(run)
-    # There annotations are code that runs when they are asked for, and may raise.
+    # From Python 3.14 on, annotations are evaluated when they are read, and may raise.
     import annotationlib  # type: ignore[import-not-found,unused-ignore]
 
     return inspect.signature(run, annotation_format=annotationlib.Format.FORWARDREF)
