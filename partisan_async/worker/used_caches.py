@@ -9,9 +9,9 @@ from partisan_async.claim import Claim
 
 
 def close_caches(claim: Claim) -> None:
-    """Close them; call it in the run's own context, where Django keeps those that the run used."""
+    """Close the caches of a run. Call it in the run's context, where Django keeps them."""
     for used in caches.all(initialized_only=True):
         try:
             used.close()
-        except Exception as error:  # noqa: BLE001  it is not the task's
+        except Exception as error:  # noqa: BLE001  no fault of the task
             logs.callbacks.cache_not_closed(claim, error)
