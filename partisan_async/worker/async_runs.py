@@ -30,7 +30,7 @@ class AsyncRuns:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, ticket: int, claim: Claim, limit: float | None) -> None:
-        """Run a task and tell how it ended, unless the task is handed back before it starts."""
+        """Run a task and report its end, unless it is handed back before it starts."""
         loop = self._loop or self._begin_loop()
         asyncio.run_coroutine_threadsafe(self._run(ticket, claim, limit), loop)
 

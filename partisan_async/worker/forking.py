@@ -1,4 +1,4 @@
-"""The forkserver: forks a worker at each request, and reports its process id and its exit code.
+"""The forkserver: forks a worker at each request, and reports its process id and exit code.
 
 A *request* has the worker's setup, and the sockets of its feed, its link and its *status*. On the
 status, the forkserver sends the worker's process id and pidfd, and after its end its exit code.
@@ -112,7 +112,7 @@ class _ForkServer:
 
 
 def _fork(status: socket.socket) -> int | None:
-    """Return the worker's process id, 0 in the worker; ``None`` where the system refused."""
+    """Return the worker's process id, 0 in the worker; ``None`` if the system refused."""
     try:
         with warnings.catch_warnings():
             # Python warns of a fork with threads; ``leftovers`` reports dead threads more clearly.

@@ -100,7 +100,7 @@ def run_after_forkers() -> None:
 
 
 def leave_finalizers_to_parent() -> None:
-    """In a forked child, run no finalizers at exit: their resources are the forkserver's.
+    """In a forked child, run no inherited finalizers at exit: only the forkserver may.
 
     For example, the other workers still need a ``TemporaryDirectory``.
     """
