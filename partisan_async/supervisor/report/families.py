@@ -73,7 +73,7 @@ class Families:
         dispatcher, pool = self._dispatcher, self._dispatcher.pool
         pauses = dispatcher.pauses
         gauges: list[tuple[str, str, float]] = [
-            ("workers", "Worker processes that are to be there.", self._workers),
+            ("workers", "Worker processes that are configured.", self._workers),
             ("workers_up", "Worker processes that have started, and live.", pool.up),
             ("workers_busy", "Worker processes that run a task.", pool.busy),
             ("buffered_tasks", "Claimed tasks that wait for a worker here.", dispatcher.buffered),
@@ -91,7 +91,7 @@ class Families:
             ("worker_deaths", "Worker processes that died by themselves.", dispatcher.deaths),
             ("worker_kills", "Worker processes that were killed for a task.", dispatcher.kills),
             ("settle_retries", "Statements with outcomes that failed.", self._settler.retries),
-            ("fenced", "Outcomes dropped, the claims being another's.", self._settler.fenced),
+            ("fenced", "Outcomes dropped because the claims were lost.", self._settler.fenced),
         ):
             yield self._one(CounterMetricFamily, name, what, value)
 
