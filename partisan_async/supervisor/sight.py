@@ -22,8 +22,8 @@ class Sight:
     :param orphans: whether there are rows in process whose supervisor is silent.
     :param dead: supervisors of this host whose process is proven to be gone.
     :param silent: supervisors of any host that have not beaten for longer than the TTL.
-    :param unknown: ids of rows that we had claimed, and did not know of when the beat was sent.
-    :param taken: ids of rows that we believed to have claimed when the beat was sent, and had not.
+    :param unknown: ids of rows claimed by this supervisor that it did not know at the beat.
+    :param taken: ids of rows that it believed to be its claims at the beat, and that were not.
     :param paused: whether the queue is paused.
     :param draining: whether this supervisor is to start nothing more, and end when all is done.
     :param paused_processors: the paused processors of the queue.
@@ -58,7 +58,7 @@ class Lookout:
         pauses = json.loads(processors or "[]")
         return Sight(
             *(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining),
-            # Also of a pause from before it had this name.
+            # A pause may be on an earlier name of the processor.
             paused_processors=frozenset(
                 each for name, holds in pauses if holds for each in registry.names(name)
             ),
@@ -80,7 +80,7 @@ class Lookout:
         process = readable.load(encoded)
         if isinstance(process, dict):
             return process
-        # It is judged by the clock alone, then.
+        # Then only the clock tells whether that supervisor is silent.
         if other not in self._odd:
             self._odd.add(other)
             logs.supervisor.odd_supervisor(other)

@@ -205,6 +205,6 @@ class Ticker:
 def tick_of(processor_class: type[BaseTaskProcessor]) -> Call:
     """Return the call that a tick of a scheduled processor enqueues: the one without arguments."""
     processor = processor_class.__new__(processor_class)
-    # Not its own, which may do anything: a supervisor asks, and not a worker.
+    # Not the class's own __init__: it is project code, which may do anything in a supervisor.
     BaseTaskProcessor.__init__(processor)
     return call_of(processor, 0, None)

@@ -1,4 +1,4 @@
-"""One run of an ``async def run()``, from the claim to what it returned."""
+"""One run of an ``async def run()``, from the claim to the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AsyncRun:
-    """A coroutine function; what it raises ended the run.
+    """Call it once and await the run; it raises the error that ended the run.
 
     :param me: the supervisor that has the claim.
     :param most: maximum number of bytes of a result.
@@ -28,11 +28,11 @@ class AsyncRun:
 
     def __init__(self, claim: Claim, me: UUID, most: int) -> None:
         self.processor: BaseTaskProcessor | None = None
-        """``None``: it could not be made, and nothing ran."""
+        """``None`` until it is made; it stays so if that fails, and nothing runs."""
         self.encoded = claim.arguments
-        """``None``: they are large, and not read yet."""
+        """The encoded arguments; ``None``: they are large, and not read yet."""
         self.outcome: Returned = RETURNED
-        """Where nothing was raised."""
+        """The outcome, unless the run raised an error."""
         self._claim = claim
         self._me = me
         self._most = most

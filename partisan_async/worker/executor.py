@@ -1,7 +1,7 @@
 """Runs one task in this process: one claim in, one outcome out.
 
-It writes to no row: the supervisor writes what becomes of the outcome. Where the run is ``ATOMIC``,
-``atomic`` commits that together with the work.
+It writes to no row: the supervisor writes the outcome. For an ``ATOMIC`` task, ``atomic`` commits
+the outcome together with the work.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from partisan_async.worker.used_caches import close_caches
 class Executor:
     """Runs claims of one supervisor in one process.
 
-    :param settings: the queue's.
-    :param worker_id: names the process on rows.
+    :param settings: settings of the queue.
+    :param worker_id: name of the process on task rows.
     """
 
     def __init__(self, supervisor_id: UUID, settings: QueueSettings, worker_id: str) -> None:
@@ -61,7 +61,7 @@ class Executor:
         self._pid = os.getpid()
 
     def execute(self, claim: Claim, alarm: Alarm | None = None) -> Outcome:
-        """Run a task with a plain ``run()``. What it raises ends the task and not the process."""
+        """Run a task with a plain ``run()``. An error of it ends the task, not the process."""
         processor, encoded = None, claim.arguments
         self._enter(claim)
         try:
@@ -92,7 +92,7 @@ class Executor:
     async def aexecute(self, claim: Claim, limit: float | None = None) -> Outcome:
         """Run a task with an ``async def run()``.
 
-        :param limit: the seconds after which it gets ``TaskTimeout``; ``None``: none.
+        :param limit: time limit in seconds, after which it gets ``TaskTimeout``; ``None``: none.
         """
         self._enter(claim)
         run = AsyncRun(claim, self._supervisor_id, self.settings.MAX_RESULT_BYTES)
@@ -108,14 +108,14 @@ class Executor:
                 try:
                     if error is not None:
                         raise error
-                except BaseException:  # noqa: BLE001  receivers may ask for it
+                except BaseException:  # noqa: BLE001  receivers may call sys.exception()
                     await tell(run.processor, claim, outcome)
                 else:
                     await tell(run.processor, claim, outcome)
         return outcome
 
     def end_forks(self) -> None:
-        """End this process where a task forked it: a child comes back from ``run()`` too."""
+        """Exit in a child that a task forked, and that returned from ``run()``."""
         if os.getpid() != self._pid:
             os._exit(0)
 
@@ -133,7 +133,7 @@ class Executor:
             else:
                 return RETURNED
         finally:
-            self.end_forks()  # in ATOMIC a child would end its parent's transaction
+            self.end_forks()  # else a child would end its parent's ATOMIC transaction
         return returned(processor, result, self.settings.MAX_RESULT_BYTES)
 
     def _run_atomic(
@@ -144,7 +144,7 @@ class Executor:
                 return self._run(claim, processor)
 
         def settle(outcome: Returned, seconds: float) -> store.Statement:
-            # Not by the rules, which may raise: what it did is committed with this.
+            # Not by the policy, which may raise: this settle must commit the work.
             finished = Finished(outcome.result)
             attempt = Attempt(seconds, self._worker_id)
             return self._end(Settlement(claim, finished, attempt, processor.STORE_RESULT))
@@ -176,10 +176,10 @@ class Executor:
     ) -> None:
         if processor is None or not processor._is_heard():  # noqa: SLF001
             return
-        if isinstance(outcome, Unrecognised):  # nothing ran: the supervisor tells
+        if isinstance(outcome, Unrecognised):  # nothing ran: the supervisor sends the signals
             return
         try:
             verdict = self._verdicts.settlement(claim, outcome, None)
             processor._tell_end(verdict.decision)  # noqa: SLF001
-        except Exception as error:  # noqa: BLE001  what is told changes nothing
+        except Exception as error:  # noqa: BLE001  signals must not change the outcome
             logs.outcomes.untold(claim, error)

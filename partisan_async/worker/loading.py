@@ -1,4 +1,4 @@
-"""Makes the processor of a claim, ready to run, and the call that its ``run()`` gets."""
+"""Makes the processor of a claim, and decodes the arguments of its ``run()``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from partisan_async.enqueue.parameters.parameters import Parameters
 
 _decode = json.JSONDecoder().raw_decode
-"""Takes half the time of ``json.loads()``; there is no blank around what PostgreSQL writes."""
+"""Takes half the time of ``json.loads()``. It allows no leading blank; PostgreSQL writes none."""
 
 
 def read_arguments(me: UUID, claim: Claim) -> str:
-    """Return the arguments of a claim that came without them, being large.
+    """Read the arguments of a claim; large ones are not sent with it.
 
-    :param me: the supervisor whose claim it is.
-    :raises ClaimLost: it is not its claim any more.
-    :raises SessionLost: the database could not be asked.
+    :param me: the supervisor that has the claim.
+    :raises ClaimLost: the supervisor has lost the claim.
+    :raises SessionLost: the session with the database was lost.
     """
     with before_run():
         for (arguments,) in fetch(*store.arguments_of(me, claim)):
@@ -41,9 +41,9 @@ def read_arguments(me: UUID, claim: Claim) -> str:
 def processor_of(claim: Claim, encoded: str) -> BaseTaskProcessor:
     """Return the processor of a claim.
 
-    :param encoded: its arguments.
-    :raises ProcessorClassNotFound: this process does not know it.
-    :raises TypeError: the arguments are not of the kind that ``delay()`` writes.
+    :param encoded: the claim's arguments.
+    :raises ProcessorClassNotFound: the class is not registered in this process.
+    :raises TypeError: the arguments do not have the form that ``delay()`` writes.
     """
     processor_class = registry.get(claim.processor_class)
     arguments, _ = _decode(encoded)
@@ -66,7 +66,7 @@ def load(
 ) -> BaseTaskProcessor:
     """Return a processor of a claimed row, ready to run.
 
-    :param claimed: makes the row that it is to see.
+    :param claimed: makes the row that the processor sees.
     """
     processor = processor_class(*encoded["args"], **encoded["kwargs"])
     processor._claimed = claimed  # noqa: SLF001  its other half
@@ -75,14 +75,14 @@ def load(
 
 
 def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters) -> bool:
-    """Give a processor its call as ``run()`` gets it; return whether it is to run.
+    """Decode the call for ``run()``, into ``args`` and ``kwargs``; return whether to run.
 
-    It is not where a row that was passed is gone, and the processor takes that for an end.
+    ``False``: a model instance is gone, and ``ON_MISSING`` is ``"finish"``.
 
-    :param parameters: of its ``run()``.
-    :raises ArgumentsDoNotFit: the row's values are not what it takes.
-    :raises RowMissing: a model instance that was passed is gone.
-    :raises SessionLost: the database could not be asked for one.
+    :param parameters: the parameters of ``run()``.
+    :raises ArgumentsDoNotFit: ``run()`` does not take the row's values.
+    :raises RowMissing: a model instance is gone, and ``ON_MISSING`` is ``"error"``.
+    :raises SessionLost: the session with the database was lost.
     """
     stored = Stored(list(processor.args), processor.kwargs)
     try:

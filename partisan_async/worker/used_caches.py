@@ -8,8 +8,8 @@ from partisan_async import logs
 from partisan_async.claim import Claim
 
 _any = True
-"""Whether this process may have made a cache: to ask Django for them takes as long as a fourth of
-all else that is done for a short task."""
+"""Whether this process may have made a cache. To ask Django for a run's caches takes a fourth of the
+time of a short task."""
 
 
 def watch() -> None:
@@ -27,11 +27,11 @@ def watch() -> None:
 
 
 def close_caches(claim: Claim) -> None:
-    """Close them; call it in the run's own context, where Django keeps those that the run used."""
+    """Close the caches of a run. Call it in the run's context, where Django keeps them."""
     if not _any:
         return
     for used in caches.all(initialized_only=True):
         try:
             used.close()
-        except Exception as error:  # noqa: BLE001  it is not the task's
+        except Exception as error:  # noqa: BLE001  no fault of the task
             logs.callbacks.cache_not_closed(claim, error)

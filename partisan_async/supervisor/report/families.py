@@ -1,4 +1,4 @@
-"""What the metrics say, family by family: of tasks, of the supervisor, of the queue."""
+"""The metric families: of tasks, of the supervisor, of the queue."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from partisan_async.supervisor.wakeup import Wakeup
 
 
 class Families:
-    """The families of one supervisor.
+    """The metric families of one supervisor.
 
-    :param workers: how many worker processes are to be there.
-    :param wakeup: ``None``: it does not listen.
+    :param workers: the configured number of worker processes.
+    :param wakeup: ``None``: the supervisor does not listen.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Families:
         self._wakeup = wakeup
 
     def of_tasks(self) -> Iterator[Metric]:
-        """Yield what became of tasks, and how long they took and waited."""
+        """Yield the counts of tasks by outcome, and the histograms of their run and wait times."""
         labels = ("queue", "processor")
         tasks = CounterMetricFamily(
             "partisan_tasks", "Tasks by what became of them.", labels=(*labels, "outcome")
@@ -69,11 +69,11 @@ class Families:
         return iter((tasks, ran, waited))
 
     def of_supervisor(self) -> Iterator[Metric]:
-        """Yield how the supervisor fares."""
+        """Yield the gauges and counters of the supervisor."""
         dispatcher, pool = self._dispatcher, self._dispatcher.pool
         pauses = dispatcher.pauses
         gauges: list[tuple[str, str, float]] = [
-            ("workers", "Worker processes that are to be there.", self._workers),
+            ("workers", "Worker processes that are configured.", self._workers),
             ("workers_up", "Worker processes that have started, and live.", pool.up),
             ("workers_busy", "Worker processes that run a task.", pool.busy),
             ("buffered_tasks", "Claimed tasks that wait for a worker here.", dispatcher.buffered),
@@ -91,12 +91,12 @@ class Families:
             ("worker_deaths", "Worker processes that died by themselves.", dispatcher.deaths),
             ("worker_kills", "Worker processes that were killed for a task.", dispatcher.kills),
             ("settle_retries", "Statements with outcomes that failed.", self._settler.retries),
-            ("fenced", "Outcomes dropped, the claims being another's.", self._settler.fenced),
+            ("fenced", "Outcomes dropped because the claims were lost.", self._settler.fenced),
         ):
             yield self._one(CounterMetricFamily, name, what, value)
 
     def of_queue(self, depth: Depth) -> Iterator[Metric]:
-        """Yield how deep the queue is."""
+        """Yield the depth of the queue."""
         *counts, oldest = depth
         tasks = GaugeMetricFamily(
             "partisan_queue_tasks",
