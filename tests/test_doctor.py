@@ -500,7 +500,7 @@ class TestWholeServer:
         with override_settings(LISTEN_DSN="host=127.0.0.1 port=1 password=hunter2"):
             (said,) = wrongs(reach.listen)
 
-        assert "cannot connect by LISTEN_DSN, and they are polled: correct it (" in said
+        assert "cannot connect by LISTEN_DSN, so that they are polled: correct LISTEN_DSN (" in said
         assert "hunter2" not in said
 
 

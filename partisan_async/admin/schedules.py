@@ -1,4 +1,4 @@
-"""Schedules in the admin: when each ticks next, and whether it does; switched on and off."""
+"""Schedules in the admin: when each ticks next, and actions to switch it on, off, or run once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ScheduleAdmin(RowAdmin):
     actions = ("switch_on", "switch_off", "run_once")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
-        registry.autodiscover()  # nothing else in a web process may have done so
+        registry.autodiscover()  # a web process may not have done so yet
         return super().get_queryset(request).filter(self.scope_of(request).condition)
 
     @admin.display(description=_("schedule"), ordering="schedule")
@@ -48,11 +48,11 @@ class ScheduleAdmin(RowAdmin):
         processor = _scheduled(row)
         if processor is not None and processor.SCHEDULE is not None:
             known = schedule.of(processor.SCHEDULE)
-            # What a cron expression says is told in English, or not at all.
+            # The words for a cron expression exist only in English.
             has_words = isinstance(known, Every) or (get_language() or "en").startswith("en")
             if str(known) == row.schedule and has_words:
                 return known.words
-        return row.schedule  # another release's, as that one wrote it down
+        return row.schedule  # as a supervisor with other code wrote it
 
     @admin.display(boolean=True, description=_("in the code"))
     def in_the_code(self, row: Schedule) -> bool:
@@ -120,7 +120,7 @@ class ScheduleAdmin(RowAdmin):
 
 
 def _scheduled(row: Schedule) -> type[BaseTaskProcessor] | None:
-    """Return the processor of a schedule, if the code has it and schedules it."""
+    """Return the processor of a row; ``None``: this code has no such processor or no SCHEDULE."""
     try:
         processor = registry.get(row.processor_class)
     except ProcessorClassNotFound:

@@ -62,6 +62,6 @@ def _meant(name: str, known: Collection[str]) -> str | None:
     if name in OTHERS_WORDS:
         return OTHERS_WORDS[name]
     for close in get_close_matches(name, known, n=1, cutoff=CLOSE):
-        # HTTP_TIMEOUT_SECONDS is the project's own.
+        # A name that contains one of ours, such as HTTP_TIMEOUT_SECONDS, is the project's own.
         return None if f"_{close}_" in f"_{name}_" else close
     return None

@@ -17,7 +17,7 @@ class ErrorsHandleConfig:
     :param retry_pause: seconds from the end of one try to the next.
     :param retry_pause_strategy: ``const.DELAY_STRATEGY_CONSTANT`` (the default): ``retry_pause``
         each time; ``const.DELAY_STRATEGY_INCREMENTAL``: ``retry_pause * n`` before the n-th retry.
-    :raises ValueError: one of them is not what is said here.
+    :raises ValueError: a parameter has another type or is out of range.
     """
 
     retry_on_errors: Iterable[type[Exception]]
@@ -54,7 +54,7 @@ class ErrorsHandleConfig:
             )
 
     def retries(self, error: BaseException) -> bool:
-        """Tell whether this error is one to try again on."""
+        """Tell whether a task is retried after this error."""
         return isinstance(error, tuple(self.retry_on_errors))
 
     def pause_seconds(self, retry: int) -> float:
@@ -74,7 +74,7 @@ class PostponeConfig:
 
     :param max_postpones: takes the place of ``DEFAULT_POSTPONES_COUNT``. One postpone more ends
         the task in ``error`` with ``MaxPostponesReached``.
-    :raises ValueError: it is not a whole number, 0 or more.
+    :raises ValueError: ``max_postpones`` is not a whole number, 0 or more.
     """
 
     max_postpones: int

@@ -1,4 +1,4 @@
-"""Who runs a task, or who takes it over."""
+"""Which supervisor runs a task, or takes it over."""
 
 from __future__ import annotations
 
@@ -121,8 +121,11 @@ def _how_it_runs(task: Task, holder: SupervisorState, ways: WaysOut) -> str:
 
 
 def _is_left(task: Task, holder: SupervisorState) -> bool:
-    """Tell whether a supervisor has it that does not run it: what waits is given back sooner."""
+    """Tell whether its supervisor holds it and does not run it.
+
+    A task that only waits for a worker is given back before ``ODD_SECONDS``.
+    """
     if task.claimed_at is None or any(worker.more for worker in holder.workers):
-        return False  # of many not all are told of
+        return False  # the row names only the first of many tasks
     had: float = (now() - task.claimed_at).total_seconds() - holder.silent
     return had > ODD_SECONDS

@@ -1,4 +1,4 @@
-"""Identical calls: the one that waits beside a task, and those that a task stands for."""
+"""Identical calls: another task of the same call, and calls that are ignored for this task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partisan_async.models import WAITING, Task
 
 
 def twin(task: Task) -> Iterator[str]:
-    """Name the identical call that waits."""
+    """Name the identical call that waits, and say whether new ones are ignored."""
     digest = task.digest or _digest(task)
     if digest is None:
         return
@@ -27,7 +27,7 @@ def twin(task: Task) -> Iterator[str]:
 
 
 def _digest(task: Task) -> bytes | None:
-    """Return what it would have, had it not been given up for a twin's or a retry's sake."""
+    """Return the digest of a task that gave it up for a twin or a retry."""
     try:
         processor = registry.get(task.processor_class)
         if not processor.UNIQUE_FOR_PARAMS or task.status not in WAITING:
