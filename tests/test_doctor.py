@@ -149,7 +149,7 @@ class TestTasks:
         Task.objects.update(interrupted=20)
 
         (said,) = wrongs(tasks.abandoned_tasks)
-        assert said.startswith(f"Supervisors ended under {task.pk} Write 20 times, or could not")
+        assert said.startswith(f"Cut short 20 times: {task.pk} Write. Its supervisor ended")
         assert f"manage.py partisan cancel {task.pk}, and to run it again, manage.py" in said
 
     def test_a_supervisor_whose_clock_was_ahead(self, alive):

@@ -8,8 +8,8 @@ from partisan_async import logs
 from partisan_async.claim import Claim
 
 _any = True
-"""Whether this process may have made a cache. To ask Django for a run's caches takes a fourth of the
-time of a short task."""
+"""Whether this process may have made a cache. To ask Django for a run's caches takes a fourth of
+the time of a short task."""
 
 
 def watch() -> None:

@@ -35,10 +35,12 @@ def who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
     others = [each for each in living(task, supervisors) if each != holder]
     if (holder is None or not holder.alive) and task.interrupted >= MAX_INTERRUPTED:
         interrupted = ngettext(
-            "Supervisors ended under it %(count)s time, or could not write how it ended, so that"
-            " none takes it over any more: their logs say why.",
-            "Supervisors ended under it %(count)s times, or could not write how it ended, so that"
-            " none takes it over any more: their logs say why.",
+            "It was cut short %(count)s time: its supervisor ended, or could not write its end, or"
+            " its database session was lost. The logs of the supervisors say why, and none takes it"
+            " over any more.",
+            "It was cut short %(count)s times: its supervisor ended, or could not write its end, or"
+            " its database session was lost. The logs of the supervisors say why, and none takes it"
+            " over any more.",
             task.interrupted,
         )
         way_out = ways.cancel_and_retry(task.pk)
