@@ -150,10 +150,10 @@ def abandoned_tasks() -> Iterator[Said]:
     if found:
         first = found[0][0]
         yield wrong(
-            f"Cut short {MAX_INTERRUPTED} times: {_named(found)}. Its supervisor ended, or could not"
-            " write its end, or its database session was lost; the logs of the supervisors say why,"
-            " and none takes it over any more. When that is"
-            f" mended: manage.py partisan cancel {first}, and to run it again, manage.py partisan"
+            f"Cut short {MAX_INTERRUPTED} times: {_named(found)}. Its supervisor ended, or could"
+            " not write its end, or its database session was lost; the logs of the supervisors say"
+            " why, and none takes it over any more. When that is mended:"
+            f" manage.py partisan cancel {first}, and to run it again, manage.py partisan"
             f" retry {first}"
         )
     else:
