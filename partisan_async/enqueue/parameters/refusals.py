@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from partisan_async.enqueue.parameters.came_back import (
+    LOST,
     Difference,
     naive_where_aware_is_needed,
     type_of,
@@ -43,6 +44,11 @@ def changed(found: Difference, hint: Any, place: str) -> TypeError | ValueError:
         )
     if found.place == place:
         return wrong_type(passed, place, hint)
+    if found.back is LOST:
+        return ValueError(
+            f"{found.place} is no field of its class, and would be lost; make it one, with an"
+            " annotation."
+        )
     kind, back = type_of(passed), type_of(found.back)
     if kind is back or found.back is None:
         return ValueError(f"{found.place} would not come back the same; {_odd(passed)}.")

@@ -63,6 +63,12 @@ def has_models(hint: Any) -> bool:
     return _has_models(types.type_info(hint))
 
 
+def has_sets(hint: Any) -> bool:
+    """Tell whether a set is in a type."""
+    kinds = (types.SetType, types.FrozenSetType)
+    return any(isinstance(each, kinds) for each in _all(types.type_info(hint), set()))
+
+
 def has_fields(hint: Any) -> bool:
     """Tell whether a class is in a type that leaves out what it does not know when it is read."""
     kinds = (types.DataclassType, types.TypedDictType)
@@ -80,8 +86,8 @@ def _wrong(node: types.Type) -> Wrong | None:
                 return Wrong("has a set of models", "Take a list of them")
             if any(isinstance(item, _UNHASHABLE) for item in _members(node.item_type)):
                 return Wrong("has a set of what no set can hold", "Take a set of tuples, or a list")
-        case types.DataclassType() if not is_dataclass(get_origin(node.cls) or node.cls):
-            return Wrong(f"has {node.cls.__name__}, which is no dataclass", "Make it one")
+        case types.DataclassType() if wrong := _wrong_dataclass(get_origin(node.cls) or node.cls):
+            return wrong
         case types.DataclassType() | types.NamedTupleType() if _has_models(node):
             return Wrong(
                 f"has {node.cls.__name__} with a model in it",
@@ -89,6 +95,21 @@ def _wrong(node: types.Type) -> Wrong | None:
             )
         case _ if isinstance(node, _UNKNOWN):
             return Wrong("is a type of msgspec's own", "Use a dataclass, or bytes")
+    return None
+
+
+def _wrong_dataclass(found: type) -> Wrong | None:
+    if not is_dataclass(found):
+        return Wrong(f"has {found.__name__}, which is no dataclass", "Make it one")
+    if "__dataclass_fields__" not in vars(found):
+        why = "is derived of a dataclass and is none itself"
+        return Wrong(f"has {found.__name__}, which {why}", "Decorate it with @dataclass, too")
+    code = getattr(found.__init__, "__code__", None)  # type: ignore[misc]
+    if code is not None and code.co_filename != "<string>":  # as that of @dataclass is
+        return Wrong(
+            f"has {found.__name__} with an __init__() of its own, which no worker calls",
+            "Leave it to @dataclass, and do the rest in __post_init__() or in a class method",
+        )
     return None
 
 
