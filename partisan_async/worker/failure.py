@@ -17,9 +17,10 @@ from partisan_async.text.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, me
 TRACEBACK_LENGTH = 20_000
 
 _ROOM = Path(__file__).parent
-_OWN = tuple(f"{folder}{os.sep}" for folder in (_ROOM, _ROOM.with_name("django_tasks")))
+_FOLDERS = (_ROOM, _ROOM.with_name("django_tasks"), _ROOM.with_name("enqueue") / "parameters")
+_OWN = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
 """Folders whose frames are left out at the outer end of a traceback: no user needs to see how
-``run()`` was called."""
+``run()`` was called, and its call read."""
 
 
 def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:

@@ -30,7 +30,7 @@ def ordered(value: Any, plain: Any) -> Any:
 
 
 def _sorted(plain: list[Any]) -> list[Any]:
-    """Return them as ``sorted()`` does where all are text or all are numbers; else by their JSON."""
+    """Return them as ``sorted()`` does where it can by text or number; else by their JSON."""
     kinds = set(map(type, plain))
     if kinds <= {str} or kinds <= {int, float}:
         return sorted(plain)

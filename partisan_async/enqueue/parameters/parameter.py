@@ -16,7 +16,7 @@ from partisan_async.enqueue.parameters.instead import shown
 from partisan_async.enqueue.parameters.left_out import has_more
 from partisan_async.enqueue.parameters.ordered import ordered
 from partisan_async.enqueue.parameters.storable import has_fields, has_models, has_sets, is_choices
-from partisan_async.enqueue.parameters.stored import as_given_back
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE, as_given_back
 
 
 class Parameter:
@@ -59,6 +59,8 @@ class Parameter:
             return stored
         try:
             made = msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
+        except NOT_OF_THE_VALUE:
+            raise
         except Exception as error:  # of a __post_init__(), which is anybody's
             raise ValueError(str(error)) from error
         if self._has_fields and has_more(stored, made):

@@ -23,7 +23,7 @@ def wrong_type(value: Any, place: str, hint: Any) -> TypeError:
     The value is not in it: it may be a secret, and errors are kept and sent on.
     """
     kind, taken = type_of(value).__name__, shown(hint)
-    if not isinstance(hint, str) and kind in [shown(each) for each in members(hint)]:
+    if kind in [shown(each) for each in members(hint)]:
         return TypeError(f"{place} is a {kind} that would not come back the same; {_odd(value)}.")
     return TypeError(f"{place} is of type {kind}, and run() takes {taken}; {instead(value, hint)}.")
 
@@ -66,7 +66,9 @@ def place_in(place: str, error: Exception) -> str:
 
 def _odd(value: Any) -> str:
     match value:
-        case datetime.datetime() | datetime.time():
+        case datetime.time():
+            return "JSON has no zone and no fold: pass value.replace(tzinfo=None, fold=0)"
+        case datetime.datetime():
             return (
                 "JSON has its offset in whole minutes, no zone and no fold: pass"
                 " value.astimezone(datetime.UTC)"

@@ -104,7 +104,7 @@ def _wrong_dataclass(found: type) -> Wrong | None:
     if "__dataclass_fields__" not in vars(found):
         why = "is derived of a dataclass and is none itself"
         return Wrong(f"has {found.__name__}, which {why}", "Decorate it with @dataclass, too")
-    code = getattr(found.__init__, "__code__", None)  # type: ignore[misc]
+    code = getattr(found.__init__, "__code__", None)
     if code is not None and code.co_filename != "<string>":  # as that of @dataclass is
         return Wrong(
             f"has {found.__name__} with an __init__() of its own, which no worker calls",
