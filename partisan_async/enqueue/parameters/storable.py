@@ -11,6 +11,7 @@ from django.db.models import Model
 from msgspec import inspect as types
 
 from partisan_async.enqueue.parameters import frozen
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
 
 _KEYS = (
     types.StrType, types.IntType, types.FloatType, types.EnumType, types.LiteralType,
@@ -50,6 +51,8 @@ def wrong_type(hint: Any) -> Wrong | None:
         root = types.type_info(hint)
     except TypeError as error:
         return _not_supported(str(error))
+    except NOT_OF_THE_VALUE:
+        raise
     except Exception as error:  # noqa: BLE001  lazy annotations of a class in it may raise anything
         return Wrong(
             f"cannot be resolved: {error}",
