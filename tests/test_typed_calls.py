@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from unittest import mock
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.checks import run_checks
@@ -13,8 +14,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from partisan_async import registry
-from partisan_async.enqueue import arguments
+from partisan_async import registry, signals
 from partisan_async.enqueue.corrected import check_arguments
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.models import Task
@@ -35,9 +35,11 @@ from tests.testapp.partisan_tasks import (
     AtomicFollow,
     Follow,
     FollowIfThere,
+    NamedPay,
     Nothing,
     NothingTyped,
     Pay,
+    ReadsAnother,
     Weigh,
     Weight,
 )
@@ -116,6 +118,55 @@ class TestRowsOfOtherCode:
         assert ran.task.status == "error"
         (error,) = ran.task.errors
         assert error["exception_class"] == "partisan_async.exceptions.ArgumentsDoNotFit"
+
+    @pytest.mark.parametrize("processor_class", ["testapp.Named", "Before"])
+    def test_so_is_one_of_a_processor_that_rows_name_otherwise(self, processor_class):
+        """By its NAME, and by one of before."""
+        task = NamedPay(ORDER).delay()
+        write_by_hand(task, args=[5])
+        Task.objects.update(processor_class=processor_class)
+
+        (ran,) = run_pending()
+
+        assert isinstance(ran.decision, Deferred)
+        assert (ran.task.unrecognised, ran.task.status) == (1, "scheduled")
+
+    def test_a_misfit_that_run_comes_upon_is_an_error_of_the_run(self):
+        """Also where it is of the same processor: to put the task off would run it by halves."""
+        task = ReadsAnother().delay()
+
+        (ran,) = run_pending(errors="keep")
+
+        assert (ran.task.pk, ran.task.status, ran.task.unrecognised) == (task.pk, "error", 0)
+
+    @pytest.mark.parametrize("processor", [Pay, AsyncPay])
+    def test_no_start_is_told_of_a_run_that_is_not(self, processor):
+        """Nobody would tell of its end: who counts the runs that go on would never come to 0."""
+        started = []
+
+        def hear(task, **_):
+            started.append(task.pk)
+
+        bad, good = processor(ORDER).delay(), processor(order=ORDER).delay()
+        write_by_hand(bad, args=[5])
+        signals.task_started.connect(hear)
+        try:
+            run_pending()
+        finally:
+            signals.task_started.disconnect(hear)
+
+        assert started == [good.pk]
+
+    def test_a_traceback_shows_none_of_the_reading(self):
+        mark = Mark.objects.create(text="gone")
+        Follow(mark).delay()
+        mark.delete()
+
+        (ran,) = run_pending(errors="keep")
+
+        assert (
+            ran.task.errors[0]["traceback"].splitlines()[0].startswith("partisan_async.exceptions")
+        )
 
     @pytest.mark.parametrize(
         "args", [["no uuid"], [5], [None], [[]], [], [str(ORDER), 1]], ids=json.dumps
@@ -212,14 +263,18 @@ def test_it_makes_the_statements_of_an_untyped_one():
 @pytest.mark.django_db
 def test_untyped_and_typed_calls_of_the_same_values_are_twins():
     """A processor that gets typed parameters goes on with the rows that wait."""
-    (digest,) = {Pay(ORDER).delay().digest}
+    untyped = type("Pay", (BaseTaskProcessor,), {"run": lambda self: None})
+    at = datetime.datetime(2026, 10, 25, 2, tzinfo=ZoneInfo("Europe/Berlin"))
+    typed = [Pay(ORDER).delay(), Pay(ORDER, at=at, tags={"b", "a"}).delay()]
 
-    class Pay_(BaseTaskProcessor):
-        def run(self): ...
+    # As if the class had no types yet.
+    with mock.patch.dict(registry._processors, {"Pay": untyped}):
+        before = [
+            untyped(str(ORDER)).delay(),
+            untyped(str(ORDER), at=at.isoformat(), tags=["a", "b"]).delay(),
+        ]
 
-    Pay_.__name__ = "Pay"
-
-    assert arguments.digest("Pay", arguments.encode((str(ORDER),), {})) == bytes(digest)
+    assert before == typed
 
 
 class TestChecks:

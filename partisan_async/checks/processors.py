@@ -140,7 +140,7 @@ def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
     return [
         Error(wrong, hint=hint, obj=processor, id="partisan_async.E017")
-        for _, wrong, hint in complaints(processor, BaseTaskProcessor)
+        for wrong, hint in complaints(processor, BaseTaskProcessor)
     ]
 
 

@@ -11,7 +11,14 @@ from partisan_async.claim import Claim
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.policy import RETURNED, Returned
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.worker.loading import processor_of, read_arguments, take_call
+from partisan_async.worker.loading import (
+    NOTHING,
+    RunCall,
+    processor_of,
+    read_arguments,
+    take_call,
+    tell_start,
+)
 from partisan_async.worker.result import returned
 from partisan_async.worker.used_caches import close_caches
 
@@ -52,17 +59,16 @@ class AsyncRun:
                 "ATOMIC needs a plain `def run(self)`: Django has no transactions in async code."
             )
         if processor._is_heard():  # noqa: SLF001
-            await sync_to_async(processor._tell_start)()  # noqa: SLF001
+            await sync_to_async(tell_start)(self._claim, processor)
         parameters = parameters_of(type(processor))
-        if parameters is None:
-            result = await processor.run()
-        elif await self._take_call(processor, parameters):
-            result = await processor.run(*processor.args, **processor.kwargs)
-        else:
-            return
-        self.outcome = returned(processor, result, self._most)
+        call = NOTHING if parameters is None else await self._take_call(processor, parameters)
+        if call is not None:
+            result = await processor.run(*call[0], **call[1])
+            self.outcome = returned(processor, result, self._most)
 
-    async def _take_call(self, processor: BaseTaskProcessor, parameters: Parameters) -> bool:
+    async def _take_call(
+        self, processor: BaseTaskProcessor, parameters: Parameters
+    ) -> RunCall | None:
         if parameters.reads_rows:
             return await sync_to_async(take_call)(self._claim, processor, parameters)
         return take_call(self._claim, processor, parameters)

@@ -41,7 +41,13 @@ from partisan_async.worker.async_run import AsyncRun
 from partisan_async.worker.atomic import run_atomic
 from partisan_async.worker.cut_off import SessionLost
 from partisan_async.worker.failure import failure_of, why_postponed
-from partisan_async.worker.loading import processor_of, read_arguments, take_call
+from partisan_async.worker.loading import (
+    NOTHING,
+    processor_of,
+    read_arguments,
+    take_call,
+    tell_start,
+)
 from partisan_async.worker.result import returned
 from partisan_async.worker.used_caches import close_caches
 
@@ -72,7 +78,7 @@ class Executor:
                             encoded = read_arguments(self._supervisor_id, claim)
                         processor = processor_of(claim, encoded)
                         if processor._is_heard():  # noqa: SLF001  its other half
-                            processor._tell_start()  # noqa: SLF001
+                            tell_start(claim, processor)
                         if not processor.ATOMIC:
                             outcome: Outcome = self._run(claim, processor)
                     if processor.ATOMIC:
@@ -126,12 +132,10 @@ class Executor:
     def _run(self, claim: Claim, processor: BaseTaskProcessor) -> Returned:
         try:
             parameters = parameters_of(type(processor))
-            if parameters is None:
-                result = processor.run()
-            elif take_call(claim, processor, parameters):
-                result = processor.run(*processor.args, **processor.kwargs)
-            else:
+            call = NOTHING if parameters is None else take_call(claim, processor, parameters)
+            if call is None:
                 return RETURNED
+            result = processor.run(*call[0], **call[1])
         finally:
             self.end_forks()  # else a child would end its parent's ATOMIC transaction
         return returned(processor, result, self.settings.MAX_RESULT_BYTES)
@@ -159,7 +163,7 @@ class Executor:
                 return PostponeAsked(error.postpone_for_seconds, why_postponed(error, secrets))
             case (
                 ProcessorClassNotFound(processor_name=claim.processor_class)
-                | ArgumentsDoNotFit(processor_name=claim.processor_class)
+                | ArgumentsDoNotFit(task_id=claim.id)
             ):
                 return Unrecognised(Failure.of(error))
             case SessionLost():

@@ -17,9 +17,10 @@ from partisan_async.text.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, me
 TRACEBACK_LENGTH = 20_000
 
 _ROOM = Path(__file__).parent
-_OWN = tuple(f"{folder}{os.sep}" for folder in (_ROOM, _ROOM.with_name("django_tasks")))
+_FOLDERS = (_ROOM, _ROOM.with_name("django_tasks"), _ROOM.with_name("enqueue") / "parameters")
+_OWN = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
 """Folders whose frames are left out at the start of a traceback: users need not see how ``run()``
-was called."""
+was called, and its call read."""
 
 
 def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:

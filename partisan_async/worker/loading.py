@@ -10,9 +10,9 @@ from uuid import UUID
 
 from partisan_async import logs, registry, store
 from partisan_async.claim import Claim
-from partisan_async.enqueue.parameters import Stored
+from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.run import fetch
-from partisan_async.exceptions import ClaimLost, RowMissing
+from partisan_async.exceptions import ArgumentsDoNotFit, ClaimLost, RowMissing
 from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.worker.cut_off import before_run
@@ -20,6 +20,12 @@ from partisan_async.worker.row import row_of
 
 if TYPE_CHECKING:
     from partisan_async.enqueue.parameters.parameters import Parameters
+
+RunCall = tuple[tuple[Any, ...], dict[str, Any]]
+"""What ``run()`` is called with."""
+
+NOTHING: RunCall = ((), {})
+"""The call of a ``run()`` without parameters."""
 
 _decode = json.JSONDecoder().raw_decode
 """Takes half the time of ``json.loads()``. It allows no leading blank; PostgreSQL writes none."""
@@ -74,23 +80,45 @@ def load(
     return processor
 
 
-def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters) -> bool:
-    """Decode the call for ``run()``, into ``args`` and ``kwargs``; return whether to run.
+def tell_start(claim: Claim, processor: BaseTaskProcessor) -> None:
+    """Tell that a run begins, unless its call does not fit: nothing would tell of its end.
 
-    ``False``: a model instance is gone, and ``ON_MISSING`` is ``"finish"``.
+    :raises ArgumentsDoNotFit: it does not.
+    """
+    # No rows are fetched here: an ATOMIC run gets them in its own transaction.
+    if (parameters := parameters_of(type(processor))) is not None:
+        try:
+            parameters.require_fit(_stored(processor))
+        except ArgumentsDoNotFit as misfit:
+            misfit.task_id = claim.id
+            raise
+    processor._tell_start()  # noqa: SLF001  its other half
+
+
+def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters) -> RunCall | None:
+    """Decode the call for ``run()``, into ``args`` and ``kwargs``, and return it.
+
+    ``None``: a model instance is gone, and ``ON_MISSING`` is ``"finish"``.
 
     :param parameters: the parameters of ``run()``.
     :raises ArgumentsDoNotFit: ``run()`` does not take the row's values.
     :raises RowMissing: a model instance is gone, and ``ON_MISSING`` is ``"error"``.
     :raises SessionLost: the session with the database was lost.
     """
-    stored = Stored(list(processor.args), processor.kwargs)
     try:
         with before_run():
-            processor.args, processor.kwargs = parameters.decode(stored)
+            call = parameters.decode(_stored(processor))
+    except ArgumentsDoNotFit as misfit:
+        misfit.task_id = claim.id  # else it is one that run() came upon, and an error of the run
+        raise
     except RowMissing as missing:
         if processor.ON_MISSING != "finish":
             raise
         logs.outcomes.row_missing(claim, missing.model)
-        return False
-    return True
+        return None
+    processor.args, processor.kwargs = call
+    return call
+
+
+def _stored(processor: BaseTaskProcessor) -> Stored:
+    return Stored(list(processor.args), processor.kwargs)

@@ -10,21 +10,16 @@ from contextlib import contextmanager
 import pytest
 
 from partisan_async.models import Task
+from tests.before import BEFORE, git
 from tests.process import ROOT, Partisan, environment
-
-BEFORE = "db26f24"
-"""The commit that is the release before."""
 
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory):
     """Return the import path of each release."""
     before = tmp_path_factory.mktemp("before")
-    archive = ["git", "archive", BEFORE, "partisan_async"]
-    packed = subprocess.run(archive, cwd=ROOT, capture_output=True)
-    if packed.returncode:
-        pytest.skip(f"{BEFORE} is not in the history of this clone: {packed.stderr.decode()}")
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
+    packed = git("archive", BEFORE, "partisan_async")
+    with tarfile.open(fileobj=io.BytesIO(packed)) as files:
         files.extractall(before, filter="data")
     return {"before": f"{before}:{ROOT}", "now": str(ROOT)}
 
@@ -59,7 +54,10 @@ def results(site):
 
 
 def expected(by, count):
-    return [[by, str(uuid.UUID(int=n)), {"amount": n / 4, "note": "é"}] for n in range(count)]
+    at = "2026-11-28T07:30:00+02:00"
+    return [
+        [by, str(uuid.UUID(int=n)), {"amount": n / 4, "at": at, "note": "é"}] for n in range(count)
+    ]
 
 
 @pytest.mark.parametrize(("writer", "runner"), [("before", "now"), ("now", "before")])

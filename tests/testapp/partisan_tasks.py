@@ -24,6 +24,7 @@ from django.utils import timezone
 from partisan_async import context, registry, signals, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.exceptions import PostponeTask, TaskTimeout
 from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight
@@ -1189,6 +1190,20 @@ class Pay(TaskProcessor):
 class AsyncPay(Pay):
     async def run(self, order: uuid.UUID, *, amount: decimal.Decimal = decimal.Decimal(0)) -> str:
         return repr((order, amount))
+
+
+@registry.register
+class NamedPay(Pay):
+    NAME = "testapp.Named"
+    ALSO_KNOWN_AS = ("Before",)
+
+
+@registry.register
+class ReadsAnother(TaskProcessor):
+    """Reads a call of its own that does not fit."""
+
+    def run(self, number: int = 0) -> None:
+        parameters_of(type(self)).decode(Stored(["no number"], {}))
 
 
 @registry.register

@@ -1,23 +1,35 @@
 """Compares a value that was stored and read back with the value that was passed.
 
 Equality is not enough: ``True == 1``, and a value of a subclass may equal one of its base class.
+Nor does the ``==`` of a class compare attributes that are no fields.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import cached_property
+from inspect import getattr_static
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db.models import Model
 from django.utils.functional import LazyObject
+from django.utils.functional import cached_property as django_cached_property
 
 from partisan_async.enqueue.parameters.frozen import real_type
 
 _Pair = tuple[Any, Any, str]
+
+LOST = object()
+"""Stands for an attribute that did not come back."""
+
+
+_CACHED = (cached_property, django_cached_property)
+"""What is kept beside the fields, and made of them again."""
 
 
 class Difference(NamedTuple):
@@ -49,14 +61,36 @@ def _inside(kind: type, passed: Any, back: Any, place: str) -> Iterator[_Pair] |
         return _of_dicts(passed, back, place)
     if issubclass(kind, list | tuple):
         pairs = enumerate(zip(passed, back, strict=False))
-        return ((one, other, f"{place}[{n}]") for n, (one, other) in pairs)
+        items = ((one, other, f"{place}[{n}]") for n, (one, other) in pairs)
+        return items if kind in (list, tuple) else chain(items, _of_others((), passed, back, place))
     if issubclass(kind, set | frozenset):
         known = {each: each for each in back}
         return ((each, known.get(each), f"{place}[…]") for each in passed)
     if dataclasses.is_dataclass(kind):
         names = [each.name for each in dataclasses.fields(kind)]
-        return ((getattr(passed, n), getattr(back, n), f"{place}.{n}") for n in names)
+        fields = ((getattr(passed, n), getattr(back, n), f"{place}.{n}") for n in names)
+        return chain(fields, _of_others(names, passed, back, place))
     return None
+
+
+def _of_others(fields: Sequence[str], passed: Any, back: Any, place: str) -> Iterator[_Pair]:
+    """Yield the attributes that are no fields; those of a ``__post_init__()`` do come back."""
+    made, kind = _attributes(back), type(passed)
+    for name, value in _attributes(passed).items():
+        if name not in fields and not isinstance(getattr_static(kind, name, None), _CACHED):
+            yield value, made.get(name, LOST), f"{place}.{name}"
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return what an object holds, by its ``__dict__`` and its ``__slots__``."""
+    slots = chain.from_iterable(
+        [each] if isinstance(each, str) else each
+        for each in (vars(base).get("__slots__", ()) for base in type(value).__mro__)
+    )
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    found |= getattr(value, "__dict__", {})
+    # Python's own, such as what Pair[int](…) was called by, are not what was passed.
+    return {name: each for name, each in found.items() if not name.startswith("__")}
 
 
 def _of_dicts(passed: dict[Any, Any], back: dict[Any, Any], place: str) -> Iterator[_Pair]:

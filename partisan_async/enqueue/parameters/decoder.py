@@ -28,11 +28,21 @@ class Decoder:
 
     def decode(self, stored: Stored) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the call of a row; see ``Parameters.decode``."""
-        if fault := self._binding.fault(len(stored.args), stored.kwargs):
-            raise ArgumentsDoNotFit(self._processor_name, f"the stored call does not fit: {fault}.")
+        self._require_bound(stored)
         values = self.read(stored, stored.places())
         args = tuple(values["args", position] for position in range(len(stored.args)))
         return args, {name: values["kwargs", name] for name in stored.kwargs}
+
+    def require_fit(self, stored: Stored) -> None:
+        """Refuse a call that does not fit; see ``Parameters.require_fit``."""
+        self._require_bound(stored)
+        unfetched = Wanted()
+        for place in stored.places():
+            self._value(stored, place, unfetched)
+
+    def _require_bound(self, stored: Stored) -> None:
+        if fault := self._binding.fault(len(stored.args), stored.kwargs):
+            raise ArgumentsDoNotFit(self._processor_name, f"the stored call does not fit: {fault}.")
 
     def read(self, stored: Stored, places: Iterable[Place]) -> dict[Place, Any]:
         """Return the values at some places of a stored call, and fetch the rows they name."""

@@ -10,13 +10,13 @@ from django.db.models import Model
 
 from partisan_async.enqueue.arguments import TOO_DEEP, canonical, require_json
 from partisan_async.enqueue.parameters import frozen, refusals, rows
-from partisan_async.enqueue.parameters.came_back import (
-    difference,
-)
+from partisan_async.enqueue.parameters.came_back import difference
 from partisan_async.enqueue.parameters.instances import Instances, Saved
 from partisan_async.enqueue.parameters.instead import shown
-from partisan_async.enqueue.parameters.storable import has_fields, has_models, is_choices
-from partisan_async.enqueue.parameters.stored import as_given_back
+from partisan_async.enqueue.parameters.left_out import has_more
+from partisan_async.enqueue.parameters.ordered import ordered
+from partisan_async.enqueue.parameters.storable import has_fields, has_models, has_sets, is_choices
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE, as_given_back
 
 
 class Parameter:
@@ -32,6 +32,7 @@ class Parameter:
         self.shown = shown(hint)
         self.has_models = hint is not Any and has_models(hint)
         self._has_fields = hint is not Any and has_fields(hint)
+        self._has_sets = hint is not Any and has_sets(hint)
 
     def encode(self, value: Any, place: str | None = None) -> str:
         """Return the JSON of a value, from which ``decode`` makes an equal one of the same type.
@@ -58,18 +59,20 @@ class Parameter:
             return stored
         try:
             made = msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
+        except NOT_OF_THE_VALUE:
+            raise
         except Exception as error:  # a __post_init__() may raise anything
             raise ValueError(str(error)) from error
-        if self._has_fields and _has_more(stored, msgspec.to_builtins(made, str_keys=True)):
+        if self._has_fields and has_more(stored, made):
             raise ValueError("unknown fields")
         return made
 
     def _encode(self, value: Any, place: str) -> str:
         saved = Saved()
         try:
-            plain = msgspec.to_builtins(
-                value, str_keys=True, order="deterministic", enc_hook=_Hook(saved)
-            )
+            plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_Hook(saved))
+            if self._has_sets:
+                plain = ordered(value, plain)
         except rows.UnsavedError as error:
             raise ValueError(f"{place} is a {error}.") from None
         except (TypeError, ValueError, ArithmeticError):  # the last: a Decimal that is NaN
@@ -85,15 +88,6 @@ class Parameter:
         if found := difference(value, back, place):
             raise refusals.changed(found, self.hint, place)
         return text
-
-
-def _has_more(stored: Any, made: Any) -> bool:
-    """Tell whether the stored value has something that reading it left out."""
-    if isinstance(stored, dict) and isinstance(made, dict):
-        return any(key not in made or _has_more(value, made[key]) for key, value in stored.items())
-    if isinstance(stored, list) and isinstance(made, list):
-        return any(_has_more(one, other) for one, other in zip(stored, made, strict=False))
-    return False
 
 
 class _Made:

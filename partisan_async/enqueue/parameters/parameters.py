@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from partisan_async.enqueue.parameters.annotations import resolve
+from partisan_async.enqueue.parameters.annotations import place_of, resolve
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.decoder import Decoder
 from partisan_async.enqueue.parameters.encoder import Encoder
@@ -50,6 +50,13 @@ class Parameters:
         :raises RowMissing: the row of a passed instance is gone.
         """
         return self._decoder.decode(stored)
+
+    def require_fit(self, stored: Stored) -> None:
+        """Refuse a call that ``decode`` would refuse, and fetch no row.
+
+        :raises ArgumentsDoNotFit: as for ``decode``.
+        """
+        self._decoder.require_fit(stored)
 
     def places(self, stored: Stored, name: str) -> list[Place]:
         """Return the places of a parameter's values in a stored call; none if it is left out.
@@ -111,6 +118,6 @@ class Parameters:
 def _parameter(processor_class: type, declared: inspect.Parameter) -> Parameter:
     hint = resolve(processor_class, declared)
     if wrong := wrong_type(hint):
-        place = f"{processor_class.__name__}.run(): the annotation of {declared.name}"
+        place = place_of(processor_class, declared.name)
         raise TypeError(f"{place} {wrong.why}. {wrong.way_out}.")
     return Parameter(declared.name, hint)

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from partisan_async.enqueue.parameters.came_back import (
+    LOST,
     Difference,
     naive_where_aware_is_needed,
     type_of,
@@ -22,7 +23,7 @@ def wrong_type(value: Any, place: str, hint: Any) -> TypeError:
     The message leaves the value out: it may be a secret, and errors are stored and sent on.
     """
     kind, taken = type_of(value).__name__, shown(hint)
-    if not isinstance(hint, str) and kind in [shown(each) for each in members(hint)]:
+    if kind in [shown(each) for each in members(hint)]:
         return TypeError(f"{place} is a {kind} that would not come back the same; {_odd(value)}.")
     return TypeError(f"{place} is of type {kind}, and run() takes {taken}; {instead(value, hint)}.")
 
@@ -43,6 +44,11 @@ def changed(found: Difference, hint: Any, place: str) -> TypeError | ValueError:
         )
     if found.place == place:
         return wrong_type(passed, place, hint)
+    if found.back is LOST:
+        return ValueError(
+            f"{found.place} is no field of its class, and would be lost; make it one, with an"
+            " annotation."
+        )
     kind, back = type_of(passed), type_of(found.back)
     if kind is back or found.back is None:
         return ValueError(f"{found.place} would not come back the same; {_odd(passed)}.")
@@ -60,7 +66,9 @@ def place_in(place: str, error: Exception) -> str:
 
 def _odd(value: Any) -> str:
     match value:
-        case datetime.datetime() | datetime.time():
+        case datetime.time():
+            return "JSON has no zone and no fold: pass value.replace(tzinfo=None, fold=0)"
+        case datetime.datetime():
             return (
                 "JSON keeps its offset in whole minutes, and no zone and no fold: pass"
                 " value.astimezone(datetime.UTC)"

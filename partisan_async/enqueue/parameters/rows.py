@@ -1,8 +1,9 @@
 # ruff: noqa: SLF001  _meta, _state and _base_manager are documented in spite of their names
 """Stores a model instance by its key, and fetches it fresh for a run.
 
-Only the key is stored; or ``{"database": …, "key": …}`` if the instance is saved in another
-database than the one that the router gives for its model.
+Only the key is stored, or ``{"database": …, "key": …}`` if the database may be another than
+``default``: by routers, or by what the instance says. A key that was stored without a database is
+one of the database that the model is written to.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import msgspec
-from django.db import connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
 from partisan_async.exceptions import RowMissing
 
 
@@ -41,6 +43,8 @@ def key_of(instance: Model) -> Key:
     database = router.db_for_write(model, instance=instance)
     try:
         return Key(model, database, _read_pk(model, _fields_of(instance.pk)))
+    except NOT_OF_THE_VALUE:
+        raise
     except Exception as error:  # a field's to_python() may raise anything
         raise UnsavedError(f"{model.__name__} whose key {instance.pk!r} is not valid") from error
 
@@ -48,7 +52,8 @@ def key_of(instance: Model) -> Key:
 def stored_key(key: Key) -> Any:
     """Return the key as plain JSON values."""
     pk = msgspec.to_builtins(key.pk)
-    if key.database == router.db_for_write(key.model):
+    # A worker's routers may answer otherwise than those of the caller, whose tenant they go by.
+    if key.database == DEFAULT_DB_ALIAS and not router.routers:
         return pk
     return {"database": key.database, "key": pk}
 
@@ -69,6 +74,8 @@ def read_key(model: type[Model], stored: Any) -> Key:
         raise ValueError("no key")
     try:
         return Key(model, database, _read_pk(model, _fields_of(stored)))
+    except NOT_OF_THE_VALUE:
+        raise
     except Exception as error:  # a field's to_python() may raise anything
         raise ValueError("no key") from error
 

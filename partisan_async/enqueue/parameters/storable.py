@@ -11,6 +11,7 @@ from django.db.models import Model
 from msgspec import inspect as types
 
 from partisan_async.enqueue.parameters import frozen
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
 
 _KEYS = (
     types.StrType, types.IntType, types.FloatType, types.EnumType, types.LiteralType,
@@ -50,6 +51,8 @@ def wrong_type(hint: Any) -> Wrong | None:
         root = types.type_info(hint)
     except TypeError as error:
         return _not_supported(str(error))
+    except NOT_OF_THE_VALUE:
+        raise
     except Exception as error:  # noqa: BLE001  lazy annotations of a class in it may raise anything
         return Wrong(
             f"cannot be resolved: {error}",
@@ -61,6 +64,12 @@ def wrong_type(hint: Any) -> Wrong | None:
 def has_models(hint: Any) -> bool:
     """Tell whether a type that ``wrong_type`` accepts contains a model."""
     return _has_models(types.type_info(hint))
+
+
+def has_sets(hint: Any) -> bool:
+    """Tell whether a set is in a type."""
+    kinds = (types.SetType, types.FrozenSetType)
+    return any(isinstance(each, kinds) for each in _all(types.type_info(hint), set()))
 
 
 def has_fields(hint: Any) -> bool:
@@ -80,8 +89,8 @@ def _wrong(node: types.Type) -> Wrong | None:
                 return Wrong("has a set of models", "Take a list of them")
             if any(isinstance(item, _UNHASHABLE) for item in _members(node.item_type)):
                 return Wrong("has a set of unhashable values", "Take a set of tuples, or a list")
-        case types.DataclassType() if not is_dataclass(get_origin(node.cls) or node.cls):
-            return Wrong(f"has {node.cls.__name__}, which is no dataclass", "Make it one")
+        case types.DataclassType() if wrong := _wrong_dataclass(get_origin(node.cls) or node.cls):
+            return wrong
         case types.DataclassType() | types.NamedTupleType() if _has_models(node):
             return Wrong(
                 f"has {node.cls.__name__} with a model in it",
@@ -89,6 +98,21 @@ def _wrong(node: types.Type) -> Wrong | None:
             )
         case _ if isinstance(node, _UNKNOWN):
             return Wrong("is a type of msgspec's own", "Use a dataclass, or bytes")
+    return None
+
+
+def _wrong_dataclass(found: type) -> Wrong | None:
+    if not is_dataclass(found):
+        return Wrong(f"has {found.__name__}, which is no dataclass", "Make it one")
+    if "__dataclass_fields__" not in vars(found):
+        why = "is derived of a dataclass and is none itself"
+        return Wrong(f"has {found.__name__}, which {why}", "Decorate it with @dataclass, too")
+    code = getattr(found.__init__, "__code__", None)
+    if code is not None and code.co_filename != "<string>":  # as that of @dataclass is
+        return Wrong(
+            f"has {found.__name__} with an __init__() of its own, which no worker calls",
+            "Leave it to @dataclass, and do the rest in __post_init__() or in a class method",
+        )
     return None
 
 

@@ -7,6 +7,16 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from django.db import Error
+
+from partisan_async.exceptions import TaskTimeout
+
+NOT_OF_THE_VALUE: tuple[type[Exception], ...] = (TaskTimeout, Error, MemoryError)
+"""What may be raised while a value is read, and says nothing about it.
+
+The project's code is called for that, and may be interrupted, or ask the database.
+"""
+
 Place = tuple[str, int | str]
 """Where a value is in a stored call: ``("args", 0)`` or ``("kwargs", "order")``."""
 
