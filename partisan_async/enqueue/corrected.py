@@ -74,7 +74,13 @@ def _typed(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def _require_fit(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuse what the processor's own ``__init__()`` does not take; it is not called."""
+    """Refuse what the processor's own ``__init__()`` does not take; it is not called.
+
+    One of Django's own tasks is no class, and says itself what its function takes.
+    """
+    if (refuse_misfit := getattr(processor, "_refuse_misfit", None)) is not None:
+        refuse_misfit(args, kwargs)
+        return
     takes = inspect.signature(processor).replace(return_annotation=inspect.Signature.empty)
     try:
         takes.bind(*args, **kwargs)
