@@ -559,16 +559,13 @@ def test_variable_and_positional_only_parameters():
 
 
 def test_parameters_by_name():
-    """For limits, uniqueness, the testing kit and masks, wherever the caller put them."""
+    """For masks, wherever the caller put them."""
     parameters = parameters_of(of(run_typed))
     call = stored(parameters.encode((ORDER,), {"count": 5}))
 
     assert parameters.places(call, "order") == [("args", 0)]
     assert parameters.places(call, "count") == [("kwargs", "count")]
     assert parameters.places(call, "at") == []
-    assert parameters.holds(call, "order", ORDER)
-    assert parameters.holds(call, "at", None)
-    assert not parameters.holds(call, "count", 6)
 
 
 @pytest.mark.parametrize(

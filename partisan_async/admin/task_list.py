@@ -189,11 +189,14 @@ def _search(text: str, *, in_arguments: bool) -> tuple[Q, bool]:
         return Q(status=Task.STATUS_IN_PROCESS, claimed_by=UUID(text)), True
     if not in_arguments:
         return Q(processor_class__icontains=text), False
+    hidden = hidden_processors()
+    if hidden is None:
+        return Q(processor_class__icontains=text), False
     is_in_arguments = Case(
         When(_IS_SMALL, then=_ARGUMENTS), default=Value(""), output_field=TextField()
     )
     may_hold = Q(IContains(is_in_arguments, text))
-    if hidden := hidden_processors():  # a search could guess masked values letter by letter
+    if hidden:  # a search could guess masked values letter by letter
         may_hold &= ~Q(processor_class__in=hidden)
     return Q(processor_class__icontains=text) | may_hold, False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.enqueue.parameters.complaints import complaints
+from partisan_async.enqueue.parameters.signature import parameters_declared_by
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
@@ -138,10 +139,26 @@ def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 
 
 def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    if validation.check_names(processor.SENSITIVE):  # E004 tells: there are no names to look for
+        return []
+    found = [(wrong, hint) for wrong, hint in complaints(processor, BaseTaskProcessor)]
+    if parameters_declared_by(processor) is None:
+        found += _not_taken(processor)
     return [
-        Error(wrong, hint=hint, obj=processor, id="partisan_async.E017")
-        for wrong, hint in complaints(processor, BaseTaskProcessor)
+        Error(wrong, hint=hint, obj=processor, id="partisan_async.E017") for wrong, hint in found
     ]
+
+
+def _not_taken(processor: type[BaseTaskProcessor]) -> Iterator[tuple[str, str]]:
+    """Yield what ``SENSITIVE`` of an untyped processor names, and no call can pass by name."""
+    takes = inspect.signature(processor).replace(return_annotation=inspect.Signature.empty)
+    for name in processor.SENSITIVE:
+        try:
+            takes.bind_partial(**{name: None})
+        except TypeError:
+            whose = f"{processor.__name__}.SENSITIVE"
+            wrong = f"{whose} names {name!r}, which its __init__() does not take by name."
+            yield wrong, f"Name those of {takes}."
 
 
 def _place(error: Exception) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from partisan_async.claim import Call
 from partisan_async.django_tasks.compat import InvalidTask, Task, normalize_json
-from partisan_async.django_tasks.fits import refuse_misfit
+from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import row_priority
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.turn import checked_time
@@ -29,8 +29,7 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         execute_after = checked_time("run_after", task.run_after)
     except ValueError as error:
         raise InvalidTask(str(error)) from None
-    context = 1 if task.takes_context else 0
-    refuse_misfit(task.func, args, kwargs, f"Task {task.module_path}", given=context)
+    refuse_wrong_call(task, args, kwargs)
     more = {"backend": task.backend}
     if task.run_after is not None:
         more["run_after"] = task.run_after.isoformat()

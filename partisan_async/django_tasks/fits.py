@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from partisan_async.django_tasks.compat import Task
+
 _PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -28,6 +30,15 @@ def _shape(function: Callable[..., Any]) -> _Shape | None:
         return _Shape(inspect.signature(function, follow_wrapped=False))
     except (TypeError, ValueError):  # a function written in C may have no signature
         return None
+
+
+def refuse_wrong_call(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Do nothing if the function of a task can be called so.
+
+    :raises TypeError: it cannot.
+    """
+    context = 1 if task.takes_context else 0
+    refuse_misfit(task.func, args, kwargs, f"Task {task.module_path}", given=context)
 
 
 def refuse_misfit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from inspect import iscoroutinefunction
@@ -23,6 +24,7 @@ from partisan_async.django_tasks.compat import (
     task_started,
 )
 from partisan_async.django_tasks.finding import known_task
+from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import change, error_of, result_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
@@ -56,6 +58,10 @@ class _DjangoTask(BaseTaskProcessor):
     def _is_heard(cls) -> bool:
         # Django logs each start and each end by receivers of its own.
         return True
+
+    @classmethod
+    def _refuse_misfit(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        refuse_wrong_call(cls.task, args, kwargs)
 
     def _tell_start(self) -> None:
         super()._tell_start()

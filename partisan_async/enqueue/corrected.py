@@ -74,7 +74,13 @@ def _typed(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def _require_fit(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuse arguments that the processor's ``__init__()`` does not take, without calling it."""
+    """Refuse arguments that the processor's ``__init__()`` does not take, without calling it.
+
+    One of Django's own tasks is no class, and itself refuses what its function does not take.
+    """
+    if (refuse_misfit := getattr(processor, "_refuse_misfit", None)) is not None:
+        refuse_misfit(args, kwargs)
+        return
     takes = inspect.signature(processor).replace(return_annotation=inspect.Signature.empty)
     try:
         takes.bind(*args, **kwargs)

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from partisan_async.enqueue import arguments
-from partisan_async.enqueue.parameters import Stored, parameters_of
+from partisan_async.enqueue.parameters import Stored
+from partisan_async.enqueue.parameters.signature import parameters_declared_by
 from partisan_async.models import Task
+from partisan_async.testing.asked import Asked, same
 
 if TYPE_CHECKING:
-    from partisan_async.enqueue.parameters.parameters import Parameters
     from partisan_async.testing.calls import Target
 
 
@@ -31,14 +32,15 @@ class CallWanted:
         self._args = args
         self._kwargs = kwargs
         self._by_name = parameters
-        self._declared = parameters_of(target) if isinstance(target, type) else None
-        if parameters and self._declared is None:
+        declared = parameters_declared_by(target) if isinstance(target, type) else None
+        self._asked = Asked(target, declared) if declared and isinstance(target, type) else None
+        if parameters and self._asked is None:
             raise TypeError(
                 f"{', '.join(parameters)}: {getattr(target, '__name__', target)} is looked for by"
                 " args= and kwargs=, since its run() has no parameters."
             )
         self._has_parameters(Stored([], {}))  # raises for a value that no call can pass
-        self._plain = None if self._declared else _plain(args, kwargs)
+        self._plain = None if self._asked else _plain(args, kwargs)
 
     def parts(self) -> list[str]:
         """Return the parts of this call, for a message."""
@@ -48,26 +50,26 @@ class CallWanted:
 
     def fits(self, task: Task) -> bool:
         """Tell whether the row's call matches."""
-        if self._declared is None:
+        if self._asked is None:
             facts = zip((task.args, task.kwargs), self._plain or (), strict=False)
-            return all(wanted is None or wanted == found for found, wanted in facts)
+            return all(wanted is None or same(wanted, found) for found, wanted in facts)
         stored = Stored.of(task.arguments)
-        return stored is not None and self._fits_typed(self._declared, stored)
+        return stored is not None and self._fits_typed(self._asked, stored)
 
-    def _fits_typed(self, declared: Parameters, stored: Stored) -> bool:
+    def _fits_typed(self, asked: Asked, stored: Stored) -> bool:
         args, kwargs = self._args, self._kwargs
-        if args is not None and not declared.passes(stored, "args", dict(enumerate(args))):
+        if args is not None and not asked.passes(stored, "args", dict(enumerate(args))):
             return False
-        if kwargs is not None and not declared.passes(stored, "kwargs", kwargs):
+        if kwargs is not None and not asked.passes(stored, "kwargs", kwargs):
             return False
         return self._has_parameters(stored)
 
     def _has_parameters(self, stored: Stored) -> bool:
-        if self._declared is None:
+        if self._asked is None:
             return True
         answers = []
         for name, value in self._by_name.items():  # all of them: a wrong one raises
-            answers.append(self._declared.holds(stored, name, value))
+            answers.append(self._asked.holds(stored, name, value))
         return all(answers)
 
 

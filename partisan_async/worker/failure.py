@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import asgiref
 
 from partisan_async.exceptions import PostponeTask
 from partisan_async.policy import Chain, Failure, class_path
@@ -16,11 +19,19 @@ from partisan_async.text.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, me
 
 TRACEBACK_LENGTH = 20_000
 
-_ROOM = Path(__file__).parent
-_FOLDERS = (_ROOM, _ROOM.with_name("django_tasks"), _ROOM.with_name("enqueue") / "parameters")
-_OWN = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
+_PACKAGE = Path(__file__).parents[1]
+_OWN = tuple(
+    f"{folder}{os.sep}"
+    for folder in (
+        _PACKAGE / "worker",
+        _PACKAGE / "django_tasks",
+        _PACKAGE / "enqueue" / "parameters",
+        Path(asgiref.__file__).parent,  # the way from an async run to the database's thread
+        Path(concurrent.futures.__file__).parent,
+    )
+)
 """Folders whose frames are left out at the start of a traceback: users need not see how ``run()``
-was called, and its call read."""
+was called, or its arguments were read."""
 
 
 def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:

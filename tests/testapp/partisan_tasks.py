@@ -1321,6 +1321,44 @@ class LoginByGroup(TaskProcessor):
         raise ExceptionGroup("x" * 3_990 + key, [ValueError(key)])
 
 
+@registry.register
+class LookInVain(TaskProcessor):
+    SENSITIVE = ("key",)
+
+    def run(self, key: str, *, nested: bool) -> None:
+        raise KeyError(f"no 'user' {key!r}" if nested else f'no "user" {key}')
+
+
+@dataclasses.dataclass
+class Credentials:
+    username: str
+    password: str
+
+
+@registry.register
+class LoginByFields(TaskProcessor):
+    SENSITIVE = ("user", "credentials")
+
+    def run(self, user: dict[str, str], credentials: Credentials) -> None:
+        secrets = f"{user['username']} {credentials.username} {credentials.password}"
+        raise ValueError(f"no username of password {secrets} and the account")
+
+
+@registry.register
+class Spread(TaskProcessor):
+    def run(self, *n: int, **k: str) -> None: ...
+
+
+@registry.register
+class ByPlace(TaskProcessor):
+    def run(self, size: int, /, **k: str) -> None: ...
+
+
+@registry.register
+class Flagged(TaskProcessor):
+    def run(self, flag, *, off=False) -> None: ...
+
+
 @dataclasses.dataclass
 class Weight:
     grams: int

@@ -1,4 +1,4 @@
-"""The parameters of one processor's ``run()``: checks, stores, reads and compares its calls."""
+"""The parameters of one processor's ``run()``: checks, stores and reads its calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from partisan_async.enqueue.parameters.instances import Wanted
 from partisan_async.enqueue.parameters.parameter import Parameter
 from partisan_async.enqueue.parameters.signature import Declared
 from partisan_async.enqueue.parameters.storable import wrong_type
-from partisan_async.enqueue.parameters.stored import Place, Stored, as_given_back
+from partisan_async.enqueue.parameters.stored import Place, Stored
 
 Encode = Callable[[tuple[Any, ...], Mapping[str, Any]], str]
 
@@ -30,7 +30,6 @@ class Parameters:
         by_name = {each.name: _parameter(processor_class, each) for each in declared}
         self._by_name = by_name
         self._binding = Binding(declared)
-        self._defaults = {e.name: e.default for e in declared if e.default is not e.empty}
         self._decoder = Decoder(name, self._binding, by_name)
         # The encoder's own method: a method around it would add a tenth to a plain call.
         self.encode: Encode = Encoder(name, self._binding, by_name).encode
@@ -39,7 +38,6 @@ class Parameters:
         Raises ``TypeError``: the call does not fit the signature, or a value is not of the
         annotated type; ``ValueError``: a value cannot be stored, or would be read back as another.
         """
-        self._processor_name = name
         self.reads_rows = any(each.has_models for each in by_name.values())
         """True if ``decode`` queries the database, for model instances."""
 
@@ -82,37 +80,6 @@ class Parameters:
         for place in places:
             if (name := self._binding.owner(place[1])) is not None:
                 yield self._by_name[name].decode(stored.at(place), Wanted())
-
-    def holds(self, stored: Stored, name: str, value: Any) -> bool:
-        """Tell whether a stored call passes this value; makes no query.
-
-        :raises TypeError, ValueError: no call could pass it, or there is no such parameter.
-        """
-        owner = self._binding.owner(name)
-        if owner is None and name not in self._by_name:
-            raise TypeError(f"{self._processor_name} has no parameter {name}.")
-        parameter = self._by_name[owner or name]
-        wanted = as_given_back(parameter.encode(value, name))
-        places = self.places(stored, name)
-        if not places:
-            return name in self._defaults and bool(self._defaults[name] == value)
-        return all(wanted == stored.at(place) for place in places)
-
-    def passes(self, stored: Stored, kind: str, values: Mapping[Any, Any]) -> bool:
-        """Tell whether a stored call passes exactly these values by position, or by name.
-
-        :param kind: ``"args"``: the keys of ``values`` are positions; ``"kwargs"``: names.
-        :raises TypeError, ValueError: no call could pass them.
-        """
-        wanted = {(kind, place): self._stored(place, value) for place, value in values.items()}
-        found = {place: stored.at(place) for place in stored.places() if place[0] == kind}
-        return wanted == found
-
-    def _stored(self, place: int | str, value: Any) -> Any:
-        name = self._binding.owner(place)
-        if name is None:
-            raise TypeError(f"{self._processor_name}.run() does not take the argument {place!r}.")
-        return as_given_back(self._by_name[name].encode(value, str(name)))
 
 
 def _parameter(processor_class: type, declared: inspect.Parameter) -> Parameter:
