@@ -336,7 +336,7 @@ def test_what_is_of_its_type_is_never_refused(call):
     try:
         parameters = taking(hint)
     except TypeError as error:
-        assert "a set of what no set can hold" in str(error)  # noqa: PT017  as of list[…]
+        assert "a set of unhashable values" in str(error)  # noqa: PT017  as of list[…]
         return
 
     (back,), _ = parameters.decode(stored(parameters.encode((value,), {})))
@@ -399,7 +399,7 @@ def test_a_set_is_stored_in_one_order():
             [sys.executable, "-c", SETS],
             env=environment(PYTHONHASHSEED=seed), cwd=ROOT, capture_output=True, check=True,
         ).stdout.decode()
-        for seed in "123456"
+        for seed in "123"
     }  # fmt: skip
 
     (text,) = told
