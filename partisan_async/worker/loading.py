@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -26,6 +27,8 @@ RunCall = tuple[tuple[Any, ...], dict[str, Any]]
 
 NOTHING: RunCall = ((), {})
 """The call of a ``run()`` without parameters."""
+
+_NO_QUERY: AbstractContextManager[None] = nullcontext()
 
 _decode = json.JSONDecoder().raw_decode
 """Takes half the time of ``json.loads()``. It allows no leading blank; PostgreSQL writes none."""
@@ -106,7 +109,7 @@ def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters
     :raises SessionLost: the session with the database was lost.
     """
     try:
-        with before_run():
+        with before_run() if parameters.reads_rows else _NO_QUERY:
             call = parameters.decode(_stored(processor))
     except ArgumentsDoNotFit as misfit:
         misfit.task_id = claim.id  # else it is one that run() came upon, and an error of the run

@@ -18,6 +18,9 @@ from partisan_async.enqueue.parameters.ordered import ordered
 from partisan_async.enqueue.parameters.storable import has_fields, has_models, has_sets, is_choices
 from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE, as_given_back
 
+_AS_STORED = (str, int, float, bool)
+"""Types whose values are JSON as they are."""
+
 
 class Parameter:
     """Writes and reads the values of one parameter.
@@ -31,6 +34,8 @@ class Parameter:
         self.hint = hint
         self.shown = shown(hint)
         self.has_models = hint is not Any and has_models(hint)
+        self.as_stored = hint if hint in _AS_STORED else None
+        """The type of values that ``decode`` returns as they are; ``None``: none is known."""
         self._has_fields = hint is not Any and has_fields(hint)
         self._has_sets = hint is not Any and has_sets(hint)
 
@@ -55,7 +60,7 @@ class Parameter:
         :param instances: turns the stored key of a model into an instance.
         :raises ValueError: the JSON value is not what this parameter takes.
         """
-        if self.hint is Any:
+        if self.hint is Any or type(stored) is self.as_stored:
             return stored
         try:
             made = msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
