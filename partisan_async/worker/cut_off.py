@@ -58,18 +58,20 @@ def transaction_of(alias: str) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def before_run() -> Iterator[None]:
+class before_run:  # noqa: N801  it is called as a function is
     """Run the block, which prepares a run.
 
     :raises SessionLost: the session ended, or could not be opened.
     """
-    try:
-        yield
-    except Error as error:
-        if _is_the_connections(error):
+
+    # Not by contextmanager(): most runs of typed calls come here, and a generator costs as much as
+    # to decode the call.
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and _is_the_connections(error):
             raise SessionLost(begun=False) from error
-        raise
 
 
 def _is_broken(session: Any) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from partisan_async import logs, registry, store
@@ -22,13 +21,13 @@ from partisan_async.worker.row import row_of
 if TYPE_CHECKING:
     from partisan_async.enqueue.parameters.parameters import Parameters
 
+T = TypeVar("T")
+
 RunCall = tuple[tuple[Any, ...], dict[str, Any]]
 """What ``run()`` is called with."""
 
 NOTHING: RunCall = ((), {})
 """The call of a ``run()`` without parameters."""
-
-_NO_QUERY: AbstractContextManager[None] = nullcontext()
 
 _decode = json.JSONDecoder().raw_decode
 """Takes half the time of ``json.loads()``. It allows no leading blank; PostgreSQL writes none."""
@@ -90,11 +89,7 @@ def tell_start(claim: Claim, processor: BaseTaskProcessor) -> None:
     """
     # No rows are fetched here: an ATOMIC run gets them in its own transaction.
     if (parameters := parameters_of(type(processor))) is not None:
-        try:
-            parameters.require_fit(_stored(processor))
-        except ArgumentsDoNotFit as misfit:
-            misfit.task_id = claim.id
-            raise
+        _read(claim, processor, parameters.require_fit)
     processor._tell_start()  # noqa: SLF001  its other half
 
 
@@ -109,11 +104,8 @@ def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters
     :raises SessionLost: the session with the database was lost.
     """
     try:
-        with before_run() if parameters.reads_rows else _NO_QUERY:
-            call = parameters.decode(_stored(processor))
-    except ArgumentsDoNotFit as misfit:
-        misfit.task_id = claim.id  # else it is one that run() came upon, and an error of the run
-        raise
+        with before_run():
+            call = _read(claim, processor, parameters.decode)
     except RowMissing as missing:
         if processor.ON_MISSING != "finish":
             raise
@@ -123,5 +115,9 @@ def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters
     return call
 
 
-def _stored(processor: BaseTaskProcessor) -> Stored:
-    return Stored(list(processor.args), processor.kwargs)
+def _read(claim: Claim, processor: BaseTaskProcessor, read: Callable[[Stored], T]) -> T:
+    try:
+        return read(Stored(list(processor.args), processor.kwargs))
+    except ArgumentsDoNotFit as misfit:
+        misfit.task_id = claim.id  # else it is one that run() came upon, and an error of the run
+        raise

@@ -1372,3 +1372,23 @@ class Weight:
 class Weigh(TaskProcessor):
     def run(self, weight: Weight) -> None:
         pass
+
+
+@dataclasses.dataclass
+class Looked:
+    """Asks the database when it is made, in a worker first of a session that then ends."""
+
+    number: int
+
+    def __post_init__(self):
+        if context.current_task.get() is None or Mark.objects.filter(text="looked").exists():
+            return
+        Mark.objects.create(text="looked")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@registry.register
+class Look(TaskProcessor):
+    def run(self, looked: Looked) -> None:
+        Mark.objects.create(text=f"run {looked.number}")

@@ -83,9 +83,7 @@ class Decoder:
         args, kwargs = [], {}
         try:
             for parameter, value in zip(shape.of_args, stored.args, strict=True):
-                # Most values are JSON as they are: a call for each takes longer than the look.
-                plain = type(value) is parameter.as_stored
-                args.append(value if plain else parameter.decode(value, instances))
+                args.append(parameter.decode(value, instances))
             for parameter, (name, value) in zip(
                 shape.of_kwargs, stored.kwargs.items(), strict=True
             ):

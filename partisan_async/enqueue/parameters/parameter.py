@@ -34,8 +34,7 @@ class Parameter:
         self.hint = hint
         self.shown = shown(hint)
         self.has_models = hint is not Any and has_models(hint)
-        self.as_stored = hint if hint in _AS_STORED else None
-        """The type of values that ``decode`` returns as they are; ``None``: none is known."""
+        self._as_stored = hint if hint in _AS_STORED else None
         self._has_fields = hint is not Any and has_fields(hint)
         self._has_sets = hint is not Any and has_sets(hint)
 
@@ -60,7 +59,7 @@ class Parameter:
         :param instances: turns the stored key of a model into an instance.
         :raises ValueError: the JSON value is not what this parameter takes.
         """
-        if self.hint is Any or type(stored) is self.as_stored:
+        if self.hint is Any or type(stored) is self._as_stored:
             return stored
         try:
             made = msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
