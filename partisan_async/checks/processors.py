@@ -15,7 +15,7 @@ from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.enqueue.parameters.complaints import complaints
-from partisan_async.enqueue.parameters.signature import parameters_declared_by
+from partisan_async.enqueue.parameters.signature import parameters_declared_by, taken_by
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
@@ -141,7 +141,7 @@ def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
     if validation.check_names(processor.SENSITIVE):  # E004 tells: there are no names to look for
         return []
-    found = [(wrong, hint) for wrong, hint in complaints(processor, BaseTaskProcessor)]
+    found: list[tuple[str, str]] = [*complaints(processor, BaseTaskProcessor)]
     if parameters_declared_by(processor) is None:
         found += _not_taken(processor)
     return [
@@ -151,7 +151,7 @@ def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 
 def _not_taken(processor: type[BaseTaskProcessor]) -> Iterator[tuple[str, str]]:
     """Yield what ``SENSITIVE`` of an untyped processor names, and no call can pass by name."""
-    takes = inspect.signature(processor).replace(return_annotation=inspect.Signature.empty)
+    takes = taken_by(processor)
     for name in processor.SENSITIVE:
         try:
             takes.bind_partial(**{name: None})

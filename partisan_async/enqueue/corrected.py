@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.parameters import Stored, parameters_of
+from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.exceptions import ArgumentsDoNotFit, RowMissing
 
 SHAPE = '{"args": […], "kwargs": {…}}'
@@ -81,7 +81,7 @@ def _require_fit(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[st
     if (refuse_misfit := getattr(processor, "_refuse_misfit", None)) is not None:
         refuse_misfit(args, kwargs)
         return
-    takes = inspect.signature(processor).replace(return_annotation=inspect.Signature.empty)
+    takes = taken_by(processor)
     try:
         takes.bind(*args, **kwargs)
     except TypeError as error:

@@ -58,9 +58,7 @@ def hidden_processors() -> list[str] | None:
 
     ``None``: nothing tells, since not all processors can be imported.
     """
-    try:
-        _discover()
-    except Exception:  # noqa: BLE001  a module may raise anything when it is imported
+    if not _all_are_known():
         return None
     return [
         name for each in registry.processors() if each.SENSITIVE for name in naming.names_of(each)
@@ -97,11 +95,7 @@ def _sensitive(processor_name: str) -> Sequence[str] | None:
     names = _known(processor_name)
     if names is not None:
         return names
-    try:
-        _discover()
-    except Exception:  # noqa: BLE001  a module may raise anything when it is imported
-        return None
-    return _known(processor_name) or ()
+    return _known(processor_name) or () if _all_are_known() else None
 
 
 def _known(processor_name: str) -> Sequence[str] | None:
@@ -110,6 +104,15 @@ def _known(processor_name: str) -> Sequence[str] | None:
         names: Sequence[str] = registry.get(processor_name).SENSITIVE
         return names
     return None
+
+
+def _all_are_known() -> bool:
+    """Import the modules of all processors; tell whether that went well."""
+    try:
+        _discover()
+    except Exception:  # noqa: BLE001  a module may raise anything when it is imported
+        return False
+    return True
 
 
 @cache

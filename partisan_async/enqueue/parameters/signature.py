@@ -61,6 +61,11 @@ def owner_of_run(processor_class: type) -> type:
     return next(owner for owner, declared in _declarations(processor_class) if declared)
 
 
+def taken_by(processor_class: type) -> inspect.Signature:
+    """Return what the ``__init__()`` of an untyped processor takes."""
+    return inspect.signature(processor_class).replace(return_annotation=inspect.Signature.empty)
+
+
 def shown(declared: Sequence[inspect.Parameter]) -> str:
     """Return the parameters as a person writes them: ``run(order, *, at=…)``."""
     bare = [
