@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from partisan_async.enqueue.parameters import Stored
-from partisan_async.enqueue.parameters.annotations import resolve
-from partisan_async.enqueue.parameters.binding import Binding
-from partisan_async.enqueue.parameters.parameter import Parameter
-from partisan_async.enqueue.parameters.signature import Declared
 from partisan_async.enqueue.parameters.stored import Place, as_given_back
+
+if TYPE_CHECKING:
+    from partisan_async.enqueue.parameters.parameters import Parameters
 
 
 class Asked:
     """Answers by the parameters of one processor's ``run()``; it fetches no row."""
 
-    def __init__(self, processor_class: type, declared: Declared) -> None:
-        self._name = processor_class.__name__
-        self._binding = Binding(declared)
-        self._by_name = {e.name: Parameter(e.name, resolve(processor_class, e)) for e in declared}
+    def __init__(self, processor_name: str, parameters: Parameters) -> None:
+        self._name = processor_name
+        self._binding = parameters.binding
+        self._by_name = parameters.by_name
+        declared = self._binding.declared
         self._defaults = {e.name: e.default for e in declared if e.default is not e.empty}
 
     def holds(self, stored: Stored, name: str, value: Any) -> bool:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from partisan_async.enqueue import arguments
-from partisan_async.enqueue.parameters import Stored
-from partisan_async.enqueue.parameters.signature import parameters_declared_by
+from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.models import Task
 from partisan_async.testing.asked import Asked, same
 
@@ -32,8 +31,7 @@ class CallWanted:
         self._args = args
         self._kwargs = kwargs
         self._by_name = parameters
-        declared = parameters_declared_by(target) if isinstance(target, type) else None
-        self._asked = Asked(target, declared) if declared and isinstance(target, type) else None
+        self._asked = _asked_of(target) if isinstance(target, type) else None
         if parameters and self._asked is None:
             raise TypeError(
                 f"{', '.join(parameters)}: {getattr(target, '__name__', target)} is looked for by"
@@ -71,6 +69,11 @@ class CallWanted:
         for name, value in self._by_name.items():  # all of them: a wrong one raises
             answers.append(self._asked.holds(stored, name, value))
         return all(answers)
+
+
+def _asked_of(processor_class: type) -> Asked | None:
+    parameters = parameters_of(processor_class)
+    return None if parameters is None else Asked(processor_class.__name__, parameters)
 
 
 def _plain(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:

@@ -28,11 +28,11 @@ class Parameters:
     def __init__(self, processor_class: type, declared: Declared) -> None:
         name = processor_class.__name__
         by_name = {each.name: _parameter(processor_class, each) for each in declared}
-        self._by_name = by_name
-        self._binding = Binding(declared)
-        self._decoder = Decoder(name, self._binding, by_name)
+        self.by_name = by_name
+        self.binding = Binding(declared)
+        self._decoder = Decoder(name, self.binding, by_name)
         # The encoder's own method: a method around it would add a tenth to a plain call.
-        self.encode: Encode = Encoder(name, self._binding, by_name).encode
+        self.encode: Encode = Encoder(name, self.binding, by_name).encode
         """Return a call as canonical JSON, as it was written: defaults are not filled in.
 
         Raises ``TypeError``: the call does not fit the signature, or a value is not of the
@@ -65,12 +65,12 @@ class Parameters:
         return [
             place
             for place in stored.places()
-            if place == ("kwargs", name) or self._binding.owner(place[1]) == name
+            if place == ("kwargs", name) or self.binding.owner(place[1]) == name
         ]
 
     def unowned(self, stored: Stored) -> list[Place]:
         """Return the places of values in a stored call that no parameter takes."""
-        return [place for place in stored.places() if self._binding.owner(place[1]) is None]
+        return [place for place in stored.places() if self.binding.owner(place[1]) is None]
 
     def without_rows(self, stored: Stored, places: Iterable[Place]) -> Iterator[Any]:
         """Yield the values at some places as ``run()`` gets them, but with empty model instances.
@@ -78,8 +78,8 @@ class Parameters:
         :raises ValueError: a value is not what ``run()`` takes.
         """
         for place in places:
-            if (name := self._binding.owner(place[1])) is not None:
-                yield self._by_name[name].decode(stored.at(place), Wanted())
+            if (name := self.binding.owner(place[1])) is not None:
+                yield self.by_name[name].decode(stored.at(place), Wanted())
 
 
 def _parameter(processor_class: type, declared: inspect.Parameter) -> Parameter:
