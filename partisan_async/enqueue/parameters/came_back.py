@@ -27,7 +27,6 @@ _Pair = tuple[Any, Any, str]
 LOST = object()
 """Stands for an attribute that did not come back."""
 
-
 _CACHED = (cached_property, django_cached_property)
 """What is kept beside the fields, and made of them again."""
 

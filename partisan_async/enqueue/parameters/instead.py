@@ -56,7 +56,7 @@ def instead(value: Any, hint: Any) -> str:
         return f"pass one, or annotate the parameter as {shown(hint)} | None"
     wanted = _plain(members(hint)[0])
     if typing.get_origin(wanted) is typing.Literal:
-        return f"pass one of {', '.join(map(repr, typing.get_args(wanted)))}"
+        return f"pass one of {_listed(typing.get_args(wanted))}"
     wanted = typing.get_origin(wanted) or wanted
     if typing.is_typeddict(wanted):
         return f"pass a dict with {_listed(wanted.__annotations__)}"
@@ -71,8 +71,8 @@ def _plain(hint: Any) -> Any:
     return hint
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(repr, values))
 
 
 def _conversion(value: Any, wanted: type) -> str | None:

@@ -68,13 +68,15 @@ def has_models(hint: Any) -> bool:
 
 def has_sets(hint: Any) -> bool:
     """Tell whether a set is in a type."""
-    kinds = (types.SetType, types.FrozenSetType)
-    return any(isinstance(each, kinds) for each in _all(types.type_info(hint), set()))
+    return _has(hint, types.SetType, types.FrozenSetType)
 
 
 def has_fields(hint: Any) -> bool:
     """Tell whether a type contains a class that ignores unknown fields when it is read."""
-    kinds = (types.DataclassType, types.TypedDictType)
+    return _has(hint, types.DataclassType, types.TypedDictType)
+
+
+def _has(hint: Any, *kinds: type[types.Type]) -> bool:
     return any(isinstance(each, kinds) for each in _all(types.type_info(hint), set()))
 
 
