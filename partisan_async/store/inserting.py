@@ -52,6 +52,9 @@ SELECT {_COLUMNS_READABLE} FROM partisan_async_task
 WHERE digest = %(digest)s AND status IN {WAITING_SQL} FOR SHARE SKIP LOCKED
 """  # noqa: S608
 
+TO_TWINS = f"(digest) WHERE digest IS NOT NULL AND status IN {WAITING_SQL}"
+"""The target of ``ON CONFLICT``. It may ask for more than the index that it means."""
+
 # Ids are drawn in the order of the calls, since lower ids start first. Rows are inserted in the
 # order of the digests: otherwise two callers in opposite orders deadlock, if their digests are too
 # many to be taken. (They still may, if a twin is claimed before we read it: its call is then
@@ -78,7 +81,7 @@ inserted AS (
         (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
     WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({KEY})
     ORDER BY digest, id
-    ON CONFLICT (digest) WHERE status IN {WAITING_SQL} DO NOTHING
+    ON CONFLICT {TO_TWINS} DO NOTHING
     RETURNING id, status, created_at, execute_after)
 SELECT (SELECT array_agg(id) FROM call), array_agg(id), min(status), min(created_at),
     NULLIF(min(execute_after), min(created_at))

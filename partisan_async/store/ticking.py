@@ -10,7 +10,8 @@ from uuid import UUID
 
 from partisan_async.claim import Call
 from partisan_async.models.readable import moment
-from partisan_async.models.status import WAITING_SQL, Status
+from partisan_async.models.status import Status
+from partisan_async.store.inserting import TO_TWINS
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive
 
@@ -75,7 +76,7 @@ inserted AS (
         %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %(digest)s, tick,
         '{Status.NEW}'
     FROM ticked, unnest(%(ticks)s::timestamptz[]) AS t (tick) ORDER BY tick
-    ON CONFLICT (digest) WHERE status IN {WAITING_SQL} DO NOTHING
+    ON CONFLICT {TO_TWINS} DO NOTHING
     RETURNING id)
 SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM inserted)
 """  # noqa: S608
