@@ -282,9 +282,34 @@ def test_what_is_passed_comes_back_or_is_refused(call):
     except (TypeError, ValueError):
         return
 
-    (back,), _ = parameters.decode(stored(text))
+    call = stored(text)
+    (back,), _ = parameters.decode(call)
 
     assert alike(value, back)
+    assert alike(value, call.args[0]) or not parameters.is_plain(*call)
+
+
+def test_a_plain_call_is_told_by_the_types_and_the_names_of_its_values():
+    """What only resembles one that was plain is read."""
+
+    def run(self, count: int | None, *, ratio: float = 1.0, at: datetime.date | None = None): ...
+
+    parameters = parameters_of(of(run))
+    plain, whole, dated = ((5,), {"ratio": 1.5}), ((5,), {"ratio": 1}), ((5,), {"at": "2030-01-01"})
+    assert not parameters.is_plain(*plain), "none of its kind was read"
+    for args, kwargs in (plain, whole, dated):
+        parameters.decode(Stored(list(args), kwargs))
+
+    assert parameters.is_plain(*plain)
+    assert parameters.is_plain((7,), {"ratio": 2.5})
+    for other in (
+        whole,
+        dated,
+        ((None,), {"ratio": 1.5}),
+        (("5",), {"ratio": 1.5}),
+        ((5, 1.5), {}),
+    ):
+        assert not parameters.is_plain(*other)
 
 
 SURE = {

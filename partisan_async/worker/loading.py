@@ -103,6 +103,8 @@ def take_call(claim: Claim, processor: BaseTaskProcessor, parameters: Parameters
     :raises RowMissing: a model instance is gone, and ``ON_MISSING`` is ``"error"``.
     :raises SessionLost: the session with the database was lost.
     """
+    if parameters.is_plain(processor.args, processor.kwargs):
+        return processor.args, processor.kwargs
     try:
         with before_run():
             call = _read(claim, processor, parameters.decode)

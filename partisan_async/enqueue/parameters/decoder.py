@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from partisan_async.enqueue.parameters.binding import Binding
@@ -19,11 +19,16 @@ _NONE: Instances = Fetched({})
 
 
 class _Shape(NamedTuple):
-    """The parameters that the values of a call are for, in the order of the values."""
+    """What calls have in common whose values have the same types and names.
+
+    :param of_args, of_kwargs: the parameters that the values are for, in the order of the values.
+    :param is_plain: they take the values as they are stored.
+    """
 
     of_args: list[Parameter]
     of_kwargs: list[Parameter]
     has_models: bool
+    is_plain: bool
 
 
 class Decoder:
@@ -39,6 +44,11 @@ class Decoder:
         self._binding = binding
         self._by_name = by_name
         self._shapes: dict[tuple[object, ...], _Shape] = {}
+
+    def is_plain(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Tell whether a call is of a shape that ``decode`` returned as it was stored."""
+        shape = self._shapes.get(_key(args, kwargs))
+        return shape is not None and shape.is_plain
 
     def decode(self, stored: Stored) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the call of a row; see ``Parameters.decode``."""
@@ -57,7 +67,7 @@ class Decoder:
 
     def _shape(self, stored: Stored) -> _Shape:
         # Calls are mostly written in one way, and to bind one takes longer than to read it.
-        key = (len(stored.args), *stored.kwargs)
+        key = _key(*stored)
         shape = self._shapes.get(key)
         if shape is None:
             shape = self._bound(stored)
@@ -70,7 +80,11 @@ class Decoder:
             raise ArgumentsDoNotFit(self._processor_name, f"the stored call does not fit: {fault}.")
         of_args = [self._parameter(position) for position in range(len(stored.args))]
         of_kwargs = [self._parameter(name) for name in stored.kwargs]
-        return _Shape(of_args, of_kwargs, any(e.has_models for e in (*of_args, *of_kwargs)))
+        every = [*of_args, *of_kwargs]
+        values = [*stored.args, *stored.kwargs.values()]
+        has_models = any(each.has_models for each in every)
+        is_plain = all(each.takes_as_it_is(v) for each, v in zip(every, values, strict=True))
+        return _Shape(of_args, of_kwargs, has_models, is_plain)
 
     def _parameter(self, place: int | str) -> Parameter:
         name = self._binding.owner(place)
@@ -94,3 +108,7 @@ class Decoder:
                 f"the stored {parameter.name} is not what run() takes, {parameter.shown}.",
             ) from None
         return tuple(args), kwargs
+
+
+def _key(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[object, ...]:
+    return (*map(type, args), *kwargs, *map(type, kwargs.values()))

@@ -15,11 +15,9 @@ from partisan_async.enqueue.parameters.instances import Instances, Saved
 from partisan_async.enqueue.parameters.instead import shown
 from partisan_async.enqueue.parameters.left_out import has_more
 from partisan_async.enqueue.parameters.ordered import ordered
+from partisan_async.enqueue.parameters.plain import plain_kinds
 from partisan_async.enqueue.parameters.storable import has_fields, has_models, has_sets, is_choices
 from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE, as_given_back
-
-_AS_STORED = (str, int, float, bool)
-"""Types whose values are JSON as they are."""
 
 
 class Parameter:
@@ -34,7 +32,7 @@ class Parameter:
         self.hint = hint
         self.shown = shown(hint)
         self.has_models = hint is not Any and has_models(hint)
-        self._as_stored = hint if hint in _AS_STORED else None
+        self._as_stored = plain_kinds(hint) | ({float} if hint is float else set())
         self._has_fields = hint is not Any and has_fields(hint)
         self._has_sets = hint is not Any and has_sets(hint)
 
@@ -59,7 +57,7 @@ class Parameter:
         :param instances: turns the stored key of a model into an instance.
         :raises ValueError: the JSON value is not what this parameter takes.
         """
-        if self.hint is Any or type(stored) is self._as_stored:
+        if self.takes_as_it_is(stored):
             return stored
         try:
             made = msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
@@ -70,6 +68,10 @@ class Parameter:
         if self._has_fields and has_more(stored, made):
             raise ValueError("unknown fields")
         return made
+
+    def takes_as_it_is(self, stored: Any) -> bool:
+        """Tell whether ``decode`` returns this stored value, and all of its type, as it is."""
+        return self.hint is Any or type(stored) in self._as_stored
 
     def _encode(self, value: Any, place: str) -> str:
         saved = Saved()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from partisan_async.enqueue.parameters.annotations import place_of, resolve
@@ -37,6 +37,11 @@ class Parameters:
 
         Raises ``TypeError``: the call does not fit the signature, or a value is not of the
         annotated type; ``ValueError``: a value cannot be stored, or would be read back as another.
+        """
+        self.is_plain: Callable[[Sequence[Any], Mapping[str, Any]], bool] = self._decoder.is_plain
+        """Whether ``decode`` would return a call as it is stored; takes a fourth of the time.
+
+        ``False`` may only mean that ``decode`` had no call of such types yet.
         """
         self.reads_rows = any(each.has_models for each in by_name.values())
         """True if ``decode`` queries the database, for model instances."""
