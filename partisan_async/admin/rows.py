@@ -26,7 +26,7 @@ from partisan_async.models import Dashboard, Supervisor, Task, readable
 from partisan_async.postgres.blame import Blame, whose
 from partisan_async.steering import audit
 from partisan_async.templatetags.partisan_async import moment
-from partisan_async.text.one_line import primary
+from partisan_async.text.one_line import explain
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise, StrPromise
@@ -182,7 +182,7 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             logs.operators.refused(name, cause)
             # A trigger's message may quote the row.
             hidden = gettext("what it says is in the log.")
-            said = primary(cause) if sees_arguments(request) else hidden
+            said = explain(cause) if sees_arguments(request) else hidden
             told = gettext("The database refuses it: %(said)s") % {"said": said}
             self.message_user(request, told, messages.ERROR)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from partisan_async.claim import Claim
 from partisan_async.logs.about import about, logger
-from partisan_async.text.one_line import explain, primary
+from partisan_async.text.one_line import explain
 from partisan_async.text.printable import plain
 
 
@@ -60,7 +60,7 @@ def unstorable(claim: Claim, error: BaseException) -> None:
     """Say that the database refuses a result, or the text of an error."""
     logger.error(
         "task %s %s: the text of its outcome cannot be stored, and is replaced or left out: %s",
-        *(claim.id, plain(claim.processor_class), plain(primary(error))),
+        *(claim.id, plain(claim.processor_class), plain(explain(error))),
         extra=about(claim, "unstorable"),
     )
 
@@ -70,7 +70,7 @@ def left(claim: Claim, error: BaseException) -> None:
     logger.critical(
         "left %s %s: the database refuses its outcome, so its row stays in process and nobody runs"
         " it again: %s; mend that, then `manage.py partisan cancel %s`",
-        *(claim.id, plain(claim.processor_class), plain(primary(error)), claim.id),
+        *(claim.id, plain(claim.processor_class), plain(explain(error)), claim.id),
         extra=about(claim, "left"),
     )
 
@@ -91,7 +91,7 @@ def passed_over(
     of_row = dict(zip(("claim_seq", "processor_class", "queue_name"), row or (), strict=False))
     logger.error(
         "passed over %s: the database refuses to %s it; this is tried again every %g s: %s",
-        *(task_id, what, seconds, plain(primary(error))),
+        *(task_id, what, seconds, plain(explain(error))),
         extra={"event": "passed over", "task_id": task_id} | of_row,
     )
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import psycopg
+from django.db import Error
 
 
 def explain(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return _joined(str(error))
+    """Return what an error says, in one line.
 
-
-def primary(error: BaseException) -> str:
-    """Return what an error says, without PostgreSQL's detail: that may hold a row's arguments."""
-    said = error.diag.message_primary if isinstance(error, psycopg.Error) else None
-    return _joined(said or str(error))
-
-
-def _joined(said: str) -> str:
-    return " ".join(said.split()) or "no answer"
+    Of what PostgreSQL says, the message without its detail: that may hold a row's arguments.
+    """
+    theirs = error.__cause__ if isinstance(error, Error) else error
+    said = theirs.diag.message_primary if isinstance(theirs, psycopg.Error) else None
+    return " ".join((said or str(error)).split()) or "no answer"
