@@ -17,7 +17,8 @@ from partisan_async import logs
 
 T = TypeVar("T")
 
-_Call = Callable[[], object]
+_Call = tuple[Callable[..., object], Callable[..., object], tuple[Any, ...]]
+"""What runs a function in its caller's context, the function, and its arguments."""
 
 
 class Aside:
@@ -49,8 +50,8 @@ class Aside:
 
     def call(self, function: Callable[..., object], *arguments: Any) -> None:
         """Have this called in the thread; an error is logged."""
-        context = copy_context()
-        self._calls.put(lambda: context.run(function, *arguments))
+        # Not a closure: each log line comes this way.
+        self._calls.put((copy_context().run, function, arguments))
 
     async def ask(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return what this returns in the thread; skip the call if nobody waits for it any more."""
@@ -78,8 +79,9 @@ class Aside:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
+            run, function, arguments = call
             try:
-                call()
+                run(function, *arguments)
             except BaseException as error:  # noqa: BLE001  the next call must still be made
                 logs.callbacks.call_failed(self._thread.name, error)
 

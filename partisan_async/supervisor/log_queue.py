@@ -87,7 +87,7 @@ class LogQueue:
             with self._dropping:
                 self.dropped += 1
             return
-        self._aside.call(self._handle, handle, arguments)
+        self._aside.call(self._handle, handle, *arguments)
 
     def close(self) -> None:
         """Have the waiting lines handled, within limits; make sure that the process can end."""
@@ -98,9 +98,10 @@ class LogQueue:
         if not drained and not self._aside.close(LET_GO_SECONDS):
             shut_logging_down()
 
-    def _handle(self, handle: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    def _handle(self, handle: Callable[..., object], *arguments: Any) -> None:
         handle(*arguments)
-        self._patience = min(PATIENCE_SECONDS, self._patience + EARNED_SECONDS)
+        if self._patience < PATIENCE_SECONDS:
+            self._patience = min(PATIENCE_SECONDS, self._patience + EARNED_SECONDS)
         if self.dropped and len(self._aside) < MOST_LINES // 2:
             self._tell_of_dropped()
 
