@@ -14,10 +14,8 @@ from django.utils import timezone
 
 from partisan_async import registry
 from partisan_async.models import ENDED, Task
+from tests.process import DEADLINE_SECONDS
 from tests.testapp.models import Mark
-
-DEADLINE_SECONDS = 60
-"""Far more than anything takes, on a machine that is busy with other things."""
 
 # A machine that is busy with other things draws its examples slowly, and that is all right.
 hypothesis.settings.register_profile(

@@ -61,7 +61,7 @@ class Site:
         running = Partisan(*options, program=program, cwd=cwd or self.folder, **env)
         try:
             if wait:
-                running.wait_for("started: queue", seconds=40)
+                running.wait_for("started: queue")
             yield running
         finally:
             running.end()
@@ -70,7 +70,7 @@ class Site:
 def told(code: str, processor=Tell):
     """Run this in a worker, and return what it calls ``answer``."""
     task = processor(textwrap.dedent(code)).delay()
-    wait_until(lambda: ended(task), seconds=40)
+    wait_until(lambda: ended(task))
     task.refresh_from_db()
     assert task.status == "finished", task.errors
     return task.result

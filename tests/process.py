@@ -21,6 +21,9 @@ from tests.pipe import StallingPipe
 
 ROOT = Path(__file__).parents[1]
 
+DEADLINE_SECONDS = 60
+"""Far more than anything takes, on a machine that is busy with other things."""
+
 
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a process that is to use the test's database."""
@@ -89,7 +92,7 @@ class Partisan:
         number = self._output.fileno()
         return os.pread(number, os.fstat(number).st_size, 0).decode()
 
-    def wait_for(self, words: str, *, seconds: float = 60) -> None:
+    def wait_for(self, words: str, *, seconds: float = DEADLINE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while words not in self.output:
             assert self.process.poll() is None, f"it ended: {self.output}"
@@ -127,10 +130,10 @@ class Partisan:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = DEADLINE_SECONDS) -> int:
         return self.process.wait(seconds)
 
-    def wait_until_nothing_is_left(self, *, seconds: float = 10) -> None:
+    def wait_until_nothing_is_left(self, *, seconds: float = DEADLINE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while left := self.family():
             assert time.monotonic() < deadline, f"left over: {[p.cmdline() for p in left]}"

@@ -9,10 +9,11 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from partisan_async.enqueue.bulk import INSERTED_AT_ONCE
 from partisan_async.enqueue.taking import TAKEN_AT_MOST
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor, run_pending
-from tests.conftest import ended, marks, wait_until
+from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.test_enqueue import ears  # noqa: F401
 from tests.testapp.partisan_tasks import Write, WriteElsewhere, WriteFirst, WriteUnique
 
@@ -240,11 +241,16 @@ class TestTransaction:
         assert free == []
 
     def test_a_supervisor_runs_them_in_their_order(self):
+        """Of so many that it takes two statements to add them, some of each and where they meet."""
+        seam = range(INSERTED_AT_ONCE - 20, INSERTED_AT_ONCE + 20)
+        run = sorted({*range(0, INSERTED_AT_ONCE + 200, 25), *seam})
         with live_supervisor(WORKERS_COUNT=1):
-            WriteUnique.bulk_delay(WriteUnique(number) for number in range(1200))
+            with transaction.atomic():
+                WriteUnique.bulk_delay(WriteUnique(n) for n in range(INSERTED_AT_ONCE + 200))
+                Task.objects.exclude(arguments__args__0__in=run).delete()
             wait_until(ended)
 
-        assert [int(mark) for mark in marks()] == list(range(1200))
+        assert [int(mark) for mark in marks()] == run
 
     @pytest.mark.asyncio
     async def test_async_code_enqueues_too(self):
@@ -307,7 +313,7 @@ class TestDeadlock:
 
         other = threading.Thread(target=hold)
         other.start()
-        assert holding.wait(20)
+        assert holding.wait(DEADLINE_SECONDS)
         many = [WriteUnique(n) for n in range(TAKEN_AT_MOST)]
         yield [WriteUnique(*low.args), WriteUnique(*high.args), *many]
         other.join()

@@ -115,7 +115,7 @@ async def test_a_wait_that_is_cancelled_in_a_black_hole_ends_at_once(libpq, rela
     with pytest.raises(asyncio.CancelledError):
         await asking
 
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 8  # and not ten
     await waiting.close()
 
 

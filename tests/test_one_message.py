@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 
 import psycopg
 import pytest
@@ -21,6 +20,7 @@ from psycopg.pq import TransactionStatus
 
 from partisan_async.models import Supervisor
 from partisan_async.postgres import one_message
+from tests.conftest import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,10 +68,7 @@ class TestRuns:
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            deadline = time.monotonic() + 10
-            while not Supervisor.objects.exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(Supervisor.objects.exists)
         finally:
             other.execute("SELECT pg_advisory_unlock(1)")
             thread.join()

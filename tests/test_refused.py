@@ -18,19 +18,19 @@ from partisan_async.policy import Finished
 from partisan_async.supervisor import around, claimer, parking, refused
 from partisan_async.supervisor.report import tally
 from partisan_async.testing import live_supervisor
-from tests.conftest import ended, marks, wait_until
+from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.encoded import database
 from tests.process import environment, partisan
 from tests.site_rules import constraint, execute, refusal, role, trigger
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
-    AsyncSleep,
+    AsyncWait,
     Fail,
     Keep,
     Nothing,
     PostponeTooFar,
     Retry,
-    Sleep,
+    Wait,
     Write,
 )
 
@@ -158,12 +158,9 @@ class TestOutcomes:
     @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
     def test_what_the_databases_encoding_cannot_hold_is_replaced(self, encoding):
         """In a database that is as old as some are."""
-        with database(encoding) as url:
-            run(url, "enqueue")
-            with partisan(DATABASE_URL=url) as running:
-                run(url, "wait")
-                assert "is replaced or left out" in running.output
-            rows = json.loads(run(url, "show"))
+        with database(encoding) as url, partisan(DATABASE_URL=url) as running:
+            rows = json.loads(run(url))
+            assert "is replaced or left out" in running.output
         kept = "caf?" if encoding == "SQL_ASCII" else "café"
         assert [(row["status"], row["tries"]) for row in rows] == [
             ("finished", 1),
@@ -189,10 +186,11 @@ class TestOutcomes:
         assert error["exception_class"] == "builtins.OverflowError"
         assert error["message"] == "It was to run again after 115740740 days, 17:46:40."
 
-    def test_rows_that_are_locked_are_not_refused(self):
+    def test_rows_that_are_locked_are_not_refused(self, tmp_path):
         """However many somebody has locked, others are run."""
         most = refused.MOST + 5
-        tasks = [AsyncSleep(1, number).delay() for number in range(most)]
+        path = tmp_path / "go on"
+        tasks = [AsyncWait(str(path)).delay() for _ in range(most)]
         params = connection.get_connection_params()
         params.pop("cursor_factory"), params.pop("context")
         with (
@@ -201,11 +199,12 @@ class TestOutcomes:
                 WORKERS_COUNT=1, ASYNC_CONCURRENCY=most, MAX_QUEUE_SIZE=most
             ) as supervisor,
         ):
-            wait_until(lambda: Mark.objects.filter(text__startswith="start").count() == most)
+            wait_until(lambda: Mark.objects.count() == most)
             other.execute("SELECT FROM partisan_async_task FOR UPDATE")
+            path.touch()
             wait_until(lambda: len(supervisor.parts.settler._unwritten.locked) == most)
             after = Write("after").delay()
-            wait_until(lambda: ended(after), seconds=20)
+            wait_until(lambda: ended(after))
             assert not any(ended(task) for task in tasks)
             other.rollback()
 
@@ -220,7 +219,7 @@ class TestOutcomes:
                 wait_until(lambda: not supervisor.parts.settler.has_room())
                 after = Write("after").delay()
                 wait_until(lambda: supervisor.parts.agenda.ready)
-            wait_until(lambda: ended(after), seconds=40)
+            wait_until(lambda: ended(after))
 
 
 def test_what_is_anothers_by_now_is_forgotten_whole():
@@ -246,33 +245,28 @@ def test_what_is_anothers_by_now_is_forgotten_whole():
 
 
 SCRIPT = """
-import json, sys, time
+import json, time
 import django
 django.setup()
 from partisan_async import registry
 registry.autodiscover()
 from partisan_async.models import Task
 from tests.testapp.partisan_tasks import Cry, CryOnce, Keep, PutOffOnce
-match sys.argv[1]:
-    case "enqueue":
-        Keep(codes=[99, 97, 102, 233, 32, 8594]).delay()
-        Cry(codes=[99, 97, 102, 233, 32, 8594]).delay()
-        CryOnce(codes=[99, 97, 102, 233, 32, 8594]).delay()
-        PutOffOnce(codes=[99, 97, 102, 233, 32, 8594]).delay()
-    case "wait":
-        deadline = time.monotonic() + 30
-        while Task.objects.exclude(status__in=("finished", "error")):
-            assert time.monotonic() < deadline, list(Task.objects.values())
-            time.sleep(0.05)
-    case "show":
-        names = ("status", "tries", "result", "errors")
-        print(json.dumps(list(Task.objects.order_by("id").values(*names))))
+for kind in (Keep, Cry, CryOnce, PutOffOnce):
+    kind(codes=[99, 97, 102, 233, 32, 8594]).delay()
+deadline = time.monotonic() + %s
+while Task.objects.exclude(status__in=("finished", "error")):
+    assert time.monotonic() < deadline, list(Task.objects.values())
+    time.sleep(0.05)
+names = ("status", "tries", "result", "errors")
+print(json.dumps(list(Task.objects.order_by("id").values(*names))))
 """
 
 
-def run(url, what):
+def run(url):
+    """Enqueue tasks there, wait for their ends, and return their rows as JSON."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, what],
+        [sys.executable, "-c", SCRIPT % DEADLINE_SECONDS],
         env=environment(DATABASE_URL=url),
         capture_output=True,
         text=True,
@@ -475,18 +469,20 @@ class TestRights:
         assert "setting aside tasks of paused processors works again" in caplog.text
 
     def test_what_ran_without_the_right_to_settle_is_written_when_it_is_there(
-        self, supervise, as_owner, caplog
+        self, supervise, as_owner, caplog, tmp_path
     ):
+        path = tmp_path / "go on"
         with live_supervisor(WORKERS_COUNT=1):
-            tasks = [Sleep(0.2, "it").delay(), *(Write(number).delay() for number in range(5))]
+            tasks = [Wait(str(path)).delay(), *(Write(number).delay() for number in range(5))]
             wait_until(lambda: Mark.objects.exists())
             as_owner(f"REVOKE UPDATE ON partisan_async_task FROM {supervise}")
+            path.touch()
             wait_until(lambda: "settle failed, and will until somebody mends it" in caplog.text)
             as_owner(f"GRANT UPDATE ON partisan_async_task TO {supervise}")
             wait_until(ended)
 
         assert {row.claim_seq for row in Task.objects.filter(pk=tasks[0].pk)} == {1}
-        assert marks().count("start it") == 1
+        assert marks().count("waits") == 1
 
     @pytest.mark.parametrize("right", ["INSERT", "UPDATE", "DELETE"])
     def test_without_a_right_to_tallies_tasks_run(
@@ -528,12 +524,14 @@ class TestRights:
 
 
 class TestTables:
-    def test_a_column_that_is_missing_for_a_while_ends_nothing(self, caplog):
+    def test_a_column_that_is_missing_for_a_while_ends_nothing(self, caplog, tmp_path):
         """What runs goes on, and is written when the column is back."""
+        path = tmp_path / "go on"
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
-            task = Sleep(0.2, "it").delay()
+            task = Wait(str(path)).delay()
             wait_until(lambda: Mark.objects.exists())
             execute("ALTER TABLE partisan_async_task RENAME worker_ids TO gone")
+            path.touch()
             try:
                 wait_until(lambda: "settle failed, and will until" in caplog.text)
                 assert "manage.py migrate" in caplog.text
@@ -559,7 +557,7 @@ class TestTables:
             left = supervisor.parts.settler.left()
             assert len(left) == refused.MOST
             rest = [task for task in tasks if task.pk not in left]
-            wait_until(lambda: ended(*rest), seconds=60)
+            wait_until(lambda: ended(*rest))
 
         assert len(set(marks())) == 600
 

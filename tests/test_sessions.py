@@ -22,6 +22,7 @@ from tests.conftest import ended, marks, wait_until
 from tests.faults.pgbouncer import Pgbouncer
 from tests.home import Site, told
 from tests.process import environment, partisan
+from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
     AskElsewhere,
     CountQueries,
@@ -456,7 +457,10 @@ class TestStatementsOfTheDead:
     @pytest.mark.parametrize("how", ["sync", "asyncio", "pool", "async"])
     def test_it_ends_with_its_worker(self, how):
         """Also in threads and async runs, and in a session that was made as new."""
-        statement = "INSERT INTO testapp_mark (text, pid) SELECT 'here', 0 FROM pg_sleep(8)"
+        statement = (
+            "INSERT INTO testapp_mark (text, pid) SELECT 'here', 0 FROM pg_sleep("
+            "CASE WHEN EXISTS (SELECT FROM testapp_mark WHERE text = 'dies') THEN 0 ELSE 600 END)"
+        )
         kinds = {"sync": Execute, "async": ExecuteAsync}
         prepare = kinds[how]("SELECT 1") if how in kinds else AskElsewhere(how)
         task = kinds[how](statement) if how in kinds else AskElsewhere(how, statement)
@@ -466,16 +470,17 @@ class TestStatementsOfTheDead:
             wait_until(sleeping)
             first = sleeping()
             (worker,) = supervisor.workers()
+            Mark.objects.create(text="dies", pid=worker.pid)
             worker.kill()
             wait_until(lambda: not set(sleeping()) & set(first))
             wait_until(lambda: ended(row))
 
-        assert marks() == ["here"]
+        assert marks() == ["dies", "here"]
 
     @pytest.mark.parametrize("how", ["cancel", "the grace time's end", "a second signal"])
     def test_it_ends_where_its_worker_is_killed_by(self, how):
         """It was in the midst of what somebody wants to end, or to run elsewhere."""
-        statement = "INSERT INTO testapp_mark (text, pid) SELECT 'here', 0 FROM pg_sleep(30)"
+        statement = "INSERT INTO testapp_mark (text, pid) SELECT 'here', 0 FROM pg_sleep(600)"
         settings = "tests.settings_short_grace" if how.startswith("the grace") else "tests.settings"
         with partisan("--async", DJANGO_SETTINGS_MODULE=settings) as supervisor:
             row = Execute(statement).delay()
@@ -489,7 +494,7 @@ class TestStatementsOfTheDead:
                     supervisor.signal(signal.SIGTERM)
                     supervisor.wait_for("stopping:")
                     supervisor.signal(signal.SIGTERM)
-            wait_until(lambda: not sleeping(), seconds=15)
+            wait_until(lambda: not sleeping())
             if how != "cancel":
                 assert supervisor.wait() == 0
 
@@ -498,7 +503,7 @@ class TestStatementsOfTheDead:
 
     def test_it_ends_where_a_task_heeds_no_time_limit(self):
         """The supervisor kills its worker."""
-        statement = "INSERT INTO testapp_mark (text, pid) SELECT 'here', 0 FROM pg_sleep(20)"
+        statement = "INSERT INTO testapp_mark (text, pid) SELECT 'here', 0 FROM pg_sleep(600)"
         with live_supervisor(WORKERS_COUNT=1):
             row = ExecuteDeaf(statement).delay()
             wait_until(sleeping)

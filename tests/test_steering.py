@@ -24,6 +24,7 @@ from tests.testapp.partisan_tasks import (
     Postpone,
     Retry,
     Sleep,
+    Wait,
     Write,
     WriteElsewhere,
     WriteUnique,
@@ -207,7 +208,7 @@ class TestCancelWhatRuns:
     def test_it_is_killed_at_once_and_others_go_on(self, processor, caplog):
         caplog.set_level("INFO", logger="partisan_async")
         with live_supervisor(WORKERS_COUNT=1):
-            task = processor(60, "long").delay()
+            task = processor(600, "long").delay()
             wait_until(lambda: "start long" in marks())
             after = Write("after").delay()
 
@@ -224,12 +225,12 @@ class TestCancelWhatRuns:
     def test_one_that_polls_kills_it_at_its_next_beat(self, processor):
         """NOTIFY does not reach it, and a beat told it of unknown rows alone."""
         with live_supervisor(WORKERS_COUNT=1, listen=False, beat_seconds=0.5):
-            task = processor(60, "long").delay()
+            task = processor(600, "long").delay()
             wait_until(lambda: "start long" in marks())
 
             partisan("cancel", task.pk)
             after = Write("after").delay()
-            wait_until(lambda: ended(after), seconds=5)
+            wait_until(lambda: ended(after))
 
         task.refresh_from_db()
         assert (task.status, len(task.errors)) == ("error", 1)
@@ -336,16 +337,19 @@ class TestPause:
 
 @pytest.mark.django_db(transaction=True)
 class TestDrain:
-    def test_what_runs_ends_however_long_it_takes_and_nothing_else_starts(self):
+    def test_what_runs_ends_however_long_it_takes_and_nothing_else_starts(self, tmp_path):
         """A stop would kill it after the grace time."""
+        path = tmp_path / "go on"
         with live_supervisor(
             WORKERS_COUNT=1, SHUTDOWN_GRACE_SECONDS=0, beat_seconds=20, ttl_seconds=100
         ) as supervisor:
-            running = Sleep(1.5, "running").delay()
-            wait_until(lambda: "start running" in marks())
+            running = Wait(str(path)).delay()
+            wait_until(lambda: "waits" in marks())
             waiting = Write().delay()
 
             assert steering.drain(supervisor.id)
+            wait_until(lambda: supervisor.parts.dispatcher.pauses.stopped)
+            path.touch()
             wait_until(lambda: not Supervisor.objects.exists())
             # What the end of the block stops has closed its loop.
             wait_until(lambda: "live supervisor" not in [t.name for t in threading.enumerate()])
@@ -357,7 +361,7 @@ class TestDrain:
 
     def test_a_stop_hastens_it(self):
         with live_supervisor(WORKERS_COUNT=1, SHUTDOWN_GRACE_SECONDS=0.2) as supervisor:
-            running = Sleep(60, "running").delay()
+            running = Sleep(600, "running").delay()
             wait_until(lambda: "start running" in marks())
             steering.drain(supervisor.id)
             wait_until(lambda: Supervisor.objects.get().draining)

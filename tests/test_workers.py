@@ -3,13 +3,13 @@
 import logging
 import os
 import signal
-import time
 
 import pytest
 from django.db import connection
 
 from partisan_async import steering
 from partisan_async.models import Task
+from partisan_async.supervisor import dispatcher
 from partisan_async.supervisor.workers import time_limits
 from partisan_async.testing import live_supervisor
 from tests.claims import claim
@@ -32,6 +32,12 @@ from tests.testapp.partisan_tasks import (
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """A supervisor keeps what it has claimed, however long a busy machine takes to start it."""
+    monkeypatch.setattr(dispatcher, "AHEAD_SECONDS", 600)
 
 
 def worker_pid(task):
@@ -148,7 +154,7 @@ class TestBlame:
 
         with live_supervisor(WORKERS_COUNT=1, ASYNC_CONCURRENCY=3, MAX_QUEUE_SIZE=100):
             Task.objects.filter(pk=suspect.pk).update(priority=1)
-            wait_until(lambda: ended(suspect), seconds=10)
+            wait_until(lambda: ended(suspect))
 
         assert not ended(*others)
 
@@ -161,7 +167,7 @@ class TestBlame:
 
         assert not Task.objects.filter(suspect=True).exists()
 
-    def test_those_of_its_batch_that_had_not_started_are_not_even_suspects(self):
+    def test_those_of_its_batch_that_had_not_started_are_not_even_suspects(self, kept):
         with live_supervisor(WORKERS_COUNT=1, MAX_QUEUE_SIZE=50) as supervisor:
             Nothing(0).delay()
             wait_until(ended)
@@ -212,7 +218,7 @@ class TestDeaths:
 
 class TestMisbehaviour:
     @pytest.mark.parametrize("how", ["fork", "thread", "signals", "directory", "terminate", "feed"])
-    def test_what_a_task_leaves_behind_does_not_keep_the_supervisor(self, how):
+    def test_what_a_task_leaves_behind_does_not_keep_the_supervisor(self, how, kept):
         with live_supervisor(WORKERS_COUNT=1):
             task = Misbehave(how).delay()
             after = [Write(number).delay() for number in range(3)]
@@ -377,10 +383,6 @@ class TestSlots:
             for number in range(10):
                 Die("SIGKILL").delay()
                 Nothing(number).delay()
-            wait_until(ended, seconds=60)
-            deadline = time.monotonic() + 10
-            while descriptors() > before + 4 and time.monotonic() < deadline:
-                time.sleep(0.05)
-
-            assert descriptors() <= before + 4
+            wait_until(ended)
+            wait_until(lambda: descriptors() <= before + 4)
         assert Task.objects.filter(status="error", lost=3).count() == 10
