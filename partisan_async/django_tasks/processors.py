@@ -26,7 +26,7 @@ from partisan_async.django_tasks.finding import known_task
 from partisan_async.django_tasks.results import change, error_of, result_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
-from partisan_async.policy import Decision, Failed, Finished
+from partisan_async.policy import Cancelled, Decision, Failed, Finished
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.tasks_backend import is_configured
 
@@ -105,7 +105,7 @@ def _tell_end(result: TaskResult[Any, Any], decision: Decision) -> None:
         case Finished(encoded):
             value = None if encoded is None else json.loads(encoded)
             change(result, status=TaskResultStatus.SUCCESSFUL, _return_value=value)
-        case Failed(failure):
+        case Failed(failure) | Cancelled(failure):
             result.errors.append(error_of(asdict(failure)))
             change(result, status=TaskResultStatus.FAILED)
         case _:

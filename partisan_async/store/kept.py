@@ -22,6 +22,6 @@ def kept(column: str) -> str:
 _KEPT = ("exception_class", "message", "traceback")
 
 
-def encoded(failure: Failure, **more: bool | str) -> str:
+def encoded(failure: Failure, **more: bool | str | float) -> str:
     """Return what a row keeps of a failure, as JSON, with more beside it."""
     return json.dumps({name: getattr(failure, name) for name in _KEPT} | more)
