@@ -4,12 +4,13 @@ import logging
 
 import pytest
 from django.db import connection
+from django.urls import reverse
 
 from partisan_async import signals, steering
 from partisan_async.claim import Attempt, Settlement
 from partisan_async.exceptions import CancelTask, TaskCancelled
 from partisan_async.models import Tally, Task
-from partisan_async.operate import last_hour, reasons
+from partisan_async.operate import last_hour, overview, reasons
 from partisan_async.policy import Cancelled, Failure, class_path
 from partisan_async.supervisor.report.counts import Counts
 from partisan_async.supervisor.storable import reduced
@@ -165,6 +166,15 @@ class TestHere:
         assert set(found) == {itself, by_hand}
         assert failed.pk
 
+    def test_those_that_failed_last_are_told_without_it(self):
+        """Else a processor that cancels itself a lot would hide them."""
+        failed = Fail("ValueError").delay()
+        run_pending(errors="keep")
+        CancelItself.bulk_delay([CancelItself(str(number)) for number in range(20)])
+        run_pending()
+
+        assert [each.id for each in overview.failed_lately()] == [failed.pk]
+
     def test_why_says_it(self):
         task = CancelItself("the order is void").delay()
         run_pending()
@@ -213,7 +223,7 @@ class TestCounted:
         assert sum(figures.outcomes.values()) == 1
 
     @pytest.mark.django_db
-    def test_the_last_hour_has_it_as_a_run(self):
+    def test_the_last_hour_has_it_as_a_run(self, admin_client):
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO partisan_async_tally (minute, queue_name, processor_class, cancelled,"
@@ -225,6 +235,8 @@ class TestCounted:
         counts = state.counts
         assert (counts.runs, counts.cancelled, counts.failed, counts.mean_run) == (2, 2, 0, 1.5)
         assert last_hour.last_hour().failing == []
+        page = admin_client.get(reverse("admin:partisan_async_dashboard_live")).content.decode()
+        assert "0 postponed, 2 cancelled themselves" in page
 
 
 def test_it_can_be_stored_in_any_encoding():

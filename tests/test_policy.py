@@ -145,6 +145,19 @@ def test_all_tries_count_whatever_they_ended_with():
     assert isinstance(decide(Raised(BOOM, Fit(0)), given_rules, Counters(tries=1)), Retried)
 
 
+def test_a_projects_own_config_may_say_the_pause():
+    """By overriding it as it was before there was jitter."""
+
+    class Own(ErrorsHandleConfig):
+        def pause_seconds(self, retry):
+            return 7 * retry
+
+    own = Own(retry_on_errors=[TimeoutError], retries_count=3, retry_pause=0)
+
+    decision = decide(Raised(BOOM, FITS), rules(own), Counters(tries=1))
+    assert decision == Retried(seconds(14), BOOM)
+
+
 def test_a_killed_time_limit_takes_the_first_config_that_fits():
     """No worker is left to say which that is, nor to ask a function."""
     function = ErrorsHandleConfig(

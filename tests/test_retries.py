@@ -15,9 +15,10 @@ from django.utils import timezone
 from partisan_async import signals, steering, store
 from partisan_async.claim import Attempt, Settlement
 from partisan_async.config.processor_configs import ErrorsHandleConfig
+from partisan_async.exceptions import TaskTimeout, WorkerLost
 from partisan_async.models import Task
 from partisan_async.operate import reasons
-from partisan_async.policy import Failed, Failure, Postponed, Retried
+from partisan_async.policy import Failed, Failure, Postponed, Retried, class_path
 from partisan_async.supervisor.workers import time_limits
 from partisan_async.tasks_backend import options
 from partisan_async.testing import live_supervisor, perform, run_pending
@@ -32,6 +33,7 @@ from tests.testapp.partisan_tasks import (
     AtomicCall,
     Busy,
     Call,
+    CallInTime,
     EndlessAsked,
     Nothing,
     as_asked,
@@ -113,6 +115,27 @@ class TestInAWorker:
         assert waits(task) == pytest.approx(900, abs=0.001)
         assert task.errors[0]["rule"] == "RETRY_ON_ERROR_CONFIG: or_seconds=900"
         assert marks() == ["C code"]
+
+    def test_one_that_takes_its_worker_down_does_so_three_times_at_most(self):
+        """As run() itself."""
+        with live_supervisor(WORKERS_COUNT=1):
+            task = Call(["Busy", "die"]).delay()
+            wait_until(ended)
+
+        task.refresh_from_db()
+        assert (task.status, task.lost) == ("error", 3)
+        assert task.errors[-1]["exception_class"] == class_path(WorkerLost(""))
+
+    def test_one_that_hangs_is_ended_by_the_time_limit(self, monkeypatch):
+        """The time-out is the error then, which the last of its configs tries once more."""
+        monkeypatch.setattr(time_limits, "GRACE_SECONDS", 0.3)
+        with live_supervisor(WORKERS_COUNT=1):
+            task = CallInTime(["Busy", "hang"]).delay()
+            wait_until(ended)
+
+        task.refresh_from_db()
+        assert (task.status, task.tries, task.lost) == ("error", 2, 0)
+        assert {each["exception_class"] for each in task.errors} == {class_path(TaskTimeout(1))}
 
     def test_it_is_given_up_by_the_databases_clock(self):
         """The row says since when; each claim is told how long that is."""

@@ -49,4 +49,6 @@ def after_error(
 def _pause(config: ErrorsHandleConfig, fit: Fit, tries: int) -> float:
     if fit.asked_seconds is not None:
         return config.capped(fit.asked_seconds)
-    return config.pause_seconds(tries + 1, fit.drawn)
+    # A project's own subclass may know no draw.
+    drawn = (fit.drawn,) if config.jitter else ()
+    return config.pause_seconds(tries + 1, *drawn)

@@ -262,6 +262,10 @@ def as_asked(error, task):
             raise SystemExit
         case "odd":
             return Unshowable()
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            time.sleep(60)
     return error.answer
 
 
@@ -303,6 +307,11 @@ class Call(Called):
 
     def run(self):
         told_to_fail(self.args[min(self.task_obj.tries, len(self.args) - 1)])
+
+
+@registry.register
+class CallInTime(Call):
+    TIMEOUT_SECONDS = 0.5
 
 
 @registry.register
