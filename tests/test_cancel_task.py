@@ -25,6 +25,7 @@ from tests.testapp.partisan_tasks import (
     AtomicCancelOnCommit,
     CancelItself,
     Fail,
+    Reveal,
     Write,
 )
 
@@ -138,6 +139,14 @@ class TestHere:
         run_pending()
 
         assert is_cancelled(task, kept)
+
+    def test_a_secret_in_it_is_masked(self):
+        task = Reveal(how="cancel", password="hunter2hunter2").delay()
+        run_pending()
+
+        task.refresh_from_db()
+        assert task.errors[0]["reason"] == "****** is wrong"
+        assert "hunter2" not in str(task.errors)
 
     @pytest.mark.parametrize("reason", [5, b"void", ["void"]])
     def test_a_reason_that_is_no_text_is_refused(self, reason):

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from partisan_async import signals, steering, store
 from partisan_async.claim import Attempt, Settlement
+from partisan_async.config.drawing import drawn
 from partisan_async.config.processor_configs import ErrorsHandleConfig
 from partisan_async.exceptions import TaskTimeout, WorkerLost
 from partisan_async.models import Task
@@ -22,7 +23,6 @@ from partisan_async.policy import Failed, Failure, Postponed, Retried, class_pat
 from partisan_async.supervisor.workers import time_limits
 from partisan_async.tasks_backend import options
 from partisan_async.testing import live_supervisor, perform, run_pending
-from partisan_async.worker.retrying import drawn
 from tests.claims import claim
 from tests.conftest import ended, marks, wait_until
 from tests.test_settings import errors_of
@@ -36,6 +36,7 @@ from tests.testapp.partisan_tasks import (
     CallInTime,
     EndlessAsked,
     Nothing,
+    Reveal,
     as_asked,
 )
 
@@ -187,6 +188,14 @@ class TestPause:
 
         assert waits(task) == pytest.approx(pause, abs=0.001)
         assert task.errors[0]["message"] == f"429{told}"
+
+    def test_an_answer_that_is_a_secret_is_masked(self):
+        task = Reveal(how="retry", password="hunter2hunter2").delay()
+        run_pending()
+
+        task.refresh_from_db()
+        assert f"{ASKED} returned '******', and not" in task.errors[0]["message"]
+        assert "hunter2" not in str(task.errors)
 
     def test_nobody_is_asked_for_a_retry_that_will_not_be(self):
         task = Call(["Busy", 0]).delay()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from partisan_async import registry
 from partisan_async.claim import Claim
+from partisan_async.config.drawing import drawn
 from partisan_async.config.processor_configs import (
     ErrorsHandleConfig,
     first_fit,
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 SHOWN_LENGTH = 100
 """Maximum length of what is shown of an answer that is no pause."""
-
-# Not the module's own generator: a task may have seeded that, and then workers would draw alike.
-drawn = SystemRandom().random
 
 
 def asks(processor_name: str) -> bool:

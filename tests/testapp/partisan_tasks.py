@@ -383,6 +383,20 @@ class AtomicCancelOnCommit(Cancelling):
 
 
 @registry.register
+class Reveal(TaskProcessor):
+    """Tells its secret where rules and reasons are told."""
+
+    UNIQUE_FOR_PARAMS = False
+    SENSITIVE = ("password",)
+    RETRY_ON_ERROR_CONFIG = Called.RETRY_ON_ERROR_CONFIG
+
+    def run(self, *, how: str, password: str) -> None:
+        if how == "cancel":
+            raise CancelTask(f"{password} is wrong")
+        raise Busy(password)
+
+
+@registry.register
 class Postpone(Marking):
     """Postpones itself so many times, then succeeds."""
 
@@ -1015,6 +1029,8 @@ class AtomicCutOff(Marking):
                 raise ValueError(how)
             if how == "swallowed, and postponed":
                 raise PostponeTask(0)
+            if how == "swallowed, and cancelled":
+                raise CancelTask
 
     def end_session(self, how):
         with connection.cursor() as cursor:

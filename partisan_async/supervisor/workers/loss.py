@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from partisan_async.config.drawing import drawn
 from partisan_async.policy import Died, Outcome, Overran
 from partisan_async.supervisor.workers.listener import Listener
 from partisan_async.supervisor.workers.load import Load, Run
-from partisan_async.worker.retrying import drawn
 
 
 def outcome_of(
