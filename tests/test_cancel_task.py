@@ -181,8 +181,10 @@ class TestHere:
         run_pending(errors="keep")
         CancelItself.bulk_delay([CancelItself(str(number)) for number in range(20)])
         run_pending()
+        by_hand = Write().delay()
+        steering.cancel([by_hand.pk])
 
-        assert [each.id for each in overview.failed_lately()] == [failed.pk]
+        assert [each.id for each in overview.failed_lately()] == [by_hand.pk, failed.pk]
 
     def test_why_says_it(self):
         task = CancelItself("the order is void").delay()
@@ -244,6 +246,9 @@ class TestCounted:
         counts = state.counts
         assert (counts.runs, counts.cancelled, counts.failed, counts.mean_run) == (2, 2, 0, 1.5)
         assert last_hour.last_hour().failing == []
+        (queue,) = overview.queues()
+        assert (queue.finished, queue.failed) == (0, 0)
+        assert queue.per_minute > 0
         page = admin_client.get(reverse("admin:partisan_async_dashboard_live")).content.decode()
         assert "0 postponed, 2 cancelled themselves" in page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from partisan_async.exceptions import TaskCancelled
 from partisan_async.models.readable import moment, seconds_since
 from partisan_async.store import NEVER, is_parked
 from partisan_async.store.statement import is_alive, queue_names
@@ -54,11 +55,12 @@ last AS (
     SELECT date_trunc('minute', statement_timestamp()) - interval '1 minute' AS minute),
 ended AS (
     SELECT queue_name, sum(t.finished)::bigint AS finished, sum(t.failed)::bigint AS failed,
-        COALESCE(sum(t.finished + t.failed) FILTER (WHERE t.minute >= last.minute), 0)::float8 * 60
+        COALESCE(sum(t.finished + t.failed + t.cancelled)
+            FILTER (WHERE t.minute >= last.minute), 0)::float8 * 60
             / extract(epoch FROM statement_timestamp() - last.minute)::float8 AS per_minute
     FROM last, (
         SELECT queue_name, minute, GREATEST(finished, 0)::bigint AS finished,
-            GREATEST(failed, 0)::bigint AS failed
+            GREATEST(failed, 0)::bigint AS failed, GREATEST(cancelled, 0)::bigint AS cancelled
         FROM partisan_async_tally
         WHERE minute BETWEEN statement_timestamp() - %(recent)s AND statement_timestamp()) AS t
     GROUP BY queue_name, last.minute),
@@ -77,7 +79,7 @@ ORDER BY queue_name
 """  # noqa: S608
 
 # The last of each queue, by the index of what has ended, and of these the last. A moment to come,
-# which a hand wrote, would be the last for ever. What was cancelled has not failed; among a great
+# which a hand wrote, would be the last for ever. What cancelled itself has not failed; among very
 # many of these a failure may be missed.
 FAILED = f"""
 WITH RECURSIVE {queue_names("queue", "status IN ('finished', 'error')")},
@@ -88,7 +90,7 @@ last AS (
         WHERE t.status = 'error' AND t.queue_name = q.queue_name
             AND t.finished_at <= statement_timestamp()
         ORDER BY t.finished_at DESC LIMIT 20 * %(at_most)s) AS t
-    WHERE (t.errors -> -1 ? 'cancelled') IS NOT TRUE
+    WHERE (t.errors -> -1 @> '{{"cancelled": true, "by": "{TaskCancelled.ITSELF}"}}') IS NOT TRUE
     ORDER BY t.finished_at DESC, t.id DESC LIMIT %(at_most)s)
 SELECT t.id, t.queue_name, t.processor_class,
     COALESCE(left(t.errors->-1->>'exception_class', 255), ''), {moment("t.finished_at")}
