@@ -11,7 +11,7 @@ from partisan_async.claim import Attempt, Settlement
 from partisan_async.exceptions import CancelTask, TaskCancelled
 from partisan_async.models import Tally, Task
 from partisan_async.operate import last_hour, overview, reasons
-from partisan_async.policy import Cancelled, Failure, class_path
+from partisan_async.policy import Cancelled, Failure, Finished, class_path
 from partisan_async.supervisor.report.counts import Counts
 from partisan_async.supervisor.storable import reduced
 from partisan_async.testing import live_supervisor, perform, run_pending
@@ -122,7 +122,7 @@ class TestHere:
         signals.task_cancelled.connect(hear)
         try:
             monkeypatch.setattr("partisan_async.worker.loading.row_of", refuse)
-            assert perform(Write).decision
+            assert isinstance(perform(Write).decision, Finished)
             monkeypatch.undo()
             perform(CancelItself)
         finally:

@@ -84,13 +84,15 @@ ORDER BY queue_name
 FAILED = f"""
 WITH RECURSIVE {queue_names("queue", "status IN ('finished', 'error')")},
 last AS (
-    SELECT t.id, t.finished_at
-    FROM (SELECT queue_name FROM queue LIMIT 1000) AS q CROSS JOIN LATERAL (
-        SELECT id, finished_at, errors FROM partisan_async_task t
-        WHERE t.status = 'error' AND t.queue_name = q.queue_name
-            AND t.finished_at <= statement_timestamp()
-        ORDER BY t.finished_at DESC LIMIT 20 * %(at_most)s) AS t
-    WHERE (t.errors -> -1 @> '{{"cancelled": true, "by": "{TaskCancelled.ITSELF}"}}') IS NOT TRUE
+    SELECT t.* FROM (SELECT queue_name FROM queue LIMIT 1000) AS q CROSS JOIN LATERAL (
+        SELECT t.id, t.finished_at FROM (
+            SELECT id, finished_at, errors FROM partisan_async_task t
+            WHERE t.status = 'error' AND t.queue_name = q.queue_name
+                AND t.finished_at <= statement_timestamp()
+            ORDER BY t.finished_at DESC LIMIT 20 * %(at_most)s) AS t
+        WHERE (t.errors -> -1 @> '{{"cancelled": true, "by": "{TaskCancelled.ITSELF}"}}')
+            IS NOT TRUE
+        ORDER BY t.finished_at DESC LIMIT %(at_most)s) AS t
     ORDER BY t.finished_at DESC, t.id DESC LIMIT %(at_most)s)
 SELECT t.id, t.queue_name, t.processor_class,
     COALESCE(left(t.errors->-1->>'exception_class', 255), ''), {moment("t.finished_at")}

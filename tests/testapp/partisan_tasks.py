@@ -796,7 +796,11 @@ class EndlessAsked(Endless):
     """Has a function for its pause, which nobody can ask."""
 
     RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
-        retry_on_errors=[TaskTimeout], retries_count=1, retry_pause=as_asked, or_seconds=900
+        retry_on_errors=[TaskTimeout],
+        retries_count=1,
+        retry_pause=as_asked,
+        or_seconds=900,
+        jitter=0.5,
     )
 
 
