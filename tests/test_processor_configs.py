@@ -35,6 +35,7 @@ GOOD = {"retry_on_errors": [TimeoutError], "retries_count": 3, "retry_pause": 3}
         {"retry_pause": "3"},
         {"retry_pause": None},
         {"retries_count": None},
+        {"retries_count": None, "give_up_after_seconds": 9, "retry_pause": 0},
         {"give_up_after_seconds": -1},
         {"give_up_after_seconds": "1 day"},
         {"give_up_after_seconds": True},

@@ -109,6 +109,11 @@ class ErrorsHandleConfig:
                     f"or_seconds={self.or_seconds!r} is for a retry_pause that is a function, and"
                     f" this one is {self.retry_pause!r}: leave it out."
                 )
+        if self.retries_count is None and not self._plain_pause:
+            raise ValueError(
+                "retries_count=None beside a pause of 0 would try again without a break until"
+                " give_up_after_seconds is over: pass a pause, or how often."
+            )
         if self.max_pause is not None:
             _require_seconds("max_pause", self.max_pause)
             if self.max_pause < self._plain_pause:
