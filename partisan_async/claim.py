@@ -32,6 +32,8 @@ class Claim(NamedTuple):
     :param arguments: JSON; ``None``: they are large, and the worker reads them: ``arguments_of``.
     :param waited_seconds: how long the task was due when it was claimed.
     :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
+    :param trying_seconds: how long ago its first try had begun when it was claimed, where the row
+        keeps that; ``None``: this is the first, or nothing asks.
     """
 
     id: int
@@ -49,6 +51,7 @@ class Claim(NamedTuple):
     waited_seconds: float
     history: str | None = None
     traceparent: str | None = None
+    trying_seconds: float | None = None
 
     @property
     def key(self) -> tuple[int, int]:

@@ -47,8 +47,9 @@ class BaseTaskProcessor(Telling, abc.ABC):
     UNIQUE_FOR_PARAMS: ClassVar[bool] = True
     """Whether a call is ignored while an identical one still waits."""
 
-    RETRY_ON_ERROR_CONFIG: ClassVar[ErrorsHandleConfig | None] = None
-    """Errors after which a task runs again, and how often; ``None``: every error is final."""
+    RETRY_ON_ERROR_CONFIG: ClassVar[ErrorsHandleConfig | Sequence[ErrorsHandleConfig] | None] = None
+    """Errors after which a task runs again, and how often; ``None``: every error is final. Of
+    several the first that names the error holds."""
 
     POSTPONE_CONFIG: ClassVar[PostponeConfig | None] = None
     """How often a task may postpone itself; ``None``: the queue's ``DEFAULT_POSTPONES_COUNT``."""

@@ -98,6 +98,18 @@ def check_instance_or_none(kind: type) -> Callable[[Any], str | None]:
     return check
 
 
+def check_instances_or_none(kind: type) -> Callable[[Any], str | None]:
+    """Return a check: as ``check_instance_or_none``, and a list of one or more of them will do."""
+
+    def check(value: Any) -> str | None:
+        several = value if isinstance(value, list | tuple) else (value,)
+        if value is None or (several and all(isinstance(each, kind) for each in several)):
+            return None
+        return f"must be of type {kind.__name__}, or a list of one or more of these, or None"
+
+    return check
+
+
 def check_connection_string(value: Any) -> str | None:
     """Return the complaint about a value that must be a connection string; it shows none of it."""
     if isinstance(value, str):

@@ -84,8 +84,8 @@ class TestCounts:
         counted.count(claim(waited=0.1), Finished(), ran(2.0))
         second = counted.take()
 
-        assert first == [("Nothing", 1, 1, 0, 0, 0, 4.0, 0.4, 3.0, 0.2)]
-        assert second == [("Nothing", 1, 0, 0, 0, 0, 2.0, 0.1, 2.0, 0.1)]
+        assert first == [("Nothing", 1, 1, 0, 0, 0, 0, 4.0, 0.4, 3.0, 0.2)]
+        assert second == [("Nothing", 1, 0, 0, 0, 0, 0, 2.0, 0.1, 2.0, 0.1)]
         assert counted.take() == []
         outcomes = dict(counted.figures())["Nothing"].outcomes
         assert (outcomes[Finished], outcomes[Failed]) == (2, 1)

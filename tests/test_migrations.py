@@ -16,6 +16,7 @@ from partisan_async.models import Task
 from partisan_async.postgres.migration import PostgresMigration
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
+from tests.old_tables import migrated_back
 from tests.process import ROOT, environment
 from tests.testapp.partisan_tasks import Fail, Write
 
@@ -110,6 +111,8 @@ def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_relea
         ("0009", "0008"),
         ("0010", "0011"),
         ("0011", "0010"),
+        ("0012", "0013"),
+        ("0013", "0012"),
     ],
 )
 def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
@@ -145,17 +148,13 @@ def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, 
 
 def test_a_supervisor_goes_on_while_the_states_are_constrained_and_while_they_are_not():
     """An upgrade migrates beneath those that run, and so does its way back."""
-    call_command("migrate", "partisan_async", "0010", verbosity=0)
     tasks = []
-    try:
-        with live_supervisor(WORKERS_COUNT=1):
-            for target in ("0011", "0010", "0011"):
-                tasks += _enqueue_of_each_kind(target)
-                call_command("migrate", "partisan_async", target, verbosity=0)
-                tasks += _enqueue_of_each_kind(f"after {target}")
-                wait_until(ended)
-    finally:
-        call_command("migrate", "partisan_async", verbosity=0)
+    with migrated_back("0010"), live_supervisor(WORKERS_COUNT=1):
+        for target in ("0011", "0010", "0011"):
+            tasks += _enqueue_of_each_kind(target)
+            call_command("migrate", "partisan_async", target, verbosity=0)
+            tasks += _enqueue_of_each_kind(f"after {target}")
+            wait_until(ended)
 
     ends = set(Task.objects.values_list("processor_class", "status"))
     assert ends == {("Write", "finished"), ("Fail", "error")}

@@ -578,7 +578,7 @@ class TestDashboard:
     @pytest.mark.parametrize("full", [True, False])
     def test_whoever_reads_it(self, admin_client, page, full):
         if full:
-            tally(finished=3, failed=1, retried=1, postponed=1, lost=1, run_seconds=70)
+            tally(finished=3, failed=1, retried=1, postponed=1, lost=1, cancelled=1, run_seconds=70)
             for make in (is_scheduled, its_queue_is_paused, all_drain, all_stop, all_are_silent):
                 make()
             supervise()

@@ -13,7 +13,9 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 
 from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
+from partisan_async.config import complaints as of_retries
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.declared import errors_of
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import parameters_declared_by, taken_by
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
@@ -24,7 +26,7 @@ ATTRIBUTES = {
     "QUEUE_NAME": validation.check_queue_name,
     "UNIQUE_FOR_PARAMS": validation.check_flag,
     "TIMEOUT_SECONDS": validation.check_time_limit,
-    "RETRY_ON_ERROR_CONFIG": validation.check_instance_or_none(ErrorsHandleConfig),
+    "RETRY_ON_ERROR_CONFIG": validation.check_instances_or_none(ErrorsHandleConfig),
     "POSTPONE_CONFIG": validation.check_instance_or_none(PostponeConfig),
     "STORE_RESULT": validation.check_flag,
     "ATOMIC": validation.check_flag,
@@ -41,7 +43,8 @@ def check_processors(
     """E003: a processor names its queue by ``QUEUE``. E004: an attribute has a wrong value.
     E005: ``run()`` is missing or of the wrong kind. E006: two processors have the same name.
     E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own tasks, cannot be imported.
-    E017: a parameter of ``run()`` cannot be.
+    E017: a parameter of ``run()`` cannot be. E018 to E020: a config of retries cannot do what is
+    meant: it never comes to hold, has a function that cannot be asked, or gives up at once.
     """
     errors: list[CheckMessage] = []
     try:
@@ -64,7 +67,10 @@ def check_processors(
         )
     for processor in registry.processors():
         errors += (
-            _wrong_attributes(processor) + _wrong_runs(processor) + _wrong_parameters(processor)
+            _wrong_attributes(processor)
+            + _wrong_retries(processor)
+            + _wrong_runs(processor)
+            + _wrong_parameters(processor)
         )
     return errors
 
@@ -123,6 +129,24 @@ def _wrong_attributes(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
         if (wrong := check(getattr(processor, name)))
     ]
     return errors
+
+
+def _wrong_retries(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    if ATTRIBUTES["RETRY_ON_ERROR_CONFIG"](processor.RETRY_ON_ERROR_CONFIG):
+        return []  # E004 tells it
+    configs = errors_of(processor)
+    names = ["RETRY_ON_ERROR_CONFIG"]
+    if len(configs) > 1:
+        names = [f"RETRY_ON_ERROR_CONFIG[{place}]" for place in range(len(configs))]
+    return [
+        Error(
+            f"{processor.__name__}.{names[each.place]} {each.wrong}.",
+            hint=each.hint,
+            obj=processor,
+            id=each.check,
+        )
+        for each in of_retries.complaints(configs)
+    ]
 
 
 def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from partisan_async import validation
+from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.django_tasks.compat import Task
 
@@ -18,7 +19,7 @@ _ATTRIBUTE = "_partisan_options"
 
 def options(
     *,
-    retry_on_error: ErrorsHandleConfig | None = None,
+    retry_on_error: ErrorsHandleConfig | Sequence[ErrorsHandleConfig] | None = None,
     postpone: PostponeConfig | None = None,
     timeout_seconds: float | None = None,
     atomic: bool = False,
@@ -31,7 +32,7 @@ def options(
     :raises TypeError: a value is wrong, the task is atomic and async, or ``@task`` is below.
     """
     for name, check, value in (
-        ("retry_on_error", validation.check_instance_or_none(ErrorsHandleConfig), retry_on_error),
+        ("retry_on_error", _check_retries, retry_on_error),
         ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
         ("timeout_seconds", validation.check_time_limit, timeout_seconds),
         ("atomic", validation.check_flag, atomic),
@@ -57,6 +58,14 @@ def options(
         return function
 
     return decorate
+
+
+def _check_retries(value: Any) -> str | None:
+    if wrong := validation.check_instances_or_none(ErrorsHandleConfig)(value):
+        return wrong
+    configs = value if isinstance(value, list | tuple) else [value]
+    told = next(complaints([] if value is None else configs), None)
+    return told and f"{told.wrong}. {told.hint.removesuffix('.')}"
 
 
 def of_function(function: Callable[..., Any]) -> dict[str, Any]:

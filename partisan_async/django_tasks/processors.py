@@ -28,7 +28,7 @@ from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import change, error_of, result_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
-from partisan_async.policy import Decision, Failed, Finished
+from partisan_async.policy import Cancelled, Decision, Failed, Finished
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.tasks_backend import is_configured
 
@@ -111,7 +111,7 @@ def _tell_end(result: TaskResult[Any, Any], decision: Decision) -> None:
         case Finished(encoded):
             value = None if encoded is None else json.loads(encoded)
             change(result, status=TaskResultStatus.SUCCESSFUL, _return_value=value)
-        case Failed(failure):
+        case Failed(failure) | Cancelled(failure):
             result.errors.append(error_of(asdict(failure)))
             change(result, status=TaskResultStatus.FAILED)
         case _:

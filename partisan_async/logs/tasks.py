@@ -10,6 +10,7 @@ from partisan_async.claim import Claim
 from partisan_async.logs.about import about, about_all, listed, logger
 from partisan_async.policy import (
     MAX_UNRECOGNISED,
+    Cancelled,
     Decision,
     Deferred,
     Failed,
@@ -23,13 +24,14 @@ from partisan_async.policy import (
 from partisan_async.text.printable import plain
 from partisan_async.text.retold import rebuilt
 
-_NotDone = Retried | Postponed | Failed | Suspected | Deferred | GivenBack | Interrupted
+_NotDone = Retried | Postponed | Failed | Cancelled | Suspected | Deferred | GivenBack | Interrupted
 
 _EVENTS = {
     Finished: "done",
     Retried: "retried",
     Postponed: "postponed",
     Failed: "failed",
+    Cancelled: "cancelled",
     Suspected: "lost",
     Deferred: "deferred",
     GivenBack: "given back",
@@ -80,6 +82,9 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
                 exc_info=rebuilt(failure) if logger.isEnabledFor(logging.ERROR) else None,
                 extra=extra,
             )
+        case Cancelled(_, reason):
+            told = f": {plain(reason)}" if reason else ""
+            logger.info("cancelled %s %s by itself%s", *of_task, told, extra=extra)
         case Suspected(failure):
             logger.warning(
                 "lost %s %s: its worker process died; it runs again, alone%s",

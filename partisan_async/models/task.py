@@ -98,6 +98,14 @@ class Task(models.Model):
         max_length=55, null=True, blank=True, help_text=_("the span that enqueued it, by the W3C")
     )
 
+    first_tried_at = always_read(
+        models.DateTimeField(
+            null=True,
+            blank=True,
+            help_text=_("start of its first try, where it is given up some time after that"),
+        )
+    )
+
     class Meta:
         permissions = [
             ("retry_task", "Can run tasks again, or now"),

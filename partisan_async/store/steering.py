@@ -113,7 +113,8 @@ def cancel(
             'try', t.tries::bigint + 1, 'at', statement_timestamp()))
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
-    return _on(sql, ids, statuses, takes=takes, failure=encoded(failure, by=by, reason=reason))
+    told = encoded(failure, cancelled=True, by=by, reason=reason)
+    return _on(sql, ids, statuses, takes=takes, failure=told)
 
 
 def delete(

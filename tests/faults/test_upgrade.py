@@ -6,8 +6,10 @@ import sys
 import tarfile
 import uuid
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from partisan_async.models import Task
 from tests.before import BEFORE, git
@@ -86,3 +88,29 @@ def test_twins_are_known_across_releases(site, releases):
         enqueue(site, release, 20)
 
     assert Task.objects.count() == 20
+
+
+def test_a_task_is_given_up_by_the_release_that_knows_how_to(site, releases):
+    """What the one before has tried does not count, for it did not keep since when."""
+    call = {"args": [], "kwargs": {}}
+    task = Task.objects.create(
+        queue_name="default",
+        processor_class="Try",
+        arguments=call,
+        priority=10,
+        execute_after=timezone.now(),
+    )
+    with supervisor(site, releases["before"]):
+        site.wait_until(lambda: Task.objects.get(pk=task.pk).tries >= 3)
+    task.refresh_from_db()
+    assert task.first_tried_at is None
+    tried = task.tries
+
+    with supervisor(site, releases["now"]):
+        site.wait_until(lambda: Task.objects.get(pk=task.pk).status == "error")
+
+    task.refresh_from_db()
+    assert task.errors[-1]["rule"] == "RETRY_ON_ERROR_CONFIG: give_up_after_seconds=2"
+    assert task.tries > tried + 2
+    assert task.first_tried_at > task.started_at
+    assert task.last_attempted_at - task.first_tried_at < timedelta(seconds=2.5)

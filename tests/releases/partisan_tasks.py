@@ -1,9 +1,10 @@
-"""A processor before and after its ``run()`` was given parameters."""
+"""Processors before and after their ``run()`` had parameters, and their retries an end in time."""
 
 import datetime
 import uuid
 
 from partisan_async import registry
+from partisan_async.config.processor_configs import ErrorsHandleConfig
 
 AT = datetime.datetime(2026, 11, 28, 7, 30, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
 
@@ -37,3 +38,19 @@ else:
 
     def calls(count):
         return [Pay(uuid.UUID(int=n), note="é", amount=n / 4, at=AT) for n in range(count)]
+
+
+AGAIN = {"retry_on_errors": [TimeoutError], "retry_pause": 0.2}
+
+try:
+    config = ErrorsHandleConfig(**AGAIN, give_up_after_seconds=2)
+except TypeError:
+    config = ErrorsHandleConfig(**AGAIN, retries_count=1000)
+
+
+@registry.register
+class Try(Pay.__base__):
+    RETRY_ON_ERROR_CONFIG = config
+
+    def run(self):
+        raise TimeoutError

@@ -6,7 +6,7 @@ import signal
 from django.utils import timezone
 
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.exceptions import PostponeTask
+from partisan_async.exceptions import CancelTask, PostponeTask
 from partisan_async.tasks_backend import options
 from tests.conformance.api import task
 from tests.testapp.models import Mark
@@ -74,6 +74,34 @@ def compares_times(context):
     result = context.task_result
     seen = (result.enqueued_at, result.started_at, result.last_attempted_at)
     return all(abs(timezone.now() - moment).total_seconds() < 60 for moment in seen)
+
+
+class Late(Exception):
+    pass
+
+
+def a_minute_each(error, task):
+    return 60 * (task.tries + 1)
+
+
+@task
+@options(
+    retry_on_error=[
+        ErrorsHandleConfig(
+            retry_on_errors=[Late], retries_count=2, retry_pause=a_minute_each, or_seconds=0
+        ),
+        ErrorsHandleConfig(
+            retry_on_errors=[Exception], retry_pause=5, give_up_after_seconds=3600, jitter=1
+        ),
+    ]
+)
+def late():
+    raise Late
+
+
+@task
+def cancel():
+    raise CancelTask("nobody needs it")
 
 
 @task

@@ -8,7 +8,7 @@ from typing import assert_type
 from partisan_async import registry, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.exceptions import PostponeTask
+from partisan_async.exceptions import CancelTask, PostponeTask
 from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
@@ -35,11 +35,29 @@ class Sync(BaseTaskProcessor):
         return 1
 
 
+def pause_of(error: TimeoutError, task: Task) -> float | None:
+    return None if task.tries else 5
+
+
 @registry.register
 class Async(BaseTaskProcessor):
     SCHEDULE = "*/5 * * * *"
+    RETRY_ON_ERROR_CONFIG = [
+        ErrorsHandleConfig(
+            retry_on_errors=[TimeoutError], retries_count=3, retry_pause=pause_of, or_seconds=1
+        ),
+        ErrorsHandleConfig(
+            retry_on_errors=[OSError],
+            retry_pause=1,
+            retry_pause_strategy=const.DELAY_STRATEGY_EXPONENTIAL,
+            max_pause=60,
+            jitter=0.5,
+            give_up_after_seconds=3600,
+        ),
+    ]
 
-    async def run(self) -> None: ...
+    async def run(self) -> None:
+        raise CancelTask("void")
 
 
 assert_type(Sync(1, a=2), Sync)
