@@ -16,12 +16,15 @@ from partisan_async.models.readable import moment
 from partisan_async.models.status import WAITING_SQL, Status
 from partisan_async.store.statement import Statement
 
-KEY = "('x' || encode(substring(digest FOR 8), 'hex'))::bit(64)::bigint"
-"""Number of the advisory lock that stands for the digest in a column ``digest``."""
+
+def lock_of(key: str) -> str:
+    """Return the SQL of the number of the advisory lock that stands for a digest, or a key."""
+    return f"('x' || encode(substring({key} FOR 8), 'hex'))::bit(64)::bigint"
+
 
 COLUMNS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
 
-_COLUMNS_READABLE = ", ".join(
+COLUMNS_READABLE = ", ".join(
     f"{moment(field.attname)} AS {field.attname}"
     if isinstance(field, DateTimeField)
     else field.attname
@@ -48,7 +51,7 @@ _INSERT_ANY = _INSERT + _INSERTED
 # from before the caller's changes, and the call that was to announce them was ignored. One that
 # somebody has locked is being claimed, or steered in a transaction that is open.
 _TWIN = f"""
-SELECT {_COLUMNS_READABLE} FROM partisan_async_task
+SELECT {COLUMNS_READABLE} FROM partisan_async_task
 WHERE digest = %(digest)s AND status IN {WAITING_SQL} FOR SHARE SKIP LOCKED
 """  # noqa: S608
 
@@ -58,14 +61,17 @@ WHERE digest = %(digest)s AND status IN {WAITING_SQL} FOR SHARE SKIP LOCKED
 # look at it, and is inserted after all while digests above it are held.) The arguments come as
 # lines and the digests in one piece: to quote each for an array takes as long as all else that the
 # client does. The sequence is found by a query of its own, once and not for each row.
-_BULK_INSERT = f"""
-WITH call AS MATERIALIZED (
+CALLS = """
+call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(
             (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))) AS id,
         arguments, digest
     FROM (SELECT *, substring(%(digests)s::bytea FROM 32 * n::int - 31 FOR 32) AS digest
           FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)))
-            WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u),
+            WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u)
+"""
+_BULK_INSERT = f"""
+WITH {CALLS},
 inserted AS (
     INSERT INTO partisan_async_task
         (id, queue_name, processor_class, arguments, priority, digest, traceparent, execute_after,
@@ -76,7 +82,7 @@ inserted AS (
             THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
     FROM call,
         (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
-    WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({KEY})
+    WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({lock_of("digest")})
     ORDER BY digest, id
     ON CONFLICT (digest) WHERE status IN {WAITING_SQL} DO NOTHING
     RETURNING id, status, created_at, execute_after)
@@ -93,7 +99,7 @@ FROM generate_series(1, %(count)s)
 """
 
 _TWINS = f"""
-SELECT {_COLUMNS_READABLE} FROM partisan_async_task
+SELECT {COLUMNS_READABLE} FROM partisan_async_task
 WHERE digest = ANY(%(digests)s) AND status IN {WAITING_SQL} ORDER BY digest
 FOR SHARE SKIP LOCKED
 """  # noqa: S608
@@ -124,13 +130,19 @@ def bulk_insert(
     :param ids: an array of an id for each, or of NULLs.
     :param takes: take their digests, and leave out those that another transaction took.
     """
-    params: dict[str, Any] = common._asdict() | {
+    return Statement(_BULK_INSERT, bulk_params(common, ids, encoded, digests, takes=takes))
+
+
+def bulk_params(
+    common: Call, ids: str, encoded: Sequence[str], digests: Sequence[bytes] | None, *, takes: bool
+) -> dict[str, Any]:
+    """Return the parameters of a statement with ``CALLS``."""
+    return common._asdict() | {
         "ids": ids,
         "arguments": "\n".join(encoded),
         "digests": None if digests is None else b"".join(digests),
         "takes": takes,
     }
-    return Statement(_BULK_INSERT, params)
 
 
 def next_ids(count: int) -> Statement:

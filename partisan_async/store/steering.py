@@ -8,7 +8,7 @@ from uuid import UUID
 
 from partisan_async.models.status import ENDED, ENDED_SQL, Status
 from partisan_async.policy import Failure
-from partisan_async.store.inserting import KEY
+from partisan_async.store.inserting import lock_of
 from partisan_async.store.kept import encoded, kept
 from partisan_async.store.statement import Statement, queue_names
 
@@ -19,7 +19,7 @@ UNENDED = (Status.NEW.value, Status.SCHEDULED.value, Status.IN_PROCESS.value)
 _FREE = f"""
 SELECT id FROM partisan_async_task
 WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
-    AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({KEY}))
+    AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({lock_of("digest")}))
 """  # noqa: S608
 _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
@@ -48,31 +48,36 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     # Without its digest: an identical call may wait by now, or come.
     sql = f"""
     UPDATE partisan_async_task
-    SET {_ANEW}, digest = NULL
+    SET {_ANEW}, digest = NULL, unique_key = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return _on(sql, ids, [Status.ERROR.value], takes=takes)
 
 
 def again_with(
-    ids: Sequence[int], *, encoded: str, digest: bytes | None, key: int | None
+    ids: Sequence[int],
+    *,
+    encoded: str,
+    digest: bytes | None,
+    unique_key: bytes | None,
+    key: int | None,
 ) -> Statement:
     """Run a row again with other arguments; else as ``again``.
 
-    The table refuses it where an identical call waits.
+    The table refuses it where an identical call waits, or runs where there is a ``unique_key``.
 
-    :param key: number of the advisory lock that stands for the digest; it is taken.
+    :param key: number of the advisory lock that stands for either; it is taken.
     """
     sql = f"""
     UPDATE partisan_async_task t
-    SET {_ANEW}, digest = %(digest)s,
+    SET {_ANEW}, digest = %(digest)s, unique_key = %(unique_key)s,
         arguments = CASE jsonb_typeof(t.arguments) WHEN 'object' THEN t.arguments ELSE '{{}}' END
             || %(encoded)s::jsonb
     {_SELECTED}
         AND (%(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint))
     RETURNING id, queue_name
     """  # noqa: S608
-    params = {"encoded": encoded, "digest": digest, "key": key}
+    params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "key": key}
     return _on(sql, ids, [Status.ERROR.value], takes=False, **params)
 
 

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from partisan_async.claim import Call
 from partisan_async.models.readable import moment
-from partisan_async.models.status import WAITING_SQL, Status
+from partisan_async.models.status import Status
+from partisan_async.store.keyed import TO_TWINS
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive
 
@@ -59,7 +60,8 @@ RETURNING s.processor_class
 # The one who moves the row on enqueues the tasks, in one statement: a tick is neither lost between
 # the two nor taken twice, whatever dies when. It waits for nobody's transaction, see PATIENCE: the
 # next ones who look are the others' supervisors, and then this one again.
-_TICK = f"""
+_TICKS = {
+    key: f"""
 {PATIENCE}, ticked AS (
     UPDATE partisan_async_schedule s
     SET last_tick = %(last)s::timestamptz, next_tick = %(following)s::timestamptz
@@ -70,15 +72,17 @@ _TICK = f"""
     RETURNING 1),
 inserted AS (
     INSERT INTO partisan_async_task
-        (queue_name, processor_class, arguments, priority, digest, execute_after, status)
+        (queue_name, processor_class, arguments, priority, {key}, execute_after, status)
     SELECT %(queue_name)s, %(processor_class)s,
-        %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %(digest)s, tick,
+        %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %({key})s, tick,
         '{Status.NEW}'
     FROM ticked, unnest(%(ticks)s::timestamptz[]) AS t (tick) ORDER BY tick
-    ON CONFLICT (digest) WHERE status IN {WAITING_SQL} DO NOTHING
+    ON CONFLICT {to_twins} DO NOTHING
     RETURNING id)
 SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM inserted)
 """  # noqa: S608
+    for key, to_twins in TO_TWINS.items()
+}
 
 
 class Scheduled(NamedTuple):
@@ -137,7 +141,8 @@ def tick(
 ) -> Statement:
     """Enqueue a call for each of these ticks, if nobody has. Row: whether so, and the tasks' ids.
 
-    :param call: where it has a digest, and an identical one waits, none is enqueued.
+    :param call: where it has a digest, and an identical one waits, none is enqueued; likewise
+        where it has a ``unique_key``, and one runs.
     :param name: the processor's on the schedule's row.
     :param ticks: the one that is expected next, and those after it.
     """
@@ -150,7 +155,7 @@ def tick(
         "following": following,
         "patience": str(LOCK_PATIENCE_MILLISECONDS),
     }
-    return Statement(_TICK, params)
+    return Statement(_TICKS["digest" if call.unique_key is None else "unique_key"], params)
 
 
 def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from partisan_async.enqueue.parameters.annotations import resolve
@@ -75,6 +77,26 @@ class Parameters:
         for place in places:
             if (name := self._binding.owner(place[1])) is not None:
                 yield self._by_name[name].decode(stored.at(place), Wanted())
+
+    def chosen(self, stored: Stored, names: Iterable[str]) -> dict[str, Any]:
+        """Return what a stored call passes for these parameters, however it passes it.
+
+        Of one that is left out it is the default, as it would be stored; nothing, if no call could
+        pass that.
+        """
+        found: dict[str, Any] = {}
+        for name in names:
+            places = [each for each in stored.places() if self._binding.owner(each[1]) == name]
+            if name == self._binding.rest:
+                found[name] = [stored.at(place) for place in places]
+            elif name == self._binding.more:
+                found[name] = {str(place[1]): stored.at(place) for place in places}
+            elif places:
+                found[name] = stored.at(places[0])
+            else:
+                with suppress(TypeError, ValueError):
+                    found[name] = json.loads(self._by_name[name].encode(self._defaults[name]))
+        return found
 
     def holds(self, stored: Stored, name: str, value: Any) -> bool:
         """Tell whether a stored call passes this value; no row is fetched for it.
