@@ -519,6 +519,19 @@ class TestWindow:
         with pytest.raises(Task.DoesNotExist):
             again.refresh_from_db()
 
+    @pytest.mark.parametrize("on_twin", ["ignore", "replace", "sooner"])
+    def test_it_holds_for_a_task_that_gave_its_key_up(self, unique, on_twin):
+        """As one that an operator runs again: it is no twin, and the window is as it was."""
+        unique(on_twin=on_twin, within_seconds=3600)
+        task = Sync("ada", "first").delay()
+        Task.objects.update(status="error", finished_at=timezone.now())
+        steering.retry([task.pk])
+
+        again = Sync("ada", "second").delay()
+
+        assert (again.pk, again.is_twin) == (task.pk, True)
+        assert [call(row) for row in rows()] == [("ada", "first")]
+
     def test_many_at_once_have_one_each(self, unique):
         unique(within_seconds=3600)
         count = 2500

@@ -20,10 +20,8 @@ from partisan_async.enqueue.wake import wake
 from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight, Message
 from partisan_async.store import inserting
+from partisan_async.store.inserting import INSERTED_AT_ONCE
 from partisan_async.store.statement import array, database
-
-INSERTED_AT_ONCE = 1000
-"""Maximum number of calls that one statement inserts."""
 
 DEADLOCK_ATTEMPTS = 5
 """Number of attempts to insert many calls before a deadlock with others is raised."""

@@ -21,6 +21,7 @@ from partisan_async.enqueue.taking import Taken, attempts
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import WAITING, Status, Task
 from partisan_async.store import inserting
+from partisan_async.store.inserting import INSERTED_AT_ONCE
 from partisan_async.store.keyed import (
     close_windows,
     column_of,
@@ -29,9 +30,6 @@ from partisan_async.store.keyed import (
     windows,
 )
 from partisan_async.store.statement import array
-
-INSERTED_AT_ONCE = 1000
-"""Maximum number of calls that one statement inserts."""
 
 
 def enqueue_keyed(call: Call, alias: str, taken: Taken) -> Task:
@@ -134,8 +132,9 @@ class _Calls:
         twins = {}
         for key, pk, began in found:
             task = rows.get(pk) or self._gone(bytes(key), pk, began)
-            # One that waits, and is to be changed, is locked by somebody: no call may be lost.
-            if task.status not in WAITING or self._rule.on_twin == "ignore":
+            is_twin = task.status in WAITING and getattr(task, self._column) is not None
+            # A twin that was not met is locked by somebody: what is to change it may not be lost.
+            if not is_twin or self._rule.on_twin == "ignore":
                 task.is_twin = True
                 twins[bytes(key)] = task
         return twins

@@ -22,6 +22,9 @@ def lock_of(key: str) -> str:
     return f"('x' || encode(substring({key} FOR 8), 'hex'))::bit(64)::bigint"
 
 
+INSERTED_AT_ONCE = 1000
+"""Maximum number of calls that one statement inserts."""
+
 COLUMNS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
 
 COLUMNS_READABLE = ", ".join(
