@@ -15,7 +15,7 @@ from partisan_async import registry, schedule, steering, store
 from partisan_async.admin import history
 from partisan_async.admin.rows import RowAdmin, told_moment
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.models import Schedule
+from partisan_async.models import WAITING, Schedule
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
 from partisan_async.steering import audit
@@ -110,7 +110,11 @@ class ScheduleAdmin(RowAdmin):
                 task = processor().delay()
             about = {"id": task.pk, "processor": row.pk}
             if task.is_twin:
-                told = gettext("Task %(id)s of %(processor)s waits already.")
+                if task.status in WAITING:
+                    told = gettext("Task %(id)s of %(processor)s waits already.")
+                else:
+                    told = gettext("Task %(id)s of %(processor)s stands for it: %(status)s.")
+                    about["status"] = task.get_status_display()
                 self.message_user(request, told % about)
                 return
             audit.put_down("run-once", [f"{task.pk} {row.pk}"], task_id=task.pk)

@@ -20,6 +20,7 @@ OTHERS_WORDS = {
     "MAX_RETRIES": "RETRY_ON_ERROR_CONFIG",
     "PERIODIC": "SCHEDULE",
     "POSTPONE": "POSTPONE_CONFIG",
+    "QUEUEING_LOCK": "UNIQUE",
     "QUEUES": "QUEUE_NAME",
     "RETRIES": "RETRY_ON_ERROR_CONFIG",
     "RETRY": "RETRY_ON_ERROR_CONFIG",
@@ -32,8 +33,9 @@ OTHERS_WORDS = {
     "TIMEOUT": "TIMEOUT_SECONDS",
     "TIMEOUT_MS": "TIMEOUT_SECONDS",
     "TIME_LIMIT": "TIMEOUT_SECONDS",
-    "UNIQUE": "UNIQUE_FOR_PARAMS",
+    "UNIQUE_BY": "UNIQUE",
     "UNIQUE_FOR": "UNIQUE_FOR_PARAMS",
+    "UNIQUE_KEY": "UNIQUE",
 }
 """Names that other task runners, and readers in a hurry, use for our attributes."""
 

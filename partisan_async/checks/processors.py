@@ -13,6 +13,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 
 from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
+from partisan_async.checks.uniqueness import contradictions
 from partisan_async.config import complaints as of_retries
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.declared import errors_of
@@ -25,6 +26,7 @@ ATTRIBUTES = {
     "PRIORITY": validation.check_priority,
     "QUEUE_NAME": validation.check_queue_name,
     "UNIQUE_FOR_PARAMS": validation.check_flag,
+    "UNIQUE": validation.check_unique,
     "TIMEOUT_SECONDS": validation.check_time_limit,
     "RETRY_ON_ERROR_CONFIG": validation.check_instances_or_none(ErrorsHandleConfig),
     "POSTPONE_CONFIG": validation.check_instance_or_none(PostponeConfig),
@@ -35,6 +37,9 @@ ATTRIBUTES = {
     "SCHEDULE": schedule.wrong,
 }
 
+IDS = {"UNIQUE": "partisan_async.E021"}
+"""Of attributes whose check has an id of its own."""
+
 
 @register("partisan_async")
 def check_processors(
@@ -43,8 +48,9 @@ def check_processors(
     """E003: a processor names its queue by ``QUEUE``. E004: an attribute has a wrong value.
     E005: ``run()`` is missing or of the wrong kind. E006: two processors have the same name.
     E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own tasks, cannot be imported.
-    E017: a parameter of ``run()`` cannot be. E018 to E020: a config of retries cannot do what is
-    meant: it never comes to hold, has a function that cannot be asked, or gives up at once.
+    E017: a parameter of ``run()`` is invalid. E018 to E020: a config of retries never applies, has
+    a function that cannot be called, or gives up at once. E021: ``UNIQUE`` is invalid. E022: it is
+    by what calls do not pass. E023: ``UNIQUE_FOR_PARAMS`` is set where ``UNIQUE`` holds.
     """
     errors: list[CheckMessage] = []
     try:
@@ -72,6 +78,7 @@ def check_processors(
             + _wrong_runs(processor)
             + _wrong_parameters(processor)
         )
+        errors += contradictions(processor)
     return errors
 
 
@@ -123,7 +130,7 @@ def _wrong_attributes(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
             f"{processor.__name__}.{name} is {getattr(processor, name)!r}.",
             hint=f"It {wrong}.",
             obj=processor,
-            id="partisan_async.E004",
+            id=IDS.get(name, "partisan_async.E004"),
         )
         for name, check in ATTRIBUTES.items()
         if (wrong := check(getattr(processor, name)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from inspect import iscoroutinefunction
+from inspect import Signature, iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from partisan_async import validation
 from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.django_tasks.compat import Task
+from partisan_async.unique import Unique
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,19 +24,22 @@ def options(
     postpone: PostponeConfig | None = None,
     timeout_seconds: float | None = None,
     atomic: bool = False,
+    unique: Unique | None = None,
 ) -> Callable[[F], F]:
     """Say how a task is run: a decorator, to place below ``@task``. Other backends ignore it.
 
-    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS`` and
-    ``ATOMIC`` of a processor.
+    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS``,
+    ``ATOMIC`` and ``UNIQUE`` of a processor; that is by the function's parameters.
 
-    :raises TypeError: a value is wrong, the task is atomic and async, or ``@task`` is below.
+    :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` is by what is no
+        parameter of the function, or ``@task`` is below.
     """
     for name, check, value in (
         ("retry_on_error", _check_retries, retry_on_error),
         ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
         ("timeout_seconds", validation.check_time_limit, timeout_seconds),
         ("atomic", validation.check_flag, atomic),
+        ("unique", validation.check_unique, unique),
     ):
         if wrong := check(value):
             raise TypeError(f"@options({name}={value!r}): it {wrong}.")
@@ -46,6 +50,7 @@ def options(
             "POSTPONE_CONFIG": postpone,
             "TIMEOUT_SECONDS": timeout_seconds,
             "ATOMIC": atomic,
+            "UNIQUE": unique,
         }
         if isinstance(function, Task):
             raise TypeError("@options(…) belongs below @task, next to the function.")
@@ -54,6 +59,8 @@ def options(
                 f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
                 " transactions in async code."
             )
+        if unique is not None:
+            _require_parameters(function, unique)
         setattr(function, _ATTRIBUTE, attributes)
         return function
 
@@ -72,3 +79,13 @@ def of_function(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the options of a task's function, as a processor's attributes."""
     attributes: dict[str, Any] = getattr(function, _ATTRIBUTE, {})
     return attributes
+
+
+def _require_parameters(function: Callable[..., Any], unique: Unique) -> None:
+    takes = signature(function).replace(return_annotation=Signature.empty)
+    for name in unique.by or ():
+        if name not in takes.parameters:
+            raise TypeError(
+                f"@options(unique=…) is by {name!r}, which is no parameter of"
+                f" {function.__name__}{takes}."
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from inspect import iscoroutinefunction
@@ -14,6 +14,7 @@ from django.utils import timezone
 from partisan_async import signals
 from partisan_async.context import current_task
 from partisan_async.django_tasks import options
+from partisan_async.django_tasks.calls import chosen
 from partisan_async.django_tasks.compat import (
     Task,
     TaskContext,
@@ -87,6 +88,13 @@ class _DjangoTask(BaseTaskProcessor):
     def _tell_loss(cls, task: Row, decision: Decision) -> None:
         super()._tell_loss(task, decision)
         _tell_end(result_of(task), decision)
+
+    @classmethod
+    def values_by(
+        cls, args: Sequence[Any], kwargs: Mapping[str, Any], names: Iterable[str | int]
+    ) -> dict[str, Any]:
+        """Return what a call passes for these parameters of the function, as JSON."""
+        return chosen(cls.task, args, kwargs, names)
 
     def _arguments(self) -> list[Any]:
         context: list[Any] = []

@@ -18,7 +18,10 @@ def ticked(processor_class: str, ticks: Sequence[datetime], ids: Sequence[int]) 
     extra = {"event": "ticked", "task_ids": list(ids), "processor_class": processor_class}
     if not ids:
         logger.info(
-            "not ticked: %s, tick of %s; an identical task still waits", name, ticks[0], extra=extra
+            "not ticked: %s, tick of %s; an identical task still waits, or runs",
+            name,
+            ticks[0],
+            extra=extra,
         )
     elif len(ids) == 1:
         logger.info("ticked %s %s, tick of %s", ids[0], name, ticks[0], extra=extra)

@@ -23,6 +23,7 @@ SUPERVISOR: Rights = {
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """Of the role that runs ``start_partisan``, for all its work: also ticks, pruning and tallies."""
 
@@ -48,6 +49,7 @@ OPERATOR: Rights = {
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_schedule": ("SELECT", "UPDATE"),
     "partisan_async_tally": ("SELECT", "USAGE ON SEQUENCE"),
+    "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """Of the role that uses the admin and ``manage.py partisan``."""
 

@@ -17,6 +17,7 @@ from partisan_async.store.announcing import announce
 from partisan_async.store.claimed import arguments_of, held, look, named
 from partisan_async.store.claiming import HISTORY, claim, claim_only, claims, ready
 from partisan_async.store.kept import KEPT_PER_ROW
+from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
 from partisan_async.store.mending import broken, constraints, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify
@@ -70,6 +71,7 @@ __all__ = [
     "TALLY_COLUMNS",
     "TTL_SECONDS",
     "UNENDED",
+    "WINDOWS_PRUNED_AT_ONCE",
     "Among",
     "Place",
     "Pruned",
@@ -114,6 +116,7 @@ __all__ = [
     "pauses",
     "promote",
     "prune",
+    "prune_windows",
     "ready",
     "rescue",
     "resume",

@@ -11,7 +11,7 @@ from uuid import UUID
 from partisan_async.claim import Call
 from partisan_async.models.readable import moment
 from partisan_async.models.status import Status
-from partisan_async.store.inserting import TO_TWINS
+from partisan_async.store.keyed import TARGETS
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive
 
@@ -60,7 +60,8 @@ RETURNING s.processor_class
 # One statement advances the schedule and enqueues the tasks: whatever dies when, no tick is lost or
 # taken twice. It does not wait long for a lock, see PATIENCE: another supervisor's next look, or
 # this one's, takes the tick.
-_TICK = f"""
+_TICKS = {
+    key: f"""
 {PATIENCE}, ticked AS (
     UPDATE partisan_async_schedule s
     SET last_tick = %(last)s::timestamptz, next_tick = %(following)s::timestamptz
@@ -71,15 +72,17 @@ _TICK = f"""
     RETURNING 1),
 inserted AS (
     INSERT INTO partisan_async_task
-        (queue_name, processor_class, arguments, priority, digest, execute_after, status)
+        (queue_name, processor_class, arguments, priority, {key}, execute_after, status)
     SELECT %(queue_name)s, %(processor_class)s,
-        %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %(digest)s, tick,
+        %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %({key})s, tick,
         '{Status.NEW}'
     FROM ticked, unnest(%(ticks)s::timestamptz[]) AS t (tick) ORDER BY tick
-    ON CONFLICT {TO_TWINS} DO NOTHING
+    ON CONFLICT {to_twins} DO NOTHING
     RETURNING id)
 SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM inserted)
 """  # noqa: S608
+    for key, to_twins in TARGETS.items()
+}
 
 
 class Scheduled(NamedTuple):
@@ -140,7 +143,8 @@ def tick(
 
     One row: True if this statement took the ticks, and the ids of the enqueued tasks.
 
-    :param call: if it has a digest and an identical call waits, nothing is enqueued.
+    :param call: if it has a digest and an identical call waits, nothing is enqueued; likewise if it
+        has a ``unique_key`` and an identical call runs.
     :param name: the processor's name on the schedule's row.
     :param ticks: the tick that the row expects next, and those after it.
     :param following: the tick that the row expects afterwards.
@@ -154,7 +158,7 @@ def tick(
         "following": following,
         "patience": str(LOCK_PATIENCE_MILLISECONDS),
     }
-    return Statement(_TICK, params)
+    return Statement(_TICKS["digest" if call.unique_key is None else "unique_key"], params)
 
 
 def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:

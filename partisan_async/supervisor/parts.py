@@ -35,6 +35,7 @@ from partisan_async.supervisor.stop import Stop
 from partisan_async.supervisor.ticker import Ticker
 from partisan_async.supervisor.unserved import Unserved
 from partisan_async.supervisor.wakeup import Wakeup
+from partisan_async.unique import has_windows
 from partisan_async.worker.setup import Setup
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def assemble(plan: Plan) -> Parts:
         claimer=claimer,
         status=status,
         heartbeat=heartbeat,
-        pruner=Pruner(name, settings.KEEP_FINISHED_SECONDS, opened.prune),
+        pruner=Pruner(
+            name, settings.KEEP_FINISHED_SECONDS, opened.prune, with_windows=has_windows()
+        ),
         unserved=Unserved(name, opened.beat, lease),
         metrics=metrics,
         health=_health(plan, heartbeat, status, metrics),

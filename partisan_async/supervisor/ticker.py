@@ -173,7 +173,7 @@ class Ticker:
         ticks, following = [due], known.following(due, due)
         if known.catch_up:
             # Somebody counts on a task for each tick, so none may be dropped as identical.
-            call = call._replace(digest=None)
+            call = call.beside_twins()
             while following <= seen.now and len(ticks) < CAUGHT_UP_AT_ONCE:
                 ticks.append(following)
                 following = known.following(following, following)

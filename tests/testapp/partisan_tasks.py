@@ -1559,3 +1559,26 @@ class Looked:
 class Look(TaskProcessor):
     def run(self, looked: Looked) -> None:
         Mark.objects.create(text=f"run {looked.number}")
+
+
+@registry.register
+class Sync(Marking):
+    """Takes its time between two marks, or fails; tests say in which way it is unique."""
+
+    UNIQUE_FOR_PARAMS = True
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=1, retry_pause=3600
+    )
+
+    def run(self, account: str, note: str = "", *, seconds: float = 0, fails: bool = False) -> None:
+        self.mark(f"start {account} {note}")
+        time.sleep(seconds)
+        if fails:
+            raise TimeoutError(account)
+        self.mark(f"end {account} {note}")
+
+
+@registry.register
+class SyncUntyped(Marking):
+    def run(self):
+        pass

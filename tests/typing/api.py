@@ -13,6 +13,7 @@ from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
 from partisan_async.testing import Ran, run_pending
+from partisan_async.unique import Unique
 
 
 @registry.register
@@ -37,6 +38,13 @@ class Sync(BaseTaskProcessor):
 
 def pause_of(error: TimeoutError, task: Task) -> float | None:
     return None if task.tries else 5
+
+
+@registry.register
+class Once(BaseTaskProcessor):
+    UNIQUE = Unique(by=("account", 0), while_running=True, within_seconds=3600, on_twin="sooner")
+
+    def run(self) -> None: ...
 
 
 @registry.register
