@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,12 @@ from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
-ATTRIBUTES = {
+
+def _left_to_its_own_check(value: object) -> None:
+    """Complain of nothing: ``check_schedules`` does, name by name."""
+
+
+ATTRIBUTES: dict[str, Callable[[Any], str | None]] = {
     "PRIORITY": validation.check_priority,
     "QUEUE_NAME": validation.check_queue_name,
     "UNIQUE_FOR_PARAMS": validation.check_flag,
@@ -30,6 +35,7 @@ ATTRIBUTES = {
     "ON_MISSING": validation.check_choice("error", "finish"),
     "SENSITIVE": validation.check_names,
     "SCHEDULE": schedule.wrong,
+    "SCHEDULES": _left_to_its_own_check,
 }
 
 

@@ -18,7 +18,7 @@ from partisan_async.text.masked import MASK
 SHORTEST = 6
 """Length from which a value is looked for in texts: shorter ones are in any text by chance."""
 
-_OURS = ("args", "kwargs", "tick", "backend", "run_after")
+_OURS = ("args", "kwargs", "tick", "schedule", "backend", "run_after")
 """What a row's arguments may have; all but the first two tell nothing of the call."""
 
 

@@ -33,6 +33,7 @@ from partisan_async.store.parking import (
 from partisan_async.store.pausing import pause, pause_processor, resume, resume_processor
 from partisan_async.store.promoting import PROMOTED_AT_ONCE, advance, due, promote
 from partisan_async.store.pruning import Place, Pruned, Pruning, prune
+from partisan_async.store.punctuality import Punctuality, punctuality, succeeded
 from partisan_async.store.rescuing import orphans, rescue
 from partisan_async.store.settling import delete_finished, settle, settle_within
 from partisan_async.store.statement import Statement, database
@@ -56,6 +57,17 @@ from partisan_async.store.ticking import (
     switch_schedules,
     tick,
 )
+from partisan_async.store.timetable import (
+    Held,
+    Made,
+    behind,
+    count_from,
+    forget_schedules,
+    held_schedule,
+    hold,
+    make,
+    soonest,
+)
 
 __all__ = [
     "ALL",
@@ -71,9 +83,12 @@ __all__ = [
     "TTL_SECONDS",
     "UNENDED",
     "Among",
+    "Held",
+    "Made",
     "Place",
     "Pruned",
     "Pruning",
+    "Punctuality",
     "Scheduled",
     "Statement",
     "advance",
@@ -82,6 +97,7 @@ __all__ = [
     "announce",
     "arguments_of",
     "beat",
+    "behind",
     "broken",
     "cancel",
     "channel",
@@ -89,6 +105,7 @@ __all__ = [
     "claim_only",
     "claims",
     "constraints",
+    "count_from",
     "database",
     "delete",
     "delete_finished",
@@ -97,11 +114,15 @@ __all__ = [
     "end_pauses",
     "ended_queues",
     "forget",
+    "forget_schedules",
     "forget_tallies",
     "held",
+    "held_schedule",
+    "hold",
     "is_parked",
     "locked",
     "look",
+    "make",
     "mend",
     "move_up",
     "named",
@@ -114,6 +135,7 @@ __all__ = [
     "pauses",
     "promote",
     "prune",
+    "punctuality",
     "ready",
     "rescue",
     "resume",
@@ -123,6 +145,8 @@ __all__ = [
     "set_schedules",
     "settle",
     "settle_within",
+    "soonest",
+    "succeeded",
     "switch_schedules",
     "tally",
     "tick",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from partisan_async.models.status import Status
 from partisan_async.policy import MAX_INTERRUPTED
-from partisan_async.store.statement import DUE_SECONDS, Statement, is_alive
+from partisan_async.store.statement import DUE_SECONDS, Statement, due_seconds, is_alive
 
 BEAT_SECONDS = 5.0
 """Interval of a supervisor's heartbeats."""
@@ -74,6 +74,10 @@ SELECT
     draining,
     (SELECT jsonb_agg(jsonb_build_array(processor_class, resumed_at IS NULL))::text
      FROM partisan_async_pausedprocessor WHERE queue_name IN ('', %(queue_name)s)),
+    (SELECT CASE WHEN next_tick IS NULL THEN 0 ELSE {due_seconds("next_tick")} END
+     FROM partisan_async_schedule
+     WHERE queue_name = %(queue_name)s AND arguments IS NOT NULL AND enabled
+     ORDER BY next_tick NULLS FIRST LIMIT 1),
     extract(epoch FROM statement_timestamp())::float8
 FROM claimed, beat
 """  # noqa: S608
@@ -101,7 +105,8 @@ def beat(
     a text of JSON, since it may be unreadable); where a nonce is given, that it was sent; the ids
     of rows that I hold and that are not among the known ones, and of known ones that I do not hold;
     whether the queue is paused; whether I am to drain; JSON of the processors that are paused in it
-    (``name, paused``), also of those whose pause is ending; and what time it is, in seconds.
+    (``name, paused``), also of those whose pause is ending; in how many seconds the first schedule
+    is due that was made at run time; and what time it is, in seconds.
 
     :param workers: JSON of what the workers run.
     :param stopping: I start nothing more, and end.

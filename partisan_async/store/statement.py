@@ -32,11 +32,16 @@ def database() -> str:
     return router.db_for_write(Task)
 
 
-# Within a day, and so finite: a difference to 'infinity' is an error before PostgreSQL 17.
-DUE_SECONDS = """
-extract(epoch FROM LEAST(GREATEST(execute_after, statement_timestamp() - interval '1 day'),
+def due_seconds(column: str) -> str:
+    """Return the SQL of the seconds to a time in a column, of a day at most: so it is finite."""
+    # A difference to 'infinity' is an error before PostgreSQL 17.
+    return f"""
+extract(epoch FROM LEAST(GREATEST({column}, statement_timestamp() - interval '1 day'),
     statement_timestamp() + interval '1 day') - statement_timestamp())::float8
 """
+
+
+DUE_SECONDS = due_seconds("execute_after")
 
 
 def queue_names(table: str, condition: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
@@ -40,13 +41,14 @@ FROM unnest(%(names)s::text[]) AS p (name)
 _SET_SCHEDULES = f"""
 {PATIENCE}, {_ME}
 INSERT INTO partisan_async_schedule AS s
-    (processor_class, queue_name, schedule, next_tick, set_by)
-SELECT p.name, %(queue_name)s, p.schedule, p.next_tick, me.id
-FROM patience, me, unnest(%(names)s::text[], %(schedules)s::text[], %(next_ticks)s::timestamptz[])
-    AS p (name, schedule, next_tick)
+    (processor_class, queue_name, schedule, next_tick, set_by, processor)
+SELECT p.name, %(queue_name)s, p.schedule, p.next_tick, me.id, NULLIF(p.processor, p.name)
+FROM patience, me, unnest(%(names)s::text[], %(schedules)s::text[], %(next_ticks)s::timestamptz[],
+    %(processors)s::text[]) AS p (name, schedule, next_tick, processor)
 ORDER BY p.name
 ON CONFLICT (processor_class) DO UPDATE
 SET queue_name = excluded.queue_name, schedule = excluded.schedule, set_by = excluded.set_by,
+    processor = excluded.processor,
     next_tick = CASE WHEN NOT s.enabled THEN NULL
         WHEN s.schedule = excluded.schedule THEN COALESCE(s.next_tick, excluded.next_tick)
         ELSE excluded.next_tick END
@@ -56,29 +58,58 @@ WHERE (s.next_tick IS NULL AND s.schedule = excluded.schedule
 RETURNING s.processor_class
 """  # noqa: S608
 
-# The one who moves the row on enqueues the tasks, in one statement: a tick is neither lost between
-# the two nor taken twice, whatever dies when. It waits for nobody's transaction, see PATIENCE: the
-# next ones who look are the others' supervisors, and then this one again.
-_TICK = f"""
-{PATIENCE}, ticked AS (
+# In one snapshot: a task that is claimed meanwhile waits in it, or runs in it.
+_BUSY = f"""
+busy AS MATERIALIZED (SELECT
+    EXISTS (SELECT 1 FROM partisan_async_task
+            WHERE digest = %(digest)s AND status IN {WAITING_SQL})
+    OR EXISTS (SELECT 1 FROM partisan_async_task t
+               WHERE t.status = '{Status.IN_PROCESS}' AND t.processor_class = ANY(%(names)s)
+                   AND t.arguments -> 'args' = %(arguments)s::jsonb -> 'args'
+                   AND t.arguments -> 'kwargs' = %(arguments)s::jsonb -> 'kwargs') AS is_so),
+"""  # noqa: S608
+
+
+def _tick(*, skips: bool) -> str:
+    """Return the statement of a tick.
+
+    :param skips: whether it enqueues nothing while an identical task runs. Such a tick is not one
+        that a success is missing for.
+    """
+    # The one who moves the row on enqueues the tasks, in one statement: a tick is neither lost
+    # between the two nor taken twice, whatever dies when. It waits for nobody's transaction, see
+    # PATIENCE: the next ones who look are the others' supervisors, and then this one again.
+    busy, from_busy, if_free, is_busy = "", "", "", ""
+    if skips:
+        busy, from_busy, if_free = _BUSY, ", busy", "WHERE NOT busy.is_so"
+        is_busy = "WHEN busy.is_so THEN s.prior_tick "
+    return f"""
+{PATIENCE}, {busy}ticked AS (
     UPDATE partisan_async_schedule s
-    SET last_tick = %(last)s::timestamptz, next_tick = %(following)s::timestamptz
-    FROM patience
+    SET last_tick = %(last)s::timestamptz, next_tick = %(following)s::timestamptz,
+        prior_tick = CASE {is_busy}WHEN s.prior_tick IS NULL THEN %(last)s::timestamptz
+            ELSE s.last_tick END
+    FROM patience{from_busy}
     WHERE s.processor_class = %(name)s AND s.queue_name = %(queue_name)s
         AND s.schedule = %(schedule)s AND s.next_tick = %(tick)s::timestamptz
         AND %(last)s::timestamptz <= statement_timestamp()
+        AND (%(set_by)s::uuid IS NULL OR s.set_by = %(set_by)s::uuid)
     RETURNING 1),
 inserted AS (
     INSERT INTO partisan_async_task
         (queue_name, processor_class, arguments, priority, digest, execute_after, status)
     SELECT %(queue_name)s, %(processor_class)s,
-        %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %(digest)s, tick,
-        '{Status.NEW}'
-    FROM ticked, unnest(%(ticks)s::timestamptz[]) AS t (tick) ORDER BY tick
+        %(arguments)s::jsonb || %(beside)s::jsonb || jsonb_build_object('tick', tick),
+        %(priority)s, %(digest)s, tick, '{Status.NEW}'
+    FROM ticked{from_busy}, unnest(%(ticks)s::timestamptz[]) AS t (tick) {if_free} ORDER BY tick
     ON CONFLICT (digest) WHERE status IN {WAITING_SQL} DO NOTHING
     RETURNING id)
 SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM inserted)
 """  # noqa: S608
+
+
+_TICK = _tick(skips=False)
+_TICK_UNLESS_BUSY = _tick(skips=True)
 
 
 class Scheduled(NamedTuple):
@@ -88,6 +119,7 @@ class Scheduled(NamedTuple):
     :param queue_name, schedule: as they were set; ``None``: there is no row.
     :param next_tick: ``None``: it is to be counted; see ``readable.is_moment``.
     :param may_set: nobody who started later and lives has set it.
+    :param made_as: of one made at run time, what is new with each change of it.
     """
 
     processor_class: str
@@ -98,6 +130,7 @@ class Scheduled(NamedTuple):
     next_tick: datetime.datetime | None
     last_tick: datetime.datetime | None
     may_set: bool
+    made_as: UUID | None = None
 
 
 def schedules(me: UUID, names: Sequence[str], ttl: timedelta) -> Statement:
@@ -108,20 +141,22 @@ def schedules(me: UUID, names: Sequence[str], ttl: timedelta) -> Statement:
 def set_schedules(
     me: UUID,
     queue_name: str,
-    schedules: Sequence[tuple[str, str, datetime.datetime]],
+    schedules: Sequence[tuple[str, str, datetime.datetime, str]],
     ttl: timedelta,
 ) -> Statement:
-    """Set schedules as my code has them, as far as I may. Rows: the processors that it was done of.
+    """Set schedules as my code has them, as far as I may. Rows: the keys that it was done of.
 
-    :param schedules: processor, schedule, and the first tick, where that has to be counted anew.
+    :param schedules: key, schedule, the first tick, where that has to be counted anew, and the
+        processor.
     """
-    names, texts, ticks = map(list, zip(*schedules, strict=True))
+    names, texts, ticks, processors = map(list, zip(*schedules, strict=True))
     params = {
         "me": me,
         "queue_name": queue_name,
         "names": names,
         "schedules": texts,
         "next_ticks": ticks,
+        "processors": processors,
         "ttl": ttl,
         "patience": str(LOCK_PATIENCE_MILLISECONDS),
     }
@@ -134,12 +169,19 @@ def tick(
     schedule: str,
     ticks: Sequence[datetime.datetime],
     following: datetime.datetime,
+    *,
+    told: str | None = None,
+    names: Sequence[str] = (),
+    made_as: UUID | None = None,
 ) -> Statement:
     """Enqueue a call for each of these ticks, if nobody has. Row: whether so, and the tasks' ids.
 
     :param call: where it has a digest, and an identical one waits, none is enqueued.
-    :param name: the processor's on the schedule's row.
+    :param name: the schedule's key.
     :param ticks: the one that is expected next, and those after it.
+    :param told: what the tasks' rows tell of the schedule: its key, if that is no processor's name.
+    :param names: enqueue none while an identical one of a processor with one of these names runs.
+    :param made_as: as ``Scheduled`` has it: if it was changed since, nobody has ticked.
     """
     params = call._asdict() | {
         "name": name,
@@ -148,9 +190,12 @@ def tick(
         "last": ticks[-1],
         "ticks": list(ticks),
         "following": following,
+        "names": list(names),
+        "set_by": made_as,
+        "beside": json.dumps({} if told is None else {"schedule": told}),
         "patience": str(LOCK_PATIENCE_MILLISECONDS),
     }
-    return Statement(_TICK, params)
+    return Statement(_TICK_UNLESS_BUSY if names else _TICK, params)
 
 
 def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:
