@@ -172,14 +172,11 @@ def of_rule(rule: object) -> Cron | Every:
     raise ValueError(f"{rule!r} is no rule of a schedule; somebody changed it by hand.")
 
 
-def next_ticks(
-    known: Cron | Every, moment: datetime.datetime, count: int
+def ticks_from(
+    first: datetime.datetime, known: Cron | Every, count: int
 ) -> list[datetime.datetime]:
-    """Return the first ticks after a moment, in the schedule's zone.
-
-    :param moment: for ``Every`` the ticks are counted from it.
-    """
-    ticks = [known.following(moment, moment)]
+    """Return so many ticks from one on, in the schedule's zone."""
+    ticks = [first]
     while len(ticks) < count:
         ticks.append(known.following(ticks[-1], ticks[-1]))
     return [tick.astimezone(known.zone) for tick in ticks]

@@ -95,9 +95,11 @@ class Timetable:
         self._aside = {key: until for key, until in self._aside.items() if until > now}
         statement = store.soonest(self._queue_name, list(self._aside), AT_ONCE)
         seconds = max(0.0, self._look_at - now)
-        for row in _rows(await self._connection.execute(statement)):
-            left = await self._take(row)
-            seconds = min(seconds, left)
+        rows = _rows(await self._connection.execute(statement))
+        for row in rows:
+            seconds = min(seconds, await self._take(row))
+        if len(rows) == AT_ONCE and not _is_later(rows[-1].seen):
+            return 0.0  # others are due behind these, which have ticked or are passed over
         return min([seconds, *(until - now for until in self._aside.values())])
 
     async def _take(self, row: _Row) -> float:
@@ -161,13 +163,16 @@ class Timetable:
         rows = _rows(await self._connection.execute(statement))
         self._looked_at = rows[-1].seen.processor_class if len(rows) == AT_ONCE else ""
         for row in rows:
-            is_later = row.seen.next_tick is not None and row.seen.next_tick > row.seen.now
-            if is_later and (plan := self._plan(row)) is not None:
+            if _is_later(row.seen) and (plan := self._plan(row)) is not None:
                 await self._ticks.take(row.seen, plan)
 
     def _put_aside(self, key: str, seconds: float) -> float:
         self._aside[key] = time.monotonic() + seconds
         return seconds
+
+
+def _is_later(seen: Scheduled) -> bool:
+    return seen.next_tick is not None and seen.next_tick > seen.now
 
 
 def _rows(rows: Iterable[Sequence[Any]]) -> list[_Row]:
