@@ -33,6 +33,7 @@ ESSENTIAL: Rights = {
     "partisan_async_pausedqueue": ("SELECT",),
     "partisan_async_pausedprocessor": ("SELECT",),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
+    "partisan_async_schedule": ("SELECT",),
 }
 """Of these, those without which it neither claims nor settles nor beats."""
 
@@ -46,7 +47,7 @@ OPERATOR: Rights = {
     "partisan_async_pausedqueue": ("SELECT", "INSERT", "DELETE"),
     "partisan_async_pausedprocessor": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
-    "partisan_async_schedule": ("SELECT", "UPDATE"),
+    "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_tally": ("SELECT", "USAGE ON SEQUENCE"),
 }
 """Of who uses the admin and ``manage.py partisan``."""
