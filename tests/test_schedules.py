@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import threading
+import time
 import uuid
 from datetime import date, timedelta
 
 import pytest
 from django.core.checks import run_checks
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from partisan_async import registry, schedules, steering, store
@@ -17,14 +18,14 @@ from partisan_async.operate.doctor.schedules import overdue_schedules
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every, of_rule
 from partisan_async.store import Punctuality
+from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.successes import Successes
 from partisan_async.task_processor import TaskProcessor
 from partisan_async.testing import live_supervisor, run_pending
-from tests import test_ticker
+from tests import test_ticker, test_timetable
 from tests.conftest import marks, wait_until
-from tests.test_metrics import families
 from tests.test_ticker import HOURLY, Host, late
-from tests.testapp.partisan_tasks import Fail, Marking, Write
+from tests.testapp.partisan_tasks import Fail, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -224,7 +225,7 @@ class TestChecks:
         assert "Rename one of the two" in hint
 
     def test_a_name_that_those_made_at_run_time_have(self, errors):
-        ((number, told, hint),) = errors(NAME=":acme", SCHEDULE=HOURLY)
+        ((number, _told, hint),) = errors(NAME=":acme", SCHEDULE=HOURLY)
 
         assert (number, hint) == ("E026", "Give the processor a NAME without a colon in front.")
 
@@ -262,7 +263,7 @@ class TestSkips:
 
     def test_while_one_runs(self, skipping, caplog):
         caplog.set_level(logging.INFO, "partisan_async")
-        report, host = skipping
+        _report, host = skipping
         late("Report:eu"), host.turn()
         self.run(Task.objects.get())
         due = late("Report:eu")
@@ -307,15 +308,11 @@ class TestSkips:
         assert Task.objects.count() == 2
 
     def test_of_one_made_at_run_time(self, report):
-        from tests.test_timetable import Host as Made
-
-        schedules.create(
-            "acme", report("acme"), Every(seconds=3600, skip_while_running=True)
-        )
+        schedules.create("acme", report("acme"), Every(seconds=3600, skip_while_running=True))
         self.run(report("acme").delay())
         late(":acme")
 
-        Made().turn()
+        test_timetable.Host().turn()
 
         assert Task.objects.count() == 1
 
@@ -353,15 +350,6 @@ def waits_for_the_lock():
         return cursor.fetchall()
 
 
-class Works(Marking):
-    QUEUE_NAME = "works"
-    UNIQUE_FOR_PARAMS = True
-    SCHEDULES = {"x": Every(seconds=0.2, kwargs={"text": "x"})}
-
-    def run(self):
-        self.mark(self.kwargs["text"])
-
-
 class TestSuccess:
     """When a task of a schedule last finished: a moment after it has."""
 
@@ -393,10 +381,6 @@ class TestSuccess:
         assert by_key()[":good"].last_success is not None
 
     def test_a_row_that_somebody_holds_is_noted_later(self, report):
-        from django.db import transaction
-
-        from partisan_async.supervisor.connection import Connection
-
         Host().turn()
         noted = Successes(
             Connection("default", "successes of a test", patience=test_ticker.TTL), None
@@ -409,10 +393,7 @@ class TestSuccess:
 
             asyncio.run(write())
 
-        noted._at = {"Report:eu": 0.0, "Report:us": 0.0, "Gone": 0.0}
-        import time
-
-        noted._at = dict.fromkeys(noted._at, time.monotonic())
+        noted._at = dict.fromkeys(("Report:eu", "Report:us", "Gone"), time.monotonic())
         with transaction.atomic():
             Schedule.objects.select_for_update().get(pk="Report:eu")
             thread = threading.Thread(target=write)
@@ -428,8 +409,7 @@ class TestSuccess:
 def minutes_ago(**columns):
     now = timezone.now()
     return {
-        name: None if ago is None else now - timedelta(minutes=ago)
-        for name, ago in columns.items()
+        name: None if ago is None else now - timedelta(minutes=ago) for name, ago in columns.items()
     }
 
 
@@ -464,14 +444,18 @@ class TestOverdue:
 
     def test_switched_off_or_out_of_the_code_it_is_not(self, report):
         Host().turn()
-        schedules.create("acme", Write(), HOURLY)
+        schedules.create("acme", report(), HOURLY)
         Schedule.objects.update(next_tick=timezone.now() - timedelta(hours=1))
         steering.switch_off([":acme", "Report:us"])
 
         assert [each.key for each in self.asked("Report:us")] == []
         assert [each.key for each in self.asked("Report:eu")] == ["Report:eu"]
 
-    def test_ticks_that_are_skipped_since_one_runs_miss_no_success(self, report):
+    @pytest.mark.parametrize("minutes", [10, 70])
+    def test_ticks_that_are_skipped_since_one_runs_miss_no_success_for_an_hour(
+        self, report, minutes
+    ):
+        """Else one that hangs would be seen by nobody."""
         report.SCHEDULES = {
             "eu": Every(seconds=3600, kwargs={"region": "eu"}, skip_while_running=True)
         }
@@ -479,11 +463,13 @@ class TestOverdue:
         host.turn()
         late("Report:eu", seconds=4000), host.turn()
         TestSkips().run(Task.objects.get())
+        Task.objects.update(**minutes_ago(claimed_at=minutes))
         for _ in range(3):
-            late("Report:eu", seconds=3700), host.turn()
+            late("Report:eu"), host.turn()
 
         (found,) = self.asked("Report:eu")
-        assert not found.is_fruitless
+        assert Task.objects.count() == 1
+        assert found.is_fruitless == (minutes > 60)
 
     def test_the_tick_before_the_last_is_kept(self, report):
         host = Host()
@@ -510,19 +496,22 @@ class TestOverdue:
             "2, none overdue; since the last success: Report:eu 3 hours, Report:us 3 hours"
         ]
         Schedule.objects.filter(pk="Report:eu").update(**minutes_ago(next_tick=10))
-        schedules.create("acme", Write(), HOURLY)
+        schedules.create("acme", report(), HOURLY)
         Schedule.objects.filter(pk=":acme").update(**minutes_ago(prior_tick=120, last_tick=60))
 
         told = [each.text for each in overdue_schedules()]
 
-        assert told == [
-            "The tick of the schedule Report:eu has been due for 10 minutes, and no supervisor of"
-            " queue 'default' takes it: start one whose code has Report: manage.py start_partisan"
-            " --async --queue_name default",
+        assert told[0] == (
+            "The tick of the schedule Report:eu has been due for 10 minutes, and no supervisor"
+            " of queue 'default' takes it: start one whose code has Report: manage.py"
+            " start_partisan --async --queue_name default"
+        )
+        assert told[1] == (
             "The schedule :acme ticks in queue 'default', and no task of it has finished ever:"
-            " they wait, run, or fail; look at the tasks of Write, and at their errors: manage.py"
-            " partisan status",
-        ]
+            " they wait, run, or fail; look at the tasks of Report, and at their errors:"
+            " manage.py partisan status"
+        )
+        assert len(told) == 2
 
     def test_doctor_names_the_first_few(self):
         for number in range(7):
@@ -533,9 +522,3 @@ class TestOverdue:
 
         assert len(told) == 6
         assert told[-1] == "2 more schedules are overdue: look into these first."
-
-
-def test_metrics_tell_of_schedules():
-    with live_supervisor("ticks", WORKERS_COUNT=1, beat_seconds=0.2, health=True) as supervisor:
-        wait_until(lambda: Schedule.objects.filter(last_success__isnull=False).exists())
-        assert families and supervisor

@@ -28,7 +28,7 @@ def check_schedules(
     E026: two schedules have the same key.
     """
     errors: list[CheckMessage] = []
-    owners: dict[str, str] = {}
+    owners: dict[str, type] = {}
     for processor in known_processors():
         wrong = [*_wrong_schedules(processor)]
         errors += (_error("E024", *fault, processor) for fault in wrong)
@@ -77,12 +77,13 @@ def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
             yield f"{place}: {error}", "Give the schedule kwargs that run() takes."
 
 
-def _taken(processor: type[BaseTaskProcessor], owners: dict[str, str]) -> Faults:
+def _taken(processor: type[BaseTaskProcessor], owners: dict[str, type]) -> Faults:
     for key in schedules_of(processor):
-        owner = owners.setdefault(key, processor.__name__)
-        if owner != processor.__name__:
+        owner = owners.setdefault(key, processor)
+        if owner is not processor:
+            others = naming.name_of(owner)
             yield (
-                f"The schedule {key!r} of {processor.__name__} has the name of one of {owner}.",
+                f"The schedule {key!r} of {processor.__name__} has the name of one of {others}.",
                 "Rename one of the two processors, or the schedule.",
             )
         elif key.startswith(":"):

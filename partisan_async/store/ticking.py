@@ -60,21 +60,25 @@ RETURNING s.processor_class
 
 # In one snapshot: a task that is claimed meanwhile waits in it, or runs in it.
 _BUSY = f"""
-busy AS MATERIALIZED (SELECT
-    EXISTS (SELECT 1 FROM partisan_async_task
-            WHERE digest = %(digest)s AND status IN {WAITING_SQL})
-    OR EXISTS (SELECT 1 FROM partisan_async_task t
-               WHERE t.status = '{Status.IN_PROCESS}' AND t.processor_class = ANY(%(names)s)
-                   AND t.arguments -> 'args' = %(arguments)s::jsonb -> 'args'
-                   AND t.arguments -> 'kwargs' = %(arguments)s::jsonb -> 'kwargs') AS is_so),
+busy AS MATERIALIZED (
+    SELECT runs.since, runs.since IS NOT NULL OR EXISTS (
+        SELECT 1 FROM partisan_async_task
+        WHERE digest = %(digest)s AND status IN {WAITING_SQL}) AS is_so
+    FROM (SELECT min(COALESCE(t.claimed_at, '-infinity')) AS since FROM partisan_async_task t
+          WHERE t.status = '{Status.IN_PROCESS}' AND t.processor_class = ANY(%(names)s)
+              AND t.arguments -> 'args' = %(arguments)s::jsonb -> 'args'
+              AND t.arguments -> 'kwargs' = %(arguments)s::jsonb -> 'kwargs') AS runs),
 """  # noqa: S608
+
+LONG_SECONDS = 3600.0
+"""For so long a run may keep ticks from enqueuing any before its success is missed."""
 
 
 def _tick(*, skips: bool) -> str:
     """Return the statement of a tick.
 
-    :param skips: whether it enqueues nothing while an identical task runs. Such a tick is not one
-        that a success is missing for.
+    :param skips: whether it enqueues nothing while an identical task runs. For such a tick no
+        success is missing, unless that run takes long.
     """
     # The one who moves the row on enqueues the tasks, in one statement: a tick is neither lost
     # between the two nor taken twice, whatever dies when. It waits for nobody's transaction, see
@@ -82,7 +86,8 @@ def _tick(*, skips: bool) -> str:
     busy, from_busy, if_free, is_busy = "", "", "", ""
     if skips:
         busy, from_busy, if_free = _BUSY, ", busy", "WHERE NOT busy.is_so"
-        is_busy = "WHEN busy.is_so THEN s.prior_tick "
+        is_busy = f"""WHEN busy.since > statement_timestamp() - interval '{LONG_SECONDS:g} seconds'
+                THEN %(last)s::timestamptz """
     return f"""
 {PATIENCE}, {busy}ticked AS (
     UPDATE partisan_async_schedule s
