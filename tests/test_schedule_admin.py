@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 from django.utils import timezone
@@ -36,11 +37,11 @@ FILLED = {
 
 
 def page_of(name="acme"):
-    return reverse("admin:partisan_async_schedule_change", args=[f":{name}"])
+    return reverse("admin:partisan_async_schedule_change", args=[quote(f":{name}")])
 
 
 def edit_of(name="acme"):
-    return reverse("admin:partisan_async_schedule_edit", args=[f":{name}"])
+    return reverse("admin:partisan_async_schedule_edit", args=[quote(f":{name}")])
 
 
 @pytest.fixture
@@ -220,6 +221,18 @@ class TestForm:
         )
         assert "what is in the code is deleted there" in page.text
         assert Schedule.objects.exists()
+
+    @pytest.mark.parametrize("name", ["a/b", "_3A", "é?x=1&y#z", "x/edit", "100%", '"<b>'])
+    def test_names_of_any_kind_have_their_pages(self, admin_client, name):
+        page = admin_client.post(ADD, FILLED | {"name": name}, follow=True)
+        assert [code for _, code in page.redirect_chain] == [302]
+        assert "is kept." in page.text
+
+        changed = {"arguments": "", "cron": "0 8 * * *", "time_zone": BERLIN}
+        page = admin_client.post(edit_of(name), changed, follow=True)
+
+        assert "is kept." in page.text
+        assert Schedule.objects.get().schedule == f"0 8 * * * {BERLIN}"
 
 
 class TestDeleted:

@@ -216,6 +216,19 @@ class TestChecks:
         ((number, _, hint),) = errors(typed, SCHEDULE=HOURLY)
         assert (number, hint) == ("E017", "Give region a default, or the schedule kwargs.")
 
+    @pytest.mark.parametrize(
+        ("wrong", "number"),
+        [
+            ({"run": typed, "SCHEDULE": "0 7 * * *"}, "E017"),
+            ({"run": typed, "SCHEDULES": {"x": US}, "SENSITIVE": ("no",)}, "E017"),
+            ({"SCHEDULES": {"x": US}, "QUEUE_NAME": ""}, "E004"),
+            ({"SCHEDULES": {"x": US}, "SCHEDULE": "61 * * * *"}, "E004"),
+            ({"SCHEDULES": {"x": US}, "run": BaseTaskProcessor.run}, "E005"),
+        ],
+    )
+    def test_what_another_check_tells_of_is_told_once(self, errors, wrong, number):
+        assert [each[0] for each in errors(**wrong)] == [number]
+
     def test_two_of_one_name(self, errors):
         errors(NAME="Account", SCHEDULES={"a": HOURLY})
         ((number, told, hint),) = errors(NAME="Account:a", SCHEDULE=HOURLY)

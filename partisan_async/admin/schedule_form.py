@@ -10,6 +10,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.models import ADDITION, CHANGE
+from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -147,7 +148,8 @@ class ScheduleForm(forms.Form):
 
 def way_to(model_admin: RowAdmin, row: Schedule) -> str:
     """Return the address of the page on which a schedule is changed."""
-    return reverse(f"admin:{VIEW}", args=[row.pk], current_app=model_admin.admin_site.name)
+    where = model_admin.admin_site.name
+    return reverse(f"admin:{VIEW}", args=[quote(row.pk)], current_app=where)
 
 
 def next_times(known: Cron | Every, next_tick: datetime.datetime | None = None) -> list[str]:
@@ -173,7 +175,7 @@ def _aware(moment: datetime.datetime) -> datetime.datetime:
 def answer(model_admin: RowAdmin, request: HttpRequest, key: str | None) -> HttpResponse:
     """Show the page, or do what was filled in there.
 
-    :param key: of the schedule that is changed; ``None``: one is made.
+    :param key: of the schedule that is changed, as addresses have it; ``None``: one is made.
     :raises PermissionDenied: the user may not do it, or not see arguments.
     :raises Http404: there is no such schedule that was made at run time, or they may not see it.
     """
@@ -201,7 +203,7 @@ class _Answer:
         self._request = request
         self._row: Schedule | None = None
         if key is not None:
-            self._row = model_admin.get_object(request, key)
+            self._row = model_admin.get_object(request, unquote(key))
             if self._row is None or not self._row.is_made:
                 raise Http404(gettext("No schedule of this name was made at run time."))
 
@@ -298,7 +300,8 @@ class _Answer:
         if self._row is None:
             return self._list
         name = "admin:partisan_async_schedule_change"
-        return reverse(name, args=[self._row.pk], current_app=self._admin.admin_site.name)
+        where = self._admin.admin_site.name
+        return reverse(name, args=[quote(self._row.pk)], current_app=where)
 
 
 def rule_of(row: Schedule) -> Cron | Every | None:

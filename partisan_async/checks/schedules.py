@@ -11,7 +11,8 @@ from django.core.checks import CheckMessage, Error, register
 
 from partisan_async import naming, registry, schedule
 from partisan_async.checks.processors import known_processors
-from partisan_async.enqueue.scheduled import schedules_of, tick_of, wrong_name
+from partisan_async.enqueue.parameters.complaints import complaints
+from partisan_async.enqueue.scheduled import arguments_of, schedules_of, wrong_name
 from partisan_async.processor import BaseTaskProcessor
 
 EXAMPLE = '{"eu": Cron("0 7 * * *", kwargs={"region": "eu"})}'
@@ -31,16 +32,20 @@ def check_schedules(
     owners: dict[str, type] = {}
     for processor in known_processors():
         wrong = [*_wrong_schedules(processor)]
-        errors += (_error("E024", *fault, processor) for fault in wrong)
+        errors += (_error("partisan_async.E024", *fault, processor) for fault in wrong)
         if wrong or schedule.wrong(processor.SCHEDULE):  # E004 tells of that
             continue
-        errors += (_error("E025", *fault, processor) for fault in _wrong_calls(processor))
-        errors += (_error("E026", *fault, processor) for fault in _taken(processor, owners))
+        errors += (
+            _error("partisan_async.E025", *fault, processor) for fault in _wrong_calls(processor)
+        )
+        errors += (
+            _error("partisan_async.E026", *fault, processor) for fault in _taken(processor, owners)
+        )
     return errors
 
 
 def _error(number: str, wrong: str, hint: str, processor: type[BaseTaskProcessor]) -> Error:
-    return Error(wrong, hint=hint, obj=processor, id=f"partisan_async.{number}")
+    return Error(wrong, hint=hint, obj=processor, id=number)
 
 
 def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
@@ -64,13 +69,15 @@ def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
 
 
 def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
+    if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
+        return  # E005 and E017 tell of that
+    lasting = registry.lasting_name(naming.name_of(processor))
     for key, each in schedules_of(processor).items():
-        # Of one without, and of a `run()` that needs some, E017 tells.
-        if not each.kwargs and each == processor.SCHEDULE:
-            continue
+        if key == lasting and not each.kwargs:
+            continue  # likewise
         place = f"The schedule {key!r} calls {processor.__name__} with kwargs={each.kwargs!r}"
         try:
-            tick_of(processor, each)
+            arguments_of(processor, each)
             if processor.__init__ is not BaseTaskProcessor.__init__:
                 inspect.signature(processor).bind(**each.kwargs)
         except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 from partisan_async import naming, registry, schedule
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments
-from partisan_async.enqueue.calls import call_of
+from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.exceptions import ArgumentsTooLarge
 from partisan_async.schedule import Cron, Every
 
@@ -87,12 +87,19 @@ def wrong_name(name: str, processor: str = "") -> str | None:
 
 def tick_of(processor_class: type[Any], known: Cron | Every | None = None) -> Call:
     """Return the call that a tick of a processor's schedule enqueues; errors as for ``delay``."""
-    processor = object.__new__(processor_class)
-    # Not by its own __init__(), which may do anything: a supervisor asks, and not a worker.
-    processor.args, processor.kwargs = (), {} if known is None else dict(known.kwargs)
-    call = call_of(processor, 0, None)
+    call = call_of(_called(processor_class, known), 0, None)
     _require_size(call.arguments)
     return call if known is None else _fitted(call, known)
+
+
+def arguments_of(processor_class: type[Any], known: Cron | Every) -> str:
+    """Return the arguments that the ticks of a processor's schedule call it with.
+
+    :raises TypeError, ValueError: ``run()`` does not take them, or they cannot be stored.
+    """
+    encoded = encoded_of(_called(processor_class, known))
+    _require_size(encoded)
+    return encoded
 
 
 def made_tick_of(
@@ -120,6 +127,13 @@ def checked_arguments(call: Any) -> str:
 def names_to_skip(processor_class: type[Any], known: Cron | Every) -> tuple[str, ...]:
     """Return the names of the processor whose running tasks hold a schedule's tick up."""
     return naming.names_of(processor_class) if known.skip_while_running else ()
+
+
+def _called(processor_class: type[Any], known: Cron | Every | None) -> Any:
+    processor = object.__new__(processor_class)
+    # Not by its own __init__(), which may do anything: a supervisor asks, and not a worker.
+    processor.args, processor.kwargs = (), {} if known is None else dict(known.kwargs)
+    return processor
 
 
 def _fitted(call: Call, known: Cron | Every) -> Call:

@@ -1,13 +1,15 @@
 """A processor before and after its ``run()`` was given parameters."""
 
 import uuid
+from contextlib import suppress
 
 from partisan_async import registry
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Every
 
 try:
     from partisan_async.task_processor import TaskProcessor
 except ImportError:
-    from partisan_async.processor import BaseTaskProcessor
 
     @registry.register
     class Pay(BaseTaskProcessor):
@@ -30,3 +32,19 @@ else:
 
     def calls(count):
         return [Pay(uuid.UUID(int=n), note="é", amount=n / 4) for n in range(count)]
+
+
+@registry.register
+class Ring(BaseTaskProcessor):
+    """Ticks; in this release by several schedules, of which the one before knows one."""
+
+    QUEUE_NAME = "rings"
+    STORE_RESULT = True
+    SCHEDULE = Every(seconds=0.5, catch_up=True)
+
+    def run(self):
+        return self.kwargs.get("region", "all")
+
+
+with suppress(TypeError):  # the release before has no such parameter
+    Ring.SCHEDULES = {"eu": Every(seconds=0.5, catch_up=True, kwargs={"region": "eu"})}

@@ -48,7 +48,8 @@ def _processors() -> set[str]:
     registry.autodiscover()
     names = set(map(naming.name_of, registry.processors()))
     names |= {each.processor for each in overview.pauses(1)}
-    tallies, schedules = (each.objects.using(store.database()) for each in (Tally, Schedule))
+    alias = store.database()
+    tallies, schedules = Tally.objects.using(alias), Schedule.objects.using(alias)
     names |= set(tallies.values_list("processor_class", flat=True).distinct())
     return names | {each.processor_name for each in schedules.only("processor_class", "processor")}
 
