@@ -112,7 +112,7 @@ OF_ROWS = re.compile(
     r"""\b(
       manage\.py\ (partisan\ (retry|cancel|resume|doctor|adopt)|start_partisan)
       (\ (--?[\w-]+ | default | Write(Unique)? | [0-9]+))*
-    | args | kwargs | last | x{3,} | every\ 0\.2\ s | UTC | (left|locked)\ [0-9]+
+    | args | kwargs | last | x{3,} | every\ 0\.2\ s | UTC | C[DS]T | (left|locked)\ [0-9]+
     | Write(Unique)? | Fail | Pay | Tick | Gone | shop\.tasks\.pay | default | elsewhere | ticks
     | here(/7)? | admin | looker | elf | needle | sandbox | production | staging
     | ValueError | builtins\.ValueError | boom | the\ bank\ is\ closed | the\ site\ refuses\ it

@@ -38,8 +38,8 @@ from partisan_async.templatetags.partisan_async import short
 @admin.register(Schedule)
 class ScheduleAdmin(RowAdmin):
     list_display = (
-        "processor_class", "told_processor", "queue_name", "when", "told_next_tick",
-        "told_last_tick", "told_last_success", "enabled", "in_the_code",
+        "name", "queue_name", "when", "told_next_tick", "told_last_success", "enabled",
+        "in_the_code",
     )  # fmt: skip
     told_next_tick = told_moment("next_tick", _("next tick"))
     told_last_tick = told_moment("last_tick", _("last tick"))
@@ -99,6 +99,12 @@ class ScheduleAdmin(RowAdmin):
             "may_delete": row.is_made and self.has_forget_permission(request),
         }
         return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=_("name"), ordering="processor_class")
+    def name(self, row: Schedule) -> str:
+        if row.is_made:
+            return f"{short(row.pk, 80)} ({short(row.processor_name, 80)})"
+        return short(row.pk, 160)
 
     @admin.display(description=_("processor"))
     def told_processor(self, row: Schedule) -> str:
