@@ -134,6 +134,25 @@ class TestMade:
         assert row().next_tick.astimezone(UTC).hour in (5, 6)
         assert [tick for *_, tick in calls()] == [due]
 
+    def test_without_use_tz_it_is_the_same(self, report, settings):
+        """Django reads naive moments there, and a schedule reckons with aware ones."""
+        settings.USE_TZ = False
+        settings.TIME_ZONE = "Asia/Tokyo"
+        connection.close()
+        try:
+            for when in ("*/5 * * * *", HOURLY, Every(seconds=60)):
+                schedules.create("acme", report(), when)
+            read = row().next_tick
+            steering.switch_off([":acme"])
+        finally:
+            settings.USE_TZ = True
+            connection.close()
+
+        assert timezone.is_naive(read)
+        zone = Cron("* * * * *", time_zone="Asia/Tokyo").zone
+        left = read.replace(tzinfo=zone) - timezone.now()
+        assert timedelta(0) < left <= timedelta(seconds=60)
+
     def test_it_is_sought_by_nobody_before_the_beat_sees_one(self, report):
         """A queue without any makes no statement more."""
         untouched = None

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from partisan_async import naming, registry, schedule, signals, store
 from partisan_async.enqueue.insert import enqueue
@@ -127,12 +128,20 @@ def _make(
     alias = store.database()
     with transaction.atomic(using=alias):
         run(*store.hold(made))
-        held = store.Held(*fetch(*store.held_schedule(key))[0])
+        ((now, before, *ticks),) = fetch(*store.held_schedule(key))
+        held = store.Held(_aware(now), before, *map(_aware, ticks))
         run(*store.make(made, _first_tick(held, made, known)))
         wake(queue_name, store.STEERED, alias)
         action = "change-schedule" if held.schedule else "create-schedule"
         audit.put_down(action, [key], schedules=[key])
         return Schedule.objects.using(alias).get(pk=key)
+
+
+def _aware(moment: Any) -> Any:
+    """Return a moment as schedules reckon with it: without ``USE_TZ`` Django reads them naive."""
+    if moment is None or timezone.is_aware(moment):
+        return moment
+    return timezone.make_aware(moment, timezone.get_default_timezone())
 
 
 def _first_tick(held: store.Held, made: store.Made, known: Cron | Every) -> datetime.datetime:
