@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from partisan_async import registry, schedules, steering
-from partisan_async.admin import Scope, TaskAdmin, schedule_form
+from partisan_async.admin import Scope, TaskAdmin, schedule_times
 from partisan_async.models import Schedule, Task
 from partisan_async.schedule import Cron, Every
 from partisan_async.task_processor import TaskProcessor
@@ -114,19 +114,19 @@ class TestForm:
     def test_the_times_are_those_of_its_zone_also_where_clocks_are_changed(
         self, monkeypatch, begin, expected
     ):
-        monkeypatch.setattr(schedule_form.timezone, "now", lambda: begin)
+        monkeypatch.setattr(schedule_times.timezone, "now", lambda: begin)
 
-        found = schedule_form.next_times(Cron("30 2 * * *", time_zone=BERLIN))
+        found = schedule_times.next_times(Cron("30 2 * * *", time_zone=BERLIN))
 
         assert found[:3] == expected
-        assert len(found) == schedule_form.SHOWN_TICKS
+        assert len(found) == schedule_times.SHOWN_TICKS
 
     def test_of_an_interval_they_are_those_that_come(self, settings):
         settings.TIME_ZONE = "UTC"
         tick = (timezone.now() + timedelta(minutes=30)).replace(microsecond=0)
 
-        ahead = schedule_form.next_times(Every(seconds=3600), tick)
-        past = schedule_form.next_times(Every(seconds=3600), tick - timedelta(hours=5))
+        ahead = schedule_times.next_times(Every(seconds=3600), tick)
+        past = schedule_times.next_times(Every(seconds=3600), tick - timedelta(hours=5))
 
         assert ahead == past
         assert ahead[0] == f"{tick:%Y-%m-%d %H:%M:%S} UTC (+0000)"

@@ -395,9 +395,8 @@ class TestSuccess:
 
     def test_a_row_that_somebody_holds_is_noted_later(self, report):
         Host().turn()
-        noted = Successes(
-            Connection("default", "successes of a test", patience=test_ticker.TTL), None
-        )
+        connection = Connection("default", "successes of a test", patience=test_ticker.TTL)
+        noted = Successes(connection, None, watches=False)
 
         def write():
             async def write():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 from functools import cached_property
 from typing import Any
 
@@ -19,22 +17,20 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
-from partisan_async import registry, schedule, store
+from partisan_async import registry, store
 from partisan_async.admin.rows import RowAdmin
+from partisan_async.admin.schedule_times import next_times, rule_of
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.enqueue.corrected import SHAPE, check_arguments
 from partisan_async.enqueue.scheduled import MOST_BYTES, made_key
 from partisan_async.enqueue.sensitive import hides
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
-from partisan_async.models.readable import is_moment
 from partisan_async.naming import name_of
 from partisan_async.schedule import Cron, Every
 from partisan_async.steering.timetable import change_schedule, make_schedule
 
 VIEW = "partisan_async_schedule_edit"
-
-SHOWN_TICKS = 5
 
 NO_ARGUMENTS = '{"args": [], "kwargs": {}}'
 
@@ -150,26 +146,6 @@ def way_to(model_admin: RowAdmin, row: Schedule) -> str:
     """Return the address of the page on which a schedule is changed."""
     where = model_admin.admin_site.name
     return reverse(f"admin:{VIEW}", args=[quote(row.pk)], current_app=where)
-
-
-def next_times(known: Cron | Every, next_tick: datetime.datetime | None = None) -> list[str]:
-    """Return the next ticks, as the clocks of the schedule's zone show them.
-
-    :param next_tick: the next one, if that is known; else they are counted from now.
-    """
-    now = _aware(timezone.now())
-    first = None
-    if next_tick is not None and is_moment(next_tick):
-        first = _aware(next_tick)
-    if first is None or first <= now:
-        first = known.following(first or now, now)
-    ticks = schedule.ticks_from(first, known, SHOWN_TICKS)
-    return [f"{tick:%Y-%m-%d %H:%M:%S} {tick.tzname()} ({tick:%z})" for tick in ticks]
-
-
-def _aware(moment: datetime.datetime) -> datetime.datetime:
-    zone = timezone.get_default_timezone()
-    return timezone.make_aware(moment, zone) if timezone.is_naive(moment) else moment
 
 
 def answer(model_admin: RowAdmin, request: HttpRequest, key: str | None) -> HttpResponse:
@@ -302,19 +278,3 @@ class _Answer:
         name = "admin:partisan_async_schedule_change"
         where = self._admin.admin_site.name
         return reverse(name, args=[quote(self._row.pk)], current_app=where)
-
-
-def rule_of(row: Schedule) -> Cron | Every | None:
-    """Return when one that was made at run time ticks; ``None``: its row was changed by hand."""
-    try:
-        return schedule.of_rule(row.rule)
-    except ValueError:
-        return None
-
-
-def indented(arguments: str) -> str:
-    """Return the JSON of a call as people read it."""
-    try:
-        return json.dumps(json.loads(arguments), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return arguments

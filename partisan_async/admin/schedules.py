@@ -5,6 +5,7 @@ Those that were made at run time are made, changed and deleted here, too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from partisan_async import registry, steering, store
 from partisan_async.admin import history, schedule_form
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, told_moment
+from partisan_async.admin.schedule_times import next_times, rule_of
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.enqueue.scheduled import has_schedules, schedules_of
 from partisan_async.enqueue.sensitive import masked
@@ -91,9 +93,9 @@ class ScheduleAdmin(RowAdmin):
         row: Schedule = context["original"]
         known, sees = _known(row), sees_arguments(request)
         may_change = row.is_made and sees and self.has_steer_permission(request)
-        arguments = schedule_form.indented(row.arguments or "")
+        arguments = _indented(row.arguments or "")
         context |= {
-            "times": [] if known is None else schedule_form.next_times(known, row.next_tick),
+            "times": [] if known is None else next_times(known, row.next_tick),
             "told_arguments": sees and row.is_made and masked(row.processor_name, arguments),
             "way_to_change": may_change and schedule_form.way_to(self, row),
             "may_delete": row.is_made and self.has_forget_permission(request),
@@ -242,7 +244,15 @@ def _known(row: Schedule) -> Cron | Every | None:
     """Return when a schedule ticks, if that is known here."""
     known: Cron | Every | None = None
     if row.is_made:
-        known = schedule_form.rule_of(row)
+        known = rule_of(row)
     elif processor := _processor(row):
         known = schedules_of(processor)[row.pk]
     return known if str(known) == row.schedule else None
+
+
+def _indented(arguments: str) -> str:
+    """Return the JSON of a call as people read it."""
+    try:
+        return json.dumps(json.loads(arguments), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return arguments

@@ -105,10 +105,8 @@ def assemble(plan: Plan) -> Parts:
     with_metrics = plan.health is not None and find_spec("prometheus_client") is not None
     counts = Counts(with_spreads=with_metrics)
     settler = _settler(plan, opened.settle, agenda)
-    successes = Successes(opened.beat, settler)
+    successes = Successes(opened.beat, settler, watches=bool(ticker.keys))
     timetable = Timetable(name, opened.beat, ttl=lease.ttl, on_first=successes.watch)
-    if ticker.keys:
-        successes.watch()
     endings = Endings(settings, settler, counts)
     setup = Setup(resolved_databases(), plan.print_logs, me, settings)
     dispatcher = Dispatcher(name, settings, setup, lease, agenda, settler, endings)
@@ -120,11 +118,8 @@ def assemble(plan: Plan) -> Parts:
         every=timedelta(seconds=plan.beat_seconds),
         home=plan.home,
     )
-    metrics = None
-    if with_metrics:
-        metrics = _metrics(
-            *(plan, counts, lease, dispatcher, settler, wakeup, ticker, timetable),
-        )
+    shown = (counts, lease, dispatcher, settler, wakeup)
+    metrics = _metrics(plan, shown, ticker, timetable) if with_metrics else None
     return Parts(
         connections=opened,
         lease=lease,
@@ -183,11 +178,7 @@ def _settler(plan: Plan, connection: Connection, agenda: Agenda) -> Settler:
 
 def _metrics(
     plan: Plan,
-    counts: Counts,
-    lease: Lease,
-    dispatcher: Dispatcher,
-    settler: Settler,
-    wakeup: Wakeup | None,
+    shown: tuple[Counts, Lease, Dispatcher, Settler, Wakeup | None],
     ticker: Ticker,
     timetable: Timetable,
 ) -> Metrics:
@@ -198,7 +189,7 @@ def _metrics(
     from partisan_async.supervisor.report.queue_depth import QueueDepth
 
     name, workers = plan.queue_name, plan.settings.WORKERS_COUNT
-    families = Families(name, workers, counts, lease, dispatcher, settler, wakeup)
+    families = Families(name, workers, *shown)
     depth = QueueDepth(store.database(), name)
     return Metrics(families, depth, Punctual(name, depth.connection, ticker, timetable))
 

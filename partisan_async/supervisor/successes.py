@@ -27,14 +27,19 @@ KEPT_SECONDS = 60.0
 
 
 class Successes:
-    """Those of one queue's schedules; nothing is looked at before the queue has one."""
+    """Those of one queue's schedules; nothing is looked at before the queue has one.
 
-    def __init__(self, connection: Connection, settler: Settler) -> None:
+    :param watches: whether it has one.
+    """
+
+    def __init__(self, connection: Connection, settler: Settler, *, watches: bool) -> None:
         self._connection = connection
         self._settler = settler
         self._at: dict[str, float] = {}
         self._more = asyncio.Event()
         self._watches = False
+        if watches:
+            self.watch()
 
     def watch(self) -> None:
         """Note successes from now on."""
