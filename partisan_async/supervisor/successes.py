@@ -25,6 +25,9 @@ WRITE_AFTER_SECONDS = 1.0
 KEPT_SECONDS = 60.0
 """Time for which what could not be noted is tried again; the schedule may be gone."""
 
+_TICK = '"tick": '
+"""As PostgreSQL writes the name in the JSON of a tick's task."""
+
 
 class Successes:
     """Those of one queue's schedules; nothing is looked at before the queue has one.
@@ -50,6 +53,10 @@ class Successes:
     def on_settled(self, batch: Sequence[Settlement]) -> None:
         """Take what was written of tasks."""
         for each in batch:
+            arguments = each.claim.arguments
+            # No call for each task: most are of no schedule.
+            if arguments is None or _TICK not in arguments:
+                continue
             if isinstance(each.decision, Finished) and (key := _key_of(each.claim)):
                 self._at[key] = time.monotonic()
                 self._more.set()
@@ -86,8 +93,6 @@ class Successes:
 
 def _key_of(claim: Claim) -> str | None:
     """Return the key of the schedule that enqueued a task; ``None``: none did."""
-    if claim.arguments is None or '"tick": ' not in claim.arguments:
-        return None
     arguments = readable.load(claim.arguments)
     if not isinstance(arguments, dict) or not isinstance(arguments.get("tick"), str):
         return None
