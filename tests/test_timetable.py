@@ -234,6 +234,21 @@ class TestMade:
         assert Task.objects.count() == 2
 
 
+def test_a_queue_with_one_that_nobody_serves_is_told_of(report):
+    """Nothing waits there, and nothing will: nobody ticks."""
+
+    def unserved():
+        with connection.cursor() as cursor:
+            cursor.execute(*store.unserved(["default", "elsewhere"], TTL))
+            return cursor.fetchall()
+
+    assert unserved() == []
+    schedules.create("acme", report(), HOURLY)
+    assert unserved() == [("default",)]
+    steering.switch_off([":acme"])
+    assert unserved() == []
+
+
 class Typed(TaskProcessor):
     def run(self, region: str, *, day: int = 0) -> None:
         pass

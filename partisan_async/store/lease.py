@@ -144,14 +144,17 @@ def unserved(
 ) -> Statement:
     """Read which of these queues have rows waiting and no live supervisor.
 
-    :param scheduled: the queues with schedules. They count even without rows that wait: nobody
-        ticks their schedules.
+    :param scheduled: the queues with schedules in the code. They count even without rows that wait:
+        nobody ticks their schedules. So do those with schedules that were made at run time.
     """
     sql = f"""
     SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)
     WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s WHERE s.queue_name = q.name
                       AND {is_alive("s")})
-        AND (q.name = ANY(%(scheduled)s::text[]) OR {_is_any_ready("q.name")}
+        AND (q.name = ANY(%(scheduled)s::text[])
+             OR EXISTS (SELECT 1 FROM partisan_async_schedule c WHERE c.queue_name = q.name
+                        AND c.arguments IS NOT NULL AND c.enabled)
+             OR {_is_any_ready("q.name")}
              OR (SELECT execute_after FROM partisan_async_task
                  WHERE status = '{Status.SCHEDULED}' AND queue_name = q.name
                  ORDER BY execute_after LIMIT 1) <= statement_timestamp())
