@@ -190,6 +190,21 @@ class TestMade:
         late(seconds=-5)
         assert 4 < host.turn() < 5
 
+    @pytest.mark.parametrize(
+        ("due_seconds", "hurries"), [(-5, True), (20, True), (99.99, False), (200, False)]
+    )
+    def test_one_that_is_due_earlier_than_what_is_known_hurries_it(self, due_seconds, hurries):
+        """And the same one does not, at each beat."""
+        timetable = Host().timetable
+        timetable.on_sight(100)
+        turns = timetable._turns
+        turns._hurry.clear()
+        turns.at = time.monotonic() + 100
+
+        timetable.on_sight(due_seconds)
+
+        assert turns._hurry.is_set() == hurries
+
     def test_in_a_transaction_it_is_there_with_the_commit(self, report):
         with pytest.raises(RuntimeError), transaction.atomic():
             schedules.create("acme", report(), HOURLY)
