@@ -526,6 +526,27 @@ class TestThatCannotTick:
         assert [args for _, args, _ in calls()] == [["sound"]]
         assert "the tick of :odd failed" in caplog.text
 
+    @pytest.mark.parametrize("moment", ["infinity", "-infinity", "4713-01-01 BC", "20000-01-01"])
+    def test_a_tick_beyond_all_clocks_is_left_alone(self, report, moment):
+        """Somebody set it by hand, and means it; the others tick."""
+        schedules.create("odd", report(), HOURLY)
+        schedules.create("sound", report("sound"), HOURLY)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE partisan_async_schedule SET next_tick = %s WHERE processor_class = ':odd'",
+                [moment],
+            )
+            due = late("sound")
+            Host().turn()
+            cursor.execute(
+                "SELECT next_tick = %s::timestamptz FROM partisan_async_schedule"
+                " WHERE processor_class = ':odd'",
+                [moment],
+            )
+            assert cursor.fetchall() == [(True,)]
+
+        assert calls() == [("Report", ["sound"], due)]
+
     def test_what_a_clock_that_was_ahead_set_too_far_is_moved_up(self, report):
         """Of more than one look reads; each in the course of time."""
         for number in range(2 * AT_ONCE + 1):

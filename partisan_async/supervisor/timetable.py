@@ -110,8 +110,8 @@ class Timetable:
             return self._put_aside(seen.processor_class, ASIDE_SECONDS)
         if seen.next_tick is None:
             return await self._count(seen, plan)
-        if not readable.is_moment(seen.next_tick):
-            return self._put_aside(seen.processor_class, ASIDE_SECONDS)  # it never comes
+        if not _comes(seen):
+            return self._put_aside(seen.processor_class, ASIDE_SECONDS)
         left = await self._ticks.take(seen, plan)
         if left and seen.next_tick <= seen.now:
             return self._put_aside(seen.processor_class, left)  # it could not be taken
@@ -163,7 +163,8 @@ class Timetable:
         rows = _rows(await self._connection.execute(statement))
         self._looked_at = rows[-1].seen.processor_class if len(rows) == AT_ONCE else ""
         for row in rows:
-            if _is_later(row.seen) and (plan := self._plan(row)) is not None:
+            is_later = _is_later(row.seen) and _comes(row.seen)
+            if is_later and (plan := self._plan(row)) is not None:
                 await self._ticks.take(row.seen, plan)
 
     def _put_aside(self, key: str, seconds: float) -> float:
@@ -173,6 +174,11 @@ class Timetable:
 
 def _is_later(seen: Scheduled) -> bool:
     return seen.next_tick is not None and seen.next_tick > seen.now
+
+
+def _comes(seen: Scheduled) -> bool:
+    """Tell whether it has a next tick that comes: somebody may have set it to infinity."""
+    return seen.next_tick is not None and readable.is_moment(seen.next_tick)
 
 
 def _rows(rows: Iterable[Sequence[Any]]) -> list[_Row]:
