@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from asgiref.sync import sync_to_async
@@ -79,7 +79,10 @@ class BaseTaskProcessor(Telling, abc.ABC):
     errors from six characters on. Rows hold them as they are."""
 
     SCHEDULE: ClassVar[str | Cron | Every | None] = None
-    """When a call without arguments is enqueued by itself; a string is a cron expression."""
+    """When a call is enqueued by itself; a string is a cron expression."""
+
+    SCHEDULES: ClassVar[Mapping[str, str | Cron | Every]] = {}
+    """Several of these, by names: each may have its ``kwargs``, and is switched by itself."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = args

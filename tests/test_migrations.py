@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from contextlib import closing
 from datetime import timedelta
 
@@ -12,9 +13,11 @@ from django.db import OperationalError, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from partisan_async.models import Task
+from partisan_async import schedules
+from partisan_async.models import Schedule, Task
 from partisan_async.operate.doctor import indexes
 from partisan_async.postgres.migration import PostgresMigration
+from partisan_async.schedule import Every
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.old_tables import migrated_back
@@ -262,3 +265,47 @@ class TestUnique:
 
 def doctor_says_nothing_of_indexes():
     return [found.well for found in indexes.indexes()] == [True]
+
+
+def before_schedules():
+    """The migration that the one of these columns comes after."""
+    key = ("partisan_async", "0015_schedules")
+    ((_, name),) = MigrationLoader(connection).disk_migrations[key].dependencies
+    return name
+
+
+def test_the_way_back_forgets_the_schedules_that_are_in_no_code_and_keeps_the_others():
+    """What they are is in columns that go; the release before could not tick them."""
+    schedules.create("acme", Write(), "0 7 * * *")
+    Schedule.objects.create(
+        processor_class="Tick", queue_name="ticks", schedule="every 9 s", set_by=uuid.uuid4()
+    )
+    call_command("migrate", "partisan_async", before_schedules(), verbosity=0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT processor_class FROM partisan_async_schedule")
+            assert cursor.fetchall() == [("Tick",)]
+            # As the release before sets one, and ticks it.
+            cursor.execute(
+                "INSERT INTO partisan_async_schedule (processor_class, queue_name, schedule,"
+                " next_tick, set_by) VALUES ('Old', 'ticks', 'x', now(), gen_random_uuid())"
+            )
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
+
+    old = Schedule.objects.get(pk="Old")
+    assert (old.processor_name, old.is_made, old.prior_tick) == ("Old", False, None)
+
+
+def test_a_supervisor_keeps_its_lease_while_the_columns_of_schedules_come_and_go():
+    """An upgrade migrates beneath those that run, and so does its way back."""
+    with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2) as supervisor:
+        try:
+            call_command("migrate", "partisan_async", before_schedules(), verbosity=0)
+            Write("before").delay()
+            wait_until(lambda: "before" in marks())
+        finally:
+            call_command("migrate", "partisan_async", verbosity=0)
+        schedules.create("acme", Write("ticked"), Every(seconds=0.2))
+        wait_until(lambda: marks().count("ticked") > 2)
+        assert supervisor.parts.lease.held

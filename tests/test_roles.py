@@ -397,6 +397,10 @@ class TestAdmin:
                 assert client.post(f"{at}/schedule/", chosen).status_code == 302
             chosen = {"action": "drain", "_selected_action": [supervisor.pk], "confirmed": 1}
             assert client.post(f"{at}/supervisor/", chosen).status_code == 302
+            filled = {"name": "acme", "processor": "Write", "seconds": "60"}
+            assert client.post(f"{at}/schedule/add/", filled).status_code == 302
+            chosen = {"action": "delete_made", "_selected_action": [":acme"], "confirmed": 1}
+            assert "Deleted: :acme" in client.post(f"{at}/schedule/", chosen, follow=True).text
 
         assert Supervisor.objects.get().draining
         assert not PausedQueue.objects.exists()

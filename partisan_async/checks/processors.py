@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +22,12 @@ from partisan_async.enqueue.parameters.signature import parameters_declared_by, 
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
-ATTRIBUTES = {
+
+def _left_to_its_own_check(value: object) -> None:
+    """Complain of nothing: ``check_schedules`` does, name by name."""
+
+
+ATTRIBUTES: dict[str, Callable[[Any], str | None]] = {
     "PRIORITY": validation.check_priority,
     "QUEUE_NAME": validation.check_queue_name,
     "UNIQUE_FOR_PARAMS": validation.check_flag,
@@ -35,6 +40,7 @@ ATTRIBUTES = {
     "ON_MISSING": validation.check_choice("error", "finish"),
     "SENSITIVE": validation.check_names,
     "SCHEDULE": schedule.wrong,
+    "SCHEDULES": _left_to_its_own_check,
 }
 
 IDS = {"UNIQUE": "partisan_async.E021"}

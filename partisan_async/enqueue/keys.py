@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -64,12 +64,7 @@ def misfit(processor: Any, by: tuple[str | int, ...]) -> Misfit | None:
     name = processor.__name__
     declared = parameters_declared_by(processor)
     if declared is None:
-        if by and getattr(processor, "SCHEDULE", None) is not None:
-            return Misfit(
-                f"{name}.UNIQUE is by {by[0]!r}, which a tick of its SCHEDULE does not pass.",
-                "Give run() parameters with defaults, or leave by out.",
-            )
-        return None
+        return next(_not_passed_by_ticks(processor, by), None)
     for each in by:
         if each not in {parameter.name for parameter in declared}:
             return Misfit(
@@ -77,6 +72,22 @@ def misfit(processor: Any, by: tuple[str | int, ...]) -> Misfit | None:
                 f"Name those of {shown(declared)}.",
             )
     return None
+
+
+def _not_passed_by_ticks(processor: Any, by: tuple[str | int, ...]) -> Iterator[Misfit]:
+    several = getattr(processor, "SCHEDULES", None)
+    named = several.items() if isinstance(several, Mapping) else ()
+    schedules = [("SCHEDULE", getattr(processor, "SCHEDULE", None))]
+    schedules += [(f"schedule {name!r}", each) for name, each in named]
+    for what, each in schedules:
+        passed = getattr(each, "kwargs", ())
+        if each is not None and (missing := [place for place in by if place not in passed]):
+            yield Misfit(
+                f"{processor.__name__}.UNIQUE is by {missing[0]!r}, which a tick of its {what} does"
+                " not pass.",
+                "Give that schedule kwargs with it, or leave it out of by; or give run() parameters"
+                " with defaults.",
+            )
 
 
 def _keys(processor: Any, lasting_name: str, encoded: Iterable[str]) -> list[bytes]:

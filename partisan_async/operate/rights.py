@@ -34,6 +34,7 @@ ESSENTIAL: Rights = {
     "partisan_async_pausedqueue": ("SELECT",),
     "partisan_async_pausedprocessor": ("SELECT",),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
+    "partisan_async_schedule": ("SELECT",),
 }
 """The part of ``SUPERVISOR`` without which it cannot claim, settle or beat."""
 
@@ -47,7 +48,7 @@ OPERATOR: Rights = {
     "partisan_async_pausedqueue": ("SELECT", "INSERT", "DELETE"),
     "partisan_async_pausedprocessor": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
-    "partisan_async_schedule": ("SELECT", "UPDATE"),
+    "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_tally": ("SELECT", "USAGE ON SEQUENCE"),
     "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }

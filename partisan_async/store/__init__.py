@@ -34,6 +34,7 @@ from partisan_async.store.parking import (
 from partisan_async.store.pausing import pause, pause_processor, resume, resume_processor
 from partisan_async.store.promoting import PROMOTED_AT_ONCE, advance, due, promote
 from partisan_async.store.pruning import Place, Pruned, Pruning, prune
+from partisan_async.store.punctuality import Punctuality, punctuality, succeeded
 from partisan_async.store.rescuing import orphans, rescue
 from partisan_async.store.settling import delete_finished, settle, settle_within
 from partisan_async.store.statement import Statement, database
@@ -57,6 +58,17 @@ from partisan_async.store.ticking import (
     switch_schedules,
     tick,
 )
+from partisan_async.store.timetable import (
+    Held,
+    Made,
+    behind,
+    count_from,
+    forget_schedules,
+    held_schedule,
+    hold,
+    make,
+    soonest,
+)
 
 __all__ = [
     "ALL",
@@ -73,9 +85,12 @@ __all__ = [
     "UNENDED",
     "WINDOWS_PRUNED_AT_ONCE",
     "Among",
+    "Held",
+    "Made",
     "Place",
     "Pruned",
     "Pruning",
+    "Punctuality",
     "Scheduled",
     "Statement",
     "advance",
@@ -84,6 +99,7 @@ __all__ = [
     "announce",
     "arguments_of",
     "beat",
+    "behind",
     "broken",
     "cancel",
     "channel",
@@ -91,6 +107,7 @@ __all__ = [
     "claim_only",
     "claims",
     "constraints",
+    "count_from",
     "database",
     "delete",
     "delete_finished",
@@ -99,11 +116,15 @@ __all__ = [
     "end_pauses",
     "ended_queues",
     "forget",
+    "forget_schedules",
     "forget_tallies",
     "held",
+    "held_schedule",
+    "hold",
     "is_parked",
     "locked",
     "look",
+    "make",
     "mend",
     "move_up",
     "named",
@@ -117,6 +138,7 @@ __all__ = [
     "promote",
     "prune",
     "prune_windows",
+    "punctuality",
     "ready",
     "rescue",
     "resume",
@@ -126,6 +148,8 @@ __all__ = [
     "set_schedules",
     "settle",
     "settle_within",
+    "soonest",
+    "succeeded",
     "switch_schedules",
     "tally",
     "tick",

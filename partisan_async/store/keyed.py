@@ -22,12 +22,13 @@ from partisan_async.store.inserting import (
 from partisan_async.store.parking import is_parked
 from partisan_async.store.statement import Statement
 
-_IS_TWIN = {
+IS_TWIN = {
     "digest": f"status IN {WAITING_SQL}",
     "unique_key": "unique_key IS NOT NULL AND finished_at IS NULL",
 }
+"""By the column of the key: the condition of rows that count as twins."""
 
-TARGETS = {"digest": TO_TWINS, "unique_key": f"(unique_key) WHERE {_IS_TWIN['unique_key']}"}
+TARGETS = {"digest": TO_TWINS, "unique_key": f"(unique_key) WHERE {IS_TWIN['unique_key']}"}
 """By the column of the key: the target of ``ON CONFLICT``."""
 
 # A window that is open is seen by the upsert, whose condition is checked on the newest version of
@@ -83,7 +84,7 @@ def _insert(column: str, *, opens: bool) -> str:
     return _INSERT.format(
         CALLS=CALLS,
         Status=Status,
-        is_twin=_IS_TWIN[column],
+        is_twin=IS_TWIN[column],
         lock=lock_of("digest"),
         opened=opened,
         column=column,
@@ -162,9 +163,9 @@ SELECT {COLUMNS_READABLE} FROM soon UNION ALL SELECT {COLUMNS_READABLE} FROM cha
 
 def _twins(sql: str) -> dict[str, str]:
     return {
-        "digest": sql.format(column="digest", is_twin=_IS_TWIN["digest"]),
+        "digest": sql.format(column="digest", is_twin=IS_TWIN["digest"]),
         "unique_key": f"{sql} UNION ALL {_RUNNING}".format(
-            column="unique_key", is_twin=_IS_TWIN["unique_key"]
+            column="unique_key", is_twin=IS_TWIN["unique_key"]
         ),
     }
 

@@ -68,6 +68,16 @@ class Metronome(Recorded):
 
 
 @registry.register
+class Errand(Recorded):
+    """Is enqueued by schedules that are made at run time, in a queue of its own."""
+
+    QUEUE_NAME = "errands"
+
+    def work(self):
+        pass
+
+
+@registry.register
 class Nap(Recorded):
     """Sleeps for so many seconds."""
 

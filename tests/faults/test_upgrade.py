@@ -7,11 +7,15 @@ import tarfile
 import uuid
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from django.utils import timezone
 
-from partisan_async.models import Task
+from partisan_async import registry, schedules
+from partisan_async.models import Schedule, Task
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Every
 from tests.before import BEFORE, git
 from tests.process import ROOT, Partisan, environment
 
@@ -27,8 +31,9 @@ def releases(tmp_path_factory):
 
 
 @contextmanager
-def supervisor(site, path):
-    partisan = Partisan("--async", "--workers_count", "1", cwd=site.logs, **settings_of(site, path))
+def supervisor(site, path, *options):
+    options = ("--async", "--workers_count", "1", *options)
+    partisan = Partisan(*options, cwd=site.logs, **settings_of(site, path))
     try:
         partisan.wait_for("started: queue")
         yield partisan
@@ -114,3 +119,56 @@ def test_a_task_is_given_up_by_the_release_that_knows_how_to(site, releases):
     assert task.tries > tried + 2
     assert task.first_tried_at > task.started_at
     assert task.last_attempted_at - task.first_tried_at < timedelta(seconds=2.5)
+
+
+class Ring(BaseTaskProcessor):
+    """What the releases have, as a web process of this one enqueues it."""
+
+    QUEUE_NAME = "rings"
+
+    def run(self):
+        pass
+
+
+RINGS = ("--queue_name", "rings")
+
+KEYS = {None: "Ring", "Ring:eu": "Ring:eu", ":acme": ":acme"}
+"""What a task says of its schedule, and that one's key."""
+
+
+def rung(site):
+    """Return the ticks of each schedule."""
+    found = {key: [] for key in KEYS.values()}
+    for task in Task.objects.order_by("execute_after", "id"):
+        found[KEYS[task.arguments.get("schedule")]].append(task.tick)
+    return found
+
+
+def test_the_release_before_leaves_the_schedules_alone_that_it_does_not_know(
+    site, releases, monkeypatch
+):
+    """It ticks its own, runs the tasks of all, and what the others are stays what it was."""
+    monkeypatch.setitem(registry._processors, "Ring", Ring)
+    schedules.create("acme", Ring(region="acme"), Every(seconds=0.5, catch_up=True))
+    with supervisor(site, releases["now"], *RINGS) as now:
+        site.wait_until(lambda: min(map(len, rung(site).values())) > 3)
+        with supervisor(site, releases["before"], *RINGS):
+            before = Task.objects.count()
+            site.wait_until(lambda: Task.objects.count() > before + 20)
+            now.process.terminate()
+            assert now.wait(90) == 0, now.output
+            rows = Schedule.objects.exclude(pk="Ring").order_by("pk").values()
+            left = list(rows)
+            before = len(rung(site)["Ring"])
+            site.wait_until(lambda: len(rung(site)["Ring"]) > before + 8)
+
+            assert list(rows) == left
+            assert [each["processor_class"] for each in left] == [":acme", "Ring:eu"]
+    with supervisor(site, releases["now"], *RINGS):
+        before = Task.objects.count()
+        site.wait_until(lambda: Task.objects.count() > before + 20)
+
+    for key, ticks in rung(site).items():
+        assert {after - before for before, after in pairwise(ticks)} == {timedelta(seconds=0.5)}, (
+            key
+        )

@@ -2,16 +2,18 @@
 
 import datetime
 import uuid
+from contextlib import suppress
 
 from partisan_async import registry
 from partisan_async.config.processor_configs import ErrorsHandleConfig
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Every
 
 AT = datetime.datetime(2026, 11, 28, 7, 30, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
 
 try:
     from partisan_async.task_processor import TaskProcessor
 except ImportError:
-    from partisan_async.processor import BaseTaskProcessor
 
     @registry.register
     class Pay(BaseTaskProcessor):
@@ -54,3 +56,19 @@ class Try(Pay.__base__):
 
     def run(self):
         raise TimeoutError
+
+
+@registry.register
+class Ring(BaseTaskProcessor):
+    """Ticks; in this release by several schedules, of which the one before knows one."""
+
+    QUEUE_NAME = "rings"
+    STORE_RESULT = True
+    SCHEDULE = Every(seconds=0.5, catch_up=True)
+
+    def run(self):
+        return self.kwargs.get("region", "all")
+
+
+with suppress(TypeError):  # the release before has no such parameter
+    Ring.SCHEDULES = {"eu": Every(seconds=0.5, catch_up=True, kwargs={"region": "eu"})}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 from typing import assert_type
 
-from partisan_async import registry, steering
+from partisan_async import registry, schedules, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import CancelTask, PostponeTask
-from partisan_async.models import Task
+from partisan_async.models import Schedule, Task
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.schedule import Every
+from partisan_async.schedule import Cron, Every
 from partisan_async.testing import Ran, run_pending
 from partisan_async.unique import Unique
 
@@ -20,6 +20,11 @@ from partisan_async.unique import Unique
 class Sync(BaseTaskProcessor):
     PRIORITY = 5
     SCHEDULE = Every(seconds=90)
+    SCHEDULES = {
+        "eu": Cron("0 7 * * *", kwargs={"region": "eu"}),
+        "us": Every(seconds=60, skip_while_running=True),
+        "all": "0 7 * * *",
+    }
     UNIQUE_FOR_PARAMS = False
     QUEUE_NAME = "mail"
     POSTPONE_CONFIG = PostponeConfig(max_postpones=5)
@@ -74,10 +79,14 @@ assert_type(run_pending(), list[Ran])
 assert_type(run_pending(errors="keep"), list[Ran])
 
 
+assert_type(schedules.create("acme", Sync(1), "0 7 * * *"), Schedule)
+assert_type(schedules.delete("acme"), bool)
 assert_type(steering.cancel([1], processor="Sync"), list[int])
 
 
 async def view() -> None:
     assert_type(await steering.aretry(older_than=datetime.timedelta(hours=1)), list[int])
     assert_type(await steering.apause(processor="Sync"), bool)
+    assert_type(await schedules.acreate("acme", Async(1), Every(seconds=60)), Schedule)
+    assert_type(await schedules.adelete("acme"), bool)
     assert_type(await Async(1).adelay(), Task)
