@@ -24,6 +24,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LATER = timedelta(hours=1)
 BOOM = Failure("builtins.ValueError", "boom", "Traceback …")
 
+RETRY_BEFORE = """
+UPDATE partisan_async_task
+SET status = 'new', execute_after = statement_timestamp(), finished_at = NULL, tries = 0,
+    postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0, parked_from = NULL,
+    digest = NULL
+WHERE id = ANY(%s) AND status = 'error'
+"""
+"""An operator's retry in the release that knew no keys."""
+
 
 @pytest.fixture
 def unique(monkeypatch):
@@ -646,6 +655,25 @@ class TestSteering:
         row = Task.objects.get(pk=task.pk)
         assert (row.status, row.digest, row.unique_key) == ("new", None, None)
         assert Sync("ada").delay().is_twin or not while_running
+
+    @pytest.mark.parametrize("end", ["fails", "is cancelled"])
+    def test_a_retry_of_the_release_before_does_so(self, unique, other, end):
+        """It knows of no keys, and so keeps them: its users would get an error of the index."""
+        unique(while_running=True)
+        tasks = []
+        for _ in range(2):
+            tasks.append(Sync("ada").delay().pk)
+            if end == "fails":
+                other.settle(other.claim()[0], Failed(BOOM))
+            else:
+                steering.cancel([tasks[-1]])
+        twin = Sync("ada").delay()
+
+        with connection.cursor() as cursor:
+            cursor.execute(RETRY_BEFORE, [tasks])
+
+        assert [task.status for task in rows()] == ["new"] * 3
+        assert Sync("ada").delay().pk == twin.pk
 
     def test_many_are_retried_in_one_statement(self, unique, django_assert_num_queries):
         unique(while_running=True)

@@ -42,6 +42,10 @@ _TIMED = f"""
     first_tried_at = CASE WHEN d.timed IS NOT TRUE OR (t.tries > 0 AND t.first_tried_at IS NOT NULL)
         THEN t.first_tried_at ELSE {_STARTED_AT} END,"""
 
+# A task that failed gives its key up, though no index has ended rows: an operator of a release that
+# knows no keys may retry it beside a twin.
+_KEY = f"unique_key = CASE WHEN d.status <> '{Status.ERROR}' THEN t.unique_key END"
+
 _SETTLE_FORM = f"""
 {PATIENCE}, d AS MATERIALIZED (
     SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
@@ -75,7 +79,8 @@ SET {{set_timed}}status = d.status,
                 'try', t.tries::bigint + 1, 'at', statement_timestamp())) END,
     result = COALESCE(d.result::jsonb, t.result),
     digest = CASE WHEN %(gently)s AND d.status IN {WAITING_SQL} THEN NULL
-        ELSE t.digest END
+        ELSE t.digest END,
+    {_KEY}
 FROM d WHERE {_FENCE}
 """  # noqa: S608
 

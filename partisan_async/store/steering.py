@@ -113,7 +113,7 @@ def cancel(
     sql = f"""
     UPDATE partisan_async_task t
     SET status = '{Status.ERROR}', claimed_by = NULL, claimed_at = NULL,
-        finished_at = statement_timestamp(),
+        finished_at = statement_timestamp(), unique_key = NULL,
         errors = {kept("t.errors")} || (%(failure)s::jsonb || jsonb_build_object(
             'try', t.tries::bigint + 1, 'at', statement_timestamp()))
     {_SELECTED} RETURNING id, queue_name

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 from django.utils import timezone
 
-from partisan_async import registry, schedules
+from partisan_async import registry, schedules, steering
 from partisan_async.models import Schedule, Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
@@ -119,6 +119,31 @@ def test_a_task_is_given_up_by_the_release_that_knows_how_to(site, releases):
     assert task.tries > tried + 2
     assert task.first_tried_at > task.started_at
     assert task.last_attempted_at - task.first_tried_at < timedelta(seconds=2.5)
+
+
+def test_an_operator_of_the_release_before_retries_what_is_unique_while_it_runs(site, releases):
+    """That release knows nothing of the key; a task that failed has given it up."""
+
+    def unique():
+        return Task.objects.create(
+            queue_name="default",
+            processor_class="Pay",
+            arguments={"args": [], "kwargs": {}},
+            priority=10,
+            execute_after=timezone.now(),
+            unique_key=b"k" * 32,
+        )
+
+    failed = unique()
+    steering.cancel([failed.pk])
+    unique()
+
+    command = [sys.executable, "-m", "django", "partisan", "retry", str(failed.pk), "--yes"]
+    env = environment(**settings_of(site, releases["before"]))
+    done = subprocess.run(command, cwd=site.logs, env=env, text=True, capture_output=True)
+
+    assert done.returncode == 0, done.stderr
+    assert Task.objects.get(pk=failed.pk).status == "new"
 
 
 class Ring(BaseTaskProcessor):

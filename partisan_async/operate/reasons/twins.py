@@ -11,7 +11,7 @@ from partisan_async import registry, store
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.keys import keys_of
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.models import WAITING, Task
+from partisan_async.models import WAITING, Status, Task
 
 
 def twin(task: Task) -> Iterator[str]:
@@ -38,10 +38,14 @@ def twin(task: Task) -> Iterator[str]:
 
 
 def _key(task: Task) -> bytes | None:
-    """Return the key of a task that gave it up for a twin or a retry."""
+    """Return the key of a task that gave it up for a twin or a retry, or as it failed."""
     try:
         processor = registry.get(task.processor_class)
-        if not (processor.UNIQUE_FOR_PARAMS or processor.UNIQUE) or task.status not in WAITING:
+        rule = processor.UNIQUE
+        if not (processor.UNIQUE_FOR_PARAMS or rule):
+            return None
+        failed = task.status == Status.ERROR and rule is not None and rule.while_running
+        if task.status not in WAITING and not failed:
             return None
         encoded = arguments.encode(tuple(task.args), task.kwargs)
         (key,) = keys_of(task.processor_class, [encoded])
