@@ -14,8 +14,10 @@ from django.utils import timezone
 from partisan_async import registry, schedules, steering
 from partisan_async.admin import Scope, TaskAdmin, schedule_times
 from partisan_async.models import Schedule, Task
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
 from partisan_async.task_processor import TaskProcessor
+from partisan_async.unique import Unique
 from tests import test_audit
 from tests.testapp.partisan_tasks import Write
 
@@ -169,6 +171,7 @@ class TestForm:
             ({"arguments": '{"args": []}'}, "have no &#x27;kwargs&#x27;"),
             ({"arguments": '{"args": ["' + "x" * 2**16 + '"], "kwargs": {}}'}, "may be 65,536"),
             ({"processor": "FormTyped"}, "no parameter acme|it takes 0 by position"),
+            ({"processor": "FormBy"}, "is by &#x27;day&#x27;, and this call does not pass it"),
             ({"cron": "61 * * * *"}, "Bad minute"),
             ({"cron": ""}, "Write a cron expression, or a number of seconds."),
             ({"seconds": "5"}, "Write a cron expression, or a number of seconds."),
@@ -188,7 +191,15 @@ class TestForm:
                 pass
 
         monkeypatch.setattr(registry, "_processors", dict(registry._processors))
+
+        class FormBy(BaseTaskProcessor):
+            UNIQUE = Unique(by=("day",))
+
+            def run(self):
+                pass
+
         registry.register(FormTyped)
+        registry.register(FormBy)
         schedules.create("there", Write(), "0 7 * * *")
 
         page = admin_client.post(ADD, FILLED | wrong)
@@ -262,6 +273,16 @@ class TestSteered:
         task = Task.objects.get()
         assert (task.processor_class, task.args, task.tick) == ("Write", ["acme"], None)
         assert "schedule" not in task.arguments
+
+    def test_run_once_of_one_whose_call_is_refused_says_so(self, admin_client, made, monkeypatch):
+        monkeypatch.setattr(Write, "UNIQUE", Unique(by=("nothing",)))
+
+        page = admin_client.post(
+            LIST, {"action": "run_once", "_selected_action": ":acme"}, follow=True
+        )
+
+        assert "Write.UNIQUE is by &#x27;nothing&#x27;" in page.text
+        assert not Task.objects.exists()
 
     def test_run_once_of_one_whose_processor_is_gone_enqueues_nothing(self, admin_client, made):
         Schedule.objects.update(processor="Gone")

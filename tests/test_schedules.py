@@ -22,6 +22,7 @@ from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.successes import Successes
 from partisan_async.task_processor import TaskProcessor
 from partisan_async.testing import live_supervisor, run_pending
+from partisan_async.unique import Unique
 from tests import test_ticker, test_timetable
 from tests.conftest import marks, wait_until
 from tests.test_ticker import HOURLY, Host, late
@@ -463,13 +464,15 @@ class TestOverdue:
         assert [each.key for each in self.asked("Report:us")] == []
         assert [each.key for each in self.asked("Report:eu")] == ["Report:eu"]
 
+    @pytest.mark.parametrize("rule", [None, Unique(by=(), while_running=True)])
     @pytest.mark.parametrize("minutes", [10, 70])
     def test_ticks_that_are_skipped_since_one_runs_miss_no_success_for_an_hour(
-        self, report, minutes
+        self, report, minutes, rule
     ):
         """Else one that hangs would be seen by nobody."""
+        skips, report.UNIQUE = rule is None, rule
         report.SCHEDULES = {
-            "eu": Every(seconds=3600, kwargs={"region": "eu"}, skip_while_running=True)
+            "eu": Every(seconds=3600, kwargs={"region": "eu"}, skip_while_running=skips)
         }
         host = Host()
         host.turn()

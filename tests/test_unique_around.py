@@ -8,12 +8,13 @@ from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 from django.utils import timezone
 
-from partisan_async import signals, steering, store
+from partisan_async import schedules, signals, steering, store
 from partisan_async.enqueue.run import fetch
-from partisan_async.models import Task, UniqueWindow
+from partisan_async.models import Schedule, Task, UniqueWindow
 from partisan_async.operate import reasons
 from partisan_async.policy import Finished
 from partisan_async.schedule import Every
+from partisan_async.steering.timetable import run_once
 from partisan_async.supervisor import pruner
 from partisan_async.supervisor.ticker import Ticker
 from partisan_async.tasks_backend import options
@@ -24,10 +25,11 @@ from partisan_async.testing import (
     run_pending,
 )
 from partisan_async.unique import Unique, has_windows
+from tests import test_timetable
 from tests.test_taking import Begun
-from tests.test_ticker import Host, late, only
+from tests.test_ticker import HOURLY, Host, late, only
 from tests.test_unique import LATER, call, elsewhere, other, rows, unique, windows
-from tests.testapp.partisan_tasks import Nothing, Sync
+from tests.testapp.partisan_tasks import Nothing, Sync, SyncUntyped
 from tests.testapp.tasks import unique_as_written, unique_by_account, unique_by_both
 
 __all__ = ["elsewhere", "only", "other", "unique"]  # fixtures
@@ -137,6 +139,17 @@ class TestReasons:
 
         assert f"An identical call runs: {twin.pk}." in told
 
+    def test_why_names_it_for_one_that_was_cancelled(self, unique):
+        """It gave its key up, and who thinks of a retry wants to know."""
+        unique(while_running=True)
+        cancelled = Sync("ada").delay()
+        steering.cancel([cancelled.pk])
+        twin = Sync("ada").delay()
+
+        told = " ".join(reasons.why(Task.objects.get(pk=cancelled.pk)))
+
+        assert f"An identical call waits: {twin.pk}." in told
+
 
 class TestTicks:
     """A tick is no ``delay()``: where a task like it is, it is ignored, and changes nothing."""
@@ -216,6 +229,96 @@ class TestTicks:
 
         assert len(rows()) == 6
         assert {task.unique_key for task in rows()} == {None}
+
+
+class TestMadeAtRunTime:
+    """A tick of such a schedule has the key of any other call of its processor."""
+
+    def tick(self, name="acme", **since):
+        test_timetable.late(name, **since)
+        test_timetable.Host().turn()
+
+    @pytest.mark.parametrize("rule", [{}, {"on_twin": "sooner"}, {"while_running": True}])
+    def test_it_is_a_twin_of_calls_with_other_arguments(self, unique, rule):
+        unique(**rule)
+        schedules.create("acme", Sync("ada", "of the schedule"), HOURLY)
+
+        self.tick()
+        ticked = Sync(account="ada", note="of mine").delay()
+        self.tick()
+
+        assert ticked.is_twin
+        (row,) = rows()
+        assert (row.pk, call(row)) == (ticked.pk, ("ada", "of the schedule"))
+
+    @pytest.mark.parametrize("while_running", [False, True])
+    def test_while_one_runs(self, unique, other, while_running):
+        unique(while_running=while_running)
+        schedules.create("acme", Sync("ada", "of the schedule"), HOURLY)
+        Sync("ada").delay()
+        other.claim()
+
+        self.tick()
+
+        assert len(rows()) == (1 if while_running else 2)
+
+    def test_what_it_skips_for_runs_by_the_same_key(self, unique, other):
+        unique()
+        skipping = Every(seconds=3600, skip_while_running=True)
+        for account in ("ada", "bob"):
+            schedules.create(account, Sync(account, "of the schedule"), skipping)
+        Sync("ada", "of mine").delay()
+        other.claim()
+
+        self.tick("ada"), self.tick("bob")
+
+        assert [call(row) for row in rows()] == [("ada", "of mine"), ("bob", "of the schedule")]
+
+    def test_it_asks_for_no_window_and_begins_none_and_a_run_once_does(self, unique):
+        """By a window of an hour, a tick in each hour would be ignored now and then."""
+        unique(within_seconds=3600)
+        made = schedules.create("acme", Sync("ada", "of the schedule"), HOURLY)
+        self.tick()
+        assert (len(rows()), windows()) == (1, [])
+        run_pending()
+
+        once = run_once(made)
+        run_pending()
+        again = run_once(made)
+        self.tick()
+
+        assert windows() == [once.pk]
+        assert (again.pk, again.is_twin) == (once.pk, True)
+        assert len(rows()) == 3
+
+    def test_catching_up_each_has_its_task(self, unique):
+        unique(while_running=True, within_seconds=60)
+        schedules.create("acme", Sync("ada"), Every(seconds=60, catch_up=True))
+
+        self.tick(seconds=60 * 5 + 10)
+
+        assert [(row.digest, row.unique_key) for row in rows()] == [(None, None)] * 6
+
+    def test_a_call_that_does_not_pass_what_it_is_by_is_refused(self, unique):
+        unique(SyncUntyped)
+
+        with pytest.raises(TypeError, match="and this call does not pass it"):
+            schedules.create("acme", SyncUntyped(), HOURLY)
+
+        assert not Schedule.objects.exists()
+
+    def test_one_that_does_so_no_more_is_said_once_and_holds_up_no_other(self, unique, caplog):
+        """The code has changed since it was made."""
+        schedules.create("odd", SyncUntyped(), HOURLY)
+        schedules.create("sound", SyncUntyped(account="sound"), HOURLY)
+        unique(SyncUntyped)
+        test_timetable.late("odd")
+
+        self.tick("sound"), self.tick("sound")
+
+        assert [row.kwargs for row in rows()] == [{"account": "sound"}]
+        (line,) = [line for line in caplog.messages if "not ticked here: schedule :odd" in line]
+        assert "this call does not pass it" in line
 
 
 class TestDjangosTasks:

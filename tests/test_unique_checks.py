@@ -6,6 +6,10 @@ import pytest
 from django.core.checks import run_checks
 
 from partisan_async import registry
+from partisan_async.enqueue.arguments import encode
+from partisan_async.enqueue.keys import keys_of
+from partisan_async.models import Task
+from partisan_async.schedule import Every
 from partisan_async.task_processor import TaskProcessor
 from partisan_async.unique import Unique
 
@@ -68,6 +72,17 @@ class TestChecks:
 
         assert number == "E022"
         assert "which a tick of its SCHEDULE does not pass" in told
+
+    def test_by_what_one_of_several_schedules_does_not_pass(self, errors):
+        several = {"eu": Every(seconds=60, kwargs={"account": "eu"})}
+        body = {"run": lambda self: None, "UNIQUE": Unique(by=("account",))}
+
+        assert errors(**body, SCHEDULES=several) == []
+        assert errors(**body, SCHEDULE=several["eu"]) == []
+        ((number, told, _),) = errors(**body, SCHEDULES=several | {"us": Every(seconds=60)})
+
+        assert number == "E022"
+        assert "by 'account', which a tick of its schedule 'us' does not pass" in told
 
     @pytest.mark.parametrize("for_params", [True, False])
     def test_beside_its_short_form(self, errors, for_params):
@@ -139,3 +154,20 @@ class TestKinds:
 
         calls = (((), {}), ((datetime.date(2026, 1, 2),), {}), ((datetime.date(2026, 1, 3),), {}))
         assert same(run, ("at",), *calls) == [0, 0, 2]
+
+    def test_a_number_that_rows_give_back_in_another_way(self, same):
+        def run(self, size: float = 1e16): ...
+
+        assert same(run, ("size",), ((), {}), ((1e16,), {}), ((2e16,), {})) == [0, 0, 2]
+        row = Task.objects.last()
+        assert type(row.args[0]) is int
+        assert keys_of("Kinds", [encode(tuple(row.args), row.kwargs)]) == [bytes(row.digest)]
+
+    def test_a_row_that_does_not_pass_what_has_no_default(self, same):
+        """It is another release's, and people look at it."""
+
+        def run(self, account: str): ...
+
+        same(run, ("account",), (("a",), {}))
+
+        assert keys_of("Kinds", [encode((), {})]) != keys_of("Kinds", [encode(("a",), {})])

@@ -209,8 +209,14 @@ class ScheduleAdmin(RowAdmin):
         self, request: HttpRequest, row: Schedule, processor: type[BaseTaskProcessor]
     ) -> None:
         with self.acting(request):
-            with transaction.atomic(using=store.database()):
-                task = _enqueue(row, processor)
+            try:
+                with transaction.atomic(using=store.database()):
+                    task = _enqueue(row, processor)
+            except (TypeError, ValueError) as error:
+                # It may quote the arguments.
+                told = str(error) if sees_arguments(request) else gettext("The call is refused.")
+                self.message_user(request, told, messages.WARNING)
+                return
             about = {"id": task.pk, "processor": row.pk}
             if task.is_twin:
                 if task.status in WAITING:
