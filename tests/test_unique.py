@@ -300,10 +300,11 @@ class TestReplace:
         unique(on_twin="replace")
         first = Sync("ada", "first").delay()
         other, claim = run_one(first)
-        other.settle(claim, Retried(timedelta(hours=1), BOOM))
+        other.settle(claim, Retried(timedelta(hours=1), BOOM, timed=True))
         other.connection.close()
         before = Task.objects.get()
         assert (before.tries, len(before.errors), len(before.worker_ids)) == (1, 1, 1)
+        assert before.first_tried_at
 
         Sync("ada", "second").delay(priority=3)
 

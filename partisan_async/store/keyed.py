@@ -133,7 +133,8 @@ changed AS (
         arguments = given.arguments::jsonb, priority = %(priority)s, traceparent = %(traceparent)s,
         execute_after = due.at, status = {_STATUS.format(at="due.at")}, parked_from = NULL,
         tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
-        started_at = NULL, last_attempted_at = NULL, worker_ids = '[]', errors = '[]', result = NULL
+        started_at = NULL, last_attempted_at = NULL, first_tried_at = NULL,
+        worker_ids = '[]', errors = '[]', result = NULL
     FROM free JOIN given USING (key), due
     WHERE t.id = ANY (ARRAY[free.id]) RETURNING t.*)
 SELECT {COLUMNS_READABLE} FROM changed
