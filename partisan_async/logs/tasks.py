@@ -59,9 +59,7 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
 
 def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
     of_task = (claim.id, plain(claim.processor_class))
-    extra = about(claim, _EVENTS[type(decision)]) | {"seconds": seconds}
-    if failure := getattr(decision, "failure", None):
-        extra["exception"] = failure.exception_class
+    extra = about(claim, _EVENTS[type(decision)]) | {"seconds": seconds} | _exception(decision)
     match decision:
         case Retried(pause, failure):
             logger.warning(
@@ -71,7 +69,7 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
                 extra=extra,
             )
         case Postponed(pause, why):
-            reason = f": {plain(why.message or why.exception_class)}" if why else ""
+            reason = _because(why.message or why.exception_class) if why else ""
             logger.info(
                 "postponed %s %s by %g s%s", *of_task, pause.total_seconds(), reason, extra=extra
             )
@@ -83,8 +81,7 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
                 extra=extra,
             )
         case Cancelled(_, reason):
-            told = f": {plain(reason)}" if reason else ""
-            logger.info("cancelled %s %s by itself%s", *of_task, told, extra=extra)
+            logger.info("cancelled %s %s by itself%s", *of_task, _because(reason), extra=extra)
         case Suspected(failure):
             logger.warning(
                 "lost %s %s: its worker process died; it runs again, alone%s",
@@ -110,6 +107,15 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
             logger.info("given back %s %s", *of_task, extra=extra)
         case _:
             assert_never(decision)
+
+
+def _exception(decision: _NotDone) -> dict[str, str]:
+    failure = getattr(decision, "failure", None)
+    return {"exception": failure.exception_class} if failure else {}
+
+
+def _because(reason: str) -> str:
+    return f": {plain(reason)}" if reason else ""
 
 
 def overran(claim: Claim, limit: float | None) -> None:

@@ -138,9 +138,7 @@ def assemble(plan: Plan) -> Parts:
         claimer=claimer,
         status=status,
         heartbeat=heartbeat,
-        pruner=Pruner(
-            name, settings.KEEP_FINISHED_SECONDS, opened.prune, with_windows=has_windows()
-        ),
+        pruner=_pruner(plan, opened.prune),
         unserved=Unserved(name, opened.beat, lease),
         metrics=metrics,
         health=_health(plan, heartbeat, status, metrics),
@@ -177,6 +175,11 @@ def _settler(plan: Plan, connection: Connection, agenda: Agenda) -> Settler:
         on_settled=agenda.on_settled,
         on_room=agenda.on_room,
     )
+
+
+def _pruner(plan: Plan, connection: Connection) -> Pruner:
+    keep_seconds = plan.settings.KEEP_FINISHED_SECONDS
+    return Pruner(plan.queue_name, keep_seconds, connection, with_windows=has_windows())
 
 
 def _metrics(
