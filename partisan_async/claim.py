@@ -9,12 +9,16 @@ import datetime
 from typing import NamedTuple
 
 from partisan_async.policy import Decision
+from partisan_async.unique import Unique
 
 
 class Call(NamedTuple):
     """A call to enqueue: checked and encoded.
 
+    :param digest: what the row shares with those of the same calls, while these wait.
     :param traceparent: the span that enqueues it; two calls may be identical though it differs.
+    :param unique_key: in place of the digest, where calls are the same while they run, too.
+    :param unique: where a twin may run, or be changed, or there is a window.
     """
 
     queue_name: str
@@ -24,6 +28,17 @@ class Call(NamedTuple):
     execute_after: datetime.datetime | None
     digest: bytes | None
     traceparent: str | None = None
+    unique_key: bytes | None = None
+    unique: Unique | None = None
+
+    @property
+    def key(self) -> bytes:
+        """What the same calls share."""
+        return self.digest or self.unique_key or b""
+
+    def beside_twins(self) -> Call:
+        """Return the call as it is enqueued where the same calls do not count."""
+        return self._replace(digest=None, unique_key=None, unique=None)
 
 
 class Claim(NamedTuple):
@@ -32,6 +47,8 @@ class Claim(NamedTuple):
     :param arguments: JSON; ``None``: they are large, and the worker reads them: ``arguments_of``.
     :param waited_seconds: how long the task was due when it was claimed.
     :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
+    :param trying_seconds: how long ago its first try had begun when it was claimed, where the row
+        keeps that; ``None``: this is the first, or nothing asks.
     """
 
     id: int
@@ -49,6 +66,7 @@ class Claim(NamedTuple):
     waited_seconds: float
     history: str | None = None
     traceparent: str | None = None
+    trying_seconds: float | None = None
 
     @property
     def key(self) -> tuple[int, int]:

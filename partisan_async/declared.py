@@ -38,17 +38,25 @@ def time_limit(processor_class: type[BaseTaskProcessor], default: float | None) 
     return None if limit is None or math.isinf(limit) else limit
 
 
+def errors_of(processor_class: type[BaseTaskProcessor]) -> tuple[ErrorsHandleConfig, ...]:
+    """Return the configs of a processor's retries; the first that fits an error holds."""
+    declared = processor_class.RETRY_ON_ERROR_CONFIG
+    if declared is None:
+        return ()
+    return (declared,) if isinstance(declared, ErrorsHandleConfig) else tuple(declared)
+
+
 def rules_of(processor_name: str, settings: QueueSettings) -> Rules:
     """Return the rules of a processor and its queue about retries, postpones and results.
 
     :param processor_name: if it is not registered here, the queue's rules hold.
     """
-    errors: ErrorsHandleConfig | None = None
+    errors: tuple[ErrorsHandleConfig, ...] = ()
     stores_result = False
     max_postpones = settings.DEFAULT_POSTPONES_COUNT
     with suppress(ProcessorClassNotFound):
         processor_class = registry.get(processor_name)
-        errors = processor_class.RETRY_ON_ERROR_CONFIG
+        errors = errors_of(processor_class)
         stores_result = processor_class.STORE_RESULT
         if processor_class.POSTPONE_CONFIG is not None:
             max_postpones = processor_class.POSTPONE_CONFIG.max_postpones

@@ -76,6 +76,25 @@ class PostponeTask(Postpone):
         super().__init__(seconds)
 
 
+class CancelTask(Exception):  # noqa: N818  as ``PostponeTask``
+    """Raise it in ``run()`` to end the task now; it is not an error.
+
+    The task is in ``error``, with ``TaskCancelled``, and counts as cancelled and not as failed.
+    Nothing tries it again. What an ``ATOMIC`` run has written is rolled back.
+
+    :param reason: for people: the row keeps it, the log and the admin show it.
+    :raises TypeError: the reason is not a ``str``.
+    """
+
+    reason: str | None = None
+
+    def __init__(self, reason: str | None = None) -> None:
+        if reason is not None and not isinstance(reason, str):
+            raise TypeError(f"CancelTask(reason={reason!r}): a reason is a text, or None.")
+        self.reason = reason
+        super().__init__(*(() if reason is None else (reason,)))
+
+
 class MaxPostponesReached(Postpone):
     """The task postponed itself more often than its limit allows, and ended in ``error``."""
 
@@ -103,11 +122,15 @@ class TaskTimeout(PartisanException):
 
 
 class TaskCancelled(PartisanException):
-    """Somebody ended the task by hand. The row tells this error; nothing raises it.
+    """Somebody ended the task by hand, or the task itself: by ``CancelTask``.
 
-    :param by: who did it, if that is known.
+    The row tells this error; nothing raises it.
+
+    :param by: who did it, if that is known; ``ITSELF``: the task.
     :param reason: why, if they said so.
     """
+
+    ITSELF = "itself"
 
     def __init__(self, by: str = "", reason: str = "") -> None:
         who = f"Cancelled by {by or 'hand'}"

@@ -16,9 +16,10 @@ from typing import Any
 from django.dispatch import Signal
 
 from partisan_async import logs, registry, store
-from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.exceptions import ProcessorClassNotFound, TaskCancelled
 from partisan_async.models import Task
 from partisan_async.policy import (
+    Cancelled,
     Decision,
     Failed,
     Finished,
@@ -28,7 +29,7 @@ from partisan_async.policy import (
 )
 
 task_enqueued = Signal()
-"""``task``: the new row. Not sent for a call that is ignored because an identical one waits."""
+"""``task``: the new row. Not sent for a call that another task stands for, see ``is_twin``."""
 
 task_started = Signal()
 """``task``: a run of it begins."""
@@ -49,7 +50,8 @@ task_postponed = Signal()
 
 task_cancelled = Signal()
 """``task``, ``by``, ``reason``: somebody ended it by hand. Sent in the process where they did so,
-in the caller's transaction; the sender is ``None`` if that process does not know the processor."""
+in the caller's transaction; the sender is ``None`` if that process does not know the processor.
+Where it ended itself by ``CancelTask``, the worker sends it, and ``by`` is ``"itself"``."""
 
 task_lost = Signal()
 """``task``, ``failure``: its worker process died. It runs again, unless ``task_failed`` follows.
@@ -101,6 +103,9 @@ def send_decision(sender: type, task: Task, decision: Decision) -> None:
             if lost:
                 tell(task_lost, "task_lost", sender, task=task, failure=failure)
             tell(task_failed, "task_failed", sender, task=task, failure=failure)
+        case Cancelled(_, reason):
+            more = {"by": TaskCancelled.ITSELF, "reason": reason}
+            tell(task_cancelled, "task_cancelled", sender, task=task, **more)
 
 
 def tell_of_cancelled(ids: Sequence[int], by: str, reason: str) -> None:

@@ -66,6 +66,7 @@ def test_it_ends_in_error_when_that_was_so_fifteen_times():
         ("a statement that takes too long", "OperationalError"),
         ("closed by itself", "OperationalError"),
         ("swallowed, and postponed", "MaxPostponesReached"),
+        ("swallowed, and cancelled", "TaskCancelled"),
     ],
 )
 def test_what_a_run_has_done_itself_is_its_own(how, error):

@@ -218,7 +218,7 @@ class TestLastHour:
 class TestPlot:
     def minutes(self, *counts):
         zeros = dict.fromkeys(
-            ("finished", "failed", "retried", "postponed", "lost"), 0
+            ("finished", "failed", "retried", "postponed", "lost", "cancelled"), 0
         ) | dict.fromkeys(("mean_run", "longest_run", "mean_wait", "longest_wait"), 0.0)
         return [
             last_hour.Minute(timezone.now(), last_hour.Counts(**zeros | each)) for each in counts

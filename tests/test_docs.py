@@ -48,8 +48,9 @@ from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 import partisan_async
-from partisan_async import exceptions, policy, registry, schedule, store
+from partisan_async import exceptions, policy, registry, schedule, store, unique
 from partisan_async.claim import Claim
+from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.management.partisan import status
 from partisan_async.models import Schedule, Supervisor, Tally, Task
@@ -563,6 +564,27 @@ def test_parameters_are_listed():
     assert fields(PostponeConfig)[0].default is MISSING
 
 
+def test_pauses_are_listed():
+    """The table of the strategies has what a config with them gives."""
+    rows = {name: pauses for name, *pauses in tables("docs/reference/processor.md")["strategy"]}
+
+    def of(drawn=0.5, strategy=const.DELAY_STRATEGY_EXPONENTIAL, **more):
+        plain = {"retry_on_errors": [OSError], "retries_count": 9, "retry_pause": 10}
+        config = ErrorsHandleConfig(**plain, retry_pause_strategy=strategy, **more)
+        return [f"{config.pause_seconds(retry, drawn):g}" for retry in range(1, 8)]
+
+    jittered = [of(drawn, max_pause=100, jitter=0.5) for drawn in (0, 1)]
+    assert rows == {
+        "`CONSTANT`": of(strategy=const.DELAY_STRATEGY_CONSTANT),
+        "`INCREMENTAL`": of(strategy=const.DELAY_STRATEGY_INCREMENTAL),
+        "`EXPONENTIAL`": of(),
+        "`EXPONENTIAL`, `max_pause=100`": of(max_pause=100),
+        "the same, `jitter=0.5`": [
+            f"{least} to {most}" for least, most in zip(*jittered, strict=True)
+        ],
+    }
+
+
 @pytest.mark.django_db
 def test_columns_of_task_obj_are_listed():
     """The others cost a query each, so it matters which they are."""
@@ -627,8 +649,9 @@ def test_numbers_are_the_code_s(page, fact):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("listen", "expected"), [(True, 3), (False, 2)])
-def test_supervisor_has_the_connections_that_the_docs_count(listen, expected):
+def test_supervisor_has_the_connections_that_the_docs_count(listen, expected, monkeypatch):
     """Who sizes max_connections goes by the formula."""
+    monkeypatch.setattr(unique, "_declared", set())  # to prune their windows takes another one
     ours = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE application_name LIKE 'partisan_async %' AND datname = current_database()"

@@ -194,7 +194,7 @@ def test_it_gets_over_the_link():
     error = caught(innermost, "boom")
     failure = Failure("a.B", "boom", "text", chain_of(error, error.__traceback__))
 
-    (done,) = wire.Decoder().feed(wire.encode(wire.Done(1, 2, False, Raised(failure, False))))
+    (done,) = wire.Decoder().feed(wire.encode(wire.Done(1, 2, False, Raised(failure))))
 
     assert done.outcome.failure.chain[0][3][-1][2] == "innermost"
 

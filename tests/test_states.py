@@ -15,6 +15,7 @@ from partisan_async.operate.doctor import states
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, wait_until
 from tests.old_rows import NAMES, before_the_constraints
+from tests.old_tables import migrated_back
 from tests.testapp.partisan_tasks import AsyncSleep, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -240,10 +241,9 @@ class TestMend:
 class TestBeforeTheMigration:
     @pytest.fixture(autouse=True)
     def _migrated_back(self):
-        call_command("migrate", "partisan_async", "0010", verbosity=0)
-        yield
-        Task.objects.all().delete()
-        call_command("migrate", "partisan_async", verbosity=0)
+        with migrated_back("0010"):
+            yield
+            Task.objects.all().delete()
 
     def test_the_doctor_has_no_constraint_added_that_the_migration_adds(self):
         """It would fail then: the name is taken."""
@@ -261,5 +261,5 @@ class TestBeforeTheMigration:
         assert (well, said.startswith("1 task(s) have a status")) == (False, True)
         assert f"1 task(s) set right: {odd.pk}" in doctor("--mend")
 
-        assert Task.objects.get().finished_at is None
+        assert Task.objects.values_list("finished_at", flat=True).get() is None
         assert [found.well for found in states.constraints()] == [True]

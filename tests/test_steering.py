@@ -407,7 +407,7 @@ class TestTally:
         assert row.wait_seconds == row.longest_wait_seconds
 
     def test_two_supervisors_add_to_the_same_minute(self, db):
-        row = ("Write", 1, 0, 0, 0, 0, 2.5, 1.0, 2.5, 1.0)
+        row = ("Write", 1, 0, 0, 0, 0, 0, 2.5, 1.0, 2.5, 1.0)
         with connection.cursor() as cursor:
             cursor.execute(*store.tally("default", [row]))
             cursor.execute(*store.tally("default", [row, ("Read", *row[1:])]))

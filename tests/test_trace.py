@@ -236,6 +236,15 @@ class TestRun:
         assert [event.name for event in run.events] == ["postponed"]
         assert run.status.status_code == StatusCode.UNSET
 
+    def test_to_cancel_oneself_is_no_error(self, spans):
+        """Likewise."""
+        registry.get("CancelItself")("void").delay()
+        run_pending()
+
+        run = spans.take()[1]
+        assert [event.name for event in run.events] == ["cancelled"]
+        assert run.status.status_code == StatusCode.UNSET
+
     def test_what_a_task_enqueues_is_in_its_trace(self, spans):
         """A chain of tasks is one trace."""
         registry.get("Enqueue")("x").delay()

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import astuple
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from partisan_async.policy import (
     RETURNED,
+    CancelAsked,
     CutOff,
     Failure,
+    Fit,
     PostponeAsked,
     Raised,
     Returned,
@@ -32,12 +35,15 @@ from partisan_async.worker.wire import (
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBER = st.integers(0, 2**40)
 FAILURES = st.builds(Failure, TEXT, TEXT, TEXT)
+SECONDS = st.floats(0, 1e9)
+FITS = st.builds(Fit, NUMBER, SECONDS, st.floats(0, 1), st.none() | SECONDS)
 OUTCOMES = st.one_of(
     st.just(RETURNED),
     st.builds(Returned, st.none() | TEXT, st.booleans()),
     st.builds(PostponeAsked, st.none() | st.floats(0, 1e9)),
     st.builds(Unrecognised, FAILURES),
-    st.builds(Raised, FAILURES, st.booleans()),
+    st.builds(Raised, FAILURES, st.none() | FITS),
+    st.builds(CancelAsked, FAILURES, TEXT),
     st.builds(CutOff, FAILURES, st.booleans()),
 )
 FRAMES = st.one_of(
@@ -72,7 +78,10 @@ RIGHT = (
     ["Done", 1, 5, False, "PostponeAsked", 1.5, None],
     ["Done", 1, 5, False, "PostponeAsked", None, ["a", "b", "c", []]],
     ["Done", 1, 5, False, "Unrecognised", ["a", "b", "c"]],
-    ["Done", 1, 5, False, "Raised", ["a", "b", "c", [["x", "y", True, []]]], True],
+    ["Done", 1, 5, False, "Raised", ["a", "b", "c", [["x", "y", True, []]]], None],
+    ["Done", 1, 5, False, "Raised", ["a", "b", "c"], [1, 2.5, 0.5, None]],
+    ["Done", 1, 5, False, "Raised", ["a", "b", "c"], [0, 1, 0.5, 60]],
+    ["Done", 1, 5, False, "CancelAsked", ["a", "b", "c"], "why"],
     ["Done", 1, 5, False, "CutOff", ["a", "b", "c"], True],
 )
 WRONG = (True, None, "x", -1, 2**63, 10**400, 1.5, math.nan, math.inf, [], ["x"], {}, {"x": 1})
@@ -119,10 +128,28 @@ def of_its_types(outcome):
             return True
         case PostponeAsked(seconds):
             return seconds is None or (type(seconds) is not bool and 0 <= seconds < 2**63)
-        case Unrecognised(failure) | Raised(failure, bool()) | CutOff(failure, bool()):
+        case (
+            Unrecognised(failure)
+            | Raised(failure, None)
+            | Raised(failure, Fit(int(), int() | float(), int() | float(), _))
+            | CancelAsked(failure, str())
+            | CutOff(failure, bool())
+        ):
             told = (failure.exception_class, failure.message, failure.traceback)
             return all(type(each) is str for each in told)
     return False
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_fit_with_a_field_of_another_type_is_refused(place):
+    """It is reckoned with: an error there would be the supervisor's own."""
+    for wrong in WRONG:
+        fit = [1, 2.5, 0.5, 60.0]
+        fit[place] = wrong
+        frame = taken(["Done", 1, 5, False, "Raised", ["a", "b", "c"], fit])
+
+        told = frame and tuple(type(each) for each in astuple(frame.outcome.fit))
+        assert told in (None, (int, float, float, float), (int, float, float, type(None))), wrong
 
 
 @pytest.mark.parametrize("line", [b"garbage", b"1", b"null,[", b'["Done"]', b"\xff", b""])

@@ -86,7 +86,7 @@ class TaskAdmin(RowAdmin):
                     ("queue_name", "priority", "state"),
                     ("told_created_at", "told_execute_after", "told_parked_from"),
                     ("told_started_at", "told_last_attempted_at", "told_finished_at"),
-                    ("tries", "postpones"),
+                    ("tries", "told_first_tried_at", "postpones"),
                     ("lost", "is_suspect", "unrecognised", "interrupted"),
                     ("claim_seq", "claimed_by", "told_claimed_at"),
                     "workers",
@@ -97,7 +97,7 @@ class TaskAdmin(RowAdmin):
     readonly_fields = (
         "state", "is_suspect", "workers", "told_created_at", "told_execute_after",
         "told_parked_from", "told_started_at", "told_last_attempted_at", "told_finished_at",
-        "told_claimed_at",
+        "told_claimed_at", "told_first_tried_at",
     )  # fmt: skip
     told_created_at = told_moment("created_at", _("created at"))
     told_execute_after = told_moment("execute_after", _("execute after"))
@@ -105,6 +105,7 @@ class TaskAdmin(RowAdmin):
     told_started_at = told_moment("started_at", _("started at"))
     told_last_attempted_at = told_moment("last_attempted_at", _("last attempted at"))
     told_finished_at = told_moment("finished_at", _("finished at"))
+    told_first_tried_at = told_moment("first_tried_at", _("first tried at"))
     told_claimed_at = told_moment("claimed_at", _("claimed at"))
 
     def get_urls(self) -> list[URLPattern]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,25 +13,38 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 
 from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
+from partisan_async.checks.uniqueness import contradictions
+from partisan_async.config import complaints as of_retries
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.declared import errors_of
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import parameters_declared_by, taken_by
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
-ATTRIBUTES = {
+
+def _left_to_its_own_check(value: object) -> None:
+    """Complain of nothing: ``check_schedules`` does, name by name."""
+
+
+ATTRIBUTES: dict[str, Callable[[Any], str | None]] = {
     "PRIORITY": validation.check_priority,
     "QUEUE_NAME": validation.check_queue_name,
     "UNIQUE_FOR_PARAMS": validation.check_flag,
+    "UNIQUE": validation.check_unique,
     "TIMEOUT_SECONDS": validation.check_time_limit,
-    "RETRY_ON_ERROR_CONFIG": validation.check_instance_or_none(ErrorsHandleConfig),
+    "RETRY_ON_ERROR_CONFIG": validation.check_instances_or_none(ErrorsHandleConfig),
     "POSTPONE_CONFIG": validation.check_instance_or_none(PostponeConfig),
     "STORE_RESULT": validation.check_flag,
     "ATOMIC": validation.check_flag,
     "ON_MISSING": validation.check_choice("error", "finish"),
     "SENSITIVE": validation.check_names,
     "SCHEDULE": schedule.wrong,
+    "SCHEDULES": _left_to_its_own_check,
 }
+
+IDS = {"UNIQUE": "partisan_async.E021"}
+"""Of attributes whose check has an id of its own."""
 
 
 @register("partisan_async")
@@ -41,7 +54,9 @@ def check_processors(
     """E003: a processor names its queue by ``QUEUE``. E004: an attribute has a wrong value.
     E005: ``run()`` is missing or of the wrong kind. E006: two processors have the same name.
     E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own tasks, cannot be imported.
-    E017: a parameter of ``run()`` cannot be.
+    E017: a parameter of ``run()`` is invalid. E018 to E020: a config of retries never applies, has
+    a function that cannot be called, or gives up at once. E021: ``UNIQUE`` is invalid. E022: it is
+    by what calls do not pass. E023: ``UNIQUE_FOR_PARAMS`` is set where ``UNIQUE`` holds.
     """
     errors: list[CheckMessage] = []
     try:
@@ -64,8 +79,12 @@ def check_processors(
         )
     for processor in registry.processors():
         errors += (
-            _wrong_attributes(processor) + _wrong_runs(processor) + _wrong_parameters(processor)
+            _wrong_attributes(processor)
+            + _wrong_retries(processor)
+            + _wrong_runs(processor)
+            + _wrong_parameters(processor)
         )
+        errors += contradictions(processor)
     return errors
 
 
@@ -117,12 +136,30 @@ def _wrong_attributes(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
             f"{processor.__name__}.{name} is {getattr(processor, name)!r}.",
             hint=f"It {wrong}.",
             obj=processor,
-            id="partisan_async.E004",
+            id=IDS.get(name, "partisan_async.E004"),
         )
         for name, check in ATTRIBUTES.items()
         if (wrong := check(getattr(processor, name)))
     ]
     return errors
+
+
+def _wrong_retries(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    if ATTRIBUTES["RETRY_ON_ERROR_CONFIG"](processor.RETRY_ON_ERROR_CONFIG):
+        return []  # E004 tells it
+    configs = errors_of(processor)
+    names = ["RETRY_ON_ERROR_CONFIG"]
+    if len(configs) > 1:
+        names = [f"RETRY_ON_ERROR_CONFIG[{place}]" for place in range(len(configs))]
+    return [
+        Error(
+            f"{processor.__name__}.{names[each.place]} {each.wrong}.",
+            hint=each.hint,
+            obj=processor,
+            id=each.check,
+        )
+        for each in of_retries.complaints(configs)
+    ]
 
 
 def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:

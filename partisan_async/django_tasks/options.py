@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from inspect import iscoroutinefunction
+from collections.abc import Callable, Sequence
+from inspect import Signature, iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from partisan_async import validation
+from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.django_tasks.compat import Task
+from partisan_async.unique import Unique
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,23 +20,26 @@ _ATTRIBUTE = "_partisan_options"
 
 def options(
     *,
-    retry_on_error: ErrorsHandleConfig | None = None,
+    retry_on_error: ErrorsHandleConfig | Sequence[ErrorsHandleConfig] | None = None,
     postpone: PostponeConfig | None = None,
     timeout_seconds: float | None = None,
     atomic: bool = False,
+    unique: Unique | None = None,
 ) -> Callable[[F], F]:
     """Say how a task is run: a decorator, to place below ``@task``. Other backends ignore it.
 
-    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS`` and
-    ``ATOMIC`` of a processor.
+    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS``,
+    ``ATOMIC`` and ``UNIQUE`` of a processor; that is by the function's parameters.
 
-    :raises TypeError: a value is wrong, the task is atomic and async, or ``@task`` is below.
+    :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` is by what is no
+        parameter of the function, or ``@task`` is below.
     """
     for name, check, value in (
-        ("retry_on_error", validation.check_instance_or_none(ErrorsHandleConfig), retry_on_error),
+        ("retry_on_error", _check_retries, retry_on_error),
         ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
         ("timeout_seconds", validation.check_time_limit, timeout_seconds),
         ("atomic", validation.check_flag, atomic),
+        ("unique", validation.check_unique, unique),
     ):
         if wrong := check(value):
             raise TypeError(f"@options({name}={value!r}): it {wrong}.")
@@ -45,6 +50,7 @@ def options(
             "POSTPONE_CONFIG": postpone,
             "TIMEOUT_SECONDS": timeout_seconds,
             "ATOMIC": atomic,
+            "UNIQUE": unique,
         }
         if isinstance(function, Task):
             raise TypeError("@options(…) belongs below @task, next to the function.")
@@ -53,13 +59,33 @@ def options(
                 f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
                 " transactions in async code."
             )
+        if unique is not None:
+            _require_parameters(function, unique)
         setattr(function, _ATTRIBUTE, attributes)
         return function
 
     return decorate
 
 
+def _check_retries(value: Any) -> str | None:
+    if wrong := validation.check_instances_or_none(ErrorsHandleConfig)(value):
+        return wrong
+    configs = value if isinstance(value, list | tuple) else [value]
+    told = next(complaints([] if value is None else configs), None)
+    return told and f"{told.wrong}. {told.hint.removesuffix('.')}"
+
+
 def of_function(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the options of a task's function, as a processor's attributes."""
     attributes: dict[str, Any] = getattr(function, _ATTRIBUTE, {})
     return attributes
+
+
+def _require_parameters(function: Callable[..., Any], unique: Unique) -> None:
+    takes = signature(function).replace(return_annotation=Signature.empty)
+    for name in unique.by or ():
+        if name not in takes.parameters:
+            raise TypeError(
+                f"@options(unique=…) is by {name!r}, which is no parameter of"
+                f" {function.__name__}{takes}."
+            )

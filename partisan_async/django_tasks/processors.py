@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from inspect import iscoroutinefunction
@@ -14,6 +14,7 @@ from django.utils import timezone
 from partisan_async import signals
 from partisan_async.context import current_task
 from partisan_async.django_tasks import options
+from partisan_async.django_tasks.calls import chosen
 from partisan_async.django_tasks.compat import (
     Task,
     TaskContext,
@@ -28,7 +29,7 @@ from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import change, error_of, result_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
-from partisan_async.policy import Decision, Failed, Finished
+from partisan_async.policy import Cancelled, Decision, Failed, Finished
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.tasks_backend import is_configured
 
@@ -88,6 +89,13 @@ class _DjangoTask(BaseTaskProcessor):
         super()._tell_loss(task, decision)
         _tell_end(result_of(task), decision)
 
+    @classmethod
+    def values_by(
+        cls, args: Sequence[Any], kwargs: Mapping[str, Any], names: Iterable[str | int]
+    ) -> dict[str, Any]:
+        """Return what a call passes for these parameters of the function, as JSON."""
+        return chosen(cls.task, args, kwargs, names)
+
     def _arguments(self) -> list[Any]:
         context: list[Any] = []
         if self.task.takes_context:
@@ -111,7 +119,7 @@ def _tell_end(result: TaskResult[Any, Any], decision: Decision) -> None:
         case Finished(encoded):
             value = None if encoded is None else json.loads(encoded)
             change(result, status=TaskResultStatus.SUCCESSFUL, _return_value=value)
-        case Failed(failure):
+        case Failed(failure) | Cancelled(failure):
             result.errors.append(error_of(asdict(failure)))
             change(result, status=TaskResultStatus.FAILED)
         case _:

@@ -9,9 +9,10 @@ from typing import Any
 from django.db import OperationalError, connections, transaction
 from psycopg.errors import DeadlockDetected
 
-from partisan_async import registry
 from partisan_async.claim import Call
-from partisan_async.enqueue import arguments, spans
+from partisan_async.enqueue import spans
+from partisan_async.enqueue.keyed import enqueue_all_keyed
+from partisan_async.enqueue.keys import keys_of
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import Taken, attempts, taken_by
@@ -19,10 +20,8 @@ from partisan_async.enqueue.wake import wake
 from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight, Message
 from partisan_async.store import inserting
+from partisan_async.store.inserting import INSERTED_AT_ONCE
 from partisan_async.store.statement import array, database
-
-INSERTED_AT_ONCE = 1000
-"""Maximum number of calls that one statement inserts."""
 
 DEADLOCK_ATTEMPTS = 5
 """Number of attempts to insert many calls before a deadlock is raised."""
@@ -54,6 +53,9 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
 def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
     with transaction.atomic(using=alias, savepoint=False):
         taken = taken_by(connections[alias])
+        if common.unique is not None:
+            keys = keys_of(common.processor_class, encoded)
+            return enqueue_all_keyed(common, encoded, keys, alias, taken)
         tasks = _insert(common, encoded, alias, taken)
         for status in {task.status for task in tasks}:
             wake(common.queue_name, status, alias, taken)
@@ -89,7 +91,7 @@ def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> l
 def _digests(common: Call, encoded: Sequence[str]) -> list[bytes] | None:
     if common.digest is None:
         return None
-    return arguments.digests(registry.lasting_name(common.processor_class), encoded)
+    return keys_of(common.processor_class, encoded)
 
 
 def _twins(

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Protocol
 
 from partisan_async import registry
 from partisan_async.claim import Call
-from partisan_async.enqueue import arguments, refusals
+from partisan_async.enqueue import arguments, keys, refusals
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.enqueue.turn import checked_priority, checked_time
+from partisan_async.unique import Unique
 from partisan_async.validation import check_queue_name
 
 
@@ -20,6 +21,7 @@ class Delayed(Protocol):
     PRIORITY: ClassVar[int]
     QUEUE_NAME: ClassVar[str]
     UNIQUE_FOR_PARAMS: ClassVar[bool]
+    UNIQUE: ClassVar[Unique | None]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     _claimed: Callable[[], Any] | None
@@ -32,14 +34,16 @@ def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime 
     name, lasting_name = registry.names_for_calls(kind)
     if wrong := check_queue_name(processor.QUEUE_NAME):
         raise ValueError(f"{kind.__name__}.QUEUE_NAME is {processor.QUEUE_NAME!r}; it {wrong}.")
-    return Call(
+    digests = processor.UNIQUE_FOR_PARAMS and processor.UNIQUE is None
+    call = Call(
         queue_name=processor.QUEUE_NAME,
         processor_class=name,
         arguments=encoded,
         priority=checked_priority(priority or processor.PRIORITY),
         execute_after=checked_time("execute_after", execute_after),
-        digest=arguments.digest(lasting_name, encoded) if processor.UNIQUE_FOR_PARAMS else None,
+        digest=arguments.digest(lasting_name, encoded) if digests else None,
     )
+    return call if processor.UNIQUE is None else keys.with_key(call, kind, lasting_name)
 
 
 def encoded_of(processor: Delayed) -> str:

@@ -10,6 +10,7 @@ from django.db import connections
 
 from partisan_async.claim import Call
 from partisan_async.enqueue import spans
+from partisan_async.enqueue.keyed import enqueue_keyed
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import Taken, attempts, key_of, taken_by
@@ -40,6 +41,8 @@ def enqueue(call: Call) -> Task:
 
 def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
     """Return the call's row or its waiting twin's, and True if supervisors were notified."""
+    if call.unique is not None:
+        return enqueue_keyed(call, alias, taken), True
     if call.digest is not None:
         key = key_of(call.digest) if taken.has_room_for(1) else None
         taken.count += key is not None

@@ -19,7 +19,7 @@ from partisan_async.text.masked import EVERYTHING, MASK
 SHORTEST = 6
 """Minimum length of a value that is masked in texts: shorter ones occur in texts by chance."""
 
-_OURS = ("args", "kwargs", "tick", "backend", "run_after")
+_OURS = ("args", "kwargs", "tick", "schedule", "backend", "run_after")
 """Keys that the package writes into a row's arguments; the first two hold the call's values."""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from partisan_async import __version__
 from partisan_async.claim import Claim
-from partisan_async.exceptions import PostponeTask
+from partisan_async.exceptions import CancelTask, PostponeTask
 from partisan_async.text.masked import without
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def set_task_id(span: Span | None, task_id: int) -> None:
 def failed(
     span: Span | None, error: BaseException, failure_class: str, secrets: Sequence[str]
 ) -> None:
-    """Record what a run raised on its span; a postpone is not an error.
+    """Record what a run raised on its span; a postpone or a cancel is not an error.
 
     :param failure_class: the error's class, as the row has it.
     :param secrets: texts to mask in the message and the traceback.
@@ -107,6 +107,9 @@ def failed(
         return
     if isinstance(error, PostponeTask):
         span.add_event("postponed")
+        return
+    if isinstance(error, CancelTask):
+        span.add_event("cancelled")
         return
     description = ""
     with suppress(BaseException):  # its __str__ may raise anything

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary, ref
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 PAUSES_SECONDS = (0, 0, 0.005, 0.01, 0.02, 0.04)
@@ -35,6 +36,14 @@ class Taken:
     def has_room_for(self, count: int) -> bool:
         """Tell whether ``count`` more may be taken; else insert the calls without taking."""
         return self.count + count <= TAKEN_AT_MOST
+
+    def keep(self, alias: str) -> None:
+        """Have it last as long as the open transaction, where nothing else is registered."""
+
+        def kept(_: Taken = self) -> None:
+            """Be there, and do nothing."""
+
+        transaction.on_commit(kept, using=alias, robust=True)
 
 
 def taken_by(connection: BaseDatabaseWrapper) -> Taken:

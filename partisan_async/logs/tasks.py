@@ -10,6 +10,7 @@ from partisan_async.claim import Claim
 from partisan_async.logs.about import about, about_all, listed, logger
 from partisan_async.policy import (
     MAX_UNRECOGNISED,
+    Cancelled,
     Decision,
     Deferred,
     Failed,
@@ -23,13 +24,14 @@ from partisan_async.policy import (
 from partisan_async.text.printable import plain
 from partisan_async.text.retold import rebuilt
 
-_NotDone = Retried | Postponed | Failed | Suspected | Deferred | GivenBack | Interrupted
+_NotDone = Retried | Postponed | Failed | Cancelled | Suspected | Deferred | GivenBack | Interrupted
 
 _EVENTS = {
     Finished: "done",
     Retried: "retried",
     Postponed: "postponed",
     Failed: "failed",
+    Cancelled: "cancelled",
     Suspected: "lost",
     Deferred: "deferred",
     GivenBack: "given back",
@@ -57,9 +59,7 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
 
 def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
     of_task = (claim.id, plain(claim.processor_class))
-    extra = about(claim, _EVENTS[type(decision)]) | {"seconds": seconds}
-    if failure := getattr(decision, "failure", None):
-        extra["exception"] = failure.exception_class
+    extra = about(claim, _EVENTS[type(decision)]) | {"seconds": seconds} | _exception(decision)
     match decision:
         case Retried(pause, failure):
             logger.warning(
@@ -69,7 +69,7 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
                 extra=extra,
             )
         case Postponed(pause, why):
-            reason = f": {plain(why.message or why.exception_class)}" if why else ""
+            reason = _because(why.message or why.exception_class) if why else ""
             logger.info(
                 "postponed %s %s by %g s%s", *of_task, pause.total_seconds(), reason, extra=extra
             )
@@ -80,6 +80,8 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
                 exc_info=rebuilt(failure) if logger.isEnabledFor(logging.ERROR) else None,
                 extra=extra,
             )
+        case Cancelled(_, reason):
+            logger.info("cancelled %s %s by itself%s", *of_task, _because(reason), extra=extra)
         case Suspected(failure):
             logger.warning(
                 "lost %s %s: its worker process died; it runs again, alone%s",
@@ -105,6 +107,15 @@ def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
             logger.info("given back %s %s", *of_task, extra=extra)
         case _:
             assert_never(decision)
+
+
+def _exception(decision: _NotDone) -> dict[str, str]:
+    failure = getattr(decision, "failure", None)
+    return {"exception": failure.exception_class} if failure else {}
+
+
+def _because(reason: str) -> str:
+    return f": {plain(reason)}" if reason else ""
 
 
 def overran(claim: Claim, limit: float | None) -> None:

@@ -7,6 +7,7 @@ from partisan_async.models.status import ENDED, KNOWN, WAITING, Status
 from partisan_async.models.supervisor import Dashboard, Supervisor
 from partisan_async.models.tally import Tally
 from partisan_async.models.task import Task
+from partisan_async.models.window import UniqueWindow
 
 __all__ = [
     "ENDED",
@@ -23,4 +24,5 @@ __all__ = [
     "Supervisor",
     "Tally",
     "Task",
+    "UniqueWindow",
 ]

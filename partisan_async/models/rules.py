@@ -33,6 +33,13 @@ CONSTRAINTS = [
     UniqueConstraint(
         fields=["digest"], condition=Q(status__in=WAITING), name="partisan_async_one_waiting"
     ),
+    # By the time of its end, and not by states: a row that goes back to waiting neither leaves the
+    # index nor comes to it, so that nothing can be in its way.
+    UniqueConstraint(
+        fields=["unique_key"],
+        condition=Q(unique_key__isnull=False, finished_at__isnull=True),
+        name="partisan_async_one_unended",
+    ),
     CheckConstraint(
         condition=(
             Q(status=Status.IN_PROCESS.value, claimed_by__isnull=False)

@@ -21,6 +21,7 @@ class Tally(models.Model):
     retried = models.IntegerField(db_default=0)
     postponed = models.IntegerField(db_default=0)
     lost = models.IntegerField(db_default=0, help_text=_("runs whose worker process died"))
+    cancelled = models.IntegerField(db_default=0, help_text=_("runs that cancelled their task"))
     run_seconds = models.FloatField(db_default=0.0, help_text=_("of all runs together"))
     longest_run_seconds = models.FloatField(db_default=0.0)
     wait_seconds = models.FloatField(

@@ -94,8 +94,19 @@ class Task(models.Model):
         )
     )
     digest = models.BinaryField(null=True, blank=True, help_text=_("the same for identical calls"))
+    unique_key = models.BinaryField(
+        null=True, blank=True, help_text=_("in place of the digest, while it runs, too")
+    )
     traceparent = models.CharField(  # noqa: DJ001  "" would be stored with every task
         max_length=55, null=True, blank=True, help_text=_("the span that enqueued it, by the W3C")
+    )
+
+    first_tried_at = always_read(
+        models.DateTimeField(
+            null=True,
+            blank=True,
+            help_text=_("start of its first try, where it is given up some time after that"),
+        )
     )
 
     class Meta:
@@ -109,7 +120,7 @@ class Task(models.Model):
         constraints = CONSTRAINTS
 
     is_twin = False
-    """True if ``delay()`` ignored its call, and returned this waiting row of an identical one."""
+    """True if ``delay()`` added no row for its call, and returned this one, which stands for it."""
 
     def __str__(self) -> str:
         return f"{self.processor_class} #{self.pk} ({self.status})"

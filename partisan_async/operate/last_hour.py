@@ -31,6 +31,7 @@ class Counts:
     retried: int
     postponed: int
     lost: int
+    cancelled: int
     mean_run: float
     longest_run: float
     mean_wait: float
@@ -39,7 +40,8 @@ class Counts:
     @property
     def runs(self) -> int:
         """How many runs there were."""
-        return self.finished + self.failed + self.retried + self.postponed + self.lost
+        ended = self.finished + self.failed + self.cancelled
+        return ended + self.retried + self.postponed + self.lost
 
     @property
     def again(self) -> int:
@@ -88,7 +90,7 @@ class LastHour:
         return order[: -NAMED - 1 : -1]
 
 
-_COUNTED = ("finished", "failed", "retried", "postponed", "lost")
+_COUNTED = ("finished", "failed", "retried", "postponed", "lost", "cancelled")
 _SPANS = ("run_seconds", "longest_run_seconds", "wait_seconds", "longest_wait_seconds")
 
 # Only plausible values: a single NaN, written by hand, would turn each sum into NaN.
@@ -113,7 +115,7 @@ WITH recent AS (
     SELECT generate_series(
             date_trunc('minute', statement_timestamp() - %(recent)s) + interval '1 minute',
             statement_timestamp(), interval '1 minute'),
-        NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+        NULL, {", ".join("0" * len(_READABLE))}),
 added AS (
     SELECT minute, processor_class, {", ".join(_SUMS)},
         sum({" + ".join(_COUNTED)})::float8 AS runs, sum(run_seconds) AS run_seconds,

@@ -23,6 +23,7 @@ SUPERVISOR: Rights = {
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """Of the role that runs ``start_partisan``, for all its work: also ticks, pruning and tallies."""
 
@@ -33,6 +34,7 @@ ESSENTIAL: Rights = {
     "partisan_async_pausedqueue": ("SELECT",),
     "partisan_async_pausedprocessor": ("SELECT",),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
+    "partisan_async_schedule": ("SELECT",),
 }
 """The part of ``SUPERVISOR`` without which it cannot claim, settle or beat."""
 
@@ -46,8 +48,9 @@ OPERATOR: Rights = {
     "partisan_async_pausedqueue": ("SELECT", "INSERT", "DELETE"),
     "partisan_async_pausedprocessor": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
-    "partisan_async_schedule": ("SELECT", "UPDATE"),
+    "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_tally": ("SELECT", "USAGE ON SEQUENCE"),
+    "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """Of the role that uses the admin and ``manage.py partisan``."""
 

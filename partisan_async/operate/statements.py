@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from partisan_async.exceptions import TaskCancelled
 from partisan_async.models.readable import moment, seconds_since
 from partisan_async.store import NEVER, is_parked
 from partisan_async.store.statement import is_alive, queue_names
@@ -55,11 +56,12 @@ last AS (
     SELECT date_trunc('minute', statement_timestamp()) - interval '1 minute' AS minute),
 ended AS (
     SELECT queue_name, sum(t.finished)::bigint AS finished, sum(t.failed)::bigint AS failed,
-        COALESCE(sum(t.finished + t.failed) FILTER (WHERE t.minute >= last.minute), 0)::float8 * 60
+        COALESCE(sum(t.finished + t.failed + t.cancelled)
+            FILTER (WHERE t.minute >= last.minute), 0)::float8 * 60
             / extract(epoch FROM statement_timestamp() - last.minute)::float8 AS per_minute
     FROM last, (
         SELECT queue_name, minute, GREATEST(finished, 0)::bigint AS finished,
-            GREATEST(failed, 0)::bigint AS failed
+            GREATEST(failed, 0)::bigint AS failed, GREATEST(cancelled, 0)::bigint AS cancelled
         FROM partisan_async_tally
         WHERE minute BETWEEN statement_timestamp() - %(recent)s AND statement_timestamp()) AS t
     GROUP BY queue_name, last.minute),
@@ -78,14 +80,19 @@ ORDER BY queue_name
 """  # noqa: S608
 
 # The last failures of each queue, by the index of ended tasks, and of these the last. Leaves out
-# times in the future: a row that was changed by hand would stay the last for ever.
+# times in the future: a row that was changed by hand would stay the last for ever. Tasks that
+# cancelled themselves have not failed; among very many of them a failure may be missed.
 FAILED = f"""
 WITH RECURSIVE {queue_names("queue", "status IN ('finished', 'error')")},
 last AS (
     SELECT t.* FROM (SELECT queue_name FROM queue LIMIT 1000) AS q CROSS JOIN LATERAL (
-        SELECT id, finished_at FROM partisan_async_task t
-        WHERE t.status = 'error' AND t.queue_name = q.queue_name
-            AND t.finished_at <= statement_timestamp()
+        SELECT t.id, t.finished_at FROM (
+            SELECT id, finished_at, errors FROM partisan_async_task t
+            WHERE t.status = 'error' AND t.queue_name = q.queue_name
+                AND t.finished_at <= statement_timestamp()
+            ORDER BY t.finished_at DESC LIMIT 20 * %(at_most)s) AS t
+        WHERE (t.errors -> -1 @> '{{"cancelled": true, "by": "{TaskCancelled.ITSELF}"}}')
+            IS NOT TRUE
         ORDER BY t.finished_at DESC LIMIT %(at_most)s) AS t
     ORDER BY t.finished_at DESC, t.id DESC LIMIT %(at_most)s)
 SELECT t.id, t.queue_name, t.processor_class,

@@ -16,6 +16,7 @@ from partisan_async.policy.deciding import (
     decide,
 )
 from partisan_async.policy.decisions import (
+    Cancelled,
     Decision,
     Deferred,
     Failed,
@@ -33,8 +34,10 @@ from partisan_async.policy.failure import (
 )
 from partisan_async.policy.outcomes import (
     RETURNED,
+    CancelAsked,
     CutOff,
     Died,
+    Fit,
     Outcome,
     Overran,
     PostponeAsked,
@@ -51,6 +54,8 @@ __all__ = [
     "MAX_UNRECOGNISED",
     "RETURNED",
     "UNRECOGNISED_PAUSE",
+    "CancelAsked",
+    "Cancelled",
     "Chain",
     "Counters",
     "CutOff",
@@ -60,6 +65,7 @@ __all__ = [
     "Failed",
     "Failure",
     "Finished",
+    "Fit",
     "GivenBack",
     "Interrupted",
     "Outcome",

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol, assert_never
 
-from partisan_async.config.processor_configs import ErrorsHandleConfig
+from partisan_async.config.processor_configs import ErrorsHandleConfig, first_fit
 from partisan_async.exceptions import (
     MaxPostponesReached,
     TaskTimeout,
     WorkerLost,
 )
 from partisan_async.policy.decisions import (
+    Cancelled,
     Decision,
     Deferred,
     Failed,
     Finished,
     Interrupted,
     Postponed,
-    Retried,
     Suspected,
 )
 from partisan_async.policy.failure import Failure
 from partisan_async.policy.outcomes import (
+    CancelAsked,
     CutOff,
     Died,
+    Fit,
     Outcome,
     Overran,
     PostponeAsked,
@@ -33,6 +36,7 @@ from partisan_async.policy.outcomes import (
     Returned,
     Unrecognised,
 )
+from partisan_async.policy.retrying import after_error
 
 MAX_LOST = 3
 """Number of worker processes that a task may take down while it runs alone; then it ends in error.
@@ -59,10 +63,11 @@ _FINISHED = Finished()
 class Rules:
     """What a processor and its queue declare about a task's end.
 
+    :param errors: the first that fits an error holds.
     :param stores_result: the row is kept at its end, and whoever waits for that end is told.
     """
 
-    errors: ErrorsHandleConfig | None
+    errors: Sequence[ErrorsHandleConfig]
     max_postpones: int | None
     postpone_delay: timedelta
     stores_result: bool = False
@@ -81,6 +86,8 @@ class Counters(Protocol):
     def unrecognised(self) -> int: ...
     @property
     def interrupted(self) -> int: ...
+    @property
+    def trying_seconds(self) -> float | None: ...
 
 
 def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
@@ -90,12 +97,13 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             return _FINISHED
         case Returned(result, settled):
             return Finished(result, settled)
-        case Raised(failure, retryable):
-            return _after_error(failure, retryable, rules.errors, counters)
-        case Overran(seconds):
-            error = TaskTimeout(seconds, killed=True)
-            retryable = rules.errors is not None and rules.errors.retries(error)
-            return _after_error(Failure.of(error), retryable, rules.errors, counters)
+        case Raised(failure, fit):
+            return _after_error(failure, fit, rules, counters)
+        case Overran(limit_seconds, ran_seconds, drawn):
+            error = TaskTimeout(limit_seconds, killed=True)
+            place = first_fit(rules.errors, error)
+            fits = None if place is None else Fit(place, ran_seconds, drawn)
+            return _after_error(Failure.of(error), fits, rules, counters)
         case PostponeAsked(postpone_seconds, why):
             limit = rules.max_postpones
             if limit is not None and counters.postpones >= limit:
@@ -106,6 +114,8 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
                 else timedelta(seconds=postpone_seconds)
             )
             return Postponed(pause, why)
+        case CancelAsked(failure, reason):
+            return Cancelled(failure, reason)
         case Died(reason, alone):
             if not alone:
                 return Suspected(None)
@@ -141,9 +151,5 @@ def _after_cut(failure: Failure, begun: bool, counters: Counters) -> Decision:
     return Interrupted(timedelta(seconds=seconds), failure, counted)
 
 
-def _after_error(
-    failure: Failure, retryable: bool, config: ErrorsHandleConfig | None, counters: Counters
-) -> Decision:
-    if not retryable or config is None or counters.tries >= config.retries_count:
-        return Failed(failure)
-    return Retried(timedelta(seconds=config.pause_seconds(counters.tries + 1)), failure)
+def _after_error(failure: Failure, fit: Fit | None, rules: Rules, counters: Counters) -> Decision:
+    return after_error(failure, fit, rules.errors, counters.tries, counters.trying_seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from partisan_async.policy.failure import Failure
@@ -18,10 +18,16 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The task failed, and runs again after the pause."""
+    """The task failed, and runs again after the pause.
+
+    :param rule: which declaration says so, for people.
+    :param timed: the row keeps when its first try began: by that it will be given up.
+    """
 
     pause: timedelta
     failure: Failure
+    rule: str = field(default="", compare=False)
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,22 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The task ends in ``error``; ``lost``: it took its worker down once more."""
+    """The task ends in ``error``; ``lost``: it took its worker down once more.
+
+    :param rule: which declaration gives it up, for people; empty: nothing would try it again.
+    """
 
     failure: Failure
     lost: bool = False
+    rule: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The task asked to end: in ``error``, and yet it has not failed."""
+
+    failure: Failure
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +90,14 @@ class Interrupted:
     counted: bool = True
 
 
-Decision = Finished | Retried | Postponed | Failed | Suspected | Deferred | GivenBack | Interrupted
+Decision = (
+    Finished
+    | Retried
+    | Postponed
+    | Failed
+    | Cancelled
+    | Suspected
+    | Deferred
+    | GivenBack
+    | Interrupted
+)

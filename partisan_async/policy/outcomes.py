@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from partisan_async.config.pauses import MIDDLE
 from partisan_async.policy.failure import Failure
 
 
@@ -24,11 +25,27 @@ RETURNED = Returned()
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """The config of a processor that fits an error, and what only the worker can say of a retry.
+
+    :param place: among the processor's configs.
+    :param ran_seconds: how long the run took.
+    :param drawn: a number drawn from 0 to 1, for the jitter of the pause.
+    :param asked_seconds: the pause, where the config has a function for it that was asked.
+    """
+
+    place: int
+    ran_seconds: float = 0.0
+    drawn: float = MIDDLE
+    asked_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Raised:
-    """``run()`` raised; ``retryable`` says whether its processor names the error for retries."""
+    """``run()`` raised; without a ``fit`` its processor does not try again on such an error."""
 
     failure: Failure
-    retryable: bool
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,14 @@ class PostponeAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """``run()`` raised ``CancelTask``; the failure is as the row is to tell it."""
+
+    failure: Failure
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Died:
     """The worker process ended in the middle of the run; ``alone`` if it ran nothing else."""
 
@@ -52,9 +77,14 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Overran:
-    """The run ignored its time limit, so its worker process, which ran nothing else, was killed."""
+    """The run ignored its time limit, so its worker process, which ran nothing else, was killed.
+
+    The other parameters are those of ``Fit``.
+    """
 
     limit_seconds: float
+    ran_seconds: float = 0.0
+    drawn: float = MIDDLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +105,4 @@ class CutOff:
     begun: bool
 
 
-Outcome = Returned | Raised | PostponeAsked | Died | Overran | Unrecognised | CutOff
+Outcome = Returned | Raised | PostponeAsked | CancelAsked | Died | Overran | Unrecognised | CutOff

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations import Migration
+from django.db.migrations import AddConstraint, AddField, CreateModel, Migration
 from django.db.migrations.state import ProjectState
 
 from partisan_async import logs
@@ -57,6 +57,72 @@ class PostgresMigration(Migration):
                 _lock(schema_editor.connection, self.locked)
             return super().unapply(project_state, schema_editor, collect_sql)
         return project_state
+
+
+class _Once:
+    """An operation in a transaction of its own, of a migration that is in none.
+
+    Such a migration may end in the middle, and begins anew then: what is there is left as it is.
+    """
+
+    atomic = True
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        if schema_editor.collect_sql or not self._is_there(app_label, schema_editor, to_state):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)  # type: ignore[misc]
+
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        if schema_editor.collect_sql or self._is_there(app_label, schema_editor, from_state):
+            super().database_backwards(app_label, schema_editor, from_state, to_state)  # type: ignore[misc]
+
+    def _is_there(self, app_label: str, schema_editor: Any, state: Any) -> bool:
+        raise NotImplementedError
+
+
+class AddColumn(_Once, AddField):
+    """Adds a column to a table in use."""
+
+    def _is_there(self, app_label: str, schema_editor: Any, state: Any) -> bool:
+        connection = schema_editor.connection
+        table = state.apps.get_model(app_label, self.model_name)._meta.db_table  # noqa: SLF001
+        _lock(connection, (table,))
+        with connection.cursor() as cursor:
+            columns = connection.introspection.get_table_description(cursor, table)
+        return any(column.name == self.name for column in columns)
+
+
+class CreateTable(_Once, CreateModel):
+    """Creates a table, with its indexes."""
+
+    def _is_there(self, app_label: str, schema_editor: Any, state: Any) -> bool:
+        table = state.apps.get_model(app_label, self.name)._meta.db_table  # noqa: SLF001
+        return table in schema_editor.connection.introspection.table_names()
+
+
+class AddUniqueConcurrently(AddConstraint):
+    """Builds a unique index while others write to the table; it waits for their transactions."""
+
+    atomic = False
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Build it, in place of one that an attempt before has left unfinished."""
+        self.database_backwards(app_label, schema_editor, from_state, to_state)
+        model = to_state.apps.get_model(app_label, self.model_name)
+        sql = str(self.constraint.create_sql(model, schema_editor))
+        schema_editor.execute(sql.replace(" INDEX ", " INDEX CONCURRENTLY ", 1), params=None)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Remove it, likewise."""
+        name = schema_editor.quote_name(self.constraint.name)
+        schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:

@@ -22,6 +22,13 @@ extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST
     t.execute_after, t.created_at, statement_timestamp() - interval '30 days')))::float8
 """
 
+# Likewise: nobody asks for more than ten years.
+_TRYING_SECONDS = """
+CASE WHEN t.tries > 0 AND t.first_tried_at IS NOT NULL
+    THEN extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST(
+        t.first_tried_at, statement_timestamp() - interval '4000 days')))::float8 END
+"""
+
 LARGE_BYTES = 2 * 2**20
 """Size above which arguments bypass the supervisor: it would hold those of many tasks in memory."""
 
@@ -45,7 +52,7 @@ t.id, t.claim_seq, t.queue_name, t.processor_class, {_ARGUMENTS}, t.priority, t.
     t.lost, t.suspect, t.unrecognised, t.interrupted, {_WAITED_SECONDS},
     CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
         t.created_at, t.started_at, t.worker_ids, t.errors)::text END,
-    t.traceparent
+    t.traceparent, {_TRYING_SECONDS}
 """
 
 # No row if this supervisor's lease has expired or its queue is paused.

@@ -16,12 +16,18 @@ from partisan_async.models.readable import moment
 from partisan_async.models.status import WAITING_SQL, Status
 from partisan_async.store.statement import Statement
 
-KEY = "('x' || encode(substring(digest FOR 8), 'hex'))::bit(64)::bigint"
-"""SQL of the number of the advisory lock that stands for the digest in column ``digest``."""
+
+def lock_of(key: str) -> str:
+    """Return SQL of the number of the advisory lock that stands for the digest or key."""
+    return f"('x' || encode(substring({key} FOR 8), 'hex'))::bit(64)::bigint"
+
+
+INSERTED_AT_ONCE = 1000
+"""Maximum number of calls that one statement inserts."""
 
 COLUMNS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
 
-_COLUMNS_READABLE = ", ".join(
+COLUMNS_READABLE = ", ".join(
     f"{moment(field.attname)} AS {field.attname}"
     if isinstance(field, DateTimeField)
     else field.attname
@@ -48,7 +54,7 @@ _INSERT_ANY = _INSERT + _INSERTED
 # run without the caller's changes, and no task would follow that sees them, as this call is
 # ignored. SKIP LOCKED: a locked twin is being claimed, or steered in an open transaction.
 _TWIN = f"""
-SELECT {_COLUMNS_READABLE} FROM partisan_async_task
+SELECT {COLUMNS_READABLE} FROM partisan_async_task
 WHERE digest = %(digest)s AND status IN {WAITING_SQL} FOR SHARE SKIP LOCKED
 """  # noqa: S608
 
@@ -61,14 +67,17 @@ TO_TWINS = f"(digest) WHERE digest IS NOT NULL AND status IN {WAITING_SQL}"
 # inserted late, while we hold higher digests.) The arguments come as lines and the digests as one
 # value: quoting each for an array would double the client's work. The sequence is looked up in a
 # subquery, which runs once and not for each row.
-_BULK_INSERT = f"""
-WITH call AS MATERIALIZED (
+CALLS = """
+call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(
             (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))) AS id,
         arguments, digest
     FROM (SELECT *, substring(%(digests)s::bytea FROM 32 * n::int - 31 FOR 32) AS digest
           FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)))
-            WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u),
+            WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u)
+"""
+_BULK_INSERT = f"""
+WITH {CALLS},
 inserted AS (
     INSERT INTO partisan_async_task
         (id, queue_name, processor_class, arguments, priority, digest, traceparent, execute_after,
@@ -79,7 +88,7 @@ inserted AS (
             THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
     FROM call,
         (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
-    WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({KEY})
+    WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({lock_of("digest")})
     ORDER BY digest, id
     ON CONFLICT {TO_TWINS} DO NOTHING
     RETURNING id, status, created_at, execute_after)
@@ -96,7 +105,7 @@ FROM generate_series(1, %(count)s)
 """
 
 _TWINS = f"""
-SELECT {_COLUMNS_READABLE} FROM partisan_async_task
+SELECT {COLUMNS_READABLE} FROM partisan_async_task
 WHERE digest = ANY(%(digests)s) AND status IN {WAITING_SQL} ORDER BY digest
 FOR SHARE SKIP LOCKED
 """  # noqa: S608
@@ -127,13 +136,19 @@ def bulk_insert(
     :param ids: PostgreSQL array of an id for each call, or of NULLs.
     :param takes: take the calls' digests, and leave out calls whose digest another transaction has.
     """
-    params: dict[str, Any] = common._asdict() | {
+    return Statement(_BULK_INSERT, bulk_params(common, ids, encoded, digests, takes=takes))
+
+
+def bulk_params(
+    common: Call, ids: str, encoded: Sequence[str], digests: Sequence[bytes] | None, *, takes: bool
+) -> dict[str, Any]:
+    """Return the parameters of a statement with ``CALLS``."""
+    return common._asdict() | {
         "ids": ids,
         "arguments": "\n".join(encoded),
         "digests": None if digests is None else b"".join(digests),
         "takes": takes,
     }
-    return Statement(_BULK_INSERT, params)
 
 
 def next_ids(count: int) -> Statement:

@@ -22,7 +22,7 @@ def kept(column: str) -> str:
 _KEPT = ("exception_class", "message", "traceback")
 
 
-def encoded(failure: Failure, **more: bool | str) -> str:
+def encoded(failure: Failure, **more: bool | str | float) -> str:
     """Return the JSON that a row keeps of a failure.
 
     :param more: further fields of the JSON.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from partisan_async.models.status import Status
 from partisan_async.policy import MAX_INTERRUPTED
-from partisan_async.store.statement import DUE_SECONDS, Statement, is_alive
+from partisan_async.store.statement import DUE_SECONDS, Statement, due_seconds, is_alive
 
 BEAT_SECONDS = 5.0
 """Interval of a supervisor's heartbeats."""
@@ -25,6 +25,10 @@ def _is_any_ready(queue_name: str) -> str:
      ORDER BY priority, id LIMIT 1) IS NOT NULL
     """  # noqa: S608
 
+
+# By its key and not by a newer column: no lease is lost while a migration is taken back beneath
+# those that run.
+_IS_MADE = "left(processor_class, 1) = ':'"
 
 # One statement, so that an idle supervisor costs one round trip per beat. It renews the lease, sees
 # what a lost NOTIFY would have said, which supervisors (of its host, or silent ones) may be dead,
@@ -74,6 +78,10 @@ SELECT
     draining,
     (SELECT jsonb_agg(jsonb_build_array(processor_class, resumed_at IS NULL))::text
      FROM partisan_async_pausedprocessor WHERE queue_name IN ('', %(queue_name)s)),
+    (SELECT CASE WHEN next_tick IS NULL THEN 0 ELSE {due_seconds("next_tick")} END
+     FROM partisan_async_schedule
+     WHERE queue_name = %(queue_name)s AND {_IS_MADE} AND enabled
+     ORDER BY next_tick NULLS FIRST LIMIT 1),
     extract(epoch FROM statement_timestamp())::float8
 FROM claimed, beat
 """  # noqa: S608
@@ -101,7 +109,8 @@ def beat(
     JSON text, since it may be unreadable); True if a nonce was sent; ids of rows that I hold and
     that are not known; ids of known rows that I do not hold; True if the queue is paused; True if I
     am to drain; JSON of the queue's paused processors (``name, paused``), also of those whose pause
-    is ending; and the time, in seconds since the epoch.
+    is ending; seconds until the first schedule is due that was made at run time; and the time, in
+    seconds since the epoch.
 
     :param nonce: text to send to ``probe_channel``; ``None``: send nothing.
     :param known: ids of the rows that I believe I hold.
@@ -141,14 +150,17 @@ def unserved(
 ) -> Statement:
     """Read which of these queues have ready or due rows and no live supervisor.
 
-    :param scheduled: the queues with schedules. They count even without such rows: no supervisor
-        ticks their schedules.
+    :param scheduled: the queues with schedules in the code. They count even without such rows: no
+        supervisor ticks their schedules. So do queues with schedules that were made at run time.
     """
     sql = f"""
     SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)
     WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s WHERE s.queue_name = q.name
                       AND {is_alive("s")})
-        AND (q.name = ANY(%(scheduled)s::text[]) OR {_is_any_ready("q.name")}
+        AND (q.name = ANY(%(scheduled)s::text[])
+             OR EXISTS (SELECT 1 FROM partisan_async_schedule c WHERE c.queue_name = q.name
+                        AND {_IS_MADE} AND c.enabled)
+             OR {_is_any_ready("q.name")}
              OR (SELECT execute_after FROM partisan_async_task
                  WHERE status = '{Status.SCHEDULED}' AND queue_name = q.name
                  ORDER BY execute_after LIMIT 1) <= statement_timestamp())

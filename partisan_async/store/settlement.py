@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any, assert_never
 
 from partisan_async.claim import Claim, Settlement
+from partisan_async.exceptions import TaskCancelled
 from partisan_async.models.status import Status
 from partisan_async.policy import (
+    Cancelled,
     Deferred,
     Failed,
     Finished,
@@ -38,15 +40,22 @@ def columns(settlement: Settlement) -> dict[str, Any]:
         "worker": attempt and attempt.worker_id,
         "failure": None,
         "result": None,
+        "timed": False,
     }
     match decision:
         case Finished(result):
             row |= {"status": Status.FINISHED.value, "tries": 1, "result": result}
-        case Failed(failure, lost):
-            row |= {"status": Status.ERROR.value, "failure": encoded(failure), "lost": int(lost)}
+        case Failed(failure, lost, rule):
+            told = encoded(failure, rule=rule) if rule else encoded(failure)
+            row |= {"status": Status.ERROR.value, "failure": told, "lost": int(lost)}
             row |= {"tries": 1} if attempt else {}
-        case Retried(pause, failure):
-            row |= {"tries": 1, "failure": encoded(failure)} | _waiting(pause)
+        case Cancelled(failure, reason):
+            told = encoded(failure, cancelled=True, by=TaskCancelled.ITSELF, reason=reason)
+            row |= {"status": Status.ERROR.value, "failure": told, "tries": 1}
+        case Retried(pause, failure, rule, timed):
+            seconds = pause.total_seconds()
+            told = encoded(failure, rule=rule, pause_seconds=seconds) if rule else encoded(failure)
+            row |= {"tries": 1, "failure": told, "timed": timed} | _waiting(pause)
         case Postponed(pause, failure):
             why = failure and encoded(failure, postponed=True)
             row |= {"postpones": 1, "failure": why} | _waiting(pause)

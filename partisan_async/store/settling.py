@@ -36,17 +36,27 @@ _WORKER_IDS = f"{kept('t.worker_ids')} || to_jsonb(d.worker)"
 # errors off the list.
 _AGAIN = """d.postpones > 0 AND jsonb_typeof(t.errors) = 'array' AND t.errors -> -1 ? 'postponed'"""
 
-_SETTLE = f"""
+# Only where an outcome asks for it. An operator's retry, of whatever release, sets tries to 0, so
+# that the next one is the first.
+_TIMED = f"""
+    first_tried_at = CASE WHEN d.timed IS NOT TRUE OR (t.tries > 0 AND t.first_tried_at IS NOT NULL)
+        THEN t.first_tried_at ELSE {_STARTED_AT} END,"""
+
+# A task that failed gives its key up, though no index has ended rows: an operator of a release that
+# knows no keys may retry it beside a twin.
+_KEY = f"unique_key = CASE WHEN d.status <> '{Status.ERROR}' THEN t.unique_key END"
+
+_SETTLE_FORM = f"""
 {PATIENCE}, d AS MATERIALIZED (
     SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
         %(id)s::bigint[], %(claim_seq)s::int[], %(status)s::text[], %(pause)s::float8[],
         %(tries)s::int[], %(postpones)s::int[], %(lost)s::int[], %(suspect)s::bool[],
         %(unrecognised)s::int[], %(interrupted)s::int[], %(ran_seconds)s::float8[],
-        %(worker)s::text[], %(failure)s::text[], %(result)s::text[])
+        %(worker)s::text[], %(failure)s::text[], %(result)s::text[]{{timed_array}})
     AS d (id, claim_seq, status, pause, tries, postpones, lost, suspect, unrecognised,
-        interrupted, ran_seconds, worker, failure, result))
+        interrupted, ran_seconds, worker, failure, result{{timed}}))
 UPDATE partisan_async_task t
-SET status = d.status,
+SET {{set_timed}}status = d.status,
     claimed_by = NULL,
     claimed_at = NULL,
     execute_after = CASE WHEN d.pause IS NULL THEN t.execute_after
@@ -69,9 +79,15 @@ SET status = d.status,
                 'try', t.tries::bigint + 1, 'at', statement_timestamp())) END,
     result = COALESCE(d.result::jsonb, t.result),
     digest = CASE WHEN %(gently)s AND d.status IN {WAITING_SQL} THEN NULL
-        ELSE t.digest END
+        ELSE t.digest END,
+    {_KEY}
 FROM d WHERE {_FENCE}
 """  # noqa: S608
+
+_SETTLE = _SETTLE_FORM.format(timed_array="", timed="", set_timed="")
+_SETTLE_TIMED = _SETTLE_FORM.format(
+    timed_array=", %(timed)s::bool[]", timed=", timed", set_timed=f"{_TIMED}\n    "
+)
 
 # The same for a batch of runs that all finished without a result, as most do. It leaves out the
 # columns that do not change, which halves its cost.
@@ -130,7 +146,8 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
     rows = [columns(settlement) for settlement in settlements]
     written: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     written |= {name: array_of_texts(written[name]) for name in ("failure", "result")}
-    return _settling(_SETTLE, written | {"me": me, "gently": gently}, free)
+    way = _SETTLE_TIMED if any(written["timed"]) else _SETTLE
+    return _settling(way, written | {"me": me, "gently": gently}, free)
 
 
 def delete_finished(

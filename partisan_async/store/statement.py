@@ -32,11 +32,16 @@ def database() -> str:
     return router.db_for_write(Task)
 
 
-# Limited to a day, so that it is finite: before PostgreSQL 17 subtracting 'infinity' is an error.
-DUE_SECONDS = """
-extract(epoch FROM LEAST(GREATEST(execute_after, statement_timestamp() - interval '1 day'),
+def due_seconds(column: str) -> str:
+    """Return SQL of the seconds until the time in a column, one day at most."""
+    # Limited, so that it is finite: before PostgreSQL 17 subtracting 'infinity' is an error.
+    return f"""
+extract(epoch FROM LEAST(GREATEST({column}, statement_timestamp() - interval '1 day'),
     statement_timestamp() + interval '1 day') - statement_timestamp())::float8
 """
+
+
+DUE_SECONDS = due_seconds("execute_after")
 
 
 def queue_names(table: str, condition: str) -> str:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from partisan_async.models.status import ENDED, ENDED_SQL, Status
 from partisan_async.policy import Failure
-from partisan_async.store.inserting import KEY
+from partisan_async.store.inserting import lock_of
 from partisan_async.store.kept import encoded, kept
 from partisan_async.store.statement import Statement, queue_names
 
@@ -20,7 +20,7 @@ UNENDED = (Status.NEW.value, Status.SCHEDULED.value, Status.IN_PROCESS.value)
 _FREE = f"""
 SELECT id FROM partisan_async_task
 WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
-    AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({KEY}))
+    AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({lock_of("digest")}))
 """  # noqa: S608
 _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
@@ -49,32 +49,37 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     # Without the digest: an identical call may wait by now, or be enqueued before this one starts.
     sql = f"""
     UPDATE partisan_async_task
-    SET {_ANEW}, digest = NULL
+    SET {_ANEW}, digest = NULL, unique_key = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return _on(sql, ids, [Status.ERROR.value], takes=takes)
 
 
 def again_with(
-    ids: Sequence[int], *, encoded: str, digest: bytes | None, key: int | None
+    ids: Sequence[int],
+    *,
+    encoded: str,
+    digest: bytes | None,
+    unique_key: bytes | None,
+    key: int | None,
 ) -> Statement:
     """Reset a row with other arguments; else as ``again``.
 
-    Raises a unique violation if an identical call waits.
+    Raises a unique violation if an identical call waits, or, with a ``unique_key``, runs.
 
     :param encoded: JSON to merge into the row's arguments.
-    :param key: number of the advisory lock of the digest, which is taken; ``None``: take none.
+    :param key: number of the advisory lock of the digest or key, which is taken; ``None``: none.
     """
     sql = f"""
     UPDATE partisan_async_task t
-    SET {_ANEW}, digest = %(digest)s,
+    SET {_ANEW}, digest = %(digest)s, unique_key = %(unique_key)s,
         arguments = CASE jsonb_typeof(t.arguments) WHEN 'object' THEN t.arguments ELSE '{{}}' END
             || %(encoded)s::jsonb
     {_SELECTED}
         AND (%(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint))
     RETURNING id, queue_name
     """  # noqa: S608
-    params = {"encoded": encoded, "digest": digest, "key": key}
+    params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "key": key}
     return _on(sql, ids, [Status.ERROR.value], takes=False, **params)
 
 
@@ -108,12 +113,13 @@ def cancel(
     sql = f"""
     UPDATE partisan_async_task t
     SET status = '{Status.ERROR}', claimed_by = NULL, claimed_at = NULL,
-        finished_at = statement_timestamp(),
+        finished_at = statement_timestamp(), unique_key = NULL,
         errors = {kept("t.errors")} || (%(failure)s::jsonb || jsonb_build_object(
             'try', t.tries::bigint + 1, 'at', statement_timestamp()))
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
-    return _on(sql, ids, statuses, takes=takes, failure=encoded(failure, by=by, reason=reason))
+    told = encoded(failure, cancelled=True, by=by, reason=reason)
+    return _on(sql, ids, statuses, takes=takes, failure=told)
 
 
 def delete(

@@ -8,7 +8,7 @@ from typing import Any
 
 from partisan_async.store.statement import Statement
 
-_COUNTED = ("finished", "failed", "retried", "postponed", "lost")
+_COUNTED = ("finished", "failed", "retried", "postponed", "lost", "cancelled")
 _SUMMED = ("run_seconds", "wait_seconds")
 _GREATEST = ("longest_run_seconds", "longest_wait_seconds")
 

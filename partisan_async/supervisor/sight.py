@@ -28,6 +28,8 @@ class Sight:
     :param draining: whether this supervisor is to start nothing more, and end when all is done.
     :param paused_processors: the paused processors of the queue.
     :param pauses_end: whether pauses of processors are over whose rows are to be brought back.
+    :param timetable_seconds: until the first schedule that was made at run time is due; ``None``:
+        there is none.
     """
 
     ready: bool
@@ -41,6 +43,7 @@ class Sight:
     draining: bool = False
     paused_processors: frozenset[str] = frozenset()
     pauses_end: bool = False
+    timetable_seconds: float | None = None
 
 
 class Lookout:
@@ -53,7 +56,8 @@ class Lookout:
 
     def read(self, seen: Sequence[Any]) -> Sight:
         """Return what the columns of ``store.beat`` say, except the clock's."""
-        ready, due, orphans, others, _, unknown, taken, paused, draining, processors = seen
+        ready, due, orphans, others, _, unknown, taken, *held, timetable = seen
+        paused, draining, processors = held
         dead, silent = self._judge(json.loads(others or "[]"))
         pauses = json.loads(processors or "[]")
         return Sight(
@@ -63,6 +67,7 @@ class Lookout:
                 each for name, holds in pauses if holds for each in registry.names(name)
             ),
             pauses_end=not all(holds for _, holds in pauses),
+            timetable_seconds=timetable,
         )
 
     def _judge(self, others: Sequence[Any]) -> tuple[list[UUID], list[UUID]]:

@@ -10,7 +10,16 @@ from datetime import timedelta
 
 from partisan_async.claim import Settlement
 from partisan_async.exceptions import TEN_YEARS_SECONDS
-from partisan_async.policy import Decision, Failed, Failure, Finished, Postponed, Retried, Suspected
+from partisan_async.policy import (
+    Cancelled,
+    Decision,
+    Failed,
+    Failure,
+    Finished,
+    Postponed,
+    Retried,
+    Suspected,
+)
 from partisan_async.postgres.encodings import within
 
 LONGEST_PAUSE = timedelta(seconds=TEN_YEARS_SECONDS)
@@ -55,8 +64,9 @@ def _with_texts(decision: Decision, encoding: str) -> Decision:
             | Postponed(_, Failure() as failure)
             | Suspected(Failure() as failure)
         ):
-            texts = (failure.exception_class, failure.message, failure.traceback)
-            return replace(decision, failure=Failure(*(within(text, encoding) for text in texts)))
+            return replace(decision, failure=_within(failure, encoding))
+        case Cancelled(failure, reason):
+            return Cancelled(_within(failure, encoding), within(reason, encoding))
         case _:
             return decision
 
@@ -73,5 +83,12 @@ def _bare(decision: Decision) -> Decision:
         ):
             name = re.sub(r"[^\w.]", "?", failure.exception_class, flags=re.ASCII)
             return replace(decision, failure=Failure(name[:255], LOST_TEXT))
+        case Cancelled(failure):
+            return Cancelled(Failure(failure.exception_class, LOST_TEXT), "")
         case _:
             return decision
+
+
+def _within(failure: Failure, encoding: str) -> Failure:
+    texts = (failure.exception_class, failure.message, failure.traceback)
+    return Failure(*(within(text, encoding) for text in texts))

@@ -19,8 +19,7 @@ class Asked:
         self._name = processor_name
         self._binding = parameters.binding
         self._by_name = parameters.by_name
-        declared = self._binding.declared
-        self._defaults = {e.name: e.default for e in declared if e.default is not e.empty}
+        self._defaults = self._binding.defaults
 
     def holds(self, stored: Stored, name: str, value: Any) -> bool:
         """Tell whether a stored call passes this value to a parameter, or leaves it out for it.

@@ -66,7 +66,7 @@ class Bench:
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
-            *_, pauses, _ = self._beat(name)
+            *_, pauses, _timetable, _clock = self._beat(name)
             self._execute(as_of(store.promote(name), timezone.now()))
             held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
             claim = store.claim(self._me, name, 1, _TTL, store.Among(paused=held))
@@ -86,6 +86,7 @@ class Bench:
 
     def run(self, claim: Claim, moment: datetime.datetime | None) -> Ran:
         """Run a claim, and settle it as of a moment; ``None``: now."""
+        claim = self._as_of(claim, moment)
         executor = self._executor(claim, moment)
         began = time.perf_counter()
         with self._patience_kept(), contained():
@@ -105,6 +106,17 @@ class Bench:
     def leave(self) -> None:
         """Remove the row that stands for this supervisor."""
         run(*store.forget([self._me]), self.alias)
+
+    def _as_of(self, claim: Claim, moment: datetime.datetime | None) -> Claim:
+        if claim.trying_seconds is None:
+            return claim
+        since = """
+        SELECT greatest(0, extract(epoch FROM statement_timestamp() - first_tried_at))::float8
+        FROM partisan_async_task WHERE id = %(id)s
+        """
+        statement = store.Statement(since, {"id": claim.id})
+        ((seconds,),) = self._execute(as_of(statement, moment or timezone.now()))
+        return claim._replace(trying_seconds=seconds)
 
     def _executor(self, claim: Claim, moment: datetime.datetime | None) -> Witness:
         # Keep the row: Ran.task shows it.

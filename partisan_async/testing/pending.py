@@ -89,7 +89,7 @@ def perform(
     :param target: a processor class, or one of Django's own tasks.
     """
     bench = Bench()
-    call = call_of(target, args, kwargs or {})._replace(digest=None)
+    call = call_of(target, args, kwargs or {}).beside_twins()
     with transaction.atomic(using=bench.alias):  # so that no supervisor can claim it first
         task = enqueue(call)
         (claim,) = bench.claim_only(task)

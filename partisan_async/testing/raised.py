@@ -12,6 +12,7 @@ from partisan_async.claim import Claim, Settlement
 from partisan_async.exceptions import MaxPostponesReached, PostponeTask
 from partisan_async.models import Task
 from partisan_async.policy import Decision, Failed, Outcome, class_path
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Statement
 from partisan_async.testing.clock import as_of
@@ -32,9 +33,16 @@ class Witness(Executor):
         self.raised: BaseException | None = None
         self._moment = moment
 
-    def _outcome(self, claim: Claim, error: BaseException, secrets: Sequence[str]) -> Outcome:
+    def _outcome(
+        self,
+        claim: Claim,
+        error: BaseException,
+        secrets: Sequence[str],
+        processor: BaseTaskProcessor | None,
+        began: float,
+    ) -> Outcome:
         self.raised = error
-        return super()._outcome(claim, error, secrets)
+        return super()._outcome(claim, error, secrets, processor, began)
 
     def _end(self, settlement: Settlement) -> Statement:
         return as_of(super()._end(settlement), self._moment or timezone.now())

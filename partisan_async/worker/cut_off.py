@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from django.db import Error, connections, transaction
 
-from partisan_async.exceptions import PostponeTask, TaskTimeout
+from partisan_async.exceptions import CancelTask, PostponeTask, TaskTimeout
 from partisan_async.postgres.blame import Blame, whose
 
 OWN_TIME_OUTS = ("25P03", "25P04", "57014", "57P05")
@@ -87,7 +87,7 @@ def _is_the_connections(error: BaseException) -> bool:
 
 def _is_own(error: BaseException) -> bool:
     """Tell whether the run's own error ended it, whatever happened to the session."""
-    return isinstance(error, PostponeTask) or any(
+    return isinstance(error, PostponeTask | CancelTask) or any(
         isinstance(each, TaskTimeout) or getattr(each, "sqlstate", None) in OWN_TIME_OUTS
         for each in _chain(error)
     )

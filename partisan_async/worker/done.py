@@ -25,4 +25,4 @@ def unknown_outcome(error: BaseException) -> Outcome:
     :param error: the reason.
     """
     failure = Failure(type(error).__name__, "What became of this task could not be told.")
-    return Raised(failure, retryable=False)
+    return Raised(failure)

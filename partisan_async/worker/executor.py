@@ -7,27 +7,24 @@ the outcome together with the work.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from partisan_async import logs, registry, store
+from partisan_async import logs, store
 from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.enqueue import spans
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.enqueue.sensitive import secrets_of
-from partisan_async.exceptions import ArgumentsDoNotFit, PostponeTask, ProcessorClassNotFound
 from partisan_async.policy import (
     RETURNED,
-    CutOff,
-    Failure,
+    CancelAsked,
     Finished,
     Outcome,
-    PostponeAsked,
-    Raised,
     Returned,
     Unrecognised,
     class_path,
@@ -39,8 +36,6 @@ from partisan_async.worker.alarm import Alarm
 from partisan_async.worker.async_limit import run_within
 from partisan_async.worker.async_run import AsyncRun
 from partisan_async.worker.atomic import run_atomic
-from partisan_async.worker.cut_off import SessionLost
-from partisan_async.worker.failure import failure_of, why_postponed
 from partisan_async.worker.loading import (
     NOTHING,
     processor_of,
@@ -48,7 +43,9 @@ from partisan_async.worker.loading import (
     take_call,
     tell_start,
 )
+from partisan_async.worker.raised import outcome_of
 from partisan_async.worker.result import returned
+from partisan_async.worker.retrying import asks
 from partisan_async.worker.used_caches import close_caches
 
 
@@ -69,6 +66,7 @@ class Executor:
     def execute(self, claim: Claim, alarm: Alarm | None = None) -> Outcome:
         """Run a task with a plain ``run()``. An error of it ends the task, not the process."""
         processor, encoded = None, claim.arguments
+        began = time.monotonic()
         self._enter(claim)
         try:
             with spans.running(claim) as span:
@@ -83,10 +81,10 @@ class Executor:
                             outcome: Outcome = self._run(claim, processor)
                     if processor.ATOMIC:
                         outcome = self._run_atomic(claim, processor, alarm)
-                except BaseException as raised:  # noqa: BLE001  SystemExit and StopIteration too
-                    error = alarm.explain(raised) if alarm else raised
+                except BaseException as caught:  # noqa: BLE001  SystemExit and StopIteration too
+                    error = alarm.explain(caught) if alarm else caught
                     secrets = secrets_of(claim.processor_class, encoded)
-                    outcome = self._outcome(claim, error, secrets)
+                    outcome = self._outcome(claim, error, secrets, processor, began)
                     spans.failed(span, error, class_path(error), secrets)
                     self._tell_end(processor, claim, outcome)
                     return outcome
@@ -100,6 +98,7 @@ class Executor:
 
         :param limit: time limit in seconds, after which it gets ``TaskTimeout``; ``None``: none.
         """
+        began = time.monotonic()
         self._enter(claim)
         run = AsyncRun(claim, self._supervisor_id, self.settings.MAX_RESULT_BYTES)
         with spans.running(claim) as span:
@@ -107,9 +106,13 @@ class Executor:
             outcome: Outcome = run.outcome
             if error is not None:
                 secrets = secrets_of(claim.processor_class, run.encoded)
-                outcome = self._outcome(claim, error, secrets)
+                looked_at = (claim, error, secrets, run.processor, began)
+                if asks(claim.processor_class):
+                    outcome = await sync_to_async(self._outcome)(*looked_at)
+                else:
+                    outcome = self._outcome(*looked_at)
                 spans.failed(span, error, class_path(error), secrets)
-            if run.processor is not None and run.processor._is_heard():  # noqa: SLF001
+            if run.processor is not None and _is_heard(run.processor, outcome):
                 tell = sync_to_async(self._tell_end)
                 try:
                     if error is not None:
@@ -157,19 +160,15 @@ class Executor:
 
     # The testing kit overrides the next two.
 
-    def _outcome(self, claim: Claim, error: BaseException, secrets: Sequence[str]) -> Outcome:
-        match error:
-            case PostponeTask():
-                return PostponeAsked(error.postpone_for_seconds, why_postponed(error, secrets))
-            case (
-                ProcessorClassNotFound(processor_name=claim.processor_class)
-                | ArgumentsDoNotFit(task_id=claim.id)
-            ):
-                return Unrecognised(Failure.of(error))
-            case SessionLost():
-                return CutOff(failure_of(error.__cause__ or error, secrets), error.begun)
-        config = registry.get(claim.processor_class).RETRY_ON_ERROR_CONFIG
-        return Raised(failure_of(error, secrets), config is not None and config.retries(error))
+    def _outcome(
+        self,
+        claim: Claim,
+        error: BaseException,
+        secrets: Sequence[str],
+        processor: BaseTaskProcessor | None,
+        began: float,
+    ) -> Outcome:
+        return outcome_of(claim, error, secrets, processor, time.monotonic() - began)
 
     def _end(self, settlement: Settlement) -> store.Statement:
         delete = self.settings.DELETE_TASKS_ON_COMPLETE and not settlement.stores_result
@@ -178,7 +177,7 @@ class Executor:
     def _tell_end(
         self, processor: BaseTaskProcessor | None, claim: Claim, outcome: Outcome
     ) -> None:
-        if processor is None or not processor._is_heard():  # noqa: SLF001
+        if processor is None or not _is_heard(processor, outcome):
             return
         if isinstance(outcome, Unrecognised):  # nothing ran: the supervisor sends the signals
             return
@@ -187,3 +186,8 @@ class Executor:
             processor._tell_end(verdict.decision)  # noqa: SLF001
         except Exception as error:  # noqa: BLE001  signals must not change the outcome
             logs.outcomes.untold(claim, error)
+
+
+def _is_heard(processor: BaseTaskProcessor, outcome: Outcome) -> bool:
+    """Tell whether anybody may be told of a run's end; of a cancel they are asked for by it."""
+    return processor._is_heard() or isinstance(outcome, CancelAsked)  # noqa: SLF001

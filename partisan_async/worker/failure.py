@@ -11,8 +11,8 @@ from pathlib import Path
 
 import asgiref
 
-from partisan_async.exceptions import PostponeTask
-from partisan_async.policy import Chain, Failure, class_path
+from partisan_async.exceptions import CancelTask, PostponeTask, TaskCancelled
+from partisan_async.policy import CancelAsked, Chain, Failure, class_path
 from partisan_async.text.masked import without
 from partisan_async.text.printable import storable
 from partisan_async.text.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, message_of
@@ -73,3 +73,13 @@ def why_postponed(error: PostponeTask, secrets: Sequence[str] = ()) -> Failure |
         return told
     message = f"{reason} ({told.message})"[:MESSAGE_LENGTH] if told.message else reason
     return replace(told, message=message)
+
+
+def cancelled(error: CancelTask, secrets: Sequence[str] = ()) -> CancelAsked:
+    """Return the outcome of a run that cancelled its task, with the place where it did so.
+
+    :param secrets: texts that are masked in it.
+    """
+    reason = storable(without(secrets, (error.reason or "").strip())[:MESSAGE_LENGTH])
+    told = Failure.of(TaskCancelled(TaskCancelled.ITSELF, reason))
+    return CancelAsked(replace(told, traceback=failure_of(error, secrets).traceback), reason)

@@ -5,12 +5,15 @@ No exception object is sent, only what the row keeps of it.
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 from partisan_async.policy import (
     RETURNED,
+    CancelAsked,
     CutOff,
     Failure,
+    Fit,
     Outcome,
     PostponeAsked,
     Raised,
@@ -27,8 +30,10 @@ def fields_of(outcome: Outcome) -> list[Any]:
             return [name, result, settled]
         case PostponeAsked(seconds, why):
             return [name, seconds, why and _told(why)]
-        case Raised(failure, retryable):
-            return [name, _told(failure), retryable]
+        case Raised(failure, fit):
+            return [name, _told(failure), fit and astuple(fit)]
+        case CancelAsked(failure, reason):
+            return [name, _told(failure), reason]
         case Unrecognised(failure):
             return [name, _told(failure)]
         case CutOff(failure, begun):
@@ -49,8 +54,10 @@ def outcome_of(name: str, values: list[Any]) -> Outcome:
             return Returned(result, settled)
         case "PostponeAsked", [seconds, why]:
             return PostponeAsked(seconds, why and Failure(*why))
-        case "Raised", [failure, retryable]:
-            return Raised(Failure(*failure), retryable)
+        case "Raised", [failure, fit]:
+            return Raised(Failure(*failure), fit and Fit(*fit))
+        case "CancelAsked", [failure, reason]:
+            return CancelAsked(Failure(*failure), reason)
         case "CutOff", [failure, begun]:
             return CutOff(Failure(*failure), begun)
         case "Unrecognised", [failure]:

@@ -26,7 +26,7 @@ from partisan_async import context, registry, signals, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.enqueue.parameters import Stored, parameters_of
-from partisan_async.exceptions import PostponeTask, TaskTimeout
+from partisan_async.exceptions import CancelTask, PostponeTask, TaskTimeout
 from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight
 from partisan_async.processor import BaseTaskProcessor
@@ -264,6 +264,158 @@ class SlowUniqueRetry(Retry):
         except TimeoutError:
             time.sleep(0.5)
             raise
+
+
+class Busy(Exception):
+    """What a server says that has too much to do."""
+
+    def __init__(self, answer):
+        super().__init__("429")
+        self.answer = answer
+
+
+def as_asked(error, task):
+    """How long the server asks to wait."""
+    Mark.objects.create(text=f"asked of try {task.tries + 1} {task.args}", pid=os.getpid())
+    match error.answer:
+        case "raise":
+            raise KeyError("Retry-After")
+        case "exit":
+            raise SystemExit
+        case "odd":
+            return Unshowable()
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            time.sleep(60)
+    return error.answer
+
+
+class Unshowable:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+def told_to_fail(how):
+    """Raise what is named, such as ``["ConnectionError"]``, or be as busy as is said."""
+    import builtins
+
+    name, *answer = how
+    if name == "Busy":
+        raise Busy(*answer)
+    raise getattr(builtins, name)(*answer)
+
+
+class Called(Marking):
+    RETRY_ON_ERROR_CONFIG = [
+        ErrorsHandleConfig(
+            retry_on_errors=[Busy], retries_count=3, retry_pause=as_asked, or_seconds=30
+        ),
+        ErrorsHandleConfig(
+            retry_on_errors=[ConnectionError],
+            retry_pause=10,
+            retry_pause_strategy=const.DELAY_STRATEGY_EXPONENTIAL,
+            max_pause=600,
+            jitter=0.5,
+            give_up_after_seconds=3600,
+        ),
+        ErrorsHandleConfig(retry_on_errors=[Exception], retries_count=1, retry_pause=0),
+    ]
+
+
+@registry.register
+class Call(Called):
+    """Fails as its arguments say: at its first try as the first one does, and so on."""
+
+    def run(self):
+        told_to_fail(self.args[min(self.task_obj.tries, len(self.args) - 1)])
+
+
+@registry.register
+class CallInTime(Call):
+    TIMEOUT_SECONDS = 0.5
+
+
+@registry.register
+class AsyncCall(Called):
+    async def run(self):
+        told_to_fail(self.args[min(self.task_obj.tries, len(self.args) - 1)])
+
+
+@registry.register
+class AtomicCall(Called):
+    """Writes, and fails the first time."""
+
+    ATOMIC = True
+
+    def run(self):
+        self.mark(f"try {self.task_obj.tries + 1}")
+        if not self.task_obj.tries:
+            told_to_fail(self.args)
+
+
+class CarelessCancel(CancelTask):
+    def __init__(self):
+        """Without its base's."""
+
+
+class Cancelling(Marking):
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[Exception], retries_count=3, retry_pause=0
+    )
+    STORE_RESULT = True
+
+    def cancel(self):
+        reason = self.args[0] if self.args else None
+        match reason:
+            case "careless":
+                raise CarelessCancel
+            case "odd":
+                raise CancelTask("  a\x00b\ud800c\n")
+        raise CancelTask(reason)
+
+
+@registry.register
+class CancelItself(Cancelling):
+    def run(self):
+        self.mark("begun")
+        self.cancel()
+
+
+@registry.register
+class AsyncCancelItself(Cancelling):
+    async def run(self):
+        self.cancel()
+
+
+@registry.register
+class AtomicCancelItself(CancelItself):
+    ATOMIC = True
+
+
+@registry.register
+class AtomicCancelOnCommit(Cancelling):
+    """Asks for its end after it has been committed."""
+
+    ATOMIC = True
+
+    def run(self):
+        self.mark("committed")
+        transaction.on_commit(self.cancel)
+
+
+@registry.register
+class Reveal(TaskProcessor):
+    """Tells its secret where rules and reasons are told."""
+
+    UNIQUE_FOR_PARAMS = False
+    SENSITIVE = ("password",)
+    RETRY_ON_ERROR_CONFIG = Called.RETRY_ON_ERROR_CONFIG
+
+    def run(self, *, how: str, password: str) -> None:
+        if how == "cancel":
+            raise CancelTask(f"{password} is wrong")
+        raise Busy(password)
 
 
 @registry.register
@@ -688,6 +840,19 @@ class EndlessRetried(Endless):
 
 
 @registry.register
+class EndlessAsked(Endless):
+    """Has a function for its pause, which nobody can ask."""
+
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TaskTimeout],
+        retries_count=1,
+        retry_pause=as_asked,
+        or_seconds=900,
+        jitter=0.5,
+    )
+
+
+@registry.register
 class EndlessAsync(Marking):
     """The same on the event loop."""
 
@@ -924,6 +1089,8 @@ class AtomicCutOff(Marking):
                 raise ValueError(how)
             if how == "swallowed, and postponed":
                 raise PostponeTask(0)
+            if how == "swallowed, and cancelled":
+                raise CancelTask
 
     def end_session(self, how):
         with connection.cursor() as cursor:
@@ -1447,3 +1614,26 @@ class Looked:
 class Look(TaskProcessor):
     def run(self, looked: Looked) -> None:
         Mark.objects.create(text=f"run {looked.number}")
+
+
+@registry.register
+class Sync(Marking):
+    """Takes its time between two marks, or fails; tests say in which way it is unique."""
+
+    UNIQUE_FOR_PARAMS = True
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=1, retry_pause=3600
+    )
+
+    def run(self, account: str, note: str = "", *, seconds: float = 0, fails: bool = False) -> None:
+        self.mark(f"start {account} {note}")
+        time.sleep(seconds)
+        if fails:
+            raise TimeoutError(account)
+        self.mark(f"end {account} {note}")
+
+
+@registry.register
+class SyncUntyped(Marking):
+    def run(self):
+        pass

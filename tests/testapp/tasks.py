@@ -6,8 +6,9 @@ import signal
 from django.utils import timezone
 
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.exceptions import PostponeTask
+from partisan_async.exceptions import CancelTask, PostponeTask
 from partisan_async.tasks_backend import options
+from partisan_async.unique import Unique
 from tests.conformance.api import task
 from tests.testapp.models import Mark
 
@@ -76,6 +77,52 @@ def compares_times(context):
     return all(abs(timezone.now() - moment).total_seconds() < 60 for moment in seen)
 
 
+class Late(Exception):
+    pass
+
+
+def a_minute_each(error, task):
+    return 60 * (task.tries + 1)
+
+
+@task
+@options(
+    retry_on_error=[
+        ErrorsHandleConfig(
+            retry_on_errors=[Late], retries_count=2, retry_pause=a_minute_each, or_seconds=0
+        ),
+        ErrorsHandleConfig(
+            retry_on_errors=[Exception], retry_pause=5, give_up_after_seconds=3600, jitter=1
+        ),
+    ]
+)
+def late():
+    raise Late
+
+
+@task
+def cancel():
+    raise CancelTask("nobody needs it")
+
+
 @task
 def put_off():
     raise PostponeTask(600, reason="not yet")
+
+
+@task
+@options(unique=Unique(by=("account",), within_seconds=3600))
+def unique_by_account(account, note=""):
+    return account
+
+
+@task(takes_context=True)
+@options(unique=Unique(by=("account", "note"), while_running=True))
+def unique_by_both(context, account, *, note=""):
+    return account
+
+
+@task
+@options(unique=Unique())
+def unique_as_written(account):
+    return account

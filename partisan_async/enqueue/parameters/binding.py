@@ -21,6 +21,7 @@ class Binding:
         self.positional = [each.name for each in declared if each.kind in _BY_POSITION]
         self.rest = _named(declared, Parameter.VAR_POSITIONAL)
         self.more = _named(declared, Parameter.VAR_KEYWORD)
+        self.defaults = {e.name: e.default for e in declared if e.default is not e.empty}
         after = [_open_after(declared, count) for count in range(len(self.positional) + 1)]
         self.after = after
         """For each number of values passed by position: the names that must follow, and those that

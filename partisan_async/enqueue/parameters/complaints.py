@@ -45,13 +45,15 @@ def complaints(processor_class: type, base: type) -> list[Complaint]:
 
 def _unschedulable(processor_class: type, declared: Declared) -> list[Complaint]:
     needed = [e.name for e in declared if e.default is e.empty and e.kind not in _VARIABLE]
-    if getattr(processor_class, "SCHEDULE", None) is None or not needed:
+    schedule = getattr(processor_class, "SCHEDULE", None)
+    # What one has is held against the parameters as a call is, by a check of its own.
+    if schedule is None or getattr(schedule, "kwargs", None) or not needed:
         return []
     return [
         Complaint(
             f"{processor_class.__name__} has a SCHEDULE, which calls it without arguments, and its"
             f" run() needs {needed[0]}.",
-            f"Give {needed[0]} a default.",
+            f"Give {needed[0]} a default, or the schedule kwargs.",
         )
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from partisan_async.enqueue.parameters.annotations import place_of, resolve
@@ -14,7 +15,7 @@ from partisan_async.enqueue.parameters.instances import Wanted
 from partisan_async.enqueue.parameters.parameter import Parameter
 from partisan_async.enqueue.parameters.signature import Declared
 from partisan_async.enqueue.parameters.storable import wrong_type
-from partisan_async.enqueue.parameters.stored import Place, Stored
+from partisan_async.enqueue.parameters.stored import Place, Stored, as_given_back
 
 Encode = Callable[[tuple[Any, ...], Mapping[str, Any]], str]
 
@@ -85,6 +86,28 @@ class Parameters:
         for place in places:
             if (name := self.binding.owner(place[1])) is not None:
                 yield self.by_name[name].decode(stored.at(place), Wanted())
+
+    def chosen(self, stored: Stored, names: Iterable[str]) -> dict[str, Any]:
+        """Return what a stored call passes for these parameters, however it passes it.
+
+        For a parameter that is left out: its default, as it would be stored. Nothing, if no call
+        could pass that, or there is no default.
+        """
+        found: dict[str, Any] = {}
+        for name in names:
+            places = [each for each in stored.places() if self.binding.owner(each[1]) == name]
+            if name == self.binding.rest:
+                found[name] = [stored.at(place) for place in places]
+            elif name == self.binding.more:
+                found[name] = {str(place[1]): stored.at(place) for place in places}
+            elif places:
+                found[name] = stored.at(places[0])
+            elif name in self.binding.defaults:
+                with suppress(TypeError, ValueError):
+                    found[name] = as_given_back(
+                        self.by_name[name].encode(self.binding.defaults[name])
+                    )
+        return found
 
 
 def _parameter(processor_class: type, declared: inspect.Parameter) -> Parameter:

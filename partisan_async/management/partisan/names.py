@@ -48,10 +48,10 @@ def _processors() -> set[str]:
     registry.autodiscover()
     names = set(map(naming.name_of, registry.processors()))
     names |= {each.processor for each in overview.pauses(1)}
-    for model in (Tally, Schedule):
-        rows = model._default_manager.using(store.database())  # noqa: SLF001
-        names |= set(rows.values_list("processor_class", flat=True).distinct())
-    return names
+    alias = store.database()
+    tallies, schedules = Tally.objects.using(alias), Schedule.objects.using(alias)
+    names |= set(tallies.values_list("processor_class", flat=True).distinct())
+    return names | {each.processor_name for each in schedules.only("processor_class", "processor")}
 
 
 def _is_registered(name: str) -> bool:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext
 from partisan_async.exceptions import TaskCancelled
 from partisan_async.models import Task
 from partisan_async.operate.reasons.errors import last_class, last_error
+from partisan_async.operate.reasons.tried_again import given_up
 from partisan_async.operate.reasons.words import TRIES, at, counted
 from partisan_async.operate.ways_out import WaysOut
 from partisan_async.policy import class_path
@@ -39,6 +40,7 @@ def why_failed(task: Task, ways: WaysOut) -> Iterator[str]:
     yield said % {"at": at(task.finished_at), "tries": tries, "took": took}
     if failed := last_error(task, ways):
         yield failed
+    yield from given_up(task)
     yield ways.retry(task.pk)
 
 

@@ -14,6 +14,7 @@ from partisan_async.operate.reasons.history import what_happened
 from partisan_async.operate.reasons.locked import locked
 from partisan_async.operate.reasons.paused import paused_processor
 from partisan_async.operate.reasons.serving import all_end, living, nobody
+from partisan_async.operate.reasons.tried_again import next_try
 from partisan_async.operate.reasons.turn import behind
 from partisan_async.operate.reasons.words import at, now
 from partisan_async.operate.ways_out import WaysOut
@@ -32,6 +33,7 @@ def why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
     if scheduled and not task.is_parked:
         moment = moments.told(task.execute_after, now())
         yield gettext("It is scheduled until %(moment)s.") % {"moment": moment}
+    yield from next_try(task)
     if paused:
         about = {"queue": task.queue_name, "at": at(paused.paused_at)}
         said = gettext("Queue %(queue)r was paused %(at)s.") % about

@@ -16,6 +16,7 @@ from partisan_async import registry
 from partisan_async.claim import Attempt, Claim
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.policy import (
+    Cancelled,
     Decision,
     Deferred,
     Failed,
@@ -35,11 +36,12 @@ OUTCOMES: dict[type, str] = {
     Retried: "retried",
     Postponed: "postponed",
     Suspected: "lost",
+    Cancelled: "cancelled",
     Deferred: "deferred",
     Interrupted: "interrupted",
 }
 
-TALLIED = (Finished, Failed, Retried, Postponed, Suspected)
+TALLIED = (Finished, Failed, Retried, Postponed, Suspected, Cancelled)
 """The decisions that the tables count, in the order of their columns; others count as no run."""
 
 UNKNOWN = "(unknown)"

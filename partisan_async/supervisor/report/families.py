@@ -1,8 +1,8 @@
-"""The metric families: of tasks, of the supervisor, of the queue."""
+"""The metric families: of tasks, of the supervisor, of the queue, of schedules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -12,6 +12,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from partisan_async.store import Punctuality
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.report.counts import BOUNDS, OUTCOMES, Counts, Spread
@@ -109,6 +110,26 @@ class Families:
         yield tasks
         name, what = "queue_oldest_seconds", "How long the oldest ready task has been due."
         yield self._one(GaugeMetricFamily, name, what, oldest or 0.0)
+
+    def of_schedules(self, schedules: Iterable[Punctuality]) -> Iterator[Metric]:
+        """Yield how punctual the queue's schedules are."""
+        labels = ("queue", "schedule")
+        success = GaugeMetricFamily(
+            "partisan_schedule_success_seconds",
+            "How long ago a task of the schedule last finished.",
+            labels=labels,
+        )
+        overdue = GaugeMetricFamily(
+            "partisan_schedule_overdue",
+            "Whether its tick is not taken, or none of its tasks finishes.",
+            labels=labels,
+        )
+        for each in schedules:
+            own = (self._queue_name, each.key)
+            if each.success_seconds is not None:
+                success.add_metric(own, max(0.0, each.success_seconds))
+            overdue.add_metric(own, float(each.is_overdue))
+        return iter((success, overdue))
 
     def _one(
         self,

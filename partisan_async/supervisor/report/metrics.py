@@ -15,7 +15,9 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from partisan_async.store import Punctuality
 from partisan_async.supervisor.report.families import Families
+from partisan_async.supervisor.report.punctual import Punctual
 from partisan_async.supervisor.report.queue_depth import Depth, QueueDepth
 
 MADE_EVERY_SECONDS = 1.0
@@ -34,10 +36,12 @@ class _Made(NamedTuple):
 class Metrics:
     """The metrics page of one supervisor."""
 
-    def __init__(self, families: Families, depth: QueueDepth) -> None:
+    def __init__(self, families: Families, depth: QueueDepth, punctual: Punctual) -> None:
         self._families = families
         self._queue_depth = depth
+        self._punctual = punctual
         self._depth: Depth | None = None
+        self._schedules: list[Punctuality] = []
         self._asking = asyncio.Lock()
         # The latest page of each format; the key is True for OpenMetrics.
         self._made: dict[bool, _Made] = {}
@@ -53,6 +57,7 @@ class Metrics:
         is_open = OPENMETRICS in accept
         async with self._asking:
             self._depth = await self._queue_depth.ask()
+            self._schedules = await self._punctual.ask()
             made = self._made.get(is_open)
             if made is None or time.monotonic() - made.at >= MADE_EVERY_SECONDS:
                 made = self._made[is_open] = self._make(is_open=is_open)
@@ -74,6 +79,8 @@ class Metrics:
         yield from self._families.of_supervisor()
         if self._depth is not None:
             yield from self._families.of_queue(self._depth)
+        if self._schedules:
+            yield from self._families.of_schedules(self._schedules)
 
 
 class _Collector(Collector):

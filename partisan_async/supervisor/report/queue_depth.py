@@ -75,7 +75,7 @@ class QueueDepth:
 
     def __init__(self, alias: str, queue_name: str) -> None:
         self._queue_name = queue_name
-        self._connection = Connection(alias, f"{queue_name} metrics", PATIENCE)
+        self.connection = Connection(alias, f"{queue_name} metrics", PATIENCE)
         self._asked_at: float | None = None
         self._depth: Depth | None = None
 
@@ -86,7 +86,7 @@ class QueueDepth:
             return self._depth
         statement = Statement(_QUEUE, {"queue_name": self._queue_name})
         try:
-            (row,) = await self._connection.execute(statement)
+            (row,) = await self.connection.execute(statement)
             self._depth = Depth(*row)
         except psycopg.Error as error:
             # Show no depth rather than an outdated one.
@@ -97,4 +97,4 @@ class QueueDepth:
 
     async def close(self) -> None:
         """Close its connection."""
-        await self._connection.close()
+        await self.connection.close()

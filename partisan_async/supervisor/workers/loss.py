@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
+from partisan_async.config.drawing import drawn
 from partisan_async.policy import Died, Outcome, Overran
 from partisan_async.supervisor.workers.listener import Listener
 from partisan_async.supervisor.workers.load import Load, Run
@@ -45,6 +47,8 @@ def tell_of_loss(
         assert run.started_at is not None
         seconds = now - run.started_at
         outcome = outcome_of(run, started, overran=overran, innocent=innocent, reason=reason)
+        if isinstance(outcome, Overran):
+            outcome = replace(outcome, ran_seconds=seconds, drawn=drawn())
         if outcome is None:
             listener.on_interrupted(run.claim, seconds, worker_id)
         else:
