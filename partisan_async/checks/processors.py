@@ -13,9 +13,10 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 
 from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
+from partisan_async.checks.on_error import check_on_error
 from partisan_async.config import complaints as of_retries
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.declared import errors_of
+from partisan_async.declared import errors_of, wrong_on_error
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
@@ -31,6 +32,7 @@ ATTRIBUTES = {
     "ATOMIC": validation.check_flag,
     "ON_MISSING": validation.check_choice("error", "finish"),
     "SENSITIVE": validation.check_names,
+    "ON_ERROR": wrong_on_error,
     "SCHEDULE": schedule.wrong,
 }
 
@@ -44,6 +46,8 @@ def check_processors(
     E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own tasks, cannot be imported.
     E017: a parameter of ``run()`` cannot be. E018 to E020: a config of retries cannot do what is
     meant: it never comes to hold, has a function that cannot be asked, or gives up at once.
+    E027 to E029: an ``ON_ERROR`` is not registered, does not take the id of a task, or is part of a
+    circle.
     """
     errors: list[CheckMessage] = []
     try:
@@ -70,6 +74,7 @@ def check_processors(
             + _wrong_retries(processor)
             + _wrong_runs(processor)
             + _wrong_parameters(processor)
+            + _wrong_on_error(processor)
         )
     return errors
 
@@ -166,6 +171,12 @@ def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
         Error(wrong, hint=hint, obj=processor, id="partisan_async.E017")
         for _, wrong, hint in complaints(processor, BaseTaskProcessor)
     ]
+
+
+def _wrong_on_error(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    if wrong_on_error(processor.ON_ERROR):
+        return []  # E004 tells it
+    return check_on_error(processor)
 
 
 def _place(error: Exception) -> str:

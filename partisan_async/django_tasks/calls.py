@@ -15,6 +15,7 @@ from partisan_async.django_tasks.compat import InvalidTask, Task, normalize_json
 from partisan_async.django_tasks.fits import refuse_misfit
 from partisan_async.django_tasks.results import row_priority
 from partisan_async.enqueue import arguments
+from partisan_async.enqueue.on_error import call_without_id
 from partisan_async.enqueue.turn import checked_time
 
 
@@ -44,6 +45,16 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         execute_after=execute_after,
         digest=None,
     )
+
+
+def call_on_error(task: Task[Any, Any]) -> Call:
+    """Return the call of a task as an ``ON_ERROR``, without the id.
+
+    :raises ValueError: its queue's name or its priority cannot be.
+    """
+    encoded = arguments.encode((), {}, backend=task.backend)
+    priority = row_priority(task.priority)
+    return call_without_id(task.module_path, task.queue_name, priority, encoded)
 
 
 def _json(value: Any) -> Any:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from partisan_async import validation
 from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.declared import wrong_on_error
 from partisan_async.django_tasks.compat import Task
+from partisan_async.django_tasks.fits import refuse_misfit
+
+if TYPE_CHECKING:
+    from partisan_async.processor import BaseTaskProcessor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,12 +28,15 @@ def options(
     postpone: PostponeConfig | None = None,
     timeout_seconds: float | None = None,
     atomic: bool = False,
+    on_error: type[BaseTaskProcessor] | Task[Any, Any] | None = None,
 ) -> Callable[[F], F]:
     """Say how a task is to be run: a decorator, below ``@task``. Other backends ignore it.
 
-    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS`` and
-    ``ATOMIC`` of a processor.
+    The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS``,
+    ``ATOMIC`` and ``ON_ERROR`` of a processor.
 
+    :param on_error: a processor class, or another of Django's own tasks, which gets the ``id`` of
+        the one that failed as its one argument: an ``int``.
     :raises TypeError: a value cannot be, the task is atomic and async, or it is decorated already.
     """
     for name, check, value in (
@@ -36,6 +44,7 @@ def options(
         ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
         ("timeout_seconds", validation.check_time_limit, timeout_seconds),
         ("atomic", validation.check_flag, atomic),
+        ("on_error", _check_on_error, on_error),
     ):
         if wrong := check(value):
             raise TypeError(f"@options({name}={value!r}): it {wrong}.")
@@ -46,6 +55,7 @@ def options(
             "POSTPONE_CONFIG": postpone,
             "TIMEOUT_SECONDS": timeout_seconds,
             "ATOMIC": atomic,
+            "ON_ERROR": on_error,
         }
         if isinstance(function, Task):
             raise TypeError("@options(…) belongs below @task, next to the function.")
@@ -66,6 +76,17 @@ def _check_retries(value: Any) -> str | None:
     configs = value if isinstance(value, list | tuple) else [value]
     told = next(complaints([] if value is None else configs), None)
     return told and f"{told.wrong}. {told.hint.removesuffix('.')}"
+
+
+def _check_on_error(value: Any) -> str | None:
+    if not isinstance(value, Task):
+        return wrong_on_error(value) and "must be a processor class, one of Django's tasks, or None"
+    try:
+        given = 1 if value.takes_context else 0
+        refuse_misfit(value.func, [1], {}, value.module_path, given=given)
+    except TypeError as error:
+        return f"must take the id of a task alone: {str(error).removesuffix('.')}"
+    return None
 
 
 def of_function(function: Callable[..., Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from partisan_async.store.claiming import HISTORY, claim, claim_only, claims, re
 from partisan_async.store.kept import KEPT_PER_ROW
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
 from partisan_async.store.mending import broken, constraints, mend, validate
-from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify
+from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify, wake
 from partisan_async.store.parking import (
     NEVER,
     PARKED_AT_ONCE,
@@ -129,4 +129,5 @@ __all__ = [
     "unpark",
     "unserved",
     "validate",
+    "wake",
 ]

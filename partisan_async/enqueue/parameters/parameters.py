@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from django.db.models import Model
+
 from partisan_async.enqueue.parameters.annotations import resolve
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.decoder import Decoder
@@ -50,6 +52,24 @@ class Parameters:
         :raises RowMissing: an instance that was passed is gone.
         """
         return self._decoder.decode(stored)
+
+    def misfit(self, stored: Stored, model: type[Model]) -> str | None:
+        """Return why a stored call is not what ``run()`` takes, if it is not; no row is fetched.
+
+        :param model: the only one whose keys are in it.
+        """
+        if fault := self._binding.fault(len(stored.args), stored.kwargs):
+            return fault
+        wanted = Wanted()
+        for place in stored.places():
+            parameter = self._by_name[str(self._binding.owner(place[1]))]
+            try:
+                parameter.decode(stored.at(place), wanted)
+            except ValueError:
+                return f"its {parameter.name} is {parameter.shown}"
+            if any(not issubclass(key.model, model) for key in wanted.keys):
+                return f"its {parameter.name} is {parameter.shown}, of another table"
+        return None
 
     def places(self, stored: Stored, name: str) -> list[Place]:
         """Return where the values of a parameter are in a stored call: none where it is left out.
