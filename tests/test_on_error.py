@@ -335,8 +335,7 @@ class TestRefused:
                 wait_until(lambda: ended(task))
 
         assert calls() == []
-        said = "its ON_ERROR is not enqueued if it ends in error: permission denied"
-        assert said in caplog.text
+        assert "its ON_ERROR cannot be enqueued: permission denied" in caplog.text
 
     def test_what_may_pass_is_waited_for(self, told_by):
         """Such as a disk that is full: then both are written, or neither."""

@@ -28,7 +28,8 @@ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $$;
 CREATE OR REPLACE TRIGGER faults_slowly BEFORE INSERT ON partisan_async_task
 FOR EACH ROW WHEN (NEW.processor_class = 'Report') EXECUTE FUNCTION faults_slowly()
 """
-"""So that who is killed is often in the middle of the statement that ends a task and tells of it."""
+"""So that who is killed is often in the middle of the statement that ends a task and tells of it.
+"""
 
 
 @pytest.fixture
