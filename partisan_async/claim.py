@@ -9,12 +9,16 @@ import datetime
 from typing import NamedTuple
 
 from partisan_async.policy import Decision, Failed
+from partisan_async.unique import Unique
 
 
 class Call(NamedTuple):
     """A call to enqueue: checked and encoded.
 
+    :param digest: what the row shares with those of the same calls, while these wait.
     :param traceparent: the span that enqueues it; two calls may be identical though it differs.
+    :param unique_key: in place of the digest, where calls are the same while they run, too.
+    :param unique: where a twin may run, or be changed, or there is a window.
     """
 
     queue_name: str
@@ -24,6 +28,17 @@ class Call(NamedTuple):
     execute_after: datetime.datetime | None
     digest: bytes | None
     traceparent: str | None = None
+    unique_key: bytes | None = None
+    unique: Unique | None = None
+
+    @property
+    def key(self) -> bytes:
+        """What the same calls share."""
+        return self.digest or self.unique_key or b""
+
+    def beside_twins(self) -> Call:
+        """Return the call as it is enqueued where the same calls do not count."""
+        return self._replace(digest=None, unique_key=None, unique=None)
 
 
 class Claim(NamedTuple):

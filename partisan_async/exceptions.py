@@ -153,6 +153,8 @@ class ArgumentsDoNotFit(PartisanException):
         self.why = f"{processor_name}: {message}"
         super().__init__(f"{self.why} The row may come from another version of the code.")
         self.processor_name = processor_name
+        self.task_id: int | None = None
+        """Whose row it is, where that was to be run: nothing ran then."""
 
 
 class RowMissing(PartisanException):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from asgiref.sync import sync_to_async
@@ -19,6 +19,7 @@ from partisan_async.enqueue.insert import enqueue
 from partisan_async.schedule import Cron, Every
 from partisan_async.settings import DEFAULT_QUEUE_NAME
 from partisan_async.telling import Telling
+from partisan_async.unique import Unique
 
 if TYPE_CHECKING:
     from partisan_async.claim import Call
@@ -47,6 +48,10 @@ class BaseTaskProcessor(Telling, abc.ABC):
 
     UNIQUE_FOR_PARAMS: ClassVar[bool] = True
     """Whether a call is ignored while an identical one still waits."""
+
+    UNIQUE: ClassVar[Unique | None] = None
+    """Which calls are the same, and what becomes of one that has a twin; ``None``: what
+    ``UNIQUE_FOR_PARAMS`` says."""
 
     RETRY_ON_ERROR_CONFIG: ClassVar[ErrorsHandleConfig | Sequence[ErrorsHandleConfig] | None] = None
     """Errors after which a task runs again, and how often; ``None``: every error is final. Of
@@ -79,7 +84,10 @@ class BaseTaskProcessor(Telling, abc.ABC):
     in ``error`` and has not been cancelled: exactly once for each such end."""
 
     SCHEDULE: ClassVar[str | Cron | Every | None] = None
-    """When a call without arguments is enqueued by itself; a string is a cron expression."""
+    """When a call is enqueued by itself; a string is a cron expression."""
+
+    SCHEDULES: ClassVar[Mapping[str, str | Cron | Every]] = {}
+    """Several of these, by names: each may have its ``kwargs``, and is switched by itself."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = args
@@ -97,7 +105,8 @@ class BaseTaskProcessor(Telling, abc.ABC):
     def delay(self, *, priority: int = 0, execute_after: datetime.datetime | None = None) -> Task:
         """Enqueue this call, in the caller's transaction, and return its row.
 
-        If ``UNIQUE_FOR_PARAMS`` is on and an identical call still waits, return that call's row.
+        If an identical call still waits, return that call's row: see ``UNIQUE_FOR_PARAMS``, and
+        ``UNIQUE``.
 
         :param priority: lower numbers run first; 0 takes the class's ``PRIORITY``.
         :param execute_after: the earliest time of the run; ``None`` is at once.
@@ -139,8 +148,8 @@ class BaseTaskProcessor(Telling, abc.ABC):
     ) -> list[Task]:
         """Enqueue these calls, all or none, and return their rows in the same order.
 
-        One statement inserts a thousand calls. If ``UNIQUE_FOR_PARAMS`` is on, identical calls
-        share a row. All calls are checked before the first one is enqueued.
+        One statement inserts a thousand calls. Where they are unique, identical calls share a row.
+        All calls are checked before the first one is enqueued.
 
         :param processors: objects of exactly this class.
         :param priority: of all calls; as in ``delay``.

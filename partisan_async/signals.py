@@ -29,7 +29,7 @@ from partisan_async.policy import (
 )
 
 task_enqueued = Signal()
-"""``task``: the new row. Not sent for a call that is ignored because an identical one waits."""
+"""``task``: the new row. Not sent for a call that another task stands for, see ``is_twin``."""
 
 task_started = Signal()
 """``task``: a run of it begins."""

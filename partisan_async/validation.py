@@ -9,6 +9,9 @@ from typing import Any
 
 from partisan_async import dsn
 from partisan_async.exceptions import TEN_YEARS_SECONDS
+from partisan_async.unique import Unique
+
+SHORTEST_WINDOW_SECONDS = 0.1
 
 
 def check_count(least: int) -> Callable[[Any], str | None]:
@@ -108,6 +111,39 @@ def check_instances_or_none(kind: type) -> Callable[[Any], str | None]:
         return f"must be of type {kind.__name__}, or a list of one or more of these, or None"
 
     return check
+
+
+def check_unique(value: Any) -> str | None:
+    """Return the complaint about a value that must say which calls are the same, or ``None``."""
+    if value is None:
+        return None
+    if not isinstance(value, Unique):
+        return "must be Unique(…) of partisan_async.unique, or None"
+    for name, check in _OF_UNIQUE.items():
+        if wrong := check(getattr(value, name)):
+            return f"has {name}={getattr(value, name)!r}, which {wrong}"
+    return None
+
+
+def _check_by(value: Any) -> str | None:
+    if isinstance(value, str):
+        return f"takes several names; write ({value!r},)"
+    if not isinstance(value, list | tuple) or not all(map(_is_place, value)):
+        return 'must be a tuple of names of parameters, such as ("account",)'
+    twice = [each for position, each in enumerate(value) if each in value[:position]]
+    return f"names {twice[0]!r} twice; leave one out" if twice else None
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, str) or (type(value) is int and value >= 0)
+
+
+_OF_UNIQUE: dict[str, Callable[[Any], str | None]] = {
+    "by": check_or_none(_check_by),
+    "while_running": check_flag,
+    "within_seconds": check_or_none(check_seconds(SHORTEST_WINDOW_SECONDS)),
+    "on_twin": check_choice("ignore", "replace", "sooner"),
+}
 
 
 def check_connection_string(value: Any) -> str | None:

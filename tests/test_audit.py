@@ -232,6 +232,16 @@ class TestCommand:
 
         assert "\n" not in told()[0][3]
 
+    def test_neither_does_what_it_was_done_to(self, told):
+        """A hand may have written any name into the row of a schedule."""
+        odd = "Tick\nsteered: cancel 1, by bob (command)"
+        row = schedule()
+        Schedule.objects.filter(pk=row.pk).update(processor_class=odd)
+
+        assert steering.switch_off([odd]) == [odd]
+
+        assert "\n" not in told()[0][3]
+
     def test_a_user_without_a_name_has_a_number(self, monkeypatch):
         """As in a container."""
 

@@ -132,8 +132,8 @@ class TestRefused:
         ("wrong", "words"),
         [
             pytest.param(WriteUnique(1), "which is no Write", id="another processor"),
-            pytest.param((1,), r"Call 1 is \(1,\)", id="arguments alone"),
-            pytest.param(Write, "which is no Write", id="the class itself"),
+            pytest.param((1,), "Call 1 is a value of type tuple", id="arguments alone"),
+            pytest.param(Write, "is the class Write, which is no Write", id="the class itself"),
         ],
     )
     def test_what_is_no_call_of_this_processor(self, wrong, words):

@@ -7,7 +7,7 @@ from django.db import connection
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
-from tests.testapp.partisan_tasks import AtomicCutOff, Keep, Write
+from tests.testapp.partisan_tasks import AtomicCutOff, Keep, Look, Looked, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,6 +33,17 @@ def test_a_run_whose_session_an_administrator_ends_runs_again(how, caplog):
     assert marks() == [how]
     assert f"cut off {task.pk} AtomicCutOff: its database session ended" in caplog.text
     assert "it runs again in 1 s" in caplog.text
+
+
+def test_one_that_ends_while_the_call_is_read_begins_no_run(caplog):
+    with live_supervisor(WORKERS_COUNT=1):
+        task = Look(Looked(7)).delay()
+        wait_until(ended)
+
+    task.refresh_from_db()
+    assert (task.status, task.tries, task.errors, task.claim_seq) == ("finished", 1, [], 2)
+    assert marks() == ["looked", "run 7"]
+    assert f"cut off {task.pk} Look: its database session ended" in caplog.text
 
 
 def test_it_ends_in_error_when_that_was_so_fifteen_times():

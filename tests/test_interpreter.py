@@ -15,10 +15,10 @@ LINE = "started without the options of this interpreter"
 @pytest.fixture(autouse=True)
 def _another_forkserver():
     forkserver.stop()
-    interpreter._say_that_options_are_lacking.cache_clear()
+    interpreter._warn_of_missing_options.cache_clear()
     yield
     forkserver.stop()
-    interpreter._say_that_options_are_lacking.cache_clear()
+    interpreter._warn_of_missing_options.cache_clear()
 
 
 @pytest.mark.django_db(transaction=True)

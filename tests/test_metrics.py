@@ -12,10 +12,11 @@ from django.db import connection
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from partisan_async import registry, steering
+from partisan_async import registry, schedules, steering
 from partisan_async.claim import Attempt, Claim
-from partisan_async.models import Task
+from partisan_async.models import Schedule, Task
 from partisan_async.policy import Deferred, Failed, Failure, Finished, Interrupted
+from partisan_async.schedule import Every
 from partisan_async.settings import queue_settings
 from partisan_async.store import Statement
 from partisan_async.supervisor.report import counts, metrics, queue_depth
@@ -215,8 +216,12 @@ class TestScrape:
             code(name): (kind, {"queue", *re.findall(r"`(\w+)`", labels)})
             for name, kind, labels, _ in tables("docs/howto/metrics.md")["metric"]
         }
+        schedules.create("acme", registry.get("Nothing")(2), Every(seconds=0.2))
         with partisan("--async", "--health-port", "0") as running:
             wait_until(lambda: ended(registry.get("Nothing")(1).delay()))
+            wait_until(Schedule.objects.filter(last_success__isnull=False).exists)
+            asked = ("partisan_schedule_success_seconds", ":acme")
+            wait_until(lambda: asked in scrape(port_of(running)))
 
             _, text = get(port_of(running), "/metrics")
 
@@ -249,6 +254,24 @@ class TestScrape:
             assert (shown["partisan_queue_paused",], shown["partisan_paused_processors",]) == (0, 0)
             assert shown["partisan_queue_oldest_seconds",] > 1
             assert shown["partisan_workers_busy",] == 1
+
+    def test_it_tells_which_schedules_are_overdue(self):
+        """And for how long each has not succeeded, where it ever has."""
+        for name in ("good", "bad"):
+            schedules.create(name, registry.get("Nothing")(name), Every(seconds=3600))
+        now = timezone.now()
+        Schedule.objects.update(prior_tick=now - timedelta(hours=2), last_tick=now)
+        Schedule.objects.filter(pk=":good").update(last_success=now - timedelta(minutes=90))
+        with partisan("--async", "--health-port", "0", "--workers_count", "1") as running:
+            port = port_of(running)
+            wait_until(lambda: ("partisan_schedule_overdue", ":bad") in scrape(port))
+
+            shown = scrape(port)
+
+            assert shown["partisan_schedule_overdue", ":good"] == 0
+            assert shown["partisan_schedule_overdue", ":bad"] == 1
+            assert 5400 <= shown["partisan_schedule_success_seconds", ":good"] < 5500
+            assert ("partisan_schedule_success_seconds", ":bad") not in shown
 
     def test_it_tells_what_is_paused(self):
         with partisan("--async", "--health-port", "0", "--workers_count", "1") as running:

@@ -3,17 +3,21 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from contextlib import closing
 from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from partisan_async.models import Task
+from partisan_async import schedules
+from partisan_async.models import Schedule, Task
+from partisan_async.operate.doctor import indexes
 from partisan_async.postgres.migration import PostgresMigration
+from partisan_async.schedule import Every
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.old_tables import migrated_back
@@ -113,6 +117,7 @@ def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_relea
         ("0011", "0010"),
         ("0012", "0013"),
         ("0013", "0012"),
+        ("0013", "0014"),
     ],
 )
 def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
@@ -166,3 +171,141 @@ def _enqueue_of_each_kind(name):
     ready = Write.bulk_delay([Write(f"{name} {n}") for n in range(20)])
     later = timezone.now() + timedelta(seconds=0.3)
     return [*ready, Write(f"{name} later").delay(execute_after=later), Fail("ValueError").delay()]
+
+
+class TestUnique:
+    """A column and an index on the largest table, and a small one beside it."""
+
+    @pytest.fixture(autouse=True)
+    def _before(self):
+        call_command("migrate", "partisan_async", "0013", verbosity=0)
+        yield
+        call_command("migrate", "partisan_async", verbosity=0)
+
+    def execute(self, sql):
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+
+    def test_it_writes_no_row_and_lets_the_last_release_insert(self):
+        filenode = "SELECT pg_relation_filenode('partisan_async_task')"
+        self.execute(INSERT)
+        before = self.execute(filenode)
+
+        call_command("migrate", "partisan_async", "0014", verbosity=0)
+
+        assert self.execute(filenode) == before
+        self.execute(INSERT)
+        assert self.execute("SELECT unique_key FROM partisan_async_task") == [(None,), (None,)]
+
+    @pytest.mark.parametrize(
+        ("before", "after", "read"),
+        [("0013", "0014", "auth_user"), ("0014", "0013", "partisan_async_task")],
+    )
+    def test_while_the_index_is_built_or_dropped_others_write(self, before, after, read):
+        """It waits for transactions that are older than itself, and keeps nobody waiting."""
+        call_command("migrate", "partisan_async", before, verbosity=0)
+        self.execute(INSERT)
+        open_transaction = connection.copy()
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '% INDEX CONCURRENTLY %'"
+            " AND wait_event_type = 'Lock' AND datname = current_database()"
+        )
+
+        def migrate():
+            call_command("migrate", "partisan_async", after, verbosity=0)
+            connections.close_all()
+
+        migration = threading.Thread(target=migrate)
+        try:
+            with open_transaction.cursor() as cursor:
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute(f"SELECT count(*) FROM {read}")
+            migration.start()
+            wait_until(lambda: self.execute(waiting) == [(1,)])
+            self.execute("SET lock_timeout = '2s'")
+            for _ in range(10):
+                self.execute(INSERT)
+                self.execute("UPDATE partisan_async_task SET priority = 2")
+            assert migration.is_alive()
+        finally:
+            self.execute("RESET lock_timeout")
+            open_transaction.close()
+            migration.join(30)
+        assert not migration.is_alive()
+
+    def test_one_that_was_cut_off_while_it_built_the_index_begins_anew(self):
+        """An unfinished index stays behind then, and the column is there already."""
+        self.execute(INSERT)
+        open_transaction = connection.copy()
+        try:
+            with open_transaction.cursor() as cursor:
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute("SELECT count(*) FROM auth_user")
+            self.execute("SET statement_timeout = '1s'")
+            with pytest.raises(OperationalError, match="statement timeout"):
+                call_command("migrate", "partisan_async", "0014", verbosity=0)
+        finally:
+            self.execute("RESET statement_timeout")
+            open_transaction.close()
+        valid = "SELECT indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        valid += " WHERE relname = 'partisan_async_one_unended'"
+        assert self.execute(valid) == [(False,)]
+
+        call_command("migrate", "partisan_async", "0014", verbosity=0)
+
+        assert self.execute(valid) == [(True,)]
+        assert self.execute("SELECT count(*) FROM partisan_async_uniquewindow") == [(0,)]
+        assert doctor_says_nothing_of_indexes()
+
+    def test_back_and_forth(self):
+        for target in ("0014", "0013", "0014", "0013"):
+            call_command("migrate", "partisan_async", target, verbosity=0)
+
+
+def doctor_says_nothing_of_indexes():
+    return [found.well for found in indexes.indexes()] == [True]
+
+
+def before_schedules():
+    """The migration that the one of these columns comes after."""
+    key = ("partisan_async", "0015_schedules")
+    ((_, name),) = MigrationLoader(connection).disk_migrations[key].dependencies
+    return name
+
+
+def test_the_way_back_forgets_the_schedules_that_are_in_no_code_and_keeps_the_others():
+    """What they are is in columns that go; the release before could not tick them."""
+    schedules.create("acme", Write(), "0 7 * * *")
+    Schedule.objects.create(
+        processor_class="Tick", queue_name="ticks", schedule="every 9 s", set_by=uuid.uuid4()
+    )
+    call_command("migrate", "partisan_async", before_schedules(), verbosity=0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT processor_class FROM partisan_async_schedule")
+            assert cursor.fetchall() == [("Tick",)]
+            # As the release before sets one, and ticks it.
+            cursor.execute(
+                "INSERT INTO partisan_async_schedule (processor_class, queue_name, schedule,"
+                " next_tick, set_by) VALUES ('Old', 'ticks', 'x', now(), gen_random_uuid())"
+            )
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
+
+    old = Schedule.objects.get(pk="Old")
+    assert (old.processor_name, old.is_made, old.prior_tick) == ("Old", False, None)
+
+
+def test_a_supervisor_keeps_its_lease_while_the_columns_of_schedules_come_and_go():
+    """An upgrade migrates beneath those that run, and so does its way back."""
+    with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2) as supervisor:
+        try:
+            call_command("migrate", "partisan_async", before_schedules(), verbosity=0)
+            Write("before").delay()
+            wait_until(lambda: "before" in marks())
+        finally:
+            call_command("migrate", "partisan_async", verbosity=0)
+        schedules.create("acme", Write("ticked"), Every(seconds=0.2))
+        wait_until(lambda: marks().count("ticked") > 2)
+        assert supervisor.parts.lease.held

@@ -33,6 +33,8 @@ def meant(name):
         ("TIMEOUT", "TIMEOUT_SECONDS"),
         ("RETRIES", "RETRY_ON_ERROR_CONFIG"),
         ("MAX_RETRIES", "RETRY_ON_ERROR_CONFIG"),
+        ("UNIQUE_BY", "UNIQUE"),
+        ("QUEUEING_LOCK", "UNIQUE"),
     ],
 )
 def test_a_slip_and_anothers_word_are_told_with_ours(name, ours):

@@ -23,6 +23,7 @@ from tests.site_rules import refusal
 from tests.test_dashboard import client_of
 from tests.test_reasons import another_session
 from tests.test_translation import assert_wide, in_wide, wide_language  # noqa: F401
+from tests.testapp import tasks as django_tasks
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Follow, Pay, SendMail, Write, WriteUnique
 
@@ -172,6 +173,28 @@ class TestRefused:
             steering.retry([task.pk], arguments=given)
         task.refresh_from_db()
         assert (task.status, task.arguments) == ("error", call("wrong"))
+
+    @pytest.mark.parametrize(
+        ("task", "good", "wrong"),
+        [
+            (django_tasks.write, call("right"), call("a", "b")),
+            (django_tasks.write, call(text="right"), call(txet="right")),
+            (django_tasks.awrite, call("right"), call()),
+            (django_tasks.fail_twice, call(), call(5)),
+        ],
+    )
+    def test_what_the_function_of_one_of_djangos_tasks_does_not_take(self, task, good, wrong):
+        """As ``enqueue()`` refuses it; the context is none of the caller's."""
+        row = Task.objects.get(pk=task.enqueue(*good["args"], **good["kwargs"]).id)
+        Task.objects.filter(pk=row.pk).update(**state("error"))
+
+        with pytest.raises(TypeError, match=f"Task {task.module_path} takes .*cannot be called"):
+            steering.retry([row.pk], arguments=wrong)
+
+        assert Task.objects.get(pk=row.pk).status == "error"
+        assert steering.retry([row.pk], arguments=good) == [row.pk]
+        again = Task.objects.get(pk=row.pk).arguments
+        assert again == row.arguments
 
     def test_what_its_own_init_does_not_take(self, monkeypatch):
         monkeypatch.setitem(registry._processors, "Typed", Typed)

@@ -89,7 +89,7 @@ class TestInterrupted:
 
         said = why(task)
 
-        assert "Supervisors ended under it 20 times" in said
+        assert "It was cut short 20 times" in said
         steering.cancel([task.pk])
         assert f"To run it again: manage.py partisan retry {task.pk}" in why(task)
         assert steering.retry([task.pk]) == [task.pk]

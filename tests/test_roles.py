@@ -29,11 +29,12 @@ from partisan_async.models import PausedQueue, Schedule, Supervisor, Tally, Task
 from partisan_async.operate import doctor, reasons, rights
 from partisan_async.operate.doctor import roles
 from partisan_async.testing import live_supervisor
+from partisan_async.unique import Unique
 from tests.conftest import ended, wait_until
 from tests.process import Partisan, environment
 from tests.site_rules import execute
 from tests.test_docs import blocks
-from tests.testapp.partisan_tasks import Sleep, Tell, Tick, Write, WriteUnique
+from tests.testapp.partisan_tasks import Sleep, Sync, Tell, Tick, Write, WriteUnique
 
 PAGE = "docs/howto/database-roles.md"
 CREATED, GRANTED, STEERING, DEFAULTS, ROWS = (block.text for block in blocks(PAGE, "sql"))
@@ -157,6 +158,28 @@ class TestWeb:
         assert WriteUnique("x").delay() == first
         twins = WriteUnique.bulk_delay([WriteUnique("x"), WriteUnique("y")])
         assert [twins[0] == first, twins[1].is_twin] == [True, False]
+
+    @pytest.mark.parametrize("more", [{}, {"while_running": True}, {"within_seconds": 60}])
+    def test_so_is_one_that_says_by_what_for_how_long(self, web, monkeypatch, more):
+        monkeypatch.setattr(Sync, "UNIQUE", Unique(by=("account",), **more))
+        first = Sync("ada").delay()
+
+        assert Sync("ada", "again").delay() == first
+        assert Sync.bulk_delay([Sync("ada", "more"), Sync("bob")])[0] == first
+
+    def test_one_that_changes_its_twin_needs_more(self, site, monkeypatch):
+        """As the page says: it writes to that row."""
+        for on_twin in ("replace", "sooner"):
+            monkeypatch.setattr(Sync, "UNIQUE", Unique(by=("account",), on_twin=on_twin))
+            with connected_as("web"):
+                Sync(on_twin).delay()
+                with pytest.raises(ProgrammingError, match="permission denied"):
+                    Sync(on_twin, "again").delay(priority=1)
+            execute(own("GRANT UPDATE ON partisan_async_task TO site_web"))
+            with connected_as("web"):
+                assert Sync(on_twin, "again").delay(priority=1).is_twin
+            execute(own("REVOKE UPDATE ON partisan_async_task FROM site_web"))
+            execute(own("GRANT UPDATE (traceparent) ON partisan_async_task TO site_web"))
 
     def test_without_a_column_to_update_it_is_denied(self, site):
         """What the page warns of: the right that is easily left out."""
@@ -374,6 +397,10 @@ class TestAdmin:
                 assert client.post(f"{at}/schedule/", chosen).status_code == 302
             chosen = {"action": "drain", "_selected_action": [supervisor.pk], "confirmed": 1}
             assert client.post(f"{at}/supervisor/", chosen).status_code == 302
+            filled = {"name": "acme", "processor": "Write", "seconds": "60"}
+            assert client.post(f"{at}/schedule/add/", filled).status_code == 302
+            chosen = {"action": "delete_made", "_selected_action": [":acme"], "confirmed": 1}
+            assert "Deleted: :acme" in client.post(f"{at}/schedule/", chosen, follow=True).text
 
         assert Supervisor.objects.get().draining
         assert not PausedQueue.objects.exists()

@@ -2,9 +2,14 @@
 
 import json
 import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.db import connection
 from django.urls import reverse
 
 from partisan_async import registry
@@ -12,16 +17,20 @@ from partisan_async.enqueue.sensitive import masked, secrets_of
 from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.testing import live_supervisor, run_pending
-from partisan_async.text.masked import MASK
-from tests.conftest import ended, wait_until
+from partisan_async.text.masked import EVERYTHING, MASK
+from tests.conftest import ended, state, wait_until
+from tests.process import ROOT, environment
 from tests.testapp.partisan_tasks import (
     AsyncLogin,
     Card,
+    Credentials,
     Login,
     LoginAndForget,
+    LoginByFields,
     LoginByGroup,
     LoginInVain,
     LoginUntyped,
+    LookInVain,
     PostponeLogin,
 )
 
@@ -100,6 +109,47 @@ class TestErrors:
         told = json.dumps(ran.task.errors, ensure_ascii=False)
         assert not [line for line in lines if line[:8] in told]
 
+    def test_quotes_are_hidden_as_an_error_writes_them(self):
+        """The message of a ``KeyError`` is the ``repr()`` of a text, and may be one of a repr."""
+        for nested in (False, True):
+            for secret in ("o'hara-pass", 'o"hara-pass', "o\\hara'pass", "both'and\"pass"):
+                LookInVain(secret, nested=nested).delay()
+
+        for ran in run_pending(errors="keep"):
+            message = ran.task.errors[0]["message"]
+            assert "hara" not in message, message
+            assert "both" not in message, message
+            assert MASK in message
+
+    def test_nothing_else_is_hidden(self):
+        """Names of fields and keys are in any text of the project."""
+        LoginByFields({"username": "ann-of-gables"}, Credentials("ann-lee", SECRET)).delay()
+
+        (ran,) = run_pending(errors="keep")
+
+        told = f"no username of password {MASK} {MASK} {MASK} and the account"
+        assert ran.task.errors[0]["message"] == told
+
+    @pytest.mark.parametrize("processor", [Login, AsyncLogin])
+    def test_a_row_that_cannot_be_read_hides_all_of_its_error(self, processor):
+        """It is an error of that task alone, and the next one runs."""
+        bad, good = processor("ann", SECRET).delay(), LoginUntyped(password=SECRET).delay()
+        with connection.cursor() as cursor:  # more digits than Python makes a number of
+            cursor.execute(
+                "UPDATE partisan_async_task SET arguments = %s WHERE id = %s",
+                ['{"args": ["a", 1e5000], "kwargs": {}}', bad.pk],
+            )
+
+        run_pending(errors="keep")
+
+        rows = {
+            row.pk: row for row in Task.objects.defer("arguments").filter(pk__in=(bad.pk, good.pk))
+        }
+        (error,) = rows[bad.pk].errors
+        assert (error["exception_class"], error["message"]) == ("builtins.ValueError", MASK)
+        assert error["traceback"] == MASK
+        assert rows[good.pk].errors[0]["message"] == f"no {MASK}"
+
     def test_a_short_value_is_left(self):
         """It is in any text by chance, and a mask there would tell it."""
         Login("ann", "a").delay()
@@ -161,6 +211,85 @@ class TestPages:
         assert MASK in admin_client.get(address, {"q": "login"}).text
 
 
+IN_A_FRESH_PROCESS = """
+import os, sys
+import django
+django.setup()
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.test.utils import setup_test_environment
+setup_test_environment()
+for address in sys.argv[1:]:
+    if pid := os.fork():  # what one page imports, another would have
+        assert os.waitpid(pid, 0)[1] == 0
+        continue
+    client = Client()
+    client.force_login(get_user_model().objects.get(username="root"))
+    assert "tests.testapp.partisan_tasks" not in sys.modules
+    page = client.get(address)
+    assert page.status_code == 200, page
+    print(page.text, "END OF PAGE", flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+class TestInAWebProcessThatKnowsNoProcessor:
+    """As each is at first: Django imports no ``partisan_tasks``."""
+
+    @pytest.fixture
+    def pages(self, django_user_model):
+        django_user_model.objects.create_superuser("root")
+
+        def pages(*tasks, q, **env):
+            task = tasks[0]
+            Task.objects.filter(pk=task.pk).update(**state("error"))
+            listed = reverse("admin:partisan_async_task_changelist")
+            addresses = [
+                listed,
+                reverse("admin:partisan_async_task_change", args=[task.pk]),
+                reverse("admin:partisan_async_task_arguments", args=[task.pk]),
+                f"{listed}?q={q}",
+            ]
+            command = [sys.executable, "-c", IN_A_FRESH_PROCESS, *addresses]
+            done = subprocess.run(
+                command, env=environment(**env), cwd=ROOT, check=True, stdout=subprocess.PIPE
+            )
+            return done.stdout.decode().split("END OF PAGE")[:4]
+
+        return pages
+
+    def test_pages_show_a_mask(self, pages):
+        found = pages(Login("ann", SECRET, card=CARD).delay(), q="adour")
+
+        assert not [page for page in found if "4242" in page or "oub" in page]
+        assert MASK in found[0]
+        assert MASK in found[1]
+        assert "write all of them anew" in found[2]
+        assert "0 tasks" in found[3]
+
+    def test_what_cannot_be_told_is_hidden(self, pages, tmp_path):
+        """A module cannot be imported: its processors may have hidden anything."""
+        app = tmp_path / "broken"
+        app.mkdir()
+        (app / "__init__.py").touch()
+        (app / "partisan_tasks.py").write_text("raise RuntimeError('broken')")
+        (tmp_path / "broken_settings.py").write_text(
+            "from tests.settings import *\nINSTALLED_APPS = ['broken', *INSTALLED_APPS]\n"
+        )
+        env = {
+            "PYTHONPATH": f"{ROOT}:{tmp_path}",
+            "DJANGO_SETTINGS_MODULE": "broken_settings",
+        }
+
+        found = pages(Login("ann", SECRET, card=CARD).delay(), q="adour", **env)
+
+        assert not [page for page in found if "4242" in page or "oub" in page]
+        assert MASK in found[0]
+        assert "write all of them anew" in found[2]
+        assert "0 tasks" in found[3]
+
+
 class TestMask:
     @pytest.mark.parametrize(
         "text", ['{"args": ["ann", "tr', "[]", "5", '{"args": 5, "kwargs": {}}', '"x"', "null"]
@@ -195,6 +324,19 @@ class TestMask:
             ]
         finally:
             del registry._processors["Unresolved"]
+
+    def test_no_depth_makes_it_raise(self):
+        """Else the error of the run would be lost, and its next try with it."""
+
+        def told(depth: int) -> Any:
+            nested = "[" * depth + '"deep-secret"' + "]" * depth
+            return secrets_of("LoginByGroup", f'{{"args": [{nested}], "kwargs": {{}}}}')
+
+        with ThreadPoolExecutor(1) as thread:  # its stack is empty, as a worker's almost is
+            found = list(thread.map(told, range(900, 1100)))
+
+        assert found[0] == ["deep-secret"]
+        assert all(each is EVERYTHING or each == ["deep-secret"] for each in found)
 
     @pytest.mark.parametrize("name", ["Write", "Gone", "no.such.task"])
     def test_others_are_shown_as_they_are(self, name):

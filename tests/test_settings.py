@@ -335,7 +335,7 @@ def test_tasks_that_cannot_be_imported_are_a_check_error(app, module):
     assert f"{folder / module}.py, line 1" in error.hint
 
 
-def test_anothers_tasks_are_not_imported(app, settings):
+def test_anothers_tasks_are_not_imported(settings, app):  # the one set up last is undone first
     """They may be Celery's, or anything."""
     settings.TASKS = {"default": {"BACKEND": "elsewhere.Backend"}}
     app("celeryapp", tasks="import nothing_of_this_name\n")

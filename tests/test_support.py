@@ -13,7 +13,7 @@ from django.test import override_settings
 from django.urls import path
 from django.utils import timezone
 
-from partisan_async import steering
+from partisan_async import schedules, steering
 from partisan_async.admin import (
     DashboardAdmin,
     ScheduleAdmin,
@@ -557,6 +557,7 @@ class TestAnotherSite:
         Schedule.objects.create(
             processor_class="Tick", queue_name="ticks", schedule="every 9 s", set_by=uuid.uuid4()
         )
+        schedules.create("acme", Write(), "0 7 * * *")
         return task
 
     def links(self, page):
@@ -570,6 +571,7 @@ class TestAnotherSite:
         for page in (
             "", "task/", "task/?status=error", f"task/{rows.pk}/change/", "supervisor/",
             f"supervisor/{supervisor.pk}/change/", "schedule/", "schedule/Tick/change/",
+            "schedule/add/", "schedule/_3Aacme/change/", "schedule/_3Aacme/edit/",
             "dashboard/", "dashboard/live/",
         ):  # fmt: skip
             answer = admin_client.get(f"/ops/partisan_async/{page}")
@@ -601,7 +603,7 @@ class TestAnotherSite:
         pages = {
             Task: ["", "?status=error", f"{rows.pk}/change/"],
             Supervisor: ["", f"{Supervisor.objects.get().pk}/change/"],
-            Schedule: ["", "Tick/change/"],
+            Schedule: ["", "Tick/change/", "add/", "_3Aacme/change/", "_3Aacme/edit/"],
             Dashboard: [],
         }[model]
 

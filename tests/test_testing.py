@@ -333,7 +333,7 @@ class TestWithoutEnd:
             run_pending(most_more=value)
 
     def test_the_page_tells_how_many(self):
-        assert f"{MOST_MORE:,} runs came of others" in read("docs/howto/test.md")
+        assert f"{MOST_MORE:,} runs that came of other runs" in read("docs/howto/test.md")
 
     def test_many_have_one(self):
         """Also those that another one enqueues."""

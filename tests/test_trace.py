@@ -22,10 +22,12 @@ from partisan_async import registry
 from partisan_async.enqueue import spans as trace
 from partisan_async.models import Task
 from partisan_async.testing import run_pending
+from partisan_async.text.masked import MASK
 from tests.conftest import ended, wait_until
 from tests.process import ROOT, environment, partisan
 from tests.test_docs import blocks, code, tables
 from tests.testapp import tasks as django_tasks
+from tests.testapp.partisan_tasks import Card
 
 
 class Spans:
@@ -173,6 +175,38 @@ class TestRun:
         assert run.attributes["error.type"] == f"builtins.{error}"
         assert event.name == "exception"
         assert f"\n{error}: " in event.attributes["exception.stacktrace"]
+
+    @pytest.mark.parametrize("name", ["Login", "AsyncLogin"])
+    def test_an_error_is_recorded_without_what_is_sensitive(self, spans, name):
+        """Spans are sent on, and kept by others."""
+        secret, card = "correct horse", Card("4242424242424242", 123456)
+        registry.get(name)("ann", secret, card=card).delay()
+        run_pending(errors="keep")
+
+        _, run = spans.take()
+        (event,) = run.events
+        told = event.attributes["exception.stacktrace"]
+        assert event.attributes["exception.message"] == run.status.description
+        assert run.status.description.startswith(f"ann cannot log in with {MASK} and Card(")
+        assert told.count(MASK) >= 4
+        for each in (secret, "4242424242424242", "123456"):
+            assert each not in run.to_json()
+
+    def test_an_error_whose_secrets_cannot_be_told_is_masked_as_a_whole(self, spans):
+        task = registry.get("Login")("ann", "correct horse").delay()
+        with connection.cursor() as cursor:  # more digits than Python makes a number of
+            cursor.execute(
+                "UPDATE partisan_async_task SET arguments = %s WHERE id = %s",
+                ['{"args": ["ann", "correct horse", 1e5000], "kwargs": {}}', task.pk],
+            )
+        run_pending(errors="keep")
+
+        _, run = spans.take()
+        (event,) = run.events
+        assert run.status.description == MASK
+        assert run.attributes["error.type"] == "builtins.ValueError"
+        assert event.attributes["exception.message"] == MASK
+        assert event.attributes["exception.stacktrace"] == MASK
 
     def test_an_error_that_cannot_be_told_ends_the_task_all_the_same(self, spans):
         """Its __str__ raises, in the SDK too."""

@@ -112,7 +112,7 @@ OF_ROWS = re.compile(
     r"""\b(
       manage\.py\ (partisan\ (retry|cancel|resume|doctor|adopt)|start_partisan)
       (\ (--?[\w-]+ | default | Write(Unique)? | [0-9]+))*
-    | args | kwargs | last | x{3,} | every\ 0\.2\ s | UTC | (left|locked)\ [0-9]+
+    | args | kwargs | last | x{3,} | every\ 0\.2\ s | UTC | C[DS]T | (left|locked)\ [0-9]+
     | Write(Unique)? | Fail | Pay | Tick | Gone | shop\.tasks\.pay | default | elsewhere | ticks
     | here(/7)? | admin | looker | elf | needle | sandbox | production | staging
     | ValueError | builtins\.ValueError | boom | the\ bank\ is\ closed | the\ site\ refuses\ it
@@ -548,6 +548,29 @@ class TestLists:
             assert_wide(each)
         told = admin_client.get(SCHEDULES).text
         assert ("Every 0.2 seconds" if "every" in schedule else "Every fifth minute") in told
+
+    def test_schedules_that_are_made_and_changed(self, admin_client):
+        filled = {"name": "needle", "processor": "Write", "cron": "0 7 * * *", "time_zone": "UTC"}
+        chosen = {"action": "delete_made", "_selected_action": ":needle"}
+        with in_wide():
+            asked = [
+                admin_client.get(f"{SCHEDULES}add/"),
+                admin_client.post(f"{SCHEDULES}add/", filled | {"preview": "1"}),
+                admin_client.post(f"{SCHEDULES}add/", {"processor": "Write", "arguments": "{}"}),
+                admin_client.post(f"{SCHEDULES}add/", filled | {"seconds": "5"}),
+                admin_client.post(f"{SCHEDULES}add/", filled, follow=True),
+                admin_client.post(f"{SCHEDULES}add/", filled),
+                admin_client.get(f"{SCHEDULES}_3Aneedle/edit/"),
+                admin_client.get(f"{SCHEDULES}_3Aneedle/change/"),
+                admin_client.post(SCHEDULES, chosen),
+            ]
+            history = admin_client.get(f"{SCHEDULES}_3Aneedle/history/")
+            asked.append(admin_client.post(SCHEDULES, chosen | {"confirmed": 1}, follow=True))
+            asked.append(admin_client.post(SCHEDULES, chosen, follow=True))
+
+        for page in (*asked[:2], *asked[3:], history):
+            assert_wide(page)
+        assert not Schedule.objects.exists()
 
     def test_the_index(self, admin_client):
         steering.pause("default")

@@ -13,8 +13,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from partisan_async import registry
-from partisan_async.enqueue import arguments
+from partisan_async import registry, signals
 from partisan_async.enqueue.corrected import check_arguments
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.models import Task
@@ -33,11 +32,16 @@ from tests.testapp.partisan_tasks import (
     AsyncFollow,
     AsyncPay,
     AtomicFollow,
+    ByPlace,
+    Flagged,
     Follow,
     FollowIfThere,
+    NamedPay,
     Nothing,
     NothingTyped,
     Pay,
+    ReadsAnother,
+    Spread,
     Weigh,
     Weight,
 )
@@ -93,6 +97,9 @@ class TestInAWorker:
         assert [row.status for row in rows] == ["error", "finished", "error", "error"]
         assert rows[0].errors[0]["exception_class"] == "partisan_async.exceptions.RowMissing"
         assert f"testapp.Mark {mark.pk or ''}".strip() in rows[0].errors[0]["message"]
+        for row in (rows[0], *rows[2:]):  # how the call was read is nothing to a user
+            assert "asgiref" not in row.errors[0]["traceback"]
+            assert "partisan_async/" not in row.errors[0]["traceback"]
         assert marks() == []
 
 
@@ -116,6 +123,55 @@ class TestRowsOfOtherCode:
         assert ran.task.status == "error"
         (error,) = ran.task.errors
         assert error["exception_class"] == "partisan_async.exceptions.ArgumentsDoNotFit"
+
+    @pytest.mark.parametrize("processor_class", ["testapp.Named", "Before"])
+    def test_so_is_one_of_a_processor_that_rows_name_otherwise(self, processor_class):
+        """By its NAME, and by one of before."""
+        task = NamedPay(ORDER).delay()
+        write_by_hand(task, args=[5])
+        Task.objects.update(processor_class=processor_class)
+
+        (ran,) = run_pending()
+
+        assert isinstance(ran.decision, Deferred)
+        assert (ran.task.unrecognised, ran.task.status) == (1, "scheduled")
+
+    def test_a_misfit_that_run_comes_upon_is_an_error_of_the_run(self):
+        """Also where it is of the same processor: to put the task off would run it by halves."""
+        task = ReadsAnother().delay()
+
+        (ran,) = run_pending(errors="keep")
+
+        assert (ran.task.pk, ran.task.status, ran.task.unrecognised) == (task.pk, "error", 0)
+
+    @pytest.mark.parametrize("processor", [Pay, AsyncPay])
+    def test_no_start_is_told_of_a_run_that_is_not(self, processor):
+        """Nobody would tell of its end: who counts the runs that go on would never come to 0."""
+        started = []
+
+        def hear(task, **_):
+            started.append(task.pk)
+
+        bad, good = processor(ORDER).delay(), processor(order=ORDER).delay()
+        write_by_hand(bad, args=[5])
+        signals.task_started.connect(hear)
+        try:
+            run_pending()
+        finally:
+            signals.task_started.disconnect(hear)
+
+        assert started == [good.pk]
+
+    def test_a_traceback_shows_none_of_the_reading(self):
+        mark = Mark.objects.create(text="gone")
+        Follow(mark).delay()
+        mark.delete()
+
+        (ran,) = run_pending(errors="keep")
+
+        assert (
+            ran.task.errors[0]["traceback"].splitlines()[0].startswith("partisan_async.exceptions")
+        )
 
     @pytest.mark.parametrize(
         "args", [["no uuid"], [5], [None], [[]], [], [str(ORDER), 1]], ids=json.dumps
@@ -204,22 +260,72 @@ def test_it_makes_the_statements_of_an_untyped_one():
         with CaptureQueriesContext(connection) as caught:
             call.delay()
             run_pending()
-        told.append([re.sub(r"\d{2,}|'[^']*'", "…", each["sql"]) for each in caught])
+        told.append([re.sub(r"\d+|'[^']*'", "…", each["sql"]) for each in caught])
 
     assert told[0] == told[1]
 
 
+BERLIN = datetime.timezone(datetime.timedelta(hours=2))
+
+
 @pytest.mark.django_db
-def test_untyped_and_typed_calls_of_the_same_values_are_twins():
-    """A processor that gets typed parameters goes on with the rows that wait."""
-    (digest,) = {Pay(ORDER).delay().digest}
+class TestParametersForAnUntypedRun:
+    """A processor is given them while its calls wait."""
 
-    class Pay_(BaseTaskProcessor):
-        def run(self): ...
+    @pytest.fixture
+    def moved(self, monkeypatch):
+        """Return what registers the processor with such a parameter, or untyped, and makes it."""
+        got = []
 
-    Pay_.__name__ = "Pay"
+        def moved(value, hint=None):
+            def untyped(self): ...
 
-    assert arguments.digest("Pay", arguments.encode((str(ORDER),), {})) == bytes(digest)
+            def typed(self, value):
+                got.append(value)
+
+            typed.__annotations__ = {"value": hint}
+            body = {"run": typed if hint else untyped}
+            made = type("Moved", (BaseTaskProcessor,), body)
+            monkeypatch.setitem(registry._processors, "Moved", made)
+            return made(value)
+
+        moved.got = got
+        return moved
+
+    @pytest.mark.parametrize(
+        ("hint", "value", "before"),
+        [
+            (uuid.UUID, ORDER, str(ORDER)),
+            (datetime.datetime, NOON.astimezone(BERLIN), NOON.astimezone(BERLIN).isoformat()),
+            (datetime.date, NOON.date(), NOON.date().isoformat()),
+            (datetime.time, datetime.time(12, 30), "12:30:00"),
+            (decimal.Decimal, decimal.Decimal("9.90"), "9.90"),
+            (int | None, 5, 5),
+            (str, "ö\u2028", "ö\u2028"),
+            (float, 1.5, 1.5),
+            (bool, True, True),
+            (list[float], [0.1, 1e300], [0.1, 1e300]),
+            (dict[str, int | None], {"b": 1, "a": None}, {"b": 1, "a": None}),
+        ],
+        ids=repr,
+    )
+    def test_calls_of_the_same_values_are_twins_and_old_rows_run(self, moved, hint, value, before):
+        waits = moved(before).delay()
+
+        assert moved(value, hint).delay().pk == waits.pk
+        run_pending()
+
+        assert moved.got == [value]
+        assert type(moved.got[0]) is type(value)
+
+    def test_a_datetime_at_offset_zero_is_no_twin_and_is_read(self, moved):
+        """It is stored with ``Z``, and ``isoformat()`` has ``+00:00``."""
+        waits = moved(NOON.isoformat()).delay()
+
+        assert moved(NOON, datetime.datetime).delay().pk != waits.pk
+        run_pending()
+
+        assert moved.got == [NOON, NOON]
 
 
 class TestChecks:
@@ -246,6 +352,49 @@ class TestChecks:
         assert "annotation of value cannot be resolved" in first.msg
         assert "Import what it names" in first.hint
         assert "annotation of other is a union" in second.msg
+
+    @pytest.mark.parametrize("names", ["password", 5, None, [5]])
+    def test_sensitive_that_is_no_list_of_names_is_one_error(self, errors, names):
+        """And not one for each letter."""
+        (error,) = errors(run=lambda self, name: None, SENSITIVE=names)
+
+        assert error.id == "partisan_async.E004"
+
+    def test_sensitive_names_what_the_init_of_an_untyped_run_takes(self, errors):
+        """Only what is passed by name is masked there."""
+
+        def init(self, name, *, password):
+            BaseTaskProcessor.__init__(self, name, password=password)
+
+        (error,) = errors(run=lambda self: None, __init__=init, SENSITIVE=["password", "pasword"])
+
+        assert error.id == "partisan_async.E017"
+        assert (
+            error.msg
+            == "Declared.SENSITIVE names 'pasword', which its __init__() does not take by name."
+        )
+        assert error.hint == "Name those of (name, *, password)."
+
+    @pytest.mark.parametrize(
+        "init",
+        [
+            None,
+            lambda self, name, **more: None,
+            lambda self, name, password: None,
+        ],
+    )
+    def test_one_that_may_be_taken_is_none(self, errors, init):
+        body = {"__init__": init} if init else {}
+
+        assert not errors(run=lambda self: None, SENSITIVE=["password"], **body)
+
+    @pytest.mark.parametrize("names", [["name"], ["password"]])
+    def test_what_cannot_be_passed_by_name_is_not_hidden(self, errors, names):
+        def init(self, name, /, *password): ...
+
+        (error,) = errors(run=lambda self: None, __init__=init, SENSITIVE=names)
+
+        assert error.id == "partisan_async.E017"
 
     def test_on_missing_that_cannot_be(self, errors):
         (error,) = errors(run=lambda self: None, ON_MISSING="ignore")
@@ -313,6 +462,42 @@ class TestAssertions:
 
         with pytest.raises(TypeError, match="order is of type str"):
             assert_not_enqueued(Pay, order="7")
+
+    def test_parameters_that_take_many_are_asked_for_by_their_names(self):
+        task = Spread(1, 1, a="x", b="x").delay()
+
+        assert assert_enqueued(Spread, n=1) == task
+        assert assert_enqueued(Spread, k="x") == task
+        assert assert_enqueued(Spread, b="x") == task
+        assert_not_enqueued(Spread, n=2)
+        assert_not_enqueued(Spread, c="x")
+        with pytest.raises(TypeError, match="n is of type str"):
+            assert_not_enqueued(Spread, n="x")
+
+    def test_one_by_position_alone_is_another_than_what_has_its_name(self):
+        task = ByPlace(5, size="x").delay()
+
+        assert assert_enqueued(ByPlace, size=5) == task
+        assert assert_enqueued(ByPlace, size=5, k="x") == task
+        assert_not_enqueued(ByPlace, size=6)
+
+    @pytest.mark.parametrize(
+        ("passed", "others"),
+        [(1, [True, 2, "1"]), (True, [1, False]), ([0], [[False]]), ({"a": 1}, [{"a": True}])],
+    )
+    def test_true_is_not_one(self, passed, others):
+        """JSON and ``run()`` tell them apart, though Python says that they are equal."""
+        typed, untyped = Flagged(passed).delay(), Nothing(passed, flag=passed).delay()
+
+        assert assert_enqueued(Flagged, flag=passed) == typed
+        assert assert_enqueued(Flagged, args=[passed], off=False) == typed
+        assert assert_enqueued(Nothing, args=[passed], kwargs={"flag": passed}) == untyped
+        for other in others:
+            assert_not_enqueued(Flagged, flag=other)
+            assert_not_enqueued(Flagged, args=[other])
+            assert_not_enqueued(Nothing, args=[other])
+            assert_not_enqueued(Nothing, kwargs={"flag": other})
+        assert_not_enqueued(Flagged, off=0)
 
     def test_an_untyped_one_has_no_parameters_to_ask_for(self):
         with pytest.raises(TypeError, match="its run\\(\\) has no parameters"):

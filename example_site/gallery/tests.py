@@ -94,7 +94,7 @@ class TaskTests(WithMedia, TestCase):
             (ran,) = run_pending()
 
         self.assertEqual(ran.decision, Finished())
-        self.assertIn("TakeIn: gallery.Picture ", "".join(logged.output))
+        self.assertIn("the gallery.Picture that was passed is gone", "".join(logged.output))
 
 
 class FileTests(SimpleTestCase):

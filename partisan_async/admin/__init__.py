@@ -1,6 +1,6 @@
 """Tasks, supervisors, schedules and the dashboard, in Django's admin.
 
-Rows are to be looked at, and steered; they are never edited: the package alone writes them.
+Users look at rows and steer them. No form edits a row: only the package writes rows.
 """
 
 from partisan_async.admin.dashboard import DashboardAdmin

@@ -1,7 +1,6 @@
-"""The dashboard: one page that tells what goes on, and goes on telling.
+"""The dashboard: one page that shows the current state, and keeps itself up to date.
 
-The page asks for its live part again and again: that works under WSGI too, where a stream would
-hold a process for every viewer.
+The page polls its live part. Under WSGI, a stream would occupy a process for each viewer.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from partisan_async.templatetags.partisan_async import short
 from partisan_async.validation import check_queue_name
 
 PUT_DOWN = {"pause": gettext_noop("Pause"), "resume": gettext_noop("Resume")}
-"""What the rows' histories say."""
+"""Entries in the histories of rows."""
 
 
 @admin.register(Dashboard)
 class DashboardAdmin(RowAdmin):
-    """In the place of a list of rows: the page, and its live part."""
+    """Serves the page and its live part in place of a list of rows."""
 
     def get_urls(self) -> list[URLPattern]:
         name = "partisan_async_dashboard"
@@ -44,7 +43,7 @@ class DashboardAdmin(RowAdmin):
         return may_see_dashboard(request, self.admin_site)
 
     def page(self, request: HttpRequest) -> HttpResponse:
-        """Show the page; or pause or resume the queue or the processor that is named."""
+        """Show the page, or pause or resume the queue or processor that the form names."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         match request.method:
@@ -77,7 +76,8 @@ class DashboardAdmin(RowAdmin):
             "latency": plot.latency(hour.minutes),
             "plot": plot,
             "may_pause": may_pause,
-            # All of a processor is that in every queue, and all of a supervisor every processor.
+            # A processor's pause holds in every queue, and a supervisor runs every processor of its
+            # queue: so only users without that limit may pause or drain.
             "has_every_queue": scope.queues is None,
             "may_pause_processors": may_pause and scope.queues is None,
             "may_drain": may_drain and scope.processors is None,
@@ -115,7 +115,8 @@ class DashboardAdmin(RowAdmin):
     ) -> None:
         if not self.scope_of(request).has_all_of_processor(name):
             raise PermissionDenied
-        # In the address, since a button sends one value; empty: the pause in every queue alone.
+        # The queue is in the address, since a button sends only one value. Empty: only the pause
+        # that is for every queue.
         queue = request.GET.get("queue") if verb == "resume" else None
         if queue and check_queue_name(queue):
             return

@@ -1,4 +1,4 @@
-"""The page on which somebody gives a task that failed other arguments, and has it run again."""
+"""The page on which users retry a failed task with other arguments."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from partisan_async.templatetags.partisan_async import short
 VIEW = "partisan_async_task_arguments"
 
 MOST_CHARACTERS = 100_000
-"""Maximum length of arguments that are put into the form: of more a browser makes heavy weather."""
+"""Maximum length of arguments put into the form: more would make browsers slow."""
 
 LABEL = _("Retry with other arguments")
 
 
 class OtherArguments(forms.Form):
-    """What it is run with; what was typed comes back as it is, also where that is wrong."""
+    """The form. An invalid text is shown again as it was typed."""
 
     text = forms.CharField(
         label=_("Arguments, as JSON"),
@@ -48,17 +48,17 @@ class OtherArguments(forms.Form):
 
 
 def way_to(model_admin: RowAdmin, request: HttpRequest, task: Task) -> str:
-    """Return the page's address; empty: the user may not do it, or it cannot be done."""
+    """Return the page's address; empty: the user may not, or the task has not failed."""
     if task.status != Task.STATUS_ERROR or not _may(request):
         return ""
     return task_url(model_admin, "arguments", task.pk)
 
 
 def answer(model_admin: RowAdmin, request: HttpRequest, word: str) -> HttpResponse:
-    """Show the page, or do what was filled in there.
+    """Show the page, or retry the task with the arguments from the form.
 
-    :raises PermissionDenied: the user may not give other arguments, or not see those there are.
-    :raises Http404: there is no such task, or they may not see it.
+    :raises PermissionDenied: the user may not give other arguments, or not see the present ones.
+    :raises Http404: there is no such task, or the user may not see it.
     """
     if not (model_admin.has_view_permission(request) and _may(request)):
         raise PermissionDenied
@@ -66,7 +66,7 @@ def answer(model_admin: RowAdmin, request: HttpRequest, word: str) -> HttpRespon
 
 
 class _Answer:
-    """What is answered to one request."""
+    """The answer to one request."""
 
     def __init__(self, model_admin: RowAdmin, request: HttpRequest, pk: int | None) -> None:
         self._admin = model_admin
@@ -87,13 +87,13 @@ class _Answer:
             told = gettext("Only a task that is in error can be given other arguments.")
             self._admin.message_user(self._request, told, messages.WARNING)
             return HttpResponseRedirect(self._back)
-        # With masks in it, the form would have these run.
+        # If the form showed masked values, the task would be retried with the masks.
         is_shown = self._task.size <= MOST_CHARACTERS and not self._hides
         told = self._task.told if is_shown else ""
         return self._page(OtherArguments(initial={"text": told}))
 
     def _do(self, form: OtherArguments) -> bool:
-        """Run it; or put on the form why not."""
+        """Retry the task and return True; or return False, with the reason on the page."""
         try:
             with self._admin.acting(self._request) as acting:
                 steering.retry([self._task.pk], arguments=form.cleaned_data["text"])
@@ -140,7 +140,7 @@ def _may(request: HttpRequest) -> bool:
 
 
 def _told() -> Func:
-    """Return the call that a row has, indented, without what is beside it."""
+    """Return only the args and kwargs of a row's arguments, as indented JSON."""
     call = Func(
         Value("args"),
         KeyTransform("args", "arguments"),

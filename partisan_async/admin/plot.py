@@ -1,6 +1,6 @@
-"""Where the bars and the lines of a plot stand; what they look like is the page's.
+"""Computes where the bars and lines of a plot stand. The page decides what they look like.
 
-Coordinates are those of a picture ``WIDTH`` wide and ``HEIGHT`` high, stretched to its place.
+Coordinates are in a picture of ``WIDTH`` by ``HEIGHT``, which the page stretches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from partisan_async.operate.last_hour import Counts, Minute
 WIDTH, HEIGHT = 720, 160
 
 SHORTEST = 0.001
-"""Seconds; what took less is drawn as if it had taken so long."""
+"""Seconds; shorter times are drawn at this height."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Column:
-    """What is drawn of a minute, and told of it."""
+    """One minute of a plot, with its bar."""
 
     minute: Minute
     x: int
@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """A line, in pieces between the minutes of which nothing is to be told."""
+    """A line in pieces, interrupted at minutes in which nothing ran."""
 
     kind: str
     pieces: list[str]
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Tick:
-    """A line across, and what it stands for."""
+    """A horizontal line, and the value that it stands for."""
 
     y: int
     value: float
@@ -56,7 +56,7 @@ class Tick:
 class Plot:
     """A plot of minutes.
 
-    :param ticks: from the top to the bottom, at equal distances.
+    :param ticks: from top to bottom, at equal distances.
     """
 
     ticks: list[Tick]
@@ -65,7 +65,7 @@ class Plot:
 
 
 def throughput(minutes: Sequence[Minute]) -> Plot:
-    """Return bars of what ended in each minute, well, badly, and not yet."""
+    """Return a bar for each minute: runs that finished, that failed, and that will run again."""
     kinds: list[tuple[str, Callable[[Counts], int]]] = [
         ("finished", lambda counts: counts.finished),
         ("failed", lambda counts: counts.failed),
@@ -77,7 +77,7 @@ def throughput(minutes: Sequence[Minute]) -> Plot:
         y = HEIGHT
         for kind, count in kinds:
             number = count(column.minute.counts)
-            # What there is can be seen, however little it is.
+            # Even a count of one stays visible.
             height = max(2, round(number / top * HEIGHT)) if number else 0
             y -= height
             column.pieces.append(Piece(kind, y, height))
@@ -85,9 +85,9 @@ def throughput(minutes: Sequence[Minute]) -> Plot:
 
 
 def latency(minutes: Sequence[Minute]) -> Plot:
-    """Return lines of how long tasks waited and ran, in the mean of each minute.
+    """Return lines of the mean time that tasks waited and ran, by minute.
 
-    Each line across is ten times the next: what takes milliseconds and what takes minutes is seen.
+    The scale is logarithmic, so that milliseconds and minutes are visible in one plot.
     """
     kinds: list[tuple[str, Callable[[Counts], float]]] = [
         ("wait", lambda counts: counts.mean_wait),
@@ -117,7 +117,7 @@ def _ticks(values: Sequence[float]) -> list[Tick]:
 
 
 def _seen(points: list[str]) -> list[str]:
-    """Make a dash of one point: a line from it to itself is not drawn."""
+    """Turn a single point into a short dash: browsers draw no line of length zero."""
     if len(points) > 1:
         return points
     x, _, y = points[0].partition(",")
@@ -130,7 +130,7 @@ def _columns(minutes: Sequence[Minute]) -> list[Column]:
 
 
 def _round_up(value: float) -> float:
-    """Return 1, 2, 4 or 10 times a power of ten, the next above; 1 for nothing."""
+    """Return the next number above of the form 1, 2 or 4 times a power of ten; 1 for 0."""
     if value <= 0:
         return 1
     power = 10.0 ** math.floor(math.log10(value))

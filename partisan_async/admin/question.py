@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
 
 CONFIRMED = "confirmed"
-"""Name of the form's field that says that the user was asked."""
+"""Name of the form's field that says that the user has confirmed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rows that are looked at and steered, and written by nobody here."""
+"""The base of the package's admin pages: users see and steer rows, and never edit them."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from partisan_async.postgres import encodings
 from partisan_async.text.printable import storable
 
 WRITTEN = ("reason",)
-"""What a form has to be written, and not looked for: it is made to fit."""
+"""Fields of forms with text to store, not to search for: what cannot be stored is replaced."""
 
 
 @dataclass
 class Done:
-    """What became of a block that somebody had done; ``refused``: the database refused it."""
+    """The outcome of an ``acting`` block; ``refused``: the database refused it."""
 
     refused: bool = False
 
 
 def told_moment(name: str, label: StrPromise) -> Callable[[Any, Any], str]:
-    """Return a method that shows a column of moments as all of the package tells them."""
+    """Return a display method for a column of moments, in the package's format."""
 
     @admin.display(description=label, ordering=name)
     def tell(model_admin: Any, row: Any) -> str:
@@ -57,7 +57,7 @@ def told_moment(name: str, label: StrPromise) -> Callable[[Any, Any], str]:
 
 
 def may_see_dashboard(request: HttpRequest, site: admin.AdminSite) -> bool:
-    """Tell whether the user may see tasks and supervisors, as a site's dashboard shows them."""
+    """Tell whether the user may see all that a site's dashboard shows."""
     user = request.user
     return all(map(site.is_registered, (Dashboard, Supervisor, Task))) and all(
         user.has_perm(f"partisan_async.view_{what}")
@@ -67,9 +67,9 @@ def may_see_dashboard(request: HttpRequest, site: admin.AdminSite) -> bool:
 
 
 class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Shows rows, of the database that supervisors write to.
+    """Shows rows of the database that supervisors write to.
 
-    Who may change them may steer them.
+    Django's change permission lets users steer the rows.
     """
 
     show_full_result_count = False
@@ -86,18 +86,18 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
         if not _is_held(object_id):
-            return None  # no key is such
+            return None  # no stored key can equal it
         return super().get_object(request, object_id, from_field)
 
     def get_scope(self, request: HttpRequest) -> Scope:
-        """Return which queues and processors the user sees: for a site's own ``TaskAdmin``.
+        """Return which queues and processors the user sees. Override it in your own ``TaskAdmin``.
 
-        What that returns holds for all pages of the package's on its admin site.
+        It then holds for all of the package's pages on that admin site.
         """
         return EVERYTHING
 
     def scope_of(self, request: HttpRequest) -> Scope:
-        """Return what the site's tasks have as the user's scope; it is asked for once a request."""
+        """Return the user's scope by the site's ``TaskAdmin``, computed once per request."""
         known: Scope | None = getattr(request, "partisan_scope", None)
         if known is None:
             tasks = self.admin_site.get_model_admin(Task) if self._has_tasks else None
@@ -113,25 +113,25 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # by a form
+        return False  # no form edits a row
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # with what Django would look for first
+        return False  # Django's own deletion would first collect related rows
 
     def has_steer_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may have something done with the rows."""
+        """Tell whether the user may steer the rows."""
         return super().has_change_permission(request)
 
     def has_forget_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may have rows deleted."""
+        """Tell whether the user may delete rows."""
         return super().has_delete_permission(request)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list, with a way to the dashboard for those who may see it.
+        """Show the list, with a link to the dashboard for users who may see it.
 
-        :raises Http404: it is asked for by what no column can hold.
+        :raises Http404: the request searches for a text that no column can hold.
         """
         if not all(map(_is_held, _texts(request))):
             raise Http404(gettext("No text of this database is such."))
@@ -156,7 +156,7 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show what was done with a row, in the reader's language."""
+        """Show a row's history in the reader's language."""
         page = super().history_view(request, object_id, extra_context)
         if isinstance(page, TemplateResponse) and page.context_data:
             for entry in page.context_data["action_list"]:
@@ -165,10 +165,10 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @contextmanager
     def acting(self, request: HttpRequest) -> Iterator[Done]:
-        """Have what the block does be done by the user, in the log.
+        """Attribute what the block does to the user, in the audit log.
 
-        Where the database refuses it, as where a trigger of the site's raises or a right is
-        missing, they are told so, and what is left of the block is not done.
+        If the database refuses a change (a trigger of the site raises, or a right is missing), the
+        block ends there, and the user gets a message.
         """
         done, name = Done(), request.user.get_username()
         try:
@@ -180,7 +180,7 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 raise
             done.refused = True
             logs.operators.refused(name, cause)
-            # A trigger may quote the row in what it raises.
+            # A trigger's message may quote the row.
             hidden = gettext("what it says is in the log.")
             said = primary(cause) if sees_arguments(request) else hidden
             told = gettext("The database refuses it: %(said)s") % {"said": said}
@@ -189,9 +189,9 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def put_down(
         self, request: HttpRequest, rows: Sequence[Model], what: StrOrPromise, flag: int = CHANGE
     ) -> None:
-        """Put down in the rows' histories that the user had this done, in English.
+        """Record in the rows' histories that the user did this.
 
-        Who reads it later may have another language than they.
+        In English: later readers may have another language.
         """
         if rows:
             user = cast("AbstractBaseUser", request.user)
@@ -200,7 +200,7 @@ class RowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def _texts(request: HttpRequest) -> Iterator[str]:
-    """Yield what rows are looked for by."""
+    """Yield the texts of a request that rows are searched by."""
     for query in (request.GET, request.POST):
         for name, values in query.lists():
             yield name
@@ -208,5 +208,5 @@ def _texts(request: HttpRequest) -> Iterator[str]:
 
 
 def _is_held(text: str) -> bool:
-    """Tell whether a column can hold a text: its database's encoding may lack characters."""
+    """Tell whether a column can hold a text: the database's encoding may lack characters."""
     return encodings.within(storable(text), encodings.of_database(store.database())) == text

@@ -1,4 +1,4 @@
-"""Which queues and processors somebody sees in the admin."""
+"""Which queues and processors a user sees in the admin."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from partisan_async.operate.overview import PauseState, QueueState, SupervisorSt
 
 @dataclass(frozen=True)
 class Scope:
-    """What somebody sees: the tasks of these queues, and of these processors.
+    """What a user sees: tasks that are in one of these queues and of one of these processors.
 
-    :param queues: ``None``: all.
-    :param processors: by their names; ``None``: all.
+    :param queues: names; ``None``: all.
+    :param processors: names; ``None``: all.
     """
 
     queues: Collection[str] | None = None
     processors: Collection[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a single name, whose letters would be taken for names.
+        """Refuse a string in place of a collection: its letters would be taken for names.
 
-        :raises TypeError: there is one.
+        :raises TypeError: a field is a string.
         """
         for field in ("queues", "processors"):
             if isinstance(name := getattr(self, field), str):
@@ -37,55 +37,56 @@ class Scope:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is hidden."""
+        """True if nothing is hidden."""
         return self.queues is None and self.processors is None
 
     @property
     def condition(self) -> Q:
-        """The condition that rows with a queue and a processor meet."""
+        """The condition for visible rows that have a queue and a processor."""
         return self.of_queues & _among("processor_class", self.names)
 
     @property
     def names(self) -> Collection[str] | None:
-        """The names of its processors, also those that they had before; ``None``: all."""
+        """The names of the visible processors, former ones too; ``None``: all."""
         if self.processors is None:
             return None
         return {name for each in self.processors for name in registry.discovered_names(each)}
 
     @property
     def of_queues(self) -> Q:
-        """The condition that rows with a queue meet."""
+        """The condition for visible rows that have a queue."""
         return _among("queue_name", self.queues)
 
     def has_queue(self, name: str) -> bool:
-        """Whether something of a queue is seen."""
+        """True if at least some of a queue's tasks are visible."""
         return self.queues is None or name in self.queues
 
     def has_all_of_queue(self, name: str) -> bool:
-        """Whether all of a queue is: its counts are told, and it may be paused."""
+        """True if all of a queue's tasks are visible, so that it may be counted and paused."""
         return self.processors is None and self.has_queue(name)
 
     def has_processor(self, name: str) -> bool:
-        """Whether tasks of a processor are seen."""
+        """True if at least some of a processor's tasks are visible."""
         return self.processors is None or name in (self.names or ())
 
     def has_all_of_processor(self, name: str) -> bool:
-        """Whether its tasks are seen in all queues: it may be paused."""
+        """True if a processor's tasks are visible in all queues, so that it may be paused."""
         return self.queues is None and self.has_processor(name)
 
     def known(self, ran: Iterable[str]) -> set[str]:
-        """Return the names of processors of which tasks are seen, as far as this process knows.
+        """Return the names of the processors with visible tasks, as far as this process knows.
 
-        :param ran: those that ran lately, in queues that are seen.
+        :param ran: names of processors that ran lately in visible queues.
         """
         ours = (name_of(each) for each in registry.processors() if self.has_queue(each.QUEUE_NAME))
         now = {registry.names(name)[0] for name in (*ours, *ran)}
         return {name for name in now if self.has_processor(name)}
 
     def has_pause(self, pause: PauseState, known: Set[str]) -> bool:
-        """Whether a processor's pause holds back tasks that are seen.
+        """True if a processor's pause holds back visible tasks.
 
-        :param known: as ``known()`` returns it: a pause in every queue may be another team's.
+        :param known: the result of ``known()``: a pause in every queue may concern only another
+            team's processor.
         """
         if not self.has_processor(pause.processor):
             return False
@@ -94,11 +95,11 @@ class Scope:
         return self.queues is None or not known.isdisjoint(registry.names(pause.processor))
 
     def of(self, queues: Iterable[QueueState]) -> list[QueueState]:
-        """Return those of which all is seen."""
+        """Return the queues whose tasks are all visible."""
         return [each for each in queues if self.has_all_of_queue(each.name)]
 
     def among(self, supervisors: Iterable[SupervisorState]) -> list[SupervisorState]:
-        """Return those of queues that are seen, without the tasks that are not seen."""
+        """Return the supervisors of visible queues, without hidden tasks."""
         return [
             replace(each, workers=[self._worker(worker) for worker in each.workers])
             for each in supervisors

@@ -1,6 +1,6 @@
-"""Who may see and do what with tasks in the admin, and how that is told them.
+"""What users may see and do with tasks in the admin, and the sentences that tell them.
 
-``change_task`` holds all of it, as it did before there were permissions for each.
+``change_task`` includes all permissions on tasks, as it did before there were separate ones.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ HIDDEN = gettext_lazy("(its text is hidden from you)")
 
 
 def may(request: HttpRequest, codename: str) -> bool:
-    """Tell whether the user has a permission of the tasks', or the one that holds all."""
+    """Tell whether the user has this permission on tasks, or ``change_task``."""
     has = request.user.has_perm
     return has(f"partisan_async.{codename}") or has("partisan_async.change_task")
 
 
 def sees_arguments(request: HttpRequest) -> bool:
-    """Tell whether the user may see arguments, results, and what errors say."""
+    """Tell whether the user may see arguments, results, and the texts of errors."""
     return may(request, "view_arguments")
 
 
 @dataclass(frozen=True)
 class PageWays(WaysOut):
-    """Those of somebody who looks at a task's page: its buttons, where they may press them.
+    """The ways out of a reader of a task's page: the buttons that they may press.
 
-    :param has_dashboard: whether they may see it.
+    :param has_dashboard: true if they may see the dashboard.
     """
 
     request: HttpRequest

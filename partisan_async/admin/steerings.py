@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Steering:
     """Something that can be done with tasks.
 
-    :param key: of ``ACTIONS``.
-    :param done: what it says of them afterwards; "number" of it is how many were chosen.
-    :param permission: who may do it, as ``has_…_permission`` of the admin.
-    :param asks_why: the reason is kept, and who it was.
+    :param key: a key of ``ACTIONS``.
+    :param done: the message afterwards; the number of chosen tasks chooses its plural.
+    :param permission: the … of the admin's method ``has_…_permission``.
+    :param asks_why: ask for a reason, which is stored with the user's name.
     """
 
     key: str
@@ -40,12 +40,12 @@ class Steering:
 
     @property
     def do(self) -> Callable[[Sequence[int]], list[int]]:
-        """What does it."""
+        """The function that does it."""
         return ACTIONS[self.key][0]
 
     @property
     def statuses(self) -> tuple[str, ...]:
-        """What it can be done in."""
+        """The statuses of tasks that it is for."""
         return ACTIONS[self.key][1]
 
 

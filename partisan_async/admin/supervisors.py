@@ -1,4 +1,4 @@
-"""Supervisors in the admin: whether they live, what their workers run, and an end in order."""
+"""Supervisors in the admin: whether they are alive, what their workers run, and a way to drain."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from partisan_async.templatetags.partisan_async import short, span
 from partisan_async.text.printable import MARK
 
 NAMED = 5
-"""So many of the tasks that a supervisor runs are named in the list."""
+"""Maximum number of a supervisor's running tasks named in the list."""
 
 BACK = {"dashboard": "dashboard_changelist"}
-"""Where a form may say that it came from, besides the list."""
+"""Pages other than the list that a form may ask to return to."""
 
 DRAINED = (
     _("It starts nothing more, and ends when all that it runs has ended."),
@@ -62,11 +62,11 @@ class SupervisorAdmin(RowAdmin):
         return super().get_queryset(request).filter(self.scope_of(request).of_queues)
 
     def has_steer_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may drain: not what runs tasks of processors they do not see."""
+        """Tell whether the user may drain: only if no processor is hidden from them."""
         return super().has_steer_permission(request) and self.scope_of(request).processors is None
 
     def with_states(self, request: HttpRequest, supervisors: Iterable[Any]) -> list[Any]:
-        """Give supervisors their states, and leave out those that went away in between."""
+        """Add each supervisor's state; leave out supervisors that have gone since the query."""
         seen = self.scope_of(request).among(overview.supervisors())
         states = {state.id: state for state in seen}
         found = []
@@ -112,7 +112,7 @@ class SupervisorAdmin(RowAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """Return the supervisor with its state; it may be gone at any time."""
+        """Return the supervisor with its state; ``None``: it is gone."""
         found = super().get_object(request, object_id, from_field)
         return next(iter(self.with_states(request, [found] if found else [])), None)
 
@@ -130,7 +130,7 @@ class SupervisorAdmin(RowAdmin):
 
     @admin.action(description=_("Drain …"), permissions=["steer"])
     def drain(self, request: HttpRequest, queryset: QuerySet[Supervisor]) -> HttpResponse:
-        """Ask whether to drain supervisors; or drain them, where the answer is there."""
+        """Ask whether to drain supervisors; drain them once the user has confirmed."""
         supervisors = list(queryset)
         comes_from = request.POST.get("back", "")
         has_dashboard = may_see_dashboard(request, self.admin_site)

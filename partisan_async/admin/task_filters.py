@@ -1,4 +1,4 @@
-"""What the list of tasks can be filtered by: status, end, queue and processor."""
+"""The filters of the list of tasks: status, end, queue and processor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPANS = {
 
 
 class Choice(admin.SimpleListFilter):
-    """What was chosen of some values; ``TaskList`` does with it what can be done."""
+    """A filter that only holds the chosen value; ``TaskList`` applies it by the best index."""
 
     parameter_name: str
 
@@ -33,7 +33,7 @@ class Choice(admin.SimpleListFilter):
         return queryset
 
     def has_output(self) -> bool:
-        return True  # also with no choice but "All"
+        return True  # also if "All" is the only choice
 
     def _and_chosen(self, values: set[str]) -> list[tuple[str, str]]:
         chosen = {self.value() or ""} - {""}
@@ -41,7 +41,7 @@ class Choice(admin.SimpleListFilter):
 
 
 class StatusFilter(Choice):
-    """Which status."""
+    """By status."""
 
     title = _("status")
     parameter_name = "status"
@@ -51,7 +51,7 @@ class StatusFilter(Choice):
 
 
 class EndedFilter(Choice):
-    """Ended how long ago at most."""
+    """By the maximum time since the task ended."""
 
     title = _("when it ended")
     parameter_name = "ended"
@@ -61,7 +61,7 @@ class EndedFilter(Choice):
 
 
 class QueueFilter(Choice):
-    """Of which queue: of those that have anything to show, and those in the settings."""
+    """By queue: the queues that have something to show, and those in the settings."""
 
     title = _("queue")
     parameter_name = "queue"
@@ -75,7 +75,7 @@ class QueueFilter(Choice):
 
 
 class ProcessorFilter(Choice):
-    """Of which processor: of those that this process knows, and those that ran lately."""
+    """By processor: those that this process knows, and those that ran lately."""
 
     title = _("processor")
     parameter_name = "processor"

@@ -1,7 +1,7 @@
-"""The list of tasks: which are in it, in which order, and how they are found among millions.
+"""The list of tasks: its filters, its order and its search, fast among millions of rows.
 
-Words: a *walk* goes along an index in the order that the list is in. What no index tells, such as
-the processor, is looked at row by row, ``WALKED`` rows far and no further.
+A *walk* reads rows along an index, in the order of the list. A condition that no index covers, such
+as the processor, is checked row by row on at most ``WALKED`` rows.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from partisan_async.operate import overview
 from partisan_async.steering.pruning import ended_queues
 
 WALKED = 100_000
-"""Maximum number of rows looked at for what no index tells."""
+"""Maximum number of rows checked for a condition that no index covers."""
 
 SEARCH_SECONDS = 2.0
-"""Time that the database may look at them; then the search is given up."""
+"""Time limit of a search by text, after which it is given up."""
 
 LISTED = 1_000
-"""Maximum number of tasks counted, leafed through, and steered at once."""
+"""Maximum number of tasks counted, shown on pages, and steered at once."""
 
 SMALL_BYTES = 2_000
-"""Arguments of this size are searched, and shown in the list."""
+"""Arguments below this stored size are searched, and shown in the list."""
 
 TOLD_CHARACTERS = 100
 """Maximum length of small arguments shown in the list."""
@@ -68,11 +68,11 @@ _ORDERS: dict[str | None, tuple[str, ...]] = {
     Task.STATUS_FINISHED: ("-id",),
     Task.STATUS_ERROR: ("-id",),
 }
-"""By status, each along an index: what is next first, else the newest."""
+"""Order by status, each along an index: the next task first, for ended tasks the newest first."""
 
 
 class TaskPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts as far as it is leafed through; to count a million takes a second."""
+    """Counts no more tasks than its pages show; to count a million takes a second."""
 
     @cached_property
     def count(self) -> int:
@@ -80,23 +80,23 @@ class TaskPaginator(Paginator):  # type: ignore[type-arg]
 
     @cached_property
     def has_more(self) -> bool:
-        """Whether there are more than are counted."""
+        """True if there are more tasks than are counted."""
         return self._counted > LISTED
 
     @cached_property
     def _counted(self) -> int:
         tasks = cast("QuerySet[Task]", self.object_list)
-        # In the order of the list, which is an index's: not from the table's beginning, where
-        # there may be nothing but room.
+        # Keep the order of the list, so that the count goes along its index. A sequential scan may
+        # first read a long stretch of empty pages.
         return tasks.values("pk")[: LISTED + 1].count()
 
 
 class TaskList(ChangeList):
-    """The tasks that were asked for.
+    """The tasks that a request asks for.
 
-    :ivar queues: all queues, at the moment of the request.
-    :ivar given_up: whether the search took longer than ``SEARCH_SECONDS``.
-    :ivar walked: whether only the first ``WALKED`` rows were looked at.
+    :ivar queues: all queues that the user sees whole, at the moment of the request.
+    :ivar given_up: true if the search took longer than ``SEARCH_SECONDS``.
+    :ivar walked: true if only the first ``WALKED`` rows were checked.
     """
 
     queues: list[overview.QueueState]
@@ -116,7 +116,8 @@ class TaskList(ChangeList):
         status, ended = chosen["status"], SPANS.get(chosen["ended"] or "")
         order = _ORDERS.get(status, ())
         scope = cast("RowAdmin", self.model_admin).scope_of(request)
-        # What a scope leaves out is walked over: no index tells, and the walk is to end.
+        # The scope is checked row by row within the walk. As a filter of the walk itself, it would
+        # not count against WALKED, and the walk could read the whole table.
         root = self.root_queryset if scope.is_whole else Task.objects.using(self.root_queryset.db)
         tasks = _by_index(root, status, ended[1] if ended else None)
         tasks = tasks.order_by(*order)
@@ -143,9 +144,7 @@ class TaskList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.full_result_count = (
-            self.result_count
-        )  # nothing is told of those that were not asked for
+        self.full_result_count = self.result_count  # Django would count all rows for it
 
 
 _BY_QUEUE = (Task.STATUS_NEW, Task.STATUS_SCHEDULED)
@@ -158,7 +157,7 @@ def _by_index(
     if status is not None and status not in _ORDERS:
         return tasks.none()
     if status in ENDED or ended_within is not None:
-        # All queues are named for the sake of the index, which begins with the queue.
+        # Name all queues: the index begins with the queue, and is of no use without one.
         tasks = tasks.filter(status__in=ENDED, queue_name__in=ended_queues())
     if ended_within is not None:
         tasks = tasks.filter(finished_at__gte=Now() - ended_within)
@@ -180,7 +179,7 @@ def _help(*, in_arguments: bool) -> str:
 
 
 def _search(text: str, *, in_arguments: bool) -> tuple[Q, bool]:
-    """Return what was typed as a condition, and whether an index finds it."""
+    """Return the search text as a condition, and whether an index covers it."""
     words = text.split()
     if not words:
         return Q(), False
@@ -190,23 +189,28 @@ def _search(text: str, *, in_arguments: bool) -> tuple[Q, bool]:
         return Q(status=Task.STATUS_IN_PROCESS, claimed_by=UUID(text)), True
     if not in_arguments:
         return Q(processor_class__icontains=text), False
+    hidden = hidden_processors()
+    if hidden is None:
+        return Q(processor_class__icontains=text), False
     is_in_arguments = Case(
         When(_IS_SMALL, then=_ARGUMENTS), default=Value(""), output_field=TextField()
     )
     may_hold = Q(IContains(is_in_arguments, text))
-    if hidden := hidden_processors():  # what is masked could be guessed, letter by letter
+    if hidden:  # a search could guess masked values letter by letter
         may_hold &= ~Q(processor_class__in=hidden)
     return Q(processor_class__icontains=text) | may_hold, False
 
 
 def _walk(tasks: QuerySet[Any], wanted: Q, *, limited: bool) -> list[int] | None:
-    """Return the ids of those that are wanted; ``None``: it took too long.
+    """Return the ids of the wanted tasks; ``None``: it took too long.
 
-    :param limited: texts are searched. Those that are small as they are stored may be large then.
+    :param limited: apply ``SEARCH_SECONDS``, for searches in texts: a text that is stored small may
+        be large when it is decompressed.
     """
     walk = tasks.annotate(is_wanted=ExpressionWrapper(wanted, BooleanField()))
     sql, params = walk.values("id", "is_wanted")[:WALKED].query.sql_with_params()
-    # Not in the walk itself: it would go on until it has found enough, to the table's end.
+    # The condition stands outside of the walk: inside, LIMIT would count only matches, and the
+    # walk could go on to the end of the table.
     sql = f"SELECT id FROM ({sql}) AS walk WHERE is_wanted LIMIT %s"  # noqa: S608
     params = [*params, LISTED + 1]
     return _fetch_in_time(sql, params, tasks.db) if limited else _fetch(sql, params, tasks.db)
@@ -221,7 +225,7 @@ def _fetch_in_time(sql: str, params: Sequence[Any], alias: str) -> list[int] | N
         with transaction.atomic(using=alias):
             run(f"SET LOCAL statement_timeout = {round(SEARCH_SECONDS * 1000)}", alias=alias)
             found = _fetch(sql, params, alias)
-            # Else a transaction of the caller's would keep the time-out.
+            # Without the rollback, SET LOCAL would hold for the rest of the caller's transaction.
             transaction.set_rollback(True, using=alias)
             return found
     except OperationalError as error:
@@ -231,7 +235,7 @@ def _fetch_in_time(sql: str, params: Sequence[Any], alias: str) -> list[int] | N
 
 
 class _StoredSize(Func):
-    """Of a column as it is stored: nothing has to be read for it."""
+    """The stored size of a column, which needs no read of its TOAST data."""
 
     function = "pg_column_size"
     output_field = IntegerField()
@@ -245,7 +249,7 @@ _ERROR_BYTES = 500_000
 
 
 def _with_what_is_shown(tasks: QuerySet[Any]) -> QuerySet[Any]:
-    """Leave in the database what no list has room for."""
+    """Load only the beginnings of large columns."""
     shown: QuerySet[Any] = tasks.defer(
         "arguments", "result", "errors", "worker_ids", "digest"
     ).annotate(

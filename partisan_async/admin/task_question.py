@@ -1,4 +1,4 @@
-"""Asks a user whether the chosen tasks are to be steered."""
+"""Asks a user to confirm an action on the chosen tasks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMED = 20
 def ask_about(
     model_admin: RowAdmin, request: HttpRequest, chosen: QuerySet[Task], what: Steering
 ) -> HttpResponse:
-    """Ask whether to do it; or say that it can be done with none of them."""
+    """Ask the user to confirm; or say that the action is for none of the chosen tasks."""
     rows = list(chosen.values_list("pk", "processor_class", "status")[:LISTED])
     able = [(pk, name) for pk, name, status in rows if status in what.statuses]
     if not able:
@@ -74,7 +74,7 @@ def _sentences(what: Steering, rows: int, others: int) -> list[StrOrPromise]:
 
 
 def task_url(model_admin: RowAdmin, view: str, *args: Any) -> str:
-    """Return the address of one of the admin's pages of tasks."""
+    """Return the address of one of the admin's pages about tasks."""
     name = f"admin:partisan_async_task_{view}"
     return reverse(name, args=args, current_app=model_admin.admin_site.name)
 

@@ -22,7 +22,7 @@ SHOWN_CHARACTERS = 20_000
 
 
 def without_frame(told: str) -> str:
-    """Return the beginning of a call's JSON without what is the same for all calls."""
+    """Return the beginning of a call's JSON, without the keys that all calls share."""
     is_whole = len(told) < TOLD_CHARACTERS
     if told.startswith(_KEYWORDS):
         rest = told.removeprefix(_KEYWORDS)
@@ -33,7 +33,7 @@ def without_frame(told: str) -> str:
 
 
 def told_error(error: Any, alias: str) -> dict[str, Any]:
-    """Return an error with readable texts and its moment."""
+    """Return an error with readable texts and a parsed time."""
     if not isinstance(error, dict):
         return {"message": readable.text(error)}
     told = {
@@ -45,14 +45,14 @@ def told_error(error: Any, alias: str) -> dict[str, Any]:
 
 
 def key(word: str) -> int | None:
-    """Return the number of a task that an address or a form names."""
+    """Return a task's id from an address or a form; ``None``: the word is no id."""
     if not re.fullmatch(r"-?[0-9]{1,19}", word):
         return None
     return int(word) if readable.is_key(int(word)) else None
 
 
 def without_text(error: dict[str, Any]) -> dict[str, Any]:
-    """Return an error without what a user may not see."""
+    """Return an error without its message and traceback."""
     shown = {key: error[key] for key in ("exception_class", "try", "at") if key in error}
     return shown | {"message": HIDDEN}
 

@@ -1,4 +1,4 @@
-"""Tasks in the admin: looked at one by one and in a list, and steered."""
+"""Tasks in the admin: their list, the page of each, and the actions on them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class TaskAdmin(RowAdmin):
 
     list_display_links = ("id", "processor")
     list_filter = (StatusFilter, QueueFilter, ProcessorFilter, EndedFilter)
-    search_fields = ("pk",)  # for the search box to be there; ``task_list`` searches
+    search_fields = ("pk",)  # only makes Django show the box; ``task_list`` searches
     paginator = TaskPaginator
     actions = [_action(each) for each in STEERINGS]
     fieldsets = (
@@ -116,18 +116,18 @@ class TaskAdmin(RowAdmin):
         ]
 
     def give_other_arguments(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask for a task's other arguments; or run it with those that are there."""
+        """Show the form for a task's other arguments, or retry it with those of the form."""
         return other_arguments.answer(self, request, object_id)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(self.scope_of(request).condition)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may have tasks run again, or now."""
+        """Tell whether the user may retry tasks and run them now."""
         return may(request, "retry_task")
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may have tasks cancelled."""
+        """Tell whether the user may cancel tasks."""
         return may(request, "cancel_task")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[TaskList]:
@@ -141,7 +141,7 @@ class TaskAdmin(RowAdmin):
         return ("id", "processor", "state", "when", "queue_name", *call)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        # By nothing besides: no index would help.
+        # Only by the filters: no index would serve other lookups.
         return lookup in {each.parameter_name for each in self.list_filter}
 
     def changelist_view(
@@ -215,7 +215,7 @@ class TaskAdmin(RowAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Task | None:
-        """Return the task, with what is shown of its arguments and its result."""
+        """Return the task, with the beginnings of its arguments and its result."""
         if (pk := key(object_id)) is None:
             return None
         tasks = self.get_queryset(request).defer("arguments", "result", "digest")
@@ -257,13 +257,13 @@ class TaskAdmin(RowAdmin):
     # Steering
 
     def steer(self, request: HttpRequest, chosen: QuerySet[Task], what: Steering) -> HttpResponse:
-        """Ask whether to do it; or do it, where the answer is there."""
+        """Ask the user to confirm; do it once they have."""
         if CONFIRMED not in request.POST:
             return ask_about(self, request, chosen, what)
         words = request.POST.get("ids", "").split(",")
         ids = [pk for word in words if (pk := key(word)) is not None]
         tasks = self.get_queryset(request).only("id", "processor_class", "status").in_bulk(ids)
-        # What this user cannot see is none of those that they were asked about.
+        # The form could name tasks that the user may not see.
         seen = [pk for pk in ids if pk in tasks]
         do = what.do
         if what.asks_why:

@@ -8,6 +8,7 @@ from partisan_async.checks.database import (
     check_pools,
 )
 from partisan_async.checks.processors import check_names, check_processors
+from partisan_async.checks.schedules import check_schedules
 
 __all__ = [
     "check_database",
@@ -17,5 +18,6 @@ __all__ = [
     "check_pooler",
     "check_pools",
     "check_processors",
+    "check_schedules",
     "check_settings",
 ]

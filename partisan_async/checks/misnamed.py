@@ -11,6 +11,8 @@ OTHERS_WORDS = {
     "ATTEMPTS": "RETRY_ON_ERROR_CONFIG",
     "AUTORETRY_FOR": "RETRY_ON_ERROR_CONFIG",
     "CRON": "SCHEDULE",
+    "BEAT_SCHEDULE": "SCHEDULES",
+    "CRONS": "SCHEDULES",
     "CRONTAB": "SCHEDULE",
     "HARD_TIME_LIMIT": "TIMEOUT_SECONDS",
     "IGNORE_RESULT": "STORE_RESULT",
@@ -20,6 +22,7 @@ OTHERS_WORDS = {
     "MAX_RETRIES": "RETRY_ON_ERROR_CONFIG",
     "PERIODIC": "SCHEDULE",
     "POSTPONE": "POSTPONE_CONFIG",
+    "QUEUEING_LOCK": "UNIQUE",
     "QUEUES": "QUEUE_NAME",
     "RETRIES": "RETRY_ON_ERROR_CONFIG",
     "RETRY": "RETRY_ON_ERROR_CONFIG",
@@ -32,8 +35,9 @@ OTHERS_WORDS = {
     "TIMEOUT": "TIMEOUT_SECONDS",
     "TIMEOUT_MS": "TIMEOUT_SECONDS",
     "TIME_LIMIT": "TIMEOUT_SECONDS",
-    "UNIQUE": "UNIQUE_FOR_PARAMS",
+    "UNIQUE_BY": "UNIQUE",
     "UNIQUE_FOR": "UNIQUE_FOR_PARAMS",
+    "UNIQUE_KEY": "UNIQUE",
 }
 """Names that other task runners, and readers in a hurry, use for our attributes."""
 
@@ -62,6 +66,6 @@ def _meant(name: str, known: Collection[str]) -> str | None:
     if name in OTHERS_WORDS:
         return OTHERS_WORDS[name]
     for close in get_close_matches(name, known, n=1, cutoff=CLOSE):
-        # HTTP_TIMEOUT_SECONDS is the project's own.
+        # A name that contains one of ours, such as HTTP_TIMEOUT_SECONDS, is the project's own.
         return None if f"_{close}_" in f"_{name}_" else close
     return None

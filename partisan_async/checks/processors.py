@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,17 +14,25 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
 from partisan_async.checks.on_error import check_on_error
+from partisan_async.checks.uniqueness import contradictions
 from partisan_async.config import complaints as of_retries
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.declared import errors_of, wrong_on_error
 from partisan_async.enqueue.parameters.complaints import complaints
+from partisan_async.enqueue.parameters.signature import parameters_declared_by, taken_by
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
-ATTRIBUTES = {
+
+def _left_to_its_own_check(value: object) -> None:
+    """Complain of nothing: ``check_schedules`` does, name by name."""
+
+
+ATTRIBUTES: dict[str, Callable[[Any], str | None]] = {
     "PRIORITY": validation.check_priority,
     "QUEUE_NAME": validation.check_queue_name,
     "UNIQUE_FOR_PARAMS": validation.check_flag,
+    "UNIQUE": validation.check_unique,
     "TIMEOUT_SECONDS": validation.check_time_limit,
     "RETRY_ON_ERROR_CONFIG": validation.check_instances_or_none(ErrorsHandleConfig),
     "POSTPONE_CONFIG": validation.check_instance_or_none(PostponeConfig),
@@ -34,7 +42,11 @@ ATTRIBUTES = {
     "SENSITIVE": validation.check_names,
     "ON_ERROR": wrong_on_error,
     "SCHEDULE": schedule.wrong,
+    "SCHEDULES": _left_to_its_own_check,
 }
+
+IDS = {"UNIQUE": "partisan_async.E021"}
+"""Of attributes whose check has an id of its own."""
 
 
 @register("partisan_async")
@@ -44,10 +56,10 @@ def check_processors(
     """E003: a processor names its queue by ``QUEUE``. E004: an attribute has a wrong value.
     E005: ``run()`` is missing or of the wrong kind. E006: two processors have the same name.
     E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own tasks, cannot be imported.
-    E017: a parameter of ``run()`` cannot be. E018 to E020: a config of retries cannot do what is
-    meant: it never comes to hold, has a function that cannot be asked, or gives up at once.
-    E027 to E029: an ``ON_ERROR`` is not registered, does not take the id of a task, or is part of a
-    circle.
+    E017: a parameter of ``run()`` is invalid. E018 to E020: a config of retries never applies, has
+    a function that cannot be called, or gives up at once. E021: ``UNIQUE`` is invalid. E022: it is
+    by what calls do not pass. E023: ``UNIQUE_FOR_PARAMS`` is set where ``UNIQUE`` holds. E027 to
+    E029: an ``ON_ERROR`` is not registered, does not take the id of a task, or is in a circle.
     """
     errors: list[CheckMessage] = []
     try:
@@ -76,6 +88,7 @@ def check_processors(
             + _wrong_parameters(processor)
             + _wrong_on_error(processor)
         )
+        errors += contradictions(processor)
     return errors
 
 
@@ -127,7 +140,7 @@ def _wrong_attributes(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
             f"{processor.__name__}.{name} is {getattr(processor, name)!r}.",
             hint=f"It {wrong}.",
             obj=processor,
-            id="partisan_async.E004",
+            id=IDS.get(name, "partisan_async.E004"),
         )
         for name, check in ATTRIBUTES.items()
         if (wrong := check(getattr(processor, name)))
@@ -167,9 +180,13 @@ def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 
 
 def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    if validation.check_names(processor.SENSITIVE):  # E004 tells: there are no names to look for
+        return []
+    found: list[tuple[str, str]] = [*complaints(processor, BaseTaskProcessor)]
+    if parameters_declared_by(processor) is None:
+        found += _not_taken(processor)
     return [
-        Error(wrong, hint=hint, obj=processor, id="partisan_async.E017")
-        for _, wrong, hint in complaints(processor, BaseTaskProcessor)
+        Error(wrong, hint=hint, obj=processor, id="partisan_async.E017") for wrong, hint in found
     ]
 
 
@@ -177,6 +194,18 @@ def _wrong_on_error(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
     if wrong_on_error(processor.ON_ERROR):
         return []  # E004 tells it
     return check_on_error(processor)
+
+
+def _not_taken(processor: type[BaseTaskProcessor]) -> Iterator[tuple[str, str]]:
+    """Yield what ``SENSITIVE`` of an untyped processor names, and no call can pass by name."""
+    takes = taken_by(processor)
+    for name in processor.SENSITIVE:
+        try:
+            takes.bind_partial(**{name: None})
+        except TypeError:
+            whose = f"{processor.__name__}.SENSITIVE"
+            wrong = f"{whose} names {name!r}, which its __init__() does not take by name."
+            yield wrong, f"Name those of {takes}."
 
 
 def _place(error: Exception) -> str:

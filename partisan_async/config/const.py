@@ -5,7 +5,7 @@ from typing import Final, Literal
 DelayStrategy = Literal["I", "C", "E"]
 
 DELAY_STRATEGY_INCREMENTAL: Final = "I"
-"""Each pause is longer by ``retry_pause``: 3, 6, 9 seconds for 3."""
+"""Each pause is ``retry_pause`` longer than the one before: 3, 6, 9 seconds for 3."""
 
 DELAY_STRATEGY_CONSTANT: Final = "C"
 """Each pause is ``retry_pause``."""

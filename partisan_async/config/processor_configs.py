@@ -32,8 +32,8 @@ class ErrorsHandleConfig:
         ``None``: as often as it fits into ``give_up_after_seconds``. All tries of the task count,
         whatever errors they ended with.
     :param retry_pause: seconds from the end of one try to the next. Or a function of the error and
-        the task's row that returns them, asked in the worker: then they are taken as they are, and
-        no more than ``max_pause``.
+        the task's row that returns them, called in the worker: the strategy does not change its
+        answer, and only ``max_pause`` limits it.
     :param retry_pause_strategy: the pause before the n-th retry.
         ``const.DELAY_STRATEGY_CONSTANT`` (the default): ``retry_pause`` each time.
         ``const.DELAY_STRATEGY_INCREMENTAL``: ``retry_pause * n``.
@@ -41,11 +41,11 @@ class ErrorsHandleConfig:
     :param max_pause: maximum of that; ``None``: ten years.
     :param jitter: a part of that, 0 to 1: each pause is drawn from ``pause * (1 - jitter)`` to
         ``pause * (1 + jitter)``, so that tasks which failed together do not come again together.
-    :param or_seconds: beside a function, the ``retry_pause`` where there is no number of it: it
-        returned ``None``, raised, or was not asked as the worker was killed for a time limit.
-    :param give_up_after_seconds: no retry is due later than so long after the first try began;
-        ``None``: there is no such limit.
-    :raises ValueError: one of them is not what is said here.
+    :param or_seconds: the pause where the function gives none: it returned ``None``, raised, or
+        was not called because the worker was killed for a time limit.
+    :param give_up_after_seconds: maximum time from the start of the first try to a retry;
+        ``None``: no limit.
+    :raises ValueError: a parameter has another type or is out of range.
     """
 
     retry_on_errors: Iterable[type[Exception]]
@@ -123,7 +123,7 @@ class ErrorsHandleConfig:
                 )
 
     def retries(self, error: BaseException) -> bool:
-        """Tell whether this error is one to try again on."""
+        """Tell whether a task is retried after this error."""
         return isinstance(error, tuple(self.retry_on_errors))
 
     def pause_seconds(self, retry: int, drawn: float = MIDDLE) -> float:
@@ -193,7 +193,7 @@ class PostponeConfig:
 
     :param max_postpones: takes the place of ``DEFAULT_POSTPONES_COUNT``. One postpone more ends
         the task in ``error`` with ``MaxPostponesReached``.
-    :raises ValueError: it is not a whole number, 0 or more.
+    :raises ValueError: ``max_postpones`` is not a whole number, 0 or more.
     """
 
     max_postpones: int

@@ -1,1 +1,1 @@
-"""The bridge to Django's own task API: its tasks as rows of ours."""
+"""The bridge to Django's own task API: stores its tasks as our rows, and runs them."""

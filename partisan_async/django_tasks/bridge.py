@@ -1,4 +1,4 @@
-"""What the registry needs to know Django's own tasks, too; ``apps.py`` hands it in."""
+"""Lets the registry find Django's own tasks, too; ``apps.py`` hands it to the registry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from partisan_async.registry import Bridge
 from partisan_async.tasks_backend import is_configured
 
 MODULE_NAME = "tasks"
-"""Where Django's own tasks are, by its convention."""
+"""Name of the modules that have Django's own tasks, by its convention."""
 
 
 def _module_names() -> list[str]:

@@ -1,22 +1,26 @@
-"""Makes rows of calls of Django's own tasks.
+"""Makes the calls of Django's own tasks.
 
-A row names the task by its dotted name, which no processor of ours can have, and ``arguments`` has
-two keys more: ``backend``, the alias that it was enqueued by, and ``run_after`` where one was
+A row has the task's dotted name, which no processor of ours can have. Its ``arguments`` have two
+more keys: ``backend``, the alias of the backend that enqueued it, and ``run_after`` if one was
 given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from partisan_async.claim import Call
+from partisan_async.django_tasks import options
 from partisan_async.django_tasks.compat import InvalidTask, Task, normalize_json
-from partisan_async.django_tasks.fits import refuse_misfit
+from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import row_priority
-from partisan_async.enqueue import arguments
+from partisan_async.enqueue import arguments, keys
 from partisan_async.enqueue.on_error import call_without_id
 from partisan_async.enqueue.turn import checked_time
+from partisan_async.unique import Unique
 
 
 def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
@@ -24,20 +28,19 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 
     :raises TypeError, ValueError: the function does not take the arguments, or they are not JSON,
         or cannot be stored.
-    :raises InvalidTask: its time is out of reach.
+    :raises InvalidTask: its ``run_after`` is naive though USE_TZ is on, or is out of range.
     """
     try:
         execute_after = checked_time("run_after", task.run_after)
     except ValueError as error:
         raise InvalidTask(str(error)) from None
-    context = 1 if task.takes_context else 0
-    refuse_misfit(task.func, args, kwargs, f"Task {task.module_path}", given=context)
+    refuse_wrong_call(task, args, kwargs)
     more = {"backend": task.backend}
     if task.run_after is not None:
         more["run_after"] = task.run_after.isoformat()
     encoded = arguments.encode(tuple(_json(args)), _json(kwargs), **more)
     arguments.require_size(encoded, task.queue_name)
-    return Call(
+    call = Call(
         queue_name=task.queue_name,
         processor_class=task.module_path,
         arguments=encoded,
@@ -45,6 +48,39 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         execute_after=execute_after,
         digest=None,
     )
+    rule = options.of_function(task.func).get("UNIQUE")
+    return call if rule is None else keys.keyed(call, rule, _key(task, rule, args, kwargs))
+
+
+def _key(
+    task: Task[Any, Any], rule: Unique, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> bytes:
+    """Return what the calls share that are the same: neither their time nor their backend count."""
+    if rule.by is None:
+        return arguments.digest(
+            task.module_path, arguments.encode(tuple(_json(args)), _json(kwargs))
+        )
+    return keys.key_of_values(task.module_path, chosen(task, args, kwargs, rule.by))
+
+
+def chosen(
+    task: Task[Any, Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    names: Iterable[str | int],
+) -> dict[str, Any]:
+    """Return what a call passes for these parameters of the function, or their defaults, as JSON.
+
+    :raises TypeError: the function does not take the call.
+    """
+    takes = inspect.signature(task.func)
+    given = [None] * (1 if task.takes_context else 0)
+    passed = takes.bind(*given, *args, **kwargs).arguments
+    values = {}
+    for name in map(str, names):
+        with suppress(TypeError, ValueError):  # of a default that no call could pass
+            values[name] = _json(passed.get(name, takes.parameters[name].default))
+    return values
 
 
 def call_on_error(task: Task[Any, Any]) -> Call:

@@ -1,4 +1,4 @@
-"""Django's task API, from where it is: ``django.tasks``, or its backport on Django 5.2."""
+"""Imports Django's task API: from ``django.tasks``, or on Django 5.2 from its backport."""
 
 from __future__ import annotations
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from partisan_async.django_tasks.compat import Task
+
 _PLAIN = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 class _Shape:
-    """What a function takes: how many arguments by their places, as most calls have them alone."""
+    """What a function takes; a plain one takes ``least`` to ``most`` arguments by position."""
 
     def __init__(self, signature: inspect.Signature) -> None:
         self.signature = signature
@@ -24,10 +26,19 @@ class _Shape:
 @lru_cache(maxsize=1024)
 def _shape(function: Callable[..., Any]) -> _Shape | None:
     try:
-        # As it is called: a decorator may pass what the function below it needs.
+        # The outer signature: a decorator may itself pass arguments to the function below it.
         return _Shape(inspect.signature(function, follow_wrapped=False))
-    except (TypeError, ValueError):  # one that is written in C may not tell
+    except (TypeError, ValueError):  # a function written in C may have no signature
         return None
+
+
+def refuse_wrong_call(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Do nothing if the function of a task can be called so.
+
+    :raises TypeError: it cannot.
+    """
+    context = 1 if task.takes_context else 0
+    refuse_misfit(task.func, args, kwargs, f"Task {task.module_path}", given=context)
 
 
 def refuse_misfit(
@@ -38,11 +49,11 @@ def refuse_misfit(
     *,
     given: int = 0,
 ) -> None:
-    """Do nothing if the function can be called so.
+    """Refuse arguments that a function does not take.
 
-    :param name: what the caller knows it by.
-    :param given: so many arguments come first, and not from the caller.
-    :raises TypeError: it cannot.
+    :param name: the function's name, for the message.
+    :param given: number of arguments that come first, and not from the caller.
+    :raises TypeError: the function does not take them.
     """
     shape = _shape(function)
     if shape is None:

@@ -1,9 +1,9 @@
-"""How a task of Django's is to be run, as the decorator on its function says."""
+"""The decorator that says how a task of Django's is run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from inspect import iscoroutinefunction
+from inspect import Signature, iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from partisan_async import validation
@@ -11,7 +11,8 @@ from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.declared import wrong_on_error
 from partisan_async.django_tasks.compat import Task
-from partisan_async.django_tasks.fits import refuse_misfit
+from partisan_async.django_tasks.fits import refuse_wrong_call
+from partisan_async.unique import Unique
 
 if TYPE_CHECKING:
     from partisan_async.processor import BaseTaskProcessor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE = "_partisan_options"
-"""Where a task's function carries its options."""
+"""The attribute of a task's function that has its options."""
 
 
 def options(
@@ -28,22 +29,26 @@ def options(
     postpone: PostponeConfig | None = None,
     timeout_seconds: float | None = None,
     atomic: bool = False,
+    unique: Unique | None = None,
     on_error: type[BaseTaskProcessor] | Task[Any, Any] | None = None,
 ) -> Callable[[F], F]:
-    """Say how a task is to be run: a decorator, below ``@task``. Other backends ignore it.
+    """Say how a task is run: a decorator, to place below ``@task``. Other backends ignore it.
 
     The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS``,
-    ``ATOMIC`` and ``ON_ERROR`` of a processor.
+    ``ATOMIC``, ``UNIQUE`` and ``ON_ERROR`` of a processor; ``unique`` is by the function's
+    parameters.
 
-    :param on_error: a processor class, or another of Django's own tasks, which gets the ``id`` of
-        the one that failed as its one argument: an ``int``.
-    :raises TypeError: a value cannot be, the task is atomic and async, or it is decorated already.
+    :param on_error: a processor class or another of Django's own tasks. Its one argument is the id
+        of the task that failed, an ``int``.
+    :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` is by what is no
+        parameter of the function, or ``@task`` is below.
     """
     for name, check, value in (
         ("retry_on_error", _check_retries, retry_on_error),
         ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
         ("timeout_seconds", validation.check_time_limit, timeout_seconds),
         ("atomic", validation.check_flag, atomic),
+        ("unique", validation.check_unique, unique),
         ("on_error", _check_on_error, on_error),
     ):
         if wrong := check(value):
@@ -55,6 +60,7 @@ def options(
             "POSTPONE_CONFIG": postpone,
             "TIMEOUT_SECONDS": timeout_seconds,
             "ATOMIC": atomic,
+            "UNIQUE": unique,
             "ON_ERROR": on_error,
         }
         if isinstance(function, Task):
@@ -64,6 +70,8 @@ def options(
                 f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
                 " transactions in async code."
             )
+        if unique is not None:
+            _require_parameters(function, unique)
         setattr(function, _ATTRIBUTE, attributes)
         return function
 
@@ -82,8 +90,7 @@ def _check_on_error(value: Any) -> str | None:
     if not isinstance(value, Task):
         return wrong_on_error(value) and "must be a processor class, one of Django's tasks, or None"
     try:
-        given = 1 if value.takes_context else 0
-        refuse_misfit(value.func, [1], {}, value.module_path, given=given)
+        refuse_wrong_call(value, [1], {})
     except TypeError as error:
         return f"must take the id of a task alone: {str(error).removesuffix('.')}"
     return None
@@ -93,3 +100,13 @@ def of_function(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the options of a task's function, as a processor's attributes."""
     attributes: dict[str, Any] = getattr(function, _ATTRIBUTE, {})
     return attributes
+
+
+def _require_parameters(function: Callable[..., Any], unique: Unique) -> None:
+    takes = signature(function).replace(return_annotation=Signature.empty)
+    for name in unique.by or ():
+        if name not in takes.parameters:
+            raise TypeError(
+                f"@options(unique=…) is by {name!r}, which is no parameter of"
+                f" {function.__name__}{takes}."
+            )

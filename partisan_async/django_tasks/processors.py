@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from inspect import iscoroutinefunction
@@ -14,7 +15,7 @@ from partisan_async import signals
 from partisan_async.claim import Call
 from partisan_async.context import current_task
 from partisan_async.django_tasks import options
-from partisan_async.django_tasks.calls import call_on_error
+from partisan_async.django_tasks.calls import call_on_error, chosen
 from partisan_async.django_tasks.compat import (
     Task,
     TaskContext,
@@ -25,6 +26,7 @@ from partisan_async.django_tasks.compat import (
     task_started,
 )
 from partisan_async.django_tasks.finding import known_task
+from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import change, error_of, result_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
@@ -37,7 +39,7 @@ from partisan_async.tasks_backend import is_configured
 def processor_of(name: str) -> type[BaseTaskProcessor]:
     """Return the processor of a task, by its dotted name.
 
-    :raises ProcessorClassNotFound: no module that is imported has it, or TASKS names no
+    :raises ProcessorClassNotFound: no imported module has it, or TASKS names no
         ``PartisanBackend``.
     """
     if not is_configured():
@@ -58,6 +60,10 @@ class _DjangoTask(BaseTaskProcessor):
     def _is_heard(cls) -> bool:
         # Django logs each start and each end by receivers of its own.
         return True
+
+    @classmethod
+    def _refuse_misfit(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        refuse_wrong_call(cls.task, args, kwargs)
 
     def _tell_start(self) -> None:
         super()._tell_start()
@@ -87,6 +93,13 @@ class _DjangoTask(BaseTaskProcessor):
     @classmethod
     def _call_on_error(cls) -> Call:
         return call_on_error(cls.task)
+
+    @classmethod
+    def values_by(
+        cls, args: Sequence[Any], kwargs: Mapping[str, Any], names: Iterable[str | int]
+    ) -> dict[str, Any]:
+        """Return what a call passes for these parameters of the function, as JSON."""
+        return chosen(cls.task, args, kwargs, names)
 
     def _arguments(self) -> list[Any]:
         context: list[Any] = []

@@ -23,7 +23,7 @@ STATUSES = {
 def result_of(row: Row, task: Task[Any, Any] | None = None) -> TaskResult[Any, Any]:
     """Return a row as Django's API shows it.
 
-    :raises ProcessorClassNotFound: no module that is imported has the task.
+    :raises ProcessorClassNotFound: no imported module has the task.
     """
     if task is None:
         run_after = row.arguments.get("run_after")
@@ -52,7 +52,7 @@ def result_of(row: Row, task: Task[Any, Any] | None = None) -> TaskResult[Any, A
 
 
 def row_priority(priority: int) -> int:
-    """Return Django's priority, larger first, as ours, smaller first; its 0 is our default."""
+    """Turn Django's priority, higher first, into ours, lower first; or back. 0 is our default."""
     return BaseTaskProcessor.PRIORITY - priority
 
 
@@ -72,6 +72,6 @@ def change(result: TaskResult[Any, Any], **values: Any) -> None:
 
 
 def _worker_ids(row: Row) -> list[str]:
-    # Django counts attempts by them, and the row has the newest alone.
+    # Django counts attempts by them, but the row keeps only the newest ones.
     forgotten = row.tries + row.postpones - len(row.worker_ids)
     return [*[""] * forgotten, *row.worker_ids]

@@ -1,4 +1,4 @@
-"""What the backend does with rows: inserts those of tasks, and finds those that are asked for."""
+"""Inserts the rows of Django's tasks, and finds them by their ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def enqueue(
 
 
 def find(result_id: str) -> TaskResult[Any, Any] | None:
-    """Return the result of a task, if a row with this id is one of Django's tasks."""
+    """Return the result with this id; ``None`` if no row of Django's tasks has it."""
     if not (isinstance(result_id, str) and result_id.isdecimal() and len(result_id) < 19):
         return None
     row = Row.objects.using(store.database()).filter(pk=int(result_id)).first()
@@ -31,5 +31,5 @@ def find(result_id: str) -> TaskResult[Any, Any] | None:
     if not (isinstance(row.arguments, dict) and "backend" in row.arguments):
         return None  # somebody wrote it by hand
     if find_task(row.processor_class) is None:
-        registry.autodiscover()  # it may have been enqueued elsewhere
+        registry.autodiscover()  # another process may have enqueued it
     return result_of(row)

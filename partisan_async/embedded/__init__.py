@@ -1,8 +1,8 @@
 """The private PostgreSQL of tests and demo, and the Django database of a URL.
 
-Words used here. The *owner* is the process that starts a server. All of the server is in its
-*folder*: ``data``, ``socket``, ``log``. The owner holds a *lock* (flock) on the folder, which the
-kernel frees when the owner dies in whatever way; the next start sweeps folders that nobody holds.
+Words: the *owner* is the process that starts a server. The server's *folder* has all its files:
+``data``, ``socket``, ``log``. The owner holds a *lock* (flock) on the folder, which the kernel
+frees when the owner dies in any way; the next start *sweeps* folders without a lock.
 """
 
 from partisan_async.embedded.command import OWN_URL, main

@@ -1,6 +1,6 @@
 """Runs a command with a database of its own: ``python -m partisan_async.embedded``."""
 
-# What runs here is found by this module or asked for by its user; /tmp is a place for mkdtemp.
+# The user names the program that runs here.
 # ruff: noqa: S603
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from partisan_async.embedded.owner import end_with_owner
 from partisan_async.embedded.server import EmbeddedPostgres
 
 OWN_URL = "PARTISAN_EMBEDDED_URL"
-"""In the environment of a command that has a database of its own: equal to ``DATABASE_URL``."""
+"""Set for a command that has a database of its own, to the value of ``DATABASE_URL``."""
 
 _USAGE = "Give the command to run: python -m partisan_async.embedded COMMAND [ARGUMENT...]\n"
 
 
 def main(command: Sequence[str]) -> int:
-    """The exit code of a command that ran with a database of its own.
+    """Run a command with a database of its own, and return its exit code.
 
-    It is 128 + n where signal n ended it. Ctrl-C comes to the command from the terminal, as to its
-    whole process group; SIGTERM is forwarded. The command ends first, then the server.
+    The code is 128 + n if signal n ended the command. The terminal sends Ctrl-C to the command
+    itself, as to the whole process group; SIGTERM is forwarded. The command ends first, then the
+    server.
 
     :param command: the program and its arguments.
     """
@@ -41,7 +42,7 @@ def main(command: Sequence[str]) -> int:
     early: list[int] = []
 
     def note(signum: int, frame: FrameType | None) -> None:
-        # The command gets it too, unless it is not there yet.
+        # The command gets the signal, too, unless it has not started yet.
         if process is None:
             early.append(signum)
 
@@ -58,7 +59,7 @@ def main(command: Sequence[str]) -> int:
                 url = stack.enter_context(EmbeddedPostgres()).url
                 environment |= {"DATABASE_URL": url, OWN_URL: url}
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-                # Not SIG_IGN, which the command would inherit.
+                # A handler, not SIG_IGN, which the command would inherit.
                 signal.signal(signal.SIGINT, note)
             hook = end_with_owner(signal.SIGTERM)
             process = subprocess.Popen(command, env=environment, preexec_fn=hook)

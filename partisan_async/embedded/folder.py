@@ -1,6 +1,6 @@
-"""A server's folder and the lock on it; folders that killed owners left are swept."""
+"""A server's folder and the lock on it; sweeps the folders that killed owners have left."""
 
-# What runs here is found by this module or asked for by its user; /tmp is a place for mkdtemp.
+# The program that runs here is ps; in /tmp only mkdtemp() makes folders.
 # ruff: noqa: S108, S603
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ STOP_SECONDS, POLL_SECONDS = 15.0, 0.01
 
 
 def base_folder(account: Mapping[str, Any]) -> Path:
-    """The temporary folder, or /tmp where nobody could reach a socket in it."""
+    """The temporary folder; /tmp if a socket in that could not be reached."""
     for base in (tempfile.gettempdir(), "/tmp"):
         socket = os.fsencode(f"{base}/{_PREFIX}12345678/socket/.s.PGSQL.5432")
-        # 103 bytes on macOS, 107 on Linux. A comma would part two folders, for libpq too.
+        # A path may have 103 bytes on macOS, 107 on Linux. A comma separates two folders, also for
+        # libpq.
         fits = len(socket) <= 103 and b"," not in socket
         if fits and (not account or all_may_enter(Path(base))):
             return Path(base)
@@ -40,7 +41,7 @@ def new_folder(base: Path) -> tuple[Path, int]:
     """A folder and our lock on it, as a file descriptor."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        # A sweeper may come in here: it takes the lock and removes the folder, so try another.
+        # Before we lock the folder, a sweeper may lock and remove it: then try another one.
         lock = _lock(folder)
         if lock is not None:
             return folder, lock
@@ -58,11 +59,11 @@ def sweep(base: Path) -> None:
 
 
 def wait_for_silence(folder: Path) -> None:
-    """Wait until the last process of the server has ended, for a while at most.
+    """Wait until the last process of the server has ended, at most ``STOP_SECONDS``.
 
-    Each shares the lock on the log. A killed postmaster's sessions outlive it by a moment, and so
-    do the servers that a killed initdb runs: with them no restart succeeds, and without their
-    folder they leave shared memory behind.
+    Each process shares the lock on the log. The sessions of a killed postmaster outlive it by a
+    moment, and so do the servers that a killed initdb runs. While they live, no restart succeeds;
+    if their folder is removed, they leave shared memory behind.
     """
     deadline = time.monotonic() + STOP_SECONDS
     with suppress(FileNotFoundError), (folder / "log").open() as log:
@@ -74,7 +75,7 @@ def wait_for_silence(folder: Path) -> None:
 
 
 def postmaster(folder: Path) -> tuple[int, str]:
-    """The process id and the state as the server wrote them; 0 and "" before it did."""
+    """The process id and the state that the server has written; 0 and "" before that."""
     lines = ["0"]
     with suppress(OSError):
         lines = (folder / "data" / "postmaster.pid").read_text().splitlines() or lines
@@ -82,7 +83,7 @@ def postmaster(folder: Path) -> tuple[int, str]:
 
 
 def _lock(folder: Path) -> int | None:
-    """A lock on a folder of ours; None where it is held, gone or another user's."""
+    """A lock on a folder; None if the folder is locked, gone or another user's."""
     try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -106,7 +107,7 @@ def _end_orphan(folder: Path) -> None:
 
 
 def _runs_in(folder: Path, pid: int) -> bool:
-    """Whether that process serves this folder; its id may be another's by now."""
+    """True if that process serves this folder; another process may have the id by now."""
     if sys.platform != "linux":
         ps = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
         return os.fsencode(folder.name) in subprocess.run(ps, capture_output=True).stdout

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 
 def end_with_owner(signum: signal.Signals) -> Callable[[], None] | None:
-    """What a child does before its exec, to be sent the signal when its owner dies."""
+    """A function for a child to call before its exec: its owner's death then sends the signal."""
     if sys.platform != "linux":
         return None
     owner, prctl = os.getpid(), ctypes.CDLL(None).prctl
 
     def ask_kernel() -> None:
         prctl(1, int(signum))  # PR_SET_PDEATHSIG
-        if os.getppid() != owner:  # it died before we asked
+        if os.getppid() != owner:  # the owner died before the prctl()
             os._exit(1)
 
     return ask_kernel

@@ -1,6 +1,6 @@
 """The server's programs, and the user that they run as."""
 
-# What runs here is found by this module or asked for by its user; /tmp is a place for mkdtemp.
+# The program that runs here is chmod.
 # ruff: noqa: S603, S607
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WAY_OUT = "set DATABASE_URL to a server of yours, or pip install 'partisan-asyn
 
 
 def unprivileged_account() -> dict[str, Any]:
-    """What ``Popen`` takes to drop to another user; nothing where we are not root."""
+    """Arguments of ``Popen`` to run as an unprivileged user; none if we are not root."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -50,9 +50,9 @@ def likely_folders() -> Iterator[Path]:
 
 
 def copy_programs(programs: Path, target: Path) -> Path:
-    """Copy the programs out of a folder that is private, about 30 MB; their new place.
+    """Copy the programs, about 30 MB, out of a private folder; return their new folder.
 
-    They find their libraries by a relative way, so the last two folders keep their names.
+    They find their libraries by relative paths, so the last two folders keep their names.
     """
     installation, package = programs.parent, programs.parents[1]
     libraries = package.with_name(package.name + ".libs")

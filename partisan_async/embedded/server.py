@@ -1,6 +1,6 @@
 """A PostgreSQL for one ``with`` block."""
 
-# What runs here is found by this module or asked for by its user; /tmp is a place for mkdtemp.
+# The programs that run here are those that find_programs() has found.
 # ruff: noqa: S603
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from partisan_async.embedded.programs import (
     unprivileged_account,
 )
 
-# synchronous_commit stays on: off, restart("immediate") would lose commits that were acknowledged.
+# Not synchronous_commit = off: restart("immediate") would lose acknowledged commits.
 _THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}
 
 _START_SECONDS = 60.0
@@ -52,7 +52,7 @@ class EmbeddedPostgres:
     runs as user ``postgres`` or ``nobody``.
 
     :param settings: server settings by name, as ``{"max_connections": "300"}``; they override the
-        defaults made for throw-away data, but not the place: a unix socket in the folder alone.
+        defaults for throw-away data, but not the address: only a unix socket in the folder.
     """
 
     def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
@@ -70,7 +70,7 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """The libpq URL of database ``postgres`` as its superuser; the same after a restart."""
-        # The port is there so that a PGPORT in the environment does not lead astray.
+        # With the port, so that a PGPORT in the environment does not apply.
         return f"postgresql://postgres@/postgres?host={quote(str(self._home / 'socket'))}&port=5432"
 
     @property
@@ -79,9 +79,9 @@ class EmbeddedPostgres:
         return self._server.pid
 
     def start(self) -> None:
-        """Start a new, empty server; returns when it takes connections.
+        """Start a new, empty server; return when it takes connections.
 
-        :raises RuntimeError: it cannot start; the message holds the end of its log.
+        :raises RuntimeError: the server cannot start; the message has the end of its log.
         """
         if self._folder is not None:
             return
@@ -90,7 +90,7 @@ class EmbeddedPostgres:
         sweep(base)
         self._folder, self._lock = new_folder(base)
         try:
-            self._furnish(self._folder)
+            self._make_folders(self._folder)
             self._initialise()
             self._launch()
         except BaseException:
@@ -98,7 +98,7 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """End the server and remove its folder; does nothing where there is none."""
+        """End the server and remove its folder; do nothing if it is not started."""
         if self._process is not None:
             self._end(signal.SIGQUIT)
         if self._folder is not None:
@@ -110,8 +110,8 @@ class EmbeddedPostgres:
     def restart(self, mode: Literal["immediate", "fast"] = "immediate") -> None:
         """Stop the server, if it still runs, and start it on the same data and socket.
 
-        :param mode: as in ``pg_ctl``: ``immediate`` is a crash that the start recovers from,
-            ``fast`` ends the sessions and shuts down in order.
+        :param mode: as in ``pg_ctl``: ``immediate`` is a crash, from which the start recovers;
+            ``fast`` ends the sessions and shuts down cleanly.
         """
         self._end(_SHUTDOWN[mode])
         wait_for_silence(self._home)
@@ -129,8 +129,8 @@ class EmbeddedPostgres:
             raise RuntimeError(_NOT_STARTED)
         return self._process
 
-    def _furnish(self, folder: Path) -> None:
-        """Give the server its two folders and programs that its user can reach."""
+    def _make_folders(self, folder: Path) -> None:
+        """Make the server's two folders; copy the programs if its user cannot reach them."""
         for place in (folder / "data", folder / "socket"):
             place.mkdir(mode=0o700)
             if self._account:

@@ -10,8 +10,8 @@ from partisan_async import dsn
 def django_database(url: str) -> dict[str, Any]:
     """The ``DATABASES`` entry for a libpq URL.
 
-    :param url: what psycopg connects to; what Django has no key for goes into ``OPTIONS``.
-    :raises ValueError: it is not one. The message shows no part of it.
+    :param url: a URL for psycopg; its parts without a key in Django go into ``OPTIONS``.
+    :raises ValueError: it is not a libpq URL. The message shows no part of it.
     """
     options = dsn.parse(url)
     entry: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": options}

@@ -1,1 +1,1 @@
-"""Waits for the ends of tasks, by NOTIFY: in code that blocks, and in coroutines."""
+"""Waits for the ends of tasks, woken by NOTIFY: in blocking code and in coroutines."""

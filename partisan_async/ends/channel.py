@@ -1,4 +1,4 @@
-"""The channel on which the ends of tasks are told, and how a message on it reads."""
+"""The channel on which the ends of tasks are announced, and how to read a message on it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ ENDS_CHANNEL = "partisan_async.ended"
 
 
 def announced(payload: str) -> list[str]:
-    """Return the ids in a message, as text: anybody may have sent it."""
+    """Return the ids in a message, as text: any client may have sent it, with any content."""
     return payload.split(",")

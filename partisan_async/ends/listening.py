@@ -1,7 +1,8 @@
 """Listens for the ends of tasks on one connection, for all coroutines of an event loop.
 
-The connection is open while one of them waits. A *waiter* is a task and an event. The event is set
-when the task's end is told, and when a message may have been missed: then the row is to be read.
+The connection is open while a coroutine waits. A *waiter* is a task and an event. The event is set
+when the task's end is announced, or when that may have been missed: then the coroutine reads the
+row.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ Waiter = tuple[Waited, asyncio.Event]
 
 
 class Listener:
-    """Listens while anybody waits.
+    """Listens while there are waiters.
 
-    :param parameters: returns those of a connection; called in a thread before each, since they may
-        hold a token.
+    :param parameters: returns the parameters of a connection; called in a thread before each
+        connection, since they may hold a token that expires.
     :param again_seconds: returns the time between the loss of a connection and the next attempt.
-    :param warn: called with each task that is waited for when the connection is lost.
-    :param on_end: called when nobody waits any more.
+    :param warn: called with the task of each waiter when the connection is lost.
+    :param on_end: called when the last waiter has gone.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Listener:
 
     @asynccontextmanager
     async def waiter(self, task: Waited) -> AsyncIterator[asyncio.Event]:
-        """Return an event that is set when the task's end is told, or may have been."""
+        """Return an event that is set when the task's end is announced, or may have been."""
         waiter = (task, asyncio.Event())
         self._waiters.setdefault(str(task.pk), []).append(waiter)
         if self._keeping is None:
@@ -68,7 +69,7 @@ class Listener:
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
         """Return when the event is set, or when the time is over.
 
-        :raises Exception: what ended the listening for good.
+        :raises Exception: the error that ended the listening for good.
         """
         keeping = self._keeping
         assert keeping is not None
@@ -84,7 +85,7 @@ class Listener:
 
     async def _end(self) -> None:
         keeping, self._keeping = self._keeping, None
-        # More than once: psycopg may lose a cancel that comes with a notification.
+        # More than once: psycopg may lose a cancel that arrives together with a notification.
         while keeping is not None and not keeping.done():
             keeping.cancel()
             await asyncio.wait({keeping}, timeout=1)
@@ -99,7 +100,7 @@ class Listener:
                 await asyncio.sleep(self._again_seconds())
 
     async def _listen(self) -> None:
-        # Not by sync_to_async(): its thread may end with the request that waited first.
+        # Not sync_to_async(): its thread may end with the request that was the first to wait.
         parameters = await asyncio.to_thread(self._parameters)
         async with await Session.connect(**parameters, autocommit=True) as connection:
             await connection.execute(f'LISTEN "{ENDS_CHANNEL}"')
@@ -129,7 +130,7 @@ def of_this_loop(
 ) -> Listener:
     """Return the running event loop's listener for a database; see ``Listener``.
 
-    Enter ``waiter`` before anything is awaited: a listener without a waiter ends.
+    Enter ``waiter`` before the next ``await``: a listener without a waiter ends.
 
     :param alias, listen_dsn: see ``postgres.parameters``.
     """

@@ -1,4 +1,4 @@
-"""A task whose end somebody waits for: which one it is, and how long it may take."""
+"""A task whose end a caller waits for, and the time limit of the wait."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from partisan_async import registry
 from partisan_async.settings import queue_settings
 
 LOOK_EVERY_SECONDS = 5.0
-"""Interval at which the row is read without a NOTIFY: one may be lost with its connection."""
+"""Interval at which the row is read without a NOTIFY, which may be lost with its connection."""
 
 
 @dataclass(frozen=True, eq=False)
 class Waited:
-    """What to wait for.
+    """The task to wait for.
 
-    :param database: returns the alias of the database that the row is in.
-    :param has_ended: reads the row; raises ``Task.DoesNotExist`` where it was deleted.
-    :param status: returns the state that was read last, as people are shown it.
+    :param database: returns the alias of the database that has the row.
+    :param has_ended: reads the row; raises ``Task.DoesNotExist`` if it was deleted.
+    :param status: returns the label of the state that was read last.
     """
 
     pk: int
@@ -35,16 +35,16 @@ class Waited:
     status: Callable[[], str]
 
     def way(self) -> tuple[str, str | None]:
-        """Return the alias of the database that tells the end, and the queue's ``LISTEN_DSN``.
+        """Return the alias of the database that announces the end, and the queue's ``LISTEN_DSN``.
 
-        :raises TypeError: nobody tells it.
-        :raises TransactionManagementError: a transaction is open, in which it is never seen.
+        :raises TypeError: the end is not announced.
+        :raises TransactionManagementError: a transaction is open, which would never see the end.
         """
         alias = self.database()
         registry.autodiscover()  # another process may have enqueued it
         if not registry.get(self.processor_class).STORE_RESULT:
             raise TypeError(
-                f"Nobody tells the end of task {self.pk}: set STORE_RESULT = True on"
+                f"The end of task {self.pk} is not announced: set STORE_RESULT = True on"
                 f" {self.processor_class}."
             )
         if connections[alias].in_atomic_block:
@@ -58,12 +58,12 @@ class Waited:
     def deadline(self, timeout_seconds: float | None) -> Iterator[float | None]:
         """Yield the moment at which the time is over, by the monotonic clock.
 
-        :raises TimeoutError: ``patience`` found that it is.
+        :raises TimeoutError: ``patience`` found that the time is over.
         """
         try:
             yield None if timeout_seconds is None else time.monotonic() + timeout_seconds
         except _TimeIsOverError:
-            with override(None):  # it is the code's, and goes to the log
+            with override(None):  # an error's text is English in every language of the site
                 status = str(self.status())
             raise TimeoutError(
                 f"Task {self.pk} {self.processor_class} has not ended within {timeout_seconds:g} s;"
@@ -72,7 +72,10 @@ class Waited:
 
 
 def patience(deadline: float | None, at_most: float | None = None) -> float:
-    """Return how many seconds to wait until the next look at the row."""
+    """Return the seconds to wait before the row is read again.
+
+    :param at_most: the maximum; ``None``: ``LOOK_EVERY_SECONDS``.
+    """
     longest = LOOK_EVERY_SECONDS if at_most is None else at_most
     if deadline is None:
         return longest

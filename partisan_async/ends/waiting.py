@@ -1,7 +1,7 @@
 """Waits for the end of a task.
 
-Blocking code waits on a connection of its own, all coroutines of an event loop wait on one. They
-read the row after each NOTIFY of its end, and every few seconds without one.
+Each blocking wait has its own connection; all coroutines of an event loop share one. They read the
+row after each NOTIFY of its end, and every few seconds without one.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What ``delay()`` does, on Django's connection: encodes a call, inserts a row, wakes somebody."""
+"""What ``delay()`` does on Django's connection: encode a call, insert it, wake supervisors."""

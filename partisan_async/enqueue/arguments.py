@@ -27,9 +27,9 @@ TOO_DEEP = (
 def encode(args: tuple[Any, ...], kwargs: Mapping[str, Any], **more: str) -> str:
     """Return the arguments as canonical JSON: sorted keys, tuples as lists.
 
-    :param more: kept beside the two.
-    :raises TypeError: a value is none of str, int, float, bool, None, list, tuple, dict, or a
-        dict's key is no str; the message names its place and what to pass instead.
+    :param more: further texts to store beside ``args`` and ``kwargs``.
+    :raises TypeError: a value is not a str, int, float, bool, None, list, tuple or dict, or a dict
+        key is not a str; the message says where, and what to pass instead.
     :raises ValueError: a value cannot be stored as ``jsonb``: NaN or an infinity, a NUL character,
         half a surrogate pair, or a nesting too deep.
     """
@@ -57,10 +57,7 @@ def encode_result(value: Any) -> str:
 
 
 def require_size(encoded: str, queue_name: str) -> None:
-    """Refuse arguments that are more than their queue takes.
-
-    :raises ArgumentsTooLarge: they are.
-    """
+    """Raise ``ArgumentsTooLarge`` if the arguments exceed the queue's ``MAX_ARGUMENTS_BYTES``."""
     size = len(encoded)  # in ASCII
     if size > SMALL_ARGUMENTS_BYTES and size > (most := most_arguments_bytes(queue_name)):
         raise ArgumentsTooLarge(
@@ -75,13 +72,13 @@ canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", "
 
 
 def digest(processor_name: str, encoded: str) -> bytes:
-    """Return what two calls share if and only if processor, args and kwargs are the same."""
+    """Return the hash of a call: the same for the same processor, args and kwargs."""
     return digests(processor_name, [encoded])[0]
 
 
 def digests(processor_name: str, encoded: Iterable[str]) -> list[bytes]:
     """Return the digest of each of these calls of one processor."""
-    # To copy a hash is cheaper than to begin a new one.
+    # Copying a hash is cheaper than starting a new one.
     begun = hashlib.sha256(f"{processor_name}\n".encode())
     digests = []
     for each in encoded:
@@ -92,9 +89,9 @@ def digests(processor_name: str, encoded: Iterable[str]) -> list[bytes]:
 
 
 def _encode_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    """Return what ``canonical`` would, in a third of the time; ``None`` where it must be asked.
+    """Return what ``canonical`` would, in a third of the time; ``None`` if a value is not plain.
 
-    Most calls have a few plain values, and to JSONEncoder a call takes longer than all of those.
+    Most calls have a few plain values, which take less time than one call of JSONEncoder.
     """
     values = []
     for value in args:
@@ -113,7 +110,7 @@ def _encode_plain(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | Non
 
 
 def _plain(value: Any) -> str | None:
-    """Return the JSON of a value that nothing can be wrong with; else ``None``."""
+    """Return the JSON of a value that can surely be stored; else ``None``."""
     kind = type(value)
     if kind is str:
         return quoted(value) if value.isascii() and "\x00" not in value else None

@@ -9,9 +9,10 @@ from typing import Any
 from django.db import OperationalError, connections, transaction
 from psycopg.errors import DeadlockDetected
 
-from partisan_async import registry
 from partisan_async.claim import Call
-from partisan_async.enqueue import arguments, spans
+from partisan_async.enqueue import spans
+from partisan_async.enqueue.keyed import enqueue_all_keyed
+from partisan_async.enqueue.keys import keys_of
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import Taken, attempts, taken_by
@@ -19,26 +20,24 @@ from partisan_async.enqueue.wake import wake
 from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight, Message
 from partisan_async.store import inserting
+from partisan_async.store.inserting import INSERTED_AT_ONCE
 from partisan_async.store.statement import array, database
 
-INSERTED_AT_ONCE = 1000
-"""Maximum number of calls that one statement inserts."""
-
 DEADLOCK_ATTEMPTS = 5
-"""Number of attempts to insert many calls before a deadlock with others is raised."""
+"""Number of attempts to insert many calls before a deadlock is raised."""
 
 
 def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
     """Insert calls, all or none, and return their rows in this order; else as ``enqueue``.
 
-    :param common: the first of them; they differ in their arguments alone.
-    :param encoded: the arguments of each.
+    :param common: the first call; the others differ only in their arguments.
+    :param encoded: the arguments of each call.
     """
     alias = database()
     with spans.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span:
         if span is not None:
             common = common._replace(traceparent=spans.traceparent())
-        # A transaction of the caller's cannot be begun again.
+        # A deadlock ends the caller's own transaction, and only the caller can retry that.
         connection = connections[alias]
         is_callers = connection.in_atomic_block or not connection.get_autocommit()
         left = 1 if is_callers else DEADLOCK_ATTEMPTS
@@ -54,6 +53,9 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
 def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
     with transaction.atomic(using=alias, savepoint=False):
         taken = taken_by(connections[alias])
+        if common.unique is not None:
+            keys = keys_of(common.processor_class, encoded)
+            return enqueue_all_keyed(common, encoded, keys, alias, taken)
         tasks = _insert(common, encoded, alias, taken)
         for status in {task.status for task in tasks}:
             wake(common.queue_name, status, alias, taken)
@@ -65,7 +67,7 @@ def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> l
     digests = _digests(common, encoded)
     ids = ["NULL"] * count
     if count > INSERTED_AT_ONCE:
-        # Each statement has its share of the order of the digests, and not of that of the ids.
+        # Each statement inserts the next calls by digest, not by position: so draw all ids first.
         ((given,),) = fetch(*inserting.next_ids(count), alias)
         ids = sorted(given.split(","), key=int)
     found: dict[int, Task] = {}
@@ -89,13 +91,13 @@ def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> l
 def _digests(common: Call, encoded: Sequence[str]) -> list[bytes] | None:
     if common.digest is None:
         return None
-    return arguments.digests(registry.lasting_name(common.processor_class), encoded)
+    return keys_of(common.processor_class, encoded)
 
 
 def _twins(
     numbers: Sequence[int], digests: Sequence[bytes], inserted: dict[int, Task], alias: str
 ) -> dict[int, Task]:
-    """Return the twins of these calls, among those that were inserted or among rows that wait."""
+    """Return the twins of these calls: among the inserted calls, or among rows that wait."""
     twins = {digests[n]: task for n, task in inserted.items()}
     for chunk in _chunks([n for n in numbers if digests[n] not in twins]):
         statement = inserting.twins([digests[n] for n in chunk])
@@ -115,7 +117,7 @@ def _insert_chunks(
     *,
     takes: bool,
 ) -> dict[int, Task]:
-    """Return the rows of those of these calls that have no twin, by their numbers."""
+    """Insert calls in chunks; return the tasks of those without a twin, by the calls' numbers."""
 
     def message(chunk: Sequence[int]) -> Message:
         statement = inserting.bulk_insert(

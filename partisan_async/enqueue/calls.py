@@ -1,4 +1,4 @@
-"""Makes the call of a processor: checks what is to be enqueued, and encodes its arguments."""
+"""Makes the call of a processor: checks it, and encodes its arguments."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Any, ClassVar, Protocol
 
 from partisan_async import registry
 from partisan_async.claim import Call
-from partisan_async.enqueue import arguments, refusals
+from partisan_async.enqueue import arguments, keys, refusals
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.enqueue.turn import checked_priority, checked_time
+from partisan_async.unique import Unique
 from partisan_async.validation import check_queue_name
 
 
 class Delayed(Protocol):
-    """A processor, as far as its call depends on it."""
+    """The attributes of a processor that its call depends on."""
 
     PRIORITY: ClassVar[int]
     QUEUE_NAME: ClassVar[str]
     UNIQUE_FOR_PARAMS: ClassVar[bool]
+    UNIQUE: ClassVar[Unique | None]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     _claimed: Callable[[], Any] | None
@@ -32,19 +34,21 @@ def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime 
     name, lasting_name = registry.names_for_calls(kind)
     if wrong := check_queue_name(processor.QUEUE_NAME):
         raise ValueError(f"{kind.__name__}.QUEUE_NAME is {processor.QUEUE_NAME!r}; it {wrong}.")
-    return Call(
+    digests = processor.UNIQUE_FOR_PARAMS and processor.UNIQUE is None
+    call = Call(
         queue_name=processor.QUEUE_NAME,
         processor_class=name,
         arguments=encoded,
         priority=checked_priority(priority or processor.PRIORITY),
         execute_after=checked_time("execute_after", execute_after),
-        digest=arguments.digest(lasting_name, encoded) if processor.UNIQUE_FOR_PARAMS else None,
+        digest=arguments.digest(lasting_name, encoded) if digests else None,
     )
+    return call if processor.UNIQUE is None else keys.with_key(call, kind, lasting_name)
 
 
 def encoded_of(processor: Delayed) -> str:
     """Return the arguments of a processor's call, encoded; errors as for ``delay``."""
-    if processor._claimed is not None:  # noqa: SLF001  its other half
+    if processor._claimed is not None:  # noqa: SLF001  set by Telling, its base class
         raise refusals.running_call(processor)
     parameters = parameters_of(type(processor))
     encode = arguments.encode if parameters is None else parameters.encode

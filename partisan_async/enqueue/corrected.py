@@ -1,14 +1,14 @@
-"""Checks a call that somebody writes by hand for a task that failed, as ``delay()`` checks one."""
+"""Checks the arguments that an operator writes for a failed task, as ``delay()`` does."""
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.parameters import Stored, parameters_of
+from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.exceptions import ArgumentsDoNotFit, RowMissing
 
 SHAPE = '{"args": […], "kwargs": {…}}'
@@ -17,11 +17,11 @@ SHAPE = '{"args": […], "kwargs": {…}}'
 def check_arguments(processor: type[Any] | None, text: str, queue_name: str) -> str:
     """Return a call, written as JSON, as a row stores it.
 
-    :param processor: whose call it is; ``None``: nobody here knows it, and its JSON alone is
+    :param processor: the call's processor; ``None``: it is unknown here, and only the JSON is
         checked.
-    :param queue_name: the queue whose ``MAX_ARGUMENTS_BYTES`` holds.
-    :raises TypeError, ValueError: it is no JSON, or not of this shape, or ``delay()`` would refuse
-        it.
+    :param queue_name: the queue whose ``MAX_ARGUMENTS_BYTES`` applies.
+    :raises TypeError, ValueError: the text is not JSON or not of this shape, or ``delay()`` would
+        refuse the call.
     """
     try:
         call = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number)
@@ -60,7 +60,7 @@ def _parts(call: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _typed(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-    """Return a call as ``delay()`` stores it; ``None`` where ``run()`` has no parameters."""
+    """Return a call as ``delay()`` stores it; ``None`` if ``run()`` has no parameters."""
     parameters = parameters_of(processor)
     if parameters is None:
         _require_fit(processor, args, kwargs)
@@ -74,8 +74,14 @@ def _typed(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 
 def _require_fit(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuse what the processor's own ``__init__()`` does not take; it is not called."""
-    takes = inspect.signature(processor).replace(return_annotation=inspect.Signature.empty)
+    """Refuse arguments that the processor's ``__init__()`` does not take, without calling it.
+
+    One of Django's own tasks is no class, and itself refuses what its function does not take.
+    """
+    if (refuse_misfit := getattr(processor, "_refuse_misfit", None)) is not None:
+        refuse_misfit(args, kwargs)
+        return
+    takes = taken_by(processor)
     try:
         takes.bind(*args, **kwargs)
     except TypeError as error:

@@ -10,6 +10,7 @@ from django.db import connections
 
 from partisan_async.claim import Call
 from partisan_async.enqueue import spans
+from partisan_async.enqueue.keyed import enqueue_keyed
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import Taken, attempts, key_of, taken_by
@@ -25,21 +26,23 @@ _NEW = Status.NEW.value
 
 
 def enqueue(call: Call) -> Task:
-    """Insert a call, and return its row or its waiting twin's; wake supervisors afterwards."""
+    """Insert a call, and wake supervisors; return its row, or the row of its waiting twin."""
     alias = database()
     taken = taken_by(connections[alias])
     with spans.enqueuing(call.queue_name, call.processor_class) as span:
         if span is not None:
             call = call._replace(traceparent=spans.traceparent())
         task, is_told = _insert(call, alias, taken)
-        spans.told_id(span, task.pk)
+        spans.set_task_id(span, task.pk)
     if not is_told:
         wake(call.queue_name, task.status, alias, taken)
     return task
 
 
 def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
-    """Return the row or the waiting twin's, and whether supervisors were told of it."""
+    """Return the call's row or its waiting twin's, and True if supervisors were notified."""
+    if call.unique is not None:
+        return enqueue_keyed(call, alias, taken), True
     if call.digest is not None:
         key = key_of(call.digest) if taken.has_room_for(1) else None
         taken.count += key is not None
@@ -49,13 +52,13 @@ def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
                 return Rows(alias, call, *told).of(
                     pk, json.loads(call.arguments), call.digest
                 ), is_told
-            # A twin waits, or is being inserted by a transaction that is open yet. It may be
-            # claimed, or its transaction end, before the look: then the insert is tried again.
+            # A twin waits, or an open transaction inserts one. No row is found if the twin is
+            # locked, claimed meanwhile or not committed: then the insert is tried again.
             for task in Task.objects.using(alias).raw(*inserting.twin(call.digest)):
                 task.is_twin = True
                 return task, is_told and task.status == _NEW
-        # Not unique, or each twin was gone before it could be locked: a duplicate is better than an
-        # error.
+        # No attempt could insert the call or lock a twin. Insert without a digest: a duplicate is
+        # better than an error.
         call = call._replace(digest=None)
     ((pk, *told),), is_told = _fetch(inserting.insert(call, None), call, alias)
     return Rows(alias, call, *told).of(pk, json.loads(call.arguments), None), is_told

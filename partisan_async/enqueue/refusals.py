@@ -1,23 +1,23 @@
-"""What a caller is told who gives ``delay()`` or ``bulk_delay()`` something else than calls."""
+"""The errors of ``delay()`` and ``bulk_delay()`` that are given something else than calls.
+
+They name the type of what was given: it is an argument most of the time, and may be a secret.
+"""
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable
 from typing import Any
 
 
 def refuse_no_call(found: object, method: str, base: type) -> None:
-    """Refuse ``Processor.delay(5)``: the method is a call's, and 5 took the place of that.
+    """Refuse ``Processor.delay(5)``, where ``self`` is 5, and a call without args and kwargs.
 
-    And a call that has kept no arguments.
-
-    :param base: what all calls are instances of.
+    :param base: the base class of all calls.
     """
     if not isinstance(found, base):
         raise TypeError(
-            f"{method}() is called on the class. Make a call first, with its arguments, and enqueue"
-            f" that: Processor({reprlib.repr(found)}).{method}()."
+            f"{method}() is called on the class, with {_told(found)}. Make a call first, with its"
+            f" arguments, and enqueue that: Processor(…).{method}()."
         )
     if not {"args", "kwargs"} <= vars(found).keys():
         raise TypeError(
@@ -36,24 +36,30 @@ def refuse_single_call(found: Iterable[Any], expected: type, base: type) -> None
         )
     if not isinstance(found, Iterable):
         raise TypeError(
-            f"{name}.bulk_delay() takes a list of calls, and got {reprlib.repr(found)}. Make calls"
-            f" first: {name}.bulk_delay([{name}({reprlib.repr(found)})])."
+            f"{name}.bulk_delay() takes a list of calls, and got {_told(found)}. Make calls first:"
+            f" {name}.bulk_delay([{name}(…), {name}(…)])."
         )
 
 
 def foreign_call(position: int, found: object, expected: type) -> TypeError:
-    """Return the refusal of what is no call of the class whose ``bulk_delay()`` it was given to."""
+    """Return the error about an object that is not of the class whose ``bulk_delay()`` got it."""
     name = expected.__name__
     return TypeError(
-        f"Call {position} is {found!r}, which is no {name}; pass"
+        f"Call {position} is {_told(found)}, which is no {name}; pass"
         f" {name}.bulk_delay([{name}(…), {name}(…)])."
     )
 
 
 def running_call(found: object) -> TypeError:
-    """Return the refusal of a processor that is itself running a task."""
+    """Return the error about a processor that is itself running a task."""
     name = type(found).__name__
     return TypeError(
         f"This {name} is running a task and cannot be delayed; make a new one,"
         f" {name}(…).delay(), or raise PostponeTask to run again later."
     )
+
+
+def _told(found: object) -> str:
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    return f"a value of type {type(found).__name__}"

@@ -1,4 +1,4 @@
-"""Makes a task of the row that a call was inserted as, as it would be read."""
+"""Makes the ``Task`` of an inserted row, as a query would read it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _COLUMN_NAMES = [field.attname for field in COLUMNS]
 
 
 class Rows:
-    """Makes the tasks of calls that differ in their arguments alone.
+    """Makes the tasks of calls that differ only in their arguments.
 
-    What the caller knows is not sent back: that would take as long as the insert.
+    The database sends back only what the caller does not know: all columns would take as long as
+    the insert.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Rows:
         self._alias = alias
 
     def of(self, pk: int, arguments: dict[str, Any], digest: bytes | None) -> Task:
-        # As unpickling makes them: Model.__init__() takes as long as all else that is done for one.
+        # Fill __dict__, as unpickling does: Model.__init__() would double the time for each task.
         task = Task.__new__(Task)
         task.__dict__ = fields = self._fields.copy()
         fields["_state"] = state = ModelState()

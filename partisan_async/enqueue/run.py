@@ -16,7 +16,7 @@ Params = Mapping[str, Any] | Sequence[Any] | None
 def run(sql: str, params: Params = None, alias: str | None = None) -> None:
     """Run a statement that returns nothing.
 
-    :param alias: of another database than that of the tasks.
+    :param alias: the database; ``None``: that of the tasks.
     """
     with connections[alias or database()].cursor() as cursor:
         cursor.execute(sql, params)

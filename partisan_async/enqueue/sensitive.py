@@ -1,4 +1,4 @@
-"""What ``SENSITIVE`` hides: arguments that are shown to nobody, and that no error tells."""
+"""Masks the arguments that ``SENSITIVE`` names, where arguments are shown and in errors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from django.db.models import Model
@@ -13,21 +14,24 @@ from django.db.models import Model
 from partisan_async import naming, registry
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.text.masked import MASK
+from partisan_async.text.masked import EVERYTHING, MASK
 
 SHORTEST = 6
-"""Length from which a value is looked for in texts: shorter ones are in any text by chance."""
+"""Minimum length of a value that is masked in texts: shorter ones occur in texts by chance."""
 
-_OURS = ("args", "kwargs", "tick", "backend", "run_after")
-"""What a row's arguments may have; all but the first two tell nothing of the call."""
+_OURS = ("args", "kwargs", "tick", "schedule", "backend", "run_after")
+"""Keys that the package writes into a row's arguments; the first two hold the call's values."""
 
 
 def masked(processor_name: str, text: str, *, indent: int | None = None) -> str:
-    """Return the JSON of a row's arguments, with a mask in place of each value that is hidden.
+    """Return the JSON of a row's arguments, with a mask in place of each sensitive value.
 
-    :param text: if it is cut, and something in it is hidden, all of it is masked.
+    :param text: the JSON; all of it is masked if it cannot be read and the processor has sensitive
+        parameters.
     """
     names = _sensitive(processor_name)
+    if names is None:
+        return MASK
     if not names:
         return text
     try:
@@ -44,49 +48,87 @@ def masked(processor_name: str, text: str, *, indent: int | None = None) -> str:
 
 
 def hides(processor_name: str) -> bool:
-    """Tell whether the arguments of a processor's rows may hold what is hidden."""
-    return bool(_sensitive(processor_name))
+    """Tell whether the arguments of a processor's rows may have sensitive values."""
+    names = _sensitive(processor_name)
+    return names is None or bool(names)
 
 
-def hidden_processors() -> list[str]:
-    """Return the names on rows whose arguments may hold what is hidden."""
+def hidden_processors() -> list[str] | None:
+    """Return the processor names of rows whose arguments may have sensitive values.
+
+    ``None``: nothing tells, since not all processors can be imported.
+    """
+    if not _all_are_known():
+        return None
     return [
         name for each in registry.processors() if each.SENSITIVE for name in naming.names_of(each)
     ]
 
 
-def secrets_of(processor_name: str, encoded: str | None) -> list[str]:
-    """Return the texts that no error of a run may hold, the longest first; it never raises.
+def secrets_of(processor_name: str, encoded: str | None) -> Sequence[str]:
+    """Return the texts to mask in the errors of a run, the longest first; it never raises.
 
-    :param encoded: the arguments of the row: what the run has made of them may be anything.
+    It returns ``EVERYTHING`` if nothing tells which they are.
+
+    :param encoded: the row's arguments, since the run may have changed its own.
     """
-    names = _sensitive(processor_name)
+    names = _known(processor_name)
     if not names or encoded is None:
         return []
-    stored = Stored.of(json.loads(encoded))
-    if stored is None:
-        return []
     found: set[str] = set()
-    for value in _hidden_values(registry.get(processor_name), names, stored):
-        found.update(_texts_of(value))
+    try:
+        stored = Stored.of(json.loads(encoded))
+        if stored is None:
+            return []
+        for value in _hidden_values(registry.get(processor_name), names, stored):
+            found.update(_texts_of(value))
+    except Exception:  # noqa: BLE001  else the error of the run would be lost
+        return EVERYTHING
     return sorted((text for text in found if len(text) >= SHORTEST), key=len, reverse=True)
 
 
-def _sensitive(processor_name: str) -> Sequence[str]:
+def _sensitive(processor_name: str) -> Sequence[str] | None:
+    """As ``_known``, for a process that may not know all processors yet.
+
+    ``None``: this one it does not know, and not all of them can be imported.
+    """
+    names = _known(processor_name)
+    if names is not None:
+        return names
+    return _known(processor_name) or () if _all_are_known() else None
+
+
+def _known(processor_name: str) -> Sequence[str] | None:
+    """Return the names that are sensitive; ``None``: this process does not know the processor."""
     with suppress(ProcessorClassNotFound):
         names: Sequence[str] = registry.get(processor_name).SENSITIVE
         return names
-    return ()
+    return None
+
+
+def _all_are_known() -> bool:
+    """Import the modules of all processors; tell whether that went well."""
+    try:
+        _discover()
+    except Exception:  # noqa: BLE001  a module may raise anything when it is imported
+        return False
+    return True
+
+
+@cache
+def _discover() -> None:
+    # Once, if it does not raise: a page asks for each row.
+    registry.autodiscover()
 
 
 def _hidden_values(processor_class: type, names: Sequence[str], call: Stored) -> Iterator[Any]:
-    """Yield the values that are hidden, as they are stored and as ``run()`` gets them."""
-    places = call.places()  # all of them, if nobody can tell which
+    """Yield the sensitive values, as they are stored and as ``run()`` gets them."""
+    places = call.places()  # all of them, if the parameters cannot be resolved
     with suppress(Exception):
         places = list(_places(processor_class, names, call))
     for place in places:
         yield from _values_in(call.at(place))
-    with suppress(Exception):  # of annotations, and of a call that does not fit
+    with suppress(Exception):  # the annotations may raise anything, or the call may not fit
         if (parameters := parameters_of(processor_class)) is not None:
             for value in parameters.without_rows(call, places):
                 yield from _values_in(value)
@@ -101,35 +143,63 @@ def _places(
         return
     for name in names:
         yield from parameters.places(call, name)
-    yield from parameters.unowned(call)  # a parameter of before, which may have been hidden
+    yield from parameters.unowned(call)  # of a former parameter, which may have been sensitive
 
 
 def _values_in(value: Any) -> Iterator[Any]:
-    """Yield a value, or those that are in it."""
+    """Yield a value, or the values inside it, however deep; not the keys of a dict."""
+    left: list[Any] = [value]
+    while left:
+        each = left.pop()
+        inner = _inner(each)
+        if inner is None:
+            yield each
+        else:
+            left += inner
+
+
+def _inner(value: Any) -> Iterable[Any] | None:
+    """Return the values in a value; ``None``: it is a single one."""
     match value:
         case Mapping():
-            inner: Iterable[Any] = [*value, *value.values()]
+            return value.values()
         case list() | tuple() | set() | frozenset():
-            inner = value
+            return value
         case _ if dataclasses.is_dataclass(value):
-            inner = [getattr(value, each.name) for each in dataclasses.fields(value)]
-        case Model():  # its key is among the stored ones
-            return
+            return [getattr(value, each.name) for each in dataclasses.fields(value)]
+        case Model():  # its key is among the stored values
+            return ()
         case _:
-            yield value
-            return
-    for each in inner:
-        yield from _values_in(each)
+            return None
 
 
 def _texts_of(value: Any) -> Iterator[str]:
     """Yield how a value may stand in a text."""
-    with suppress(Exception):  # of its own methods
-        yield str(value)
-        yield repr(value).strip("b'\"") if isinstance(value, str | bytes) else repr(value)
     if isinstance(value, str):
-        yield json.dumps(value)[1:-1]
-        yield json.dumps(value, ensure_ascii=False)[1:-1]
-        yield from value.splitlines()  # a traceback may indent each
-    elif isinstance(value, bytes):
-        yield value.decode(errors="replace")
+        lines = value.splitlines()  # a traceback may indent each
+        for text in (value, *lines, _in_json(value), _in_json(value, ensure_ascii=False)):
+            for once in _in_repr(text):
+                yield from _in_repr(once)
+        return
+    with suppress(Exception):  # of its own methods
+        yield from _in_repr(str(value))
+        yield from _in_repr(repr(value))
+    if isinstance(value, bytes):
+        yield from _in_repr(repr(value)[2:-1])
+        yield from _in_repr(value.decode(errors="replace"))
+
+
+def _in_json(text: str, *, ensure_ascii: bool = True) -> str:
+    return json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
+
+
+def _in_repr(text: str) -> Iterator[str]:
+    """Yield a text as it is, and as the ``repr()`` of a text that it is in has it.
+
+    The message of a ``KeyError`` is one. What is around the text decides about the quotes, and so
+    about what is escaped.
+    """
+    yield text
+    yield repr(f'"{text}')[2:-1]
+    if '"' not in text:
+        yield repr(f"'{text}")[2:-1]

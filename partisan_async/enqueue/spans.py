@@ -1,9 +1,9 @@
-"""Spans of OpenTelemetry, and the way of their context: from who enqueues to who runs.
+"""OpenTelemetry spans, and their context's way from the caller to the worker.
 
-Nothing here does anything where ``opentelemetry-api`` is not installed. By the messaging
-conventions a call's insertion is a *producer* span and each of its runs a *consumer* span. Runs
-are its children and not merely linked to it, which the conventions leave open where one message is
-handled at a time: so request, call and all retries are one trace.
+Without ``opentelemetry-api`` these functions do nothing. By the messaging conventions a call's
+insertion is a *producer* span, and each of its runs a *consumer* span. A run's span is a child of
+the insertion's and not only linked to it; the conventions allow both for single messages. So the
+request, the call and all retries are one trace.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ else:
 SYSTEM = "partisan_async"
 
 FLUSH_MILLISECONDS = 1000
-"""So long a worker that ends waits for its spans to be sent."""
+"""Maximum time that a worker that ends waits for its spans to be sent."""
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
@@ -47,7 +47,7 @@ def enqueuing(
 ) -> AbstractContextManager[Span | None]:
     """Return a span to enqueue in, for a ``with`` block.
 
-    :param count: how many calls, where there may be several.
+    :param count: number of calls; ``None``: a single call by ``delay()``.
     """
     if _tracer is None or (_is_idle() and not otel.get_current_span().get_span_context().is_valid):
         return _NOTHING
@@ -60,7 +60,7 @@ def enqueuing(
 
 
 def traceparent() -> str | None:
-    """Return what names the current span, in the W3C's format; ``None`` if there is none."""
+    """Return the current span's id in the W3C's format; ``None`` if there is no span."""
     if _tracer is None or not otel.get_current_span().get_span_context().is_valid:
         return None
     carrier: dict[str, str] = {}
@@ -69,7 +69,7 @@ def traceparent() -> str | None:
 
 
 def running(claim: Claim) -> AbstractContextManager[Span | None]:
-    """Return a span to run a claim in, for a ``with`` block; a child of who enqueued it."""
+    """Return a span to run a claim in, for a ``with`` block; a child of the insertion's span."""
     if _tracer is None or (_is_idle() and claim.traceparent is None):
         return _NOTHING
     context = Context()
@@ -89,8 +89,8 @@ def running(claim: Claim) -> AbstractContextManager[Span | None]:
     )
 
 
-def told_id(span: Span | None, task_id: int) -> None:
-    """Have the span of an insertion name the row."""
+def set_task_id(span: Span | None, task_id: int) -> None:
+    """Set the task's id on the span of its insertion."""
     if span is not None:
         span.set_attribute("messaging.message.id", str(task_id))
 
@@ -98,10 +98,10 @@ def told_id(span: Span | None, task_id: int) -> None:
 def failed(
     span: Span | None, error: BaseException, failure_class: str, secrets: Sequence[str]
 ) -> None:
-    """Have the span of a run tell what it raised; to postpone or to cancel is no error.
+    """Record what a run raised on its span; a postpone or a cancel is not an error.
 
-    :param failure_class: what the row calls the error's class.
-    :param secrets: texts that are masked in what it tells.
+    :param failure_class: the error's class, as the row has it.
+    :param secrets: texts to mask in the message and the traceback.
     """
     if span is None:
         return
@@ -130,7 +130,7 @@ def flush() -> None:
 
 
 def _is_idle() -> bool:
-    """Tell whether no SDK is configured: then all there is to do is to pass a context on."""
+    """Tell whether no SDK is configured: then spans are only needed to pass a context on."""
     return isinstance(otel.get_tracer_provider(), otel.ProxyTracerProvider)
 
 

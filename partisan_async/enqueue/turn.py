@@ -1,4 +1,4 @@
-"""When a call is to run: the priority and the time that a caller gives it, checked."""
+"""Checks the priority and the time that a caller gives to a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partisan_async.validation import check_priority
 def checked_priority(priority: int) -> int:
     """Return the priority of a call.
 
-    :raises ValueError: it is no 32-bit number.
+    :raises ValueError: it is not a 32-bit number.
     """
     if wrong := check_priority(priority):
         raise ValueError(f"priority={priority!r} {wrong}.")
@@ -21,10 +21,11 @@ def checked_priority(priority: int) -> int:
 
 
 def checked_time(name: str, moment: datetime.datetime | None) -> datetime.datetime | None:
-    """Return the time before which a call is not to be run, as PostgreSQL takes it.
+    """Return the earliest time of a call's run, in a form that PostgreSQL accepts.
 
-    :param name: what the caller knows it by.
-    :raises TypeError, ValueError: it cannot be.
+    :param name: the caller's parameter, for the message.
+    :raises TypeError, ValueError: it is not a datetime, is naive though USE_TZ is on, or is out of
+        range.
     """
     if moment is None:
         return None
@@ -42,5 +43,5 @@ def checked_time(name: str, moment: datetime.datetime | None) -> datetime.dateti
             f"{name}={moment!r} is out of reach; pass a time in the years 2 to 9000, or None"
             " for at once."
         )
-    # PostgreSQL takes no offset beyond 15:59, and Python does.
+    # Python allows UTC offsets beyond 15:59, PostgreSQL does not.
     return moment if timezone.is_naive(moment) else moment.astimezone(datetime.UTC)

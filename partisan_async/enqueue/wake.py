@@ -15,22 +15,22 @@ _notified: WeakKeyDictionary[BaseDatabaseWrapper, set[tuple[str, str]]] = WeakKe
 
 
 def wake(queue_name: str, status: str, alias: str, taken: Taken | None = None) -> None:
-    """Wake the supervisors of a queue, after the commit: rows of this status are there.
+    """Wake the supervisors of a queue, after the commit: it has rows of this status.
 
-    :param taken: what is to last as long as the transaction.
+    :param taken: an object to keep alive until the transaction ends.
     """
-    # In a transaction NOTIFY takes a lock that all commits of the cluster share, so it goes out in
-    # a statement of its own after the commit. Register on every call: if one was skipped because an
-    # earlier one is registered, the rollback of that one's savepoint would drop the NOTIFY. On
-    # commit the first callback notifies, and the others find it done.
+    # In a transaction NOTIFY takes a lock that all commits of the cluster share, so send it in its
+    # own statement after the commit. Register on every call. If we skipped a call because one is
+    # already registered, rolling back that one's savepoint would drop the NOTIFY. On commit the
+    # first callback notifies; the rest find it done.
     connection = connections[alias]
     if not connection.in_atomic_block and not connection.get_autocommit():
         run(*notify(queue_name, status, within=True), alias)
         return
     _notified.setdefault(connection, set()).clear()
 
-    # No functools.partial: where the NOTIFY fails, Django 5.2 logs the function's __qualname__, and
-    # its AttributeError would tell the caller that the commit had failed.
+    # No functools.partial: if the NOTIFY fails, Django 5.2 logs the callback's __qualname__. A
+    # partial has none, and the AttributeError would look like a failed commit to the caller.
     def notify_once(_: Taken | None = taken) -> None:
         _notify_once(queue_name, status, alias)
 
@@ -42,8 +42,8 @@ def _notify_once(queue_name: str, status: str, alias: str) -> None:
     done = _notified.setdefault(connection, set())
     if (queue_name, status) not in done:
         done.add((queue_name, status))
-        # Without a cursor of Django's: that takes longer than the server does, and would count
-        # among the queries of whoever counts theirs. Two statements cannot be prepared.
+        # No Django cursor: it takes longer than the server does, and the site's query counts would
+        # include it. prepare=False: two statements in one string cannot be prepared.
         connection.ensure_connection()
         with connection.wrap_database_errors:
             connection.connection.execute(*notify(queue_name, status), prepare=False)

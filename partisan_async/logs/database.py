@@ -39,9 +39,8 @@ def unhindered(what: str) -> None:
 def works_plainly(error: BaseException) -> None:
     """Say that this release of psycopg lacks what fast enqueues and renewed sessions need."""
     logger.warning(
-        "psycopg %s is not known to partisan_async: tasks are enqueued by Django's cursor, and a"
-        " worker connects anew for each run, which takes longer, until there is a release for it:"
-        " %s",
+        "psycopg %s is not known to partisan_async: until a release supports it, tasks are enqueued"
+        " by Django's cursor, and a worker opens a connection for each run, which takes longer: %s",
         *(psycopg.__version__, explain(error)),
         extra={"event": "works plainly"},
     )
@@ -50,8 +49,8 @@ def works_plainly(error: BaseException) -> None:
 def waits_plainly(error: BaseException) -> None:
     """Say that this release of psycopg lacks what ends a wait at once."""
     logger.warning(
-        "psycopg %s is not known to partisan_async: what waits on a connection wakes ten times a"
-        " second, and ends late where the network is silent, until there is a release for it: %s",
+        "psycopg %s is not known to partisan_async: until a release supports it, a wait on a"
+        " connection wakes up ten times a second, and ends late if the network is silent: %s",
         *(psycopg.__version__, explain(error)),
         extra={"event": "waits plainly"},
     )

@@ -1,5 +1,5 @@
 """Gives each record of the package's lines the fields ``event``, ``queue_name`` and
-``supervisor_id``, in whatever process and thread it is logged.
+``supervisor_id``, in every process and thread.
 
 Most records have their event and queue already. For the others the event is the beginning of the
 line, and the queue is that of the run or of the supervisor that logs it.
@@ -42,13 +42,12 @@ class LineFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields that the record lacks."""
         task, whose = current_task.get(), serving.get() or _here
-        queue_name = whose.queue_name if task is None else task.queue_name
-        for name, value in (
-            ("event", getattr(record, "event", None) or _event(str(record.msg))),
-            ("queue_name", getattr(record, "queue_name", None) or queue_name),
-            ("supervisor_id", whose.supervisor_id),
-        ):
-            setattr(record, name, value)
+        fields = vars(record)
+        if not fields.get("event"):
+            fields["event"] = _event(str(record.msg))
+        if not fields.get("queue_name"):
+            fields["queue_name"] = whose.queue_name if task is None else task.queue_name
+        fields["supervisor_id"] = whose.supervisor_id
         return True
 
 

@@ -1,4 +1,4 @@
-"""Adds a handler where the project has none, and counts the lines that handlers made us drop."""
+"""Adds a handler if the project has none, and says how many lines a slow handler cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines about a queue: its pauses, its old rows, its counts, and whether anybody serves it."""
+"""Lines about a queue: its pauses, its old rows, its counts, and a lack of supervisors."""
 
 from __future__ import annotations
 

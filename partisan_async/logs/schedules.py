@@ -12,13 +12,21 @@ from partisan_async.text.printable import plain
 logger = logging.getLogger("partisan_async")
 
 
-def ticked(processor_class: str, ticks: Sequence[datetime], ids: Sequence[int]) -> None:
-    """Say what ticks enqueued; ``ids``: empty if an identical call waits."""
+def ticked(
+    processor_class: str, ticks: Sequence[datetime], ids: Sequence[int], *, skips: bool = False
+) -> None:
+    """Say what ticks enqueued; ``ids``: empty if an identical call waits, or runs.
+
+    :param processor_class: the schedule's key.
+    :param skips: whether one that runs keeps a tick from enqueuing any.
+    """
     name = plain(processor_class)
     extra = {"event": "ticked", "task_ids": list(ids), "processor_class": processor_class}
     if not ids:
         logger.info(
-            "not ticked: %s, tick of %s; an identical task still waits", name, ticks[0], extra=extra
+            "not ticked: %s, tick of %s; an identical task still %s",
+            *(name, ticks[0], "waits or runs" if skips else "waits"),
+            extra=extra,
         )
     elif len(ids) == 1:
         logger.info("ticked %s %s, tick of %s", ids[0], name, ticks[0], extra=extra)
@@ -55,4 +63,22 @@ def ticks_not_sought(error: BaseException) -> None:
         "looking for ticks failed, trying again: %s",
         explain(error),
         extra={"event": "ticks not sought"},
+    )
+
+
+def cannot_tick(key: str, error: BaseException) -> None:
+    """Say that a schedule made at run time cannot tick here."""
+    logger.warning(
+        "not ticked here: schedule %s: %s",
+        *(plain(key), explain(error)),
+        extra={"event": "cannot tick"},
+    )
+
+
+def not_noted(error: BaseException) -> None:
+    """Say that successes of schedules could not be noted."""
+    logger.warning(
+        "noting successes of schedules failed: %s",
+        explain(error),
+        extra={"event": "not noted"},
     )

@@ -1,4 +1,4 @@
-"""Lines about the way of a task: it is claimed, it runs, and what becomes of it."""
+"""Lines about the way of a task: its claim, its run and its outcome."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from partisan_async.postgres.migration import PostgresMigration
 
 
 class Migration(PostgresMigration):
-    """Finds what is old of one queue alone: others may keep their rows for ever."""
+    """Lets the pruner find one queue's old rows by the index: other queues may keep theirs."""
 
     dependencies = [("partisan_async", "0005_trace")]
 

@@ -10,8 +10,8 @@ class Migration(PostgresMigration):
 
     locked = ("partisan_async_task",)
 
-    # A constant default is kept in the catalog: no row is written, however many there are. What an
-    # older release inserts beside it takes that default.
+    # PostgreSQL keeps a constant default in the catalog, so that no row is rewritten. Rows that an
+    # older release inserts get that default.
     operations = [
         migrations.AddField(
             model_name="task",

@@ -14,7 +14,7 @@ WHERE status = 'scheduled' AND parked_from IS NOT NULL
 
 
 class Migration(PostgresMigration):
-    """Adds what is NULL in old rows, and small tables: no row is written."""
+    """Adds columns that are NULL in old rows, and small tables: no row is rewritten."""
 
     dependencies = [
         ("partisan_async", "0008_interrupted"),
@@ -41,7 +41,8 @@ class Migration(PostgresMigration):
                 null=True,
             ),
         ),
-        # The release before knows of no pause, and would leave these rows waiting for ever.
+        # On the way back: the previous release knows no such pauses, so these rows would wait
+        # for ever.
         migrations.RunSQL(migrations.RunSQL.noop, UNPARK),
         migrations.CreateModel(
             name="Home",

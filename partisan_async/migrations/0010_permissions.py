@@ -8,7 +8,7 @@ class Migration(PostgresMigration):
         ("partisan_async", "0009_places_and_pauses"),
     ]
 
-    # Nothing in the database: Django makes the permissions' rows at the end of `migrate`.
+    # Changes nothing itself: Django creates the permissions' rows at the end of `migrate`.
     operations = [
         migrations.AlterModelOptions(
             name="task",

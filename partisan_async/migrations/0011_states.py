@@ -5,9 +5,9 @@ from partisan_async.postgres.migration import PostgresMigration
 
 
 class Migration(PostgresMigration):
-    """Refuses, from now on, states that no release knows, and ends that say no time.
+    """Refuses new rows with an unknown status, or whose ``finished_at`` does not fit the status.
 
-    What is in the table is not looked at: ``manage.py partisan doctor --mend`` does that.
+    Rows that exist are not checked: ``manage.py partisan doctor --mend`` does that.
     """
 
     dependencies = [

@@ -8,7 +8,7 @@ class Migration(PostgresMigration):
         ("partisan_async", "0011_states"),
     ]
 
-    # Nothing in the database: Django makes the permissions' rows at the end of `migrate`.
+    # Changes nothing itself: Django creates the permissions' rows at the end of `migrate`.
     operations = [
         migrations.AlterModelOptions(
             name="task",

@@ -1,4 +1,4 @@
-"""The tables: what is to be done and when, who does it, what is held back, and what was done."""
+"""The tables: tasks, schedules, supervisors, pauses, tallies, and the database's home."""
 
 from partisan_async.models.home import Home
 from partisan_async.models.pauses import NEVER_BEGINS, NEVER_ENDS, PausedProcessor, PausedQueue
@@ -7,6 +7,7 @@ from partisan_async.models.status import ENDED, KNOWN, WAITING, Status
 from partisan_async.models.supervisor import Dashboard, Supervisor
 from partisan_async.models.tally import Tally
 from partisan_async.models.task import Task
+from partisan_async.models.window import UniqueWindow
 
 __all__ = [
     "ENDED",
@@ -23,4 +24,5 @@ __all__ = [
     "Supervisor",
     "Tally",
     "Task",
+    "UniqueWindow",
 ]

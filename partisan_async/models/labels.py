@@ -1,7 +1,7 @@
-"""What pages call the models and their columns, in the reader's language.
+"""Labels of the models and their columns on pages, in the reader's language.
 
-Not in the models themselves: a label that stands there is a part of migrations, and there would be
-one that changes nothing in the database.
+Not in the models themselves: a label there is a part of migrations, and each change would need a
+migration that changes nothing in the database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES: Mapping[type[Model], tuple[StrPromise, StrPromise]] = {
     models.Schedule: (_("schedule"), _("schedules")),
     models.Tally: (_("tally"), _("tallies")),
 }
-"""Of each model: of one row, and of several."""
+"""Labels of each model: singular and plural."""
 
 COLUMNS: Mapping[type[Model], Mapping[str, StrPromise]] = {
     models.Task: {
@@ -55,11 +55,11 @@ COLUMNS: Mapping[type[Model], Mapping[str, StrPromise]] = {
         "set_by": _("set by"),
     },
 }
-"""Of the columns that the admin shows under their own names."""
+"""Labels of the columns that the admin shows by their field names."""
 
 
 def attach() -> None:
-    """Have models and columns be called so."""
+    """Set these labels on the models and their columns."""
     for model, (one, several) in NAMES.items():
         model._meta.verbose_name = one  # noqa: SLF001  documented API in spite of its name
         model._meta.verbose_name_plural = several  # noqa: SLF001

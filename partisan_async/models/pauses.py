@@ -1,4 +1,4 @@
-"""What an operator holds back: queues and processors of which nothing is started."""
+"""Pauses: queues and processors whose tasks are not started."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from partisan_async.models.readable import always_read
 
 NEVER_BEGINS = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 NEVER_ENDS = datetime.datetime(9999, 12, 1, tzinfo=datetime.UTC)
-"""Parked tasks are scheduled for a moment between these, see ``store.parking``."""
+"""Parked tasks are scheduled for a time between these, see ``store.parking``."""
 
 
 def is_far(due: object) -> bool:
-    """Tell whether a task's time is such a moment."""
-    if not isinstance(due, datetime.datetime):  # marked as unreadable, for who shows it
+    """Tell whether a task's time is that of a parked one."""
+    if not isinstance(due, datetime.datetime):  # replaced by "?", see readable.mark
         return False
     if timezone.is_naive(due):  # without USE_TZ
         due = timezone.make_aware(due)
@@ -27,7 +27,7 @@ def is_far(due: object) -> bool:
 
 
 class PausedQueue(models.Model):
-    """A queue of which nothing is started as long as this row is there; what runs goes on."""
+    """A queue whose tasks are not started while this row exists; runs go on."""
 
     queue_name = models.CharField(max_length=255, primary_key=True)
     paused_at = always_read(models.DateTimeField(db_default=Now()))
@@ -37,10 +37,10 @@ class PausedQueue(models.Model):
 
 
 class PausedProcessor(models.Model):
-    """A processor of which nothing is started as long as this row says so; what runs goes on.
+    """A processor whose tasks are not started while ``resumed_at`` is empty; runs go on.
 
-    Its tasks are *parked* meanwhile, see ``store.parking``. The row of a pause that is over stays
-    until all of them are back.
+    Its tasks are *parked* meanwhile, see ``store.parking``. After the pause the row stays until all
+    of them are unparked.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -1,9 +1,9 @@
-"""Reads what others wrote into the package's tables: a hand, another release, a broken restore.
+"""Reads any value of the package's tables, also one written by hand or by a broken restore.
 
 PostgreSQL's types hold more than Python's: infinite times, years before Christ, numbers of any
-length. One value that cannot be read must not hide the row that it is in, nor the rows beside it.
-So a time out of Python's reach is read as the last one within it, and JSON that Python cannot read
-as ``UNREADABLE``; people are shown "?". Neither is written back: see ``always_read``.
+length. One value that Python cannot hold must not hide its row, nor the rows beside it. So a time
+out of Python's range is read as a *stand-in*, the first or last time in range, and JSON that Python
+cannot read as ``UNREADABLE``; pages show "?". Neither is written back: see ``always_read``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from django.utils import timezone
 from partisan_async.text.printable import MARK
 
 DEEPEST = 50
-"""What is shown has a few levels; to print a thousand takes more of the stack than there is."""
+"""Maximum number of levels of JSON that is shown: printing a thousand would overflow the stack."""
 
-# A day within the years that Python knows: in every time zone they can be told. `delay()` takes
-# nothing that is near them.
+# A day inside Python's range, so that each can be shown in every time zone. `delay()` accepts no
+# time near them.
 _EARLIEST, _LATEST = "0001-01-02 00:00:00+00", "9999-12-30 00:00:00+00"
 _STAND_INS = (datetime.fromisoformat(_EARLIEST), datetime.fromisoformat(_LATEST))
 
@@ -40,10 +40,10 @@ UNREADABLE = Unreadable(MARK)
 
 
 def always_read(column: AnyField) -> AnyField:
-    """Return a field that reads whatever its column has, and refuses to write what it could not.
+    """Return a field that reads any value of its column, and refuses to write back a stand-in.
 
-    These are methods of this one field, whose class stays Django's: by that, expressions tell
-    whether they mix types, and migrations what a column is.
+    The methods are set on this one field, and its class stays Django's: expressions compare the
+    classes of fields, and migrations write them down.
     """
     methods: dict[str, Any] = {
         "get_db_prep_save": partial(_to_save, column),
@@ -58,7 +58,7 @@ def always_read(column: AnyField) -> AnyField:
 
 
 def _select_moment(_: Any, sql: str, params: Any) -> tuple[str, Any]:
-    """Have the server put what Python does not know within its reach."""
+    """Have the server replace times out of Python's range by stand-ins."""
     return moment(sql), (*params, *params, *params)
 
 
@@ -84,8 +84,8 @@ def _clone(column: Any) -> Any:
 
 
 def moment(sql: str) -> str:
-    """Return the SQL of a point in time that Python can read, of one that it may not know."""
-    # Not LEAST(GREATEST(…)): they pass over NULL.
+    """Return the SQL of a time, or of its stand-in if it is out of Python's range."""
+    # Not LEAST(GREATEST(…)): they ignore NULL.
     return (
         f"CASE WHEN {sql} < '{_EARLIEST}'::timestamptz THEN '{_EARLIEST}'::timestamptz"
         f" WHEN {sql} > '{_LATEST}'::timestamptz THEN '{_LATEST}'::timestamptz ELSE {sql} END"
@@ -93,19 +93,19 @@ def moment(sql: str) -> str:
 
 
 def _stands_in(value: datetime) -> bool:
-    """Tell whether it is what a time out of reach is read as."""
+    """Tell whether a time is a stand-in."""
     aware = timezone.make_aware(value) if timezone.is_naive(value) else value
     return aware in _STAND_INS
 
 
 def is_moment(value: datetime) -> bool:
-    """Tell whether it is what the column says, and not the last one in reach before that."""
+    """Tell whether a time is the column's own, and not a stand-in."""
     return value.year > 1 and (value.year, value.month) < (9999, 12)
 
 
 def seconds_since(sql: str) -> str:
-    """Return the SQL of how long ago a point in time is; NaN where nobody can say."""
-    # A difference to 'infinity' is an error before PostgreSQL 17.
+    """Return the SQL of the seconds since a time; NaN if the time is infinite."""
+    # Before PostgreSQL 17 subtracting 'infinity' is an error.
     return (
         f"CASE WHEN isfinite({sql}) THEN extract(epoch FROM statement_timestamp() - {sql})::float8"
         f" WHEN {sql} IS NOT NULL THEN 'NaN'::float8 END"
@@ -113,7 +113,7 @@ def seconds_since(sql: str) -> str:
 
 
 def load(text: str | None) -> Any:
-    """Return JSON decoded, or ``UNREADABLE``: it is too deep, or has a number that is too long."""
+    """Return decoded JSON; ``UNREADABLE`` if it is too deep, or has a number that is too long."""
     try:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError):
@@ -121,23 +121,23 @@ def load(text: str | None) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether something that was JSON can be reckoned with."""
+    """Tell whether a JSON value is a number to calculate with."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def is_key(value: Any) -> bool:
-    """Tell whether something that was JSON can be the number of a row."""
+    """Tell whether a JSON value can be the id of a row."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return is_number and -(2**63) <= value < 2**63
 
 
 def text(value: Any) -> str:
-    """Return the text of something that was JSON."""
+    """Return the text of a JSON value; "?" if it is too deep."""
     return MARK if is_deep(value) else str(value)
 
 
 def is_deep(value: Any, left: int = DEEPEST) -> bool:
-    """Tell whether it has more levels than can be shown."""
+    """Tell whether a JSON value has more levels than can be shown."""
     if isinstance(value, dict):
         value = list(value.values())
     if not isinstance(value, list):
@@ -146,7 +146,7 @@ def is_deep(value: Any, left: int = DEEPEST) -> bool:
 
 
 def as_json(value: Any) -> Any:
-    """Return plain data as JSON can hold it: with null for what is no number."""
+    """Return plain data that JSON can hold: with ``None`` for NaN and infinity."""
     match value:
         case dict():
             return {key: as_json(each) for key, each in value.items()}
@@ -158,7 +158,7 @@ def as_json(value: Any) -> Any:
 
 
 def mark(row: models.Model) -> None:
-    """Put "?" in the place of what cannot be read in a row, for who shows it and no more."""
+    """Replace the unreadable values of a row by "?". Only for rows that are shown, never saved."""
     deferred = row.get_deferred_fields()
     for field in row._meta.concrete_fields:  # noqa: SLF001  documented API in spite of its name
         if field.attname in deferred:

@@ -1,4 +1,4 @@
-"""The indexes of the tasks' table, and which rows it refuses."""
+"""The indexes and constraints of the task table."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ INDEXES = [
 CONSTRAINTS = [
     UniqueConstraint(
         fields=["digest"], condition=Q(status__in=WAITING), name="partisan_async_one_waiting"
+    ),
+    # By the time of its end, and not by states: a row that goes back to waiting neither leaves the
+    # index nor comes to it, so that nothing can be in its way.
+    UniqueConstraint(
+        fields=["unique_key"],
+        condition=Q(unique_key__isnull=False, finished_at__isnull=True),
+        name="partisan_async_one_unended",
     ),
     CheckConstraint(
         condition=(

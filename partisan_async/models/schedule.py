@@ -1,4 +1,4 @@
-"""When each scheduled processor is due next."""
+"""When each schedule is due next: those in the code, and those made at run time."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from django.utils.translation import gettext_lazy as _
 
 from partisan_async.models.readable import always_read
 
+MADE = models.Q(arguments__isnull=False)
+"""The condition of those made at run time."""
+
 
 class Schedule(models.Model):
-    """When the next task of a scheduled processor is due. Who moves that on enqueues the task."""
+    """When a schedule is due next. The supervisor that advances it enqueues the task.
+
+    Its key, in ``processor_class``, is the processor's name for a ``SCHEDULE``, ``Processor:name``
+    for one of ``SCHEDULES``, and ``:name`` for one made at run time.
+    """
 
     processor_class = models.CharField(max_length=255, primary_key=True)
     queue_name = models.CharField(max_length=255)
-    schedule = models.TextField(help_text=_("as the code of set_by has it"))
+    schedule = models.TextField(help_text=_("when it ticks"))
     enabled = models.BooleanField(db_default=True)
     last_tick = always_read(
         models.DateTimeField(null=True, blank=True, help_text=_("the last that came"))
@@ -25,7 +32,41 @@ class Schedule(models.Model):
             help_text=_("none while it is switched off, and until it is counted"),
         )
     )
-    set_by = models.UUIDField(help_text=_("the supervisor whose code says when and in which queue"))
+    set_by = models.UUIDField(
+        help_text=_(
+            "the supervisor whose code says when and in which queue; of one made at run time, a"
+            " number that is new with each change"
+        )
+    )
+    processor = models.CharField(  # noqa: DJ001  NULL in the rows of the release before
+        max_length=255, null=True, blank=True, help_text=_("where the key is not its name")
+    )
+    arguments = models.TextField(  # noqa: DJ001  NULL tells those of the code
+        null=True, blank=True, help_text=_("of one made at run time: JSON of its call")
+    )
+    rule = always_read(
+        models.JSONField(
+            null=True, blank=True, help_text=_("of one made at run time: when it ticks")
+        )
+    )
+    prior_tick = always_read(
+        models.DateTimeField(null=True, blank=True, help_text=_("the one before the last"))
+    )
+    last_success = always_read(
+        models.DateTimeField(
+            null=True, blank=True, help_text=_("when a task of its ticks last finished")
+        )
+    )
 
     def __str__(self) -> str:
         return f"{self.processor_class}: {self.schedule}"
+
+    @property
+    def is_made(self) -> bool:
+        """Whether it was made at run time, and is in no code."""
+        return self.arguments is not None
+
+    @property
+    def processor_name(self) -> str:
+        """The name of its processor."""
+        return self.processor or self.processor_class

@@ -1,4 +1,4 @@
-"""The states that a task is in, and their words in the table."""
+"""The states of a task, and their values in the table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Status(models.TextChoices):
-    """Where a task is on its way; formats as its word, also in SQL text."""
+    """The state of a task; formats as its value, also in SQL."""
 
     NEW = "new", _("New")
     SCHEDULED = "scheduled", _("Scheduled")
@@ -20,7 +20,7 @@ WAITING = (Status.NEW.value, Status.SCHEDULED.value)
 ENDED = (Status.FINISHED.value, Status.ERROR.value)
 
 TO_COME = ("limited", "blocked")
-"""States that the table takes already: a later release needs no other constraint for them."""
+"""States for a later release; the constraint allows them already, so it need not change then."""
 
 KNOWN = (*Status.values, *TO_COME)
 
@@ -30,7 +30,7 @@ def _in_sql(words: tuple[str, ...]) -> str:
 
 
 WAITING_SQL = _in_sql(WAITING)
-"""For ``status IN …``: a partial index is used where its own condition stands in the statement."""
+"""For ``status IN …``: the planner uses a partial index if the statement has its condition."""
 
 ENDED_SQL = _in_sql(ENDED)
 KNOWN_SQL = _in_sql(KNOWN)

@@ -1,4 +1,4 @@
-"""The running supervisors, each a row for as long as it lives."""
+"""The running supervisors: each has a row while it lives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from partisan_async.models.readable import always_read
 
 
 class Supervisor(models.Model):
-    """A running ``start_partisan``, alive as long as it keeps beating."""
+    """A running ``start_partisan``, which is alive while its heartbeats come."""
 
     id = models.UUIDField(primary_key=True, help_text=_("fresh at every start"))
     hostname = models.CharField(max_length=255)
@@ -20,7 +20,7 @@ class Supervisor(models.Model):
     )
     queue_name = models.CharField(max_length=255)
     started_at = always_read(models.DateTimeField(db_default=Now()))
-    # Without an index on it a beat is a HOT update, and the table never grows.
+    # No index: so a beat is a HOT update, and the table does not grow.
     last_seen_at = always_read(models.DateTimeField(db_default=Now()))
     draining = models.BooleanField(
         db_default=False,
@@ -47,7 +47,7 @@ class Supervisor(models.Model):
 
 
 class Dashboard(Supervisor):
-    """The dashboard's place in the admin's index; who may see tasks and supervisors may see it."""
+    """The dashboard's entry in the admin's index, for users who may view tasks and supervisors."""
 
     class Meta:
         proxy = True

@@ -10,7 +10,7 @@ from partisan_async.models.readable import always_read
 
 
 class Tally(models.Model):
-    """What one processor's tasks did in one minute, as supervisors add it up every few seconds."""
+    """What one processor's tasks did in one minute; supervisors add to it every few seconds."""
 
     id = models.BigAutoField(primary_key=True)
     minute = always_read(models.DateTimeField())

@@ -94,6 +94,9 @@ class Task(models.Model):
         )
     )
     digest = models.BinaryField(null=True, blank=True, help_text=_("the same for identical calls"))
+    unique_key = models.BinaryField(
+        null=True, blank=True, help_text=_("in place of the digest, while it runs, too")
+    )
     traceparent = models.CharField(  # noqa: DJ001  "" would be stored with every task
         max_length=55, null=True, blank=True, help_text=_("the span that enqueued it, by the W3C")
     )
@@ -117,32 +120,32 @@ class Task(models.Model):
         constraints = CONSTRAINTS
 
     is_twin = False
-    """Whether ``delay()`` returned it for a call that it ignored: this identical one waits."""
+    """True if ``delay()`` added no row for its call, and returned this one, which stands for it."""
 
     def __str__(self) -> str:
         return f"{self.processor_class} #{self.pk} ({self.status})"
 
     @property
     def is_parked(self) -> bool:
-        """Whether it waits for the end of its processor's pause."""
+        """True if the task waits for the end of its processor's pause."""
         if self.status != self.STATUS_SCHEDULED or self.parked_from is None:
             return False
         return is_far(self.execute_after)
 
     def wait(self, timeout_seconds: float | None = None) -> Self:
-        """Wait until it has ended, woken by NOTIFY; return it, refreshed.
+        """Wait until the task has ended, woken by NOTIFY; return it, refreshed.
 
-        :param timeout_seconds: ``None``: as long as it takes.
-        :raises TimeoutError: it has not ended by then.
-        :raises Task.DoesNotExist: its row was deleted meanwhile.
-        :raises TypeError: its processor has no ``STORE_RESULT``: nobody tells its end.
-        :raises TransactionManagementError: in a transaction, which would never see it.
+        :param timeout_seconds: maximum time to wait; ``None``: no limit.
+        :raises TimeoutError: the task has not ended by then.
+        :raises Task.DoesNotExist: the row was deleted meanwhile.
+        :raises TypeError: the processor has no ``STORE_RESULT``: no end of its tasks is announced.
+        :raises TransactionManagementError: a transaction is open, which would never see the end.
         """
         waiting.wait(self._waited, timeout_seconds)
         return self
 
     async def await_end(self, timeout_seconds: float | None = None) -> Self:
-        """Wait until it has ended, from async code; else as ``wait``."""
+        """Wait until the task has ended, from async code; else as ``wait``."""
         await waiting.await_end(self._waited, timeout_seconds)
         return self
 
@@ -159,7 +162,7 @@ class Task(models.Model):
 
     def _has_ended(self) -> bool:
         try:
-            # Not from where reads go: a replica that lags does not have the row yet.
+            # Not the router's database for reads: a replica that lags does not have the row yet.
             self.refresh_from_db(using=router.db_for_write(Task))
         except Task.DoesNotExist:
             raise Task.DoesNotExist(
@@ -174,16 +177,17 @@ class Task(models.Model):
         fields: Iterable[str] | None = None,
         from_queryset: models.QuerySet[Self] | None = None,
     ) -> None:
-        """Read it anew, by default from where it is from, and not from where reads go.
+        """Read the row again, by default from the database that it came from.
 
-        So are the columns that a run reads when it asks for them: a replica may not have the row.
+        Deferred columns are also read so, and not from the router's database for reads: a replica
+        may not have the row yet.
         """
         chosen = using or (self._state.db if from_queryset is None else None)
         super().refresh_from_db(using=chosen, fields=fields, from_queryset=from_queryset)
 
     @property
     def tick(self) -> datetime.datetime | None:
-        """The moment that it stands for, where a ``SCHEDULE`` enqueued it; its retries keep it."""
+        """The tick for which a ``SCHEDULE`` enqueued the task; its retries keep it."""
         tick = self._call.get("tick")
         return None if tick is None else moments.read(tick, self._state.db or DEFAULT_DB_ALIAS)
 

@@ -1,1 +1,1 @@
-"""What an operator reads: what the tables tell of tasks, queues and supervisors."""
+"""What an operator reads about tasks, queues and supervisors, from the tables."""

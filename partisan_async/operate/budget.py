@@ -8,11 +8,11 @@ from partisan_async.settings import QueueSettings
 
 
 def of_supervisor(settings: QueueSettings, *, listens: bool = True) -> int:
-    """Return how many it may open itself: to claim, to settle, to beat; to listen, to prune."""
+    """Return how many a supervisor itself may open: to claim, settle, beat, listen and prune."""
     return 3 + listens + (settings.KEEP_FINISHED_SECONDS is not None)
 
 
 def per_worker(queue_name: str, settings: QueueSettings) -> int:
-    """Return how many each worker may open; the processors must be imported."""
+    """Return how many each worker may open. The processors must have been imported before."""
     processors = [each for each in registry.processors() if queue_name == each.QUEUE_NAME]
     return 1 + settings.ASYNC_CONCURRENCY if any(map(is_async, processors)) else 1

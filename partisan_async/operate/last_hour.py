@@ -1,4 +1,4 @@
-"""What tasks did in the last hour, by minute and by processor, from what supervisors added up."""
+"""What tasks did in the last hour, by minute and by processor, from the supervisors' tallies."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from partisan_async.enqueue.run import fetch
 from partisan_async.operate.overview import RECENT
 
 NAMED = 8
-"""So many processors are the slowest, or fail most."""
+"""Maximum number of processors listed as the slowest, or as failing most."""
 
 LEAST_SECONDS, MOST_SECONDS = 1e-9, 1e12
-"""What no processor's runs take in a minute, on however many hosts; reckoned with, it fails."""
+"""Bounds of what a processor's runs can take in a minute on all hosts. Sums of values beyond them
+would overflow or underflow."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What runs came to together.
+    """Totals of runs.
 
     :param mean_run, longest_run: seconds; 0 where nothing ran.
     :param mean_wait, longest_wait: seconds from due to claimed.
@@ -44,7 +45,7 @@ class Counts:
 
     @property
     def again(self) -> int:
-        """How many of them did not go well, and were not the end."""
+        """Number of runs that failed and were not their task's last."""
         return self.retried + self.lost
 
 
@@ -66,7 +67,7 @@ class ProcessorState:
 
 @dataclass(frozen=True)
 class LastHour:
-    """What all tasks did in the last hour.
+    """What tasks did in the last hour.
 
     :param minutes: all sixty, the oldest first.
     :param processors: those that ran, by name.
@@ -77,13 +78,13 @@ class LastHour:
 
     @property
     def slowest(self) -> list[ProcessorState]:
-        """The few that ran longest in the mean."""
+        """The processors with the longest mean run."""
         ran = [each for each in self.processors if each.counts.runs]
         return sorted(ran, key=lambda each: -each.counts.mean_run)[:NAMED]
 
     @property
     def failing(self) -> list[ProcessorState]:
-        """The few that failed most, then those that had to be tried again most."""
+        """The processors that failed most, then those that were run again most."""
         failed = [each for each in self.processors if each.counts.failed or each.counts.again]
         order = sorted(failed, key=lambda each: (each.counts.failed, each.counts.again))
         return order[: -NAMED - 1 : -1]
@@ -92,7 +93,7 @@ class LastHour:
 _COUNTED = ("finished", "failed", "retried", "postponed", "lost", "cancelled")
 _SPANS = ("run_seconds", "longest_run_seconds", "wait_seconds", "longest_wait_seconds")
 
-# What no supervisor adds up is left out: one NaN would make one of every sum.
+# Only plausible values: a single NaN, written by hand, would turn each sum into NaN.
 _READABLE = [f"GREATEST({name}, 0)::bigint AS {name}" for name in _COUNTED]
 _READABLE += [
     f"CASE WHEN {name} BETWEEN {LEAST_SECONDS} AND {MOST_SECONDS} THEN {name} ELSE 0 END AS {name}"
@@ -101,7 +102,8 @@ _READABLE += [
 
 _SUMS = [f"sum({name})::bigint AS {name}" for name in _COUNTED]
 
-# One walk over the index on the minute, for both. 60 minutes are told where nothing ran too.
+# One walk over the index on the minute serves both groupings. The series adds the minutes in which
+# nothing ran.
 _LAST_HOUR = f"""
 WITH recent AS (
     SELECT date_trunc('minute', minute) AS minute, processor_class, {", ".join(_READABLE)}
@@ -132,7 +134,7 @@ def last_hour(
 ) -> LastHour:
     """Return what tasks did in the last hour.
 
-    :param queues, processors: of these alone; ``None``: of all.
+    :param queues, processors: count only these; ``None``: all.
     """
     minutes: list[Minute] = []
     states: list[ProcessorState] = []

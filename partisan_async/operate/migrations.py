@@ -1,4 +1,4 @@
-"""Whether a database has the package's tables as they are now, and how it gets them."""
+"""Whether the package's migrations are applied to a database, and the command that does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tables tell an operator of queues and of supervisors. Changes nothing."""
+"""What the tables say about queues, pauses, failures and supervisors. Only reads."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ __all__ = [
 
 
 RECENT = timedelta(hours=1)
-"""Period in which ends are counted."""
+"""Period over which ended tasks are counted."""
 
 COUNTED = 100_000
 """Maximum number of waiting tasks counted where the count is shown again and again."""
 
 
 def queues(at_most: int | None = None) -> list[QueueState]:
-    """Return the queues that have rows, supervisors, a pause or ends of the last hour, by name.
+    """Return the queues with open tasks, supervisors, a pause or ends of the last hour, by name.
 
-    :param at_most: count no further than to that, of what is ready and of what is scheduled; a
+    :param at_most: stop counting ready tasks, and scheduled ones, at this number. To count a
         million takes a quarter of a second.
     """
     return [QueueState(*row) for row in _fetch(QUEUES, at_most=at_most)]
@@ -63,9 +63,9 @@ def pauses(at_most: int = COUNTED) -> list[PauseState]:
 
 
 def failed_lately(at_most: int = 5) -> list[FailedTask]:
-    """Return the tasks that ended in error last, the newest first; none, if that cannot be read.
+    """Return the tasks that ended in error last, the newest first; none, if they cannot be read.
 
-    In a transaction such an error ends it: ask for this last.
+    Call it last in a transaction: a database error, which is swallowed here, breaks that.
     """
     try:
         return [FailedTask(*row) for row in _fetch(FAILED, at_most=at_most)]

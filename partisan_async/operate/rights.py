@@ -1,6 +1,6 @@
 """Which rights on the package's tables a role needs, and which of them it lacks.
 
-A *role* is who is connected to the database. ``docs/howto/database-roles.md`` grants these rights.
+A *role* is the database user of a connection. ``docs/howto/database-roles.md`` grants these rights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from partisan_async.enqueue.run import fetch
 
 Rights = Mapping[str, tuple[str, ...]]
-"""Tables, and what may be done with each; of a table's sequence: ``USAGE ON SEQUENCE``."""
+"""Privileges by table. ``USAGE ON SEQUENCE`` is on the sequence of the table's ids."""
 
 SUPERVISOR: Rights = {
     "django_migrations": ("SELECT",),
@@ -23,8 +23,9 @@ SUPERVISOR: Rights = {
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
-"""Of who runs ``start_partisan``: all that it does, with ticks, pruning and tallies."""
+"""Of the role that runs ``start_partisan``, for all its work: also ticks, pruning and tallies."""
 
 ESSENTIAL: Rights = {
     "django_migrations": ("SELECT",),
@@ -33,11 +34,12 @@ ESSENTIAL: Rights = {
     "partisan_async_pausedqueue": ("SELECT",),
     "partisan_async_pausedprocessor": ("SELECT",),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
+    "partisan_async_schedule": ("SELECT",),
 }
-"""Of these, those without which it neither claims nor settles nor beats."""
+"""The part of ``SUPERVISOR`` without which it cannot claim, settle or beat."""
 
 PAUSING: Rights = {"partisan_async_pausedqueue": ("SELECT", "INSERT")}
-"""Of who runs ``start_partisan --paused``, besides."""
+"""What ``start_partisan --paused`` needs in addition."""
 
 OPERATOR: Rights = {
     "django_migrations": ("SELECT",),
@@ -46,13 +48,15 @@ OPERATOR: Rights = {
     "partisan_async_pausedqueue": ("SELECT", "INSERT", "DELETE"),
     "partisan_async_pausedprocessor": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
-    "partisan_async_schedule": ("SELECT", "UPDATE"),
+    "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_tally": ("SELECT", "USAGE ON SEQUENCE"),
+    "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
-"""Of who uses the admin and ``manage.py partisan``."""
+"""Of the role that uses the admin and ``manage.py partisan``."""
 
-# A role that may not use the schema does not find the table: then it is looked for by name. What
-# another schema has of that name is not ours where the search path leads to one.
+# to_regclass() finds no table in a schema that the role may not use: then look for it by name in
+# such schemas. A table found by the search path comes first, so that another schema's table of the
+# same name is not taken for ours.
 _MISSING = """
 WITH needed AS (
     SELECT n, name, what, COALESCE(to_regclass(quote_ident(name)), (
@@ -77,11 +81,11 @@ ORDER BY n
 
 
 def missing(alias: str, rights: Rights, role: str | None = None) -> list[str]:
-    """Return the statements that grant a role what it lacks of these rights.
+    """Return the statements that grant a role those of these rights that it lacks.
 
-    Tables that are not there are passed over: migrations make them.
+    Tables that do not exist yet are skipped: migrations create them.
 
-    :param role: ``None``: the one that is connected.
+    :param role: ``None``: the role of the connection.
     """
     pairs = [(name, what) for name, whats in rights.items() for what in whats]
     names, whats = map(list, zip(*pairs, strict=True))
@@ -95,7 +99,7 @@ def missing(alias: str, rights: Rights, role: str | None = None) -> list[str]:
 
 
 def current_role(alias: str) -> str:
-    """Return whose rights the statements on a database have."""
+    """Return the role with whose rights statements on a database run."""
     ((role,),) = fetch("SELECT current_user::text", alias=alias)
     return str(role)
 

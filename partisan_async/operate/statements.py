@@ -1,4 +1,4 @@
-"""The statements that tell of queues, supervisors and failures, fast among millions of rows."""
+"""The SQL that reads queues, supervisors and failures; fast also among millions of rows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from partisan_async.models.readable import moment, seconds_since
 from partisan_async.store import NEVER, is_parked
 from partisan_async.store.statement import is_alive, queue_names
 
-# By the partial index of each status, and however many rows have ended or wait: names and first
-# rows by leaps over the indexes, ends by what supervisors added up. The limits of the leaps keep
-# thousands of priorities or queues, which nobody has, from being a way to stop the database.
+# Uses the partial index of each status, so that its cost hardly grows with the number of rows: it
+# leaps over the indexes for names and first rows (a loose index scan), and takes ends from the
+# tallies. The limits of the leaps guard the database against rows with thousands of priorities or
+# queues.
 QUEUES = f"""
 WITH RECURSIVE level AS (
     (SELECT queue_name, priority, id FROM partisan_async_task
@@ -78,9 +79,9 @@ FROM waiting FULL JOIN later USING (queue_name) FULL JOIN held USING (queue_name
 ORDER BY queue_name
 """  # noqa: S608
 
-# The last of each queue, by the index of what has ended, and of these the last. A moment to come,
-# which a hand wrote, would be the last for ever. What cancelled itself has not failed; among very
-# many of these a failure may be missed.
+# The last failures of each queue, by the index of ended tasks, and of these the last. Leaves out
+# times in the future: a row that was changed by hand would stay the last for ever. Tasks that
+# cancelled themselves have not failed; among very many of them a failure may be missed.
 FAILED = f"""
 WITH RECURSIVE {queue_names("queue", "status IN ('finished', 'error')")},
 last AS (

@@ -1,4 +1,4 @@
-"""What an operator reads of queues, supervisors, pauses and failures, each at one moment."""
+"""Queues, supervisors, pauses and failures as an operator reads them, each at one moment."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from partisan_async.text.farewell import farewell
 
 @dataclass(frozen=True)
 class QueueState:
-    """A queue at one moment; the ages are in seconds.
+    """A queue at one moment.
 
-    :param ready, scheduled: as far as was counted.
-    :param oldest: how long the first of the ready ones has been ready; ``None``: there is none;
-        NaN: nobody can say.
-    :param finished, failed: ends of the last hour.
-    :param per_minute: ends of this minute and the last one, to the minute.
-    :param supervisors: those that are alive.
-    :param parked: those that wait for the end of their processors' pause.
+    :param ready, scheduled: number of tasks, up to the limit of the count.
+    :param oldest: seconds since the oldest ready task became ready; ``None``: none is ready; NaN:
+        unknown.
+    :param finished, failed: number of tasks that ended so in the last hour.
+    :param per_minute: ended tasks per minute, over this minute and the last one.
+    :param supervisors: number of live supervisors.
+    :param parked: number of tasks that wait for the end of their processors' pause.
     """
 
     name: str
@@ -43,7 +43,8 @@ class PauseState:
     """A processor that is paused, or whose pause is ending.
 
     :param queue_name: empty: every queue.
-    :param parked: how many of its tasks wait for the end of the pause, as far as was counted.
+    :param parked: number of its tasks that wait for the end of the pause, up to the limit of the
+        count.
     """
 
     processor: str
@@ -61,11 +62,11 @@ class PauseState:
 
     @property
     def way_out(self) -> str:
-        """The command that ends it."""
+        """The command that ends the pause."""
         return to_copy.resume_processor(self.processor, self.queue_name)
 
     def is_of(self, processor: str, queue_name: str) -> bool:
-        """Tell whether it holds back such a task."""
+        """Tell whether the pause holds back tasks of this processor in this queue."""
         if self.ending or self.queue_name not in ("", queue_name):
             return False
         return processor in registry.names(self.processor)
@@ -75,7 +76,7 @@ class PauseState:
 class RunState:
     """A task in a worker process, as of its supervisor's last sign of life.
 
-    :param seconds: how long it has run for by now, if it still does.
+    :param seconds: how long it has run by now, if it still runs.
     """
 
     id: int
@@ -87,8 +88,8 @@ class RunState:
 class WorkerState:
     """A worker process at one moment.
 
-    :param pid: ``None``, with no tasks: what its supervisor says of it cannot be read.
-    :param tasks: the first of those that it runs.
+    :param pid: ``None``, with no tasks: the supervisor's row cannot be read.
+    :param tasks: the first of its running tasks.
     """
 
     pid: int | None
@@ -97,7 +98,7 @@ class WorkerState:
 
     @property
     def more(self) -> int:
-        """How many it runs besides."""
+        """Number of its running tasks that are not in ``tasks``."""
         return self.running - len(self.tasks)
 
 
@@ -105,9 +106,9 @@ class WorkerState:
 class SupervisorState:
     """A supervisor at one moment.
 
-    :param up, silent: seconds since its start and its last sign of life; NaN: nobody can say.
-    :param workers: as of that.
-    :param stopping_since: since when it starts nothing more, and is about to end.
+    :param up, silent: seconds since its start and since its last sign of life; NaN: unknown.
+    :param workers: as of its last sign of life.
+    :param stopping_since: when it stopped starting tasks, to end; ``None``: it has not.
     """
 
     id: str
@@ -123,12 +124,12 @@ class SupervisorState:
 
     @property
     def starts(self) -> bool:
-        """Whether it starts tasks: it lives, and is not about to end."""
+        """True if it starts tasks: it is alive, and not about to end."""
         return self.alive and self.ending is None
 
     @property
     def ending(self) -> str | None:
-        """How it is about to end, in a word; ``None``: it is not."""
+        """``"draining"`` or ``"stopping"``; ``None``: it is not about to end."""
         if self.draining:
             return "draining"
         return None if self.stopping_since is None else "stopping"
@@ -143,7 +144,7 @@ class SupervisorState:
 class FailedTask:
     """A task that ended in error.
 
-    :param error: the class of its last error; empty: nobody can say.
+    :param error: the class of its last error; empty: unknown.
     """
 
     id: int

@@ -1,6 +1,6 @@
-"""Commands that people copy into a shell, with the names of queues and processors in them.
+"""Commands that people copy into a shell, with names of queues and processors.
 
-A name comes from a row, and whoever may enqueue chose it: it is quoted, lest the shell run it.
+Names are quoted for the shell: they come from rows, so whoever can enqueue chooses them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ def resume_processor(processor: str, queue_name: str) -> str:
 
 
 def _option(option: str, name: str) -> str:
-    # As one word where it would be taken for an option itself.
+    # With "=" if the name would otherwise be parsed as an option.
     between = "=" if name.startswith("-") else " "
     return f"{option}{between}{quote(name)}"

@@ -1,4 +1,4 @@
-"""What the reader of a task's reasons can do about them, and how much of them they may see."""
+"""What readers of a task's reasons can do about them, and which details they may see."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from partisan_async.operate.overview import PauseState
 
 
 class WaysOut:
-    """Those of somebody at the command line, who may see and do all."""
+    """The ways out of a reader at the command line, who may see and do everything."""
 
     def retry(self, pk: int) -> str:
-        """Return how to run a task again that ended in error."""
+        """Return how to run a failed task again."""
         command = f"manage.py partisan retry {pk}"
         return gettext("To run it again: %(command)s") % {"command": command}
 
@@ -36,15 +36,15 @@ class WaysOut:
         return gettext("Start one: %(command)s") % {"command": to_copy.start(queue_name)}
 
     def look_further(self) -> str:
-        """Return where to look when nothing that is known explains it."""
+        """Return where to look next if no known reason explains the wait."""
         command = "manage.py partisan doctor"
         told = gettext("look at the log of the supervisors, and at %(command)s")
         return told % {"command": command}
 
     def error(self, exception_class: object, message: object, place: str = "") -> str:
-        """Return what is told of an error: its text may quote arguments.
+        """Return the text of an error, which may quote arguments.
 
-        :param place: the line that raised it; empty: it is not known.
+        :param place: the line that raised it; empty: unknown.
         """
         said = f"{exception_class}: {message}".removesuffix(": ")
         if not place:
@@ -52,11 +52,11 @@ class WaysOut:
         return gettext("%(error)s (at %(place)s)") % {"error": said, "place": place}
 
     def text(self, told: object) -> str:
-        """Return what is told of an error that is not of the usual form."""
+        """Return the text of an error whose entry in the row has an unusual form."""
         return str(told)
 
     def task(self, pk: int, processor_class: str) -> str:
-        """Return how another task is named."""
+        """Return the name of another task."""
         return f"{pk} {processor_class}"
 
 

@@ -1,4 +1,4 @@
-"""What supervisors said of their worker processes at the last sign of life."""
+"""The worker processes of supervisors, as of their last sign of life."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from partisan_async.operate.states import RunState, SupervisorState, WorkerState
 
 
 def still_held(supervisors: Sequence[SupervisorState]) -> set[int]:
-    """Return which of the tasks that workers ran at the last beat have not ended since."""
+    """Return the ids of the tasks that workers ran at the last heartbeat and that still run."""
     told = [run.id for each in supervisors for worker in each.workers for run in worker.tasks]
     rows = Task.objects.using(store.database()).filter(pk__in=told, status=Task.STATUS_IN_PROCESS)
     return set(rows.values_list("pk", flat=True))
 
 
 def read_workers(told: str, silent: float) -> list[WorkerState]:
-    """Return the worker processes that a supervisor told of in its row."""
-    # Another release may say it in another way, and a hand in any.
+    """Return the worker processes that a supervisor's row describes."""
+    # Another release may write another form, and somebody may have changed the row by hand.
     workers = readable.load(told)
     if not isinstance(workers, list):
         return [_UNREADABLE] if workers else []

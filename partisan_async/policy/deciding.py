@@ -43,8 +43,8 @@ MAX_LOST = 3
 """
 
 MAX_UNRECOGNISED = 15
-"""Number of claims by supervisors that do not know the task's processor, or not such a call of it,
-before it ends in error. It covers the time of a rolling deploy."""
+"""Number of claims by supervisors that do not know the task's processor or its arguments before it
+ends in error. It covers the time of a rolling deploy."""
 
 MAX_INTERRUPTED = 20
 """Number of runs in a row that were cut short after which the row is no longer rescued."""

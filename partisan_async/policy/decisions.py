@@ -67,7 +67,7 @@ class Suspected:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The task waits for a supervisor that knows its processor, and such a call of it."""
+    """The task waits for a supervisor that knows its processor and its arguments."""
 
     pause: timedelta
     failure: Failure

@@ -12,7 +12,7 @@ from partisan_async.policy.failure import Failure
 class Returned:
     """``run()`` returned.
 
-    :param result: JSON of what it returned, if that is kept and is not ``None``.
+    :param result: the returned value as JSON, if it is kept and is not ``None``.
     :param settled: the row has ended already: an atomic run commits its end with its work.
     """
 
@@ -52,7 +52,7 @@ class Raised:
 class PostponeAsked:
     """``run()`` raised ``PostponeTask``; ``None`` seconds take the queue's delay.
 
-    :param why: its reason and the error that it came from, if there are any.
+    :param why: the reason that it gave and the error behind it, if there are any.
     """
 
     seconds: float | None
@@ -77,7 +77,7 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Overran:
-    """The run did not heed its time limit, alone in its worker process, which was killed.
+    """The run ignored its time limit, so its worker process, which ran nothing else, was killed.
 
     The other parameters are those of ``Fit``.
     """
@@ -89,7 +89,7 @@ class Overran:
 
 @dataclass(frozen=True, slots=True)
 class Unrecognised:
-    """Nothing ran: this supervisor's code does not know the processor, or not such a call of it."""
+    """Nothing ran: this supervisor's code does not know the processor, or its arguments."""
 
     failure: Failure
 

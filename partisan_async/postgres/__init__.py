@@ -1,1 +1,1 @@
-"""PostgreSQL and psycopg, and the one room that knows their insides. Knows nothing of tasks."""
+"""Talks to PostgreSQL and psycopg, and alone knows their internals. Knows nothing of tasks."""

@@ -1,8 +1,8 @@
-"""Whose an error of the database's is, by its class: what may be tried again, and what never ends.
+"""Tells what an error of the database is about, by its SQLSTATE, and so whether a retry may help.
 
-Only what is surely the connection's is tried again on another one. The rest is about what was asked
-for: a row, a right that is missing, more than the server takes at once. Whoever asked decides what
-to do without it; nobody ends for it.
+Only an error that is surely about the connection is retried on another one. The others are about
+the request: a row, a missing right, more than the server takes at once. The caller decides how to
+go on without it; no process ends for it.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import psycopg
 
 
 class Blame(Enum):
-    """Whose an error is."""
+    """What an error is about."""
 
     CONNECTION = "connection"
-    """The session is gone or was never there, or is read-only: another may fare better."""
+    """The session has ended, was never opened or is read-only: another one may work."""
 
     CONTENTION = "contention"
     """Another transaction is in the way, for now."""
 
     AMOUNT = "amount"
-    """It was too much, or took too long: less of it may pass."""
+    """The statement was too large, or took too long: a smaller one may pass."""
 
     ROW = "row"
-    """The database refuses what is in it, and will the next time."""
+    """The database refuses the content of a row, and will do so again."""
 
     RIGHT = "right"
-    """The role may not do that: somebody has to grant it."""
+    """The role lacks a right: an operator has to grant it."""
 
     STATEMENT = "statement"
-    """It does not fit the tables as they are: somebody has to migrate them."""
+    """The statement does not fit the tables: an operator has to migrate them."""
 
     SERVER = "server"
-    """The server cannot, for now: its disk is full, or another server that it asks is away."""
+    """The server cannot, for now: its disk is full, or a foreign server is unreachable."""
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -43,7 +43,7 @@ class NoAnswer(psycopg.OperationalError):
 
 
 _CLASSES = {
-    "08": Blame.SERVER,  # not fatal, so it is not our session: a foreign table's
+    "08": Blame.SERVER,  # not FATAL, so not our session: that of a foreign table
     "0A": Blame.STATEMENT,
     "26": Blame.STATEMENT,
     "28": Blame.RIGHT,
@@ -59,10 +59,10 @@ _CLASSES = {
     "F0": Blame.SERVER,
     "XX": Blame.SERVER,
 }
-"""By the first two characters of the SQLSTATE; all others are the row's."""
+"""By the first two characters of the SQLSTATE; any other class is ``ROW``."""
 
 _STATES = {
-    "25006": Blame.CONNECTION,  # read-only: a standby, which the next connection may not lead to
+    "25006": Blame.CONNECTION,  # read-only: a standby; the next connection may reach the primary
     "25P02": Blame.CONNECTION,
     "40002": Blame.ROW,
     "40003": Blame.CONNECTION,
@@ -74,16 +74,16 @@ _STATES = {
     "XX001": Blame.ROW,
     "XX002": Blame.ROW,
 }
-"""What is not as its class."""
+"""SQLSTATEs that differ from their class."""
 
 
 def whose(error: BaseException) -> Blame:
-    """Return whose an error is."""
+    """Return what an error is about."""
     if isinstance(error, NoAnswer):
         return Blame.AMOUNT
     if not isinstance(error, psycopg.Error):
         return Blame.ROW
-    # No trigger can raise FATAL: it is the session that has ended.
+    # No trigger can raise FATAL: the session has ended.
     if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
         return Blame.CONNECTION
     state = error.sqlstate or error.diag.sqlstate
@@ -94,19 +94,19 @@ def whose(error: BaseException) -> Blame:
 
 
 def is_nobodys(error: BaseException) -> bool:
-    """Tell whether trying again heals nothing, with whatever row: somebody has to see to it."""
+    """Tell whether no retry helps, with any row, until an operator grants or migrates."""
     return whose(error) in (Blame.RIGHT, Blame.STATEMENT)
 
 
 def is_of_some_rows(error: BaseException) -> bool:
-    """Tell whether fewer rows, or others, may fare better on the same connection."""
+    """Tell whether fewer rows, or other rows, may pass on the same connection."""
     return whose(error) is not Blame.CONNECTION and not is_nobodys(error)
 
 
 def way_out(error: BaseException, role: str) -> str:
-    """Return what somebody has to do about an error that does not pass by itself.
+    """Return what an operator has to do about an error that does not pass by itself.
 
-    :param role: who is connected.
+    :param role: the database role that is connected.
     """
     if whose(error) is Blame.ROW:
         return "`manage.py partisan doctor` may say more"

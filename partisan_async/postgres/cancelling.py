@@ -1,8 +1,8 @@
-"""Ends statements that are under way, and never blocks in libpq for it.
+"""Ends running statements without blocking in libpq.
 
-Before libpq 17 a cancel waits for the server's answer, with the interpreter's lock held: where the
-network is silent, no thread of the process goes on. There nothing is cancelled: the connection is
-hung up, as if the server had closed it.
+Before libpq 17 a cancel waits for the server's answer while it holds the GIL: if the network is
+silent, all threads of the process stand still. So with an older libpq the connection is hung up
+instead, as if the server had closed it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def is_safe() -> bool:
 def cancel(connection: psycopg.Connection[Any], seconds: float) -> None:
     """Have the server end a statement, or hang up; for a thread that may wait.
 
-    :param seconds: so long the server may take to answer.
-    :raises psycopg.OperationalError: it did not.
+    :param seconds: maximum time until the server answers.
+    :raises psycopg.OperationalError: it did not answer in time.
     """
     if is_safe():
         connection.cancel_safe(timeout=seconds)
@@ -50,17 +50,17 @@ def comes_from_cancel(error: BaseException | None) -> bool:
 
 
 def hang_up(connection: Connection) -> bool:
-    """End what waits on a connection, as if the server had closed it; return whether it was open.
+    """Shut a connection's socket down, as if the server had; return whether it was open.
 
-    Not by closing it here: the number of its socket would be free, and soon another's, while the
+    Not ``close()``: that frees the file descriptor, and another socket may get its number while the
     event loop or another thread still watches it.
     """
     try:
         duplicate = socket.socket(fileno=os.dup(connection.fileno()))
     except (OSError, psycopg.Error):
         return False
-    # Its thread may have closed it meanwhile, and the number be another's. If it is open after the
-    # duplicate was made, it was so before.
+    # Its thread may have closed the connection before dup(), which then duplicates another file. If
+    # the connection is open now, it was open then.
     with duplicate, suppress(OSError):
         if not connection.closed:
             duplicate.shutdown(socket.SHUT_RDWR)
@@ -72,7 +72,7 @@ class Session(psycopg.AsyncConnection[Any]):
     """A connection whose waits end at once when they are cancelled."""
 
     _waits_plainly = False
-    """Whether it was said that this release of psycopg waits in another way."""
+    """True if it was logged that this release of psycopg waits in another way."""
 
     async def wait(
         self,
@@ -80,12 +80,12 @@ class Session(psycopg.AsyncConnection[Any]):
         interval: float = LOOK_EVERY_SECONDS,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> RV:
-        """As psycopg's, without what that does for Ctrl-C, which ends no wait in an event loop.
+        """As psycopg's, without its code for Ctrl-C, which ends no wait in an event loop.
 
-        psycopg's own wait wakes ten times a second. When cancelled, it first has the server cancel
-        the query, which takes ten seconds in a black hole. This one does neither.
+        psycopg's own wait wakes up ten times a second. When cancelled, it first has the server
+        cancel the query, which takes ten seconds if the network is silent. This one does neither.
         """
-        limit = {} if timeout is None else {"timeout": timeout}  # psycopg 3.2 knows none
+        limit = {} if timeout is None else {"timeout": timeout}  # psycopg 3.2 has no such parameter
         try:
             waited = insides.waiting.wait_async(gen, self.pgconn.socket, interval, **limit)
         except insides.CHANGED as error:

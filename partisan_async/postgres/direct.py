@@ -1,4 +1,4 @@
-"""Finds out whether a connection of Django's can be talked to past Django's cursor."""
+"""Gives psycopg's cursor of a Django connection, if Django's own cursor may be bypassed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from partisan_async.postgres import insides
 def cursor(
     connection: BaseDatabaseWrapper, status: TransactionStatus
 ) -> psycopg.ClientCursor[Any] | None:
-    """Return a cursor of psycopg's on a connection that is open, in this state; else ``None``.
+    """Return a psycopg cursor on an open connection that is in this state; else ``None``.
 
-    Also ``None`` where somebody looks on: where Django keeps a list of queries, or a cursor of
-    somebody's own stands in the place of Django's.
+    Also ``None`` if somebody observes the queries: Django logs them, or the site has a cursor class
+    of its own.
     """
     if connection.queries_logged:
         return None

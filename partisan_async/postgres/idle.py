@@ -1,8 +1,8 @@
-"""Waits until no statement is under way on an asynchronous connection.
+"""Waits until no statement runs on an asynchronous connection.
 
-psycopg has a lock for that, ``AsyncConnection.lock``, and does not document it. Without it, a call
-that waits on the connection ends with an error when that is closed, which the caller takes as the
-end of the connection, and tries again.
+psycopg's lock for that, ``AsyncConnection.lock``, is not documented. If a release has none, closing
+the connection ends a statement with an error, which its caller takes for a lost connection and
+retries.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ import psycopg
 
 
 def until_idle(connection: psycopg.AsyncConnection[Any]) -> AbstractAsyncContextManager[Any]:
-    """Return what is entered when no statement is under way, and keeps others waiting."""
+    """Return a context that is entered when no statement runs, and in which none starts."""
     lock = getattr(connection, "lock", None)
     return lock if isinstance(lock, AbstractAsyncContextManager) else nullcontext()

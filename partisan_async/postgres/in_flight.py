@@ -1,7 +1,6 @@
-"""Statements under way: the server works while its caller does something else, or is to stop.
+"""Sends statements without waiting for the answers, and ends a statement that runs.
 
-A cursor waits for the answer: what the client does for a thousand rows and what the server does for
-them would follow each other.
+So client and server work at the same time on many rows; with a cursor, one waits for the other.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
 
 CANCEL_SECONDS = 2.0
-"""Time that a server may take to answer that it cancels a query."""
+"""Maximum time until the server answers a request to cancel a query."""
 
 CANCEL_AGAIN_SECONDS = 0.1
 """Time until the server is asked to cancel again."""
 
 Message = bytes | tuple[str, Mapping[str, Any]]
-"""A statement as the server reads it; with its parameters, where it goes by Django's cursor."""
+"""A statement as bytes to send; or its SQL and parameters, for Django's cursor."""
 
 _COPYING = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 
 class Flight:
-    """Sends statements, one at a time, in a transaction that is open; for a ``with`` block.
+    """Sends statements, one at a time, in an open transaction; for a ``with`` block.
 
-    Where that cannot be done behind Django's back they are executed when they are sent.
+    If Django's cursor cannot be bypassed, ``send`` executes a statement and waits for its answer.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -55,19 +54,19 @@ class Flight:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Or the ROLLBACK would meet "another command is already in progress".
+        # Otherwise the ROLLBACK fails with "another command is already in progress".
         if error is not None and self._cursor is not None:
             end_query(self._connection)
 
     def message(self, sql: str, params: Mapping[str, Any]) -> Message:
-        """Return a statement as it is sent: made while another is under way."""
+        """Return a statement in the form to send; another one may run meanwhile."""
         if self._cursor is None:
             return sql, params
         encoding = self._cursor.connection.info.encoding
         return self._cursor.mogrify(sql, params).encode(encoding)
 
     def send(self, message: Message) -> None:
-        """Send a statement, after the answer to the one before."""
+        """Send a statement. The one before must have been answered."""
         if isinstance(message, tuple):
             with self._connection.cursor() as cursor:
                 cursor.execute(*message)
@@ -81,9 +80,9 @@ class Flight:
             connection.wait(insides.generators.send(connection.pgconn))
 
     def answer(self) -> Callable[[], list[Any]]:
-        """Wait for the answer to what was sent, and return what reads its rows.
+        """Wait for the answer, and return a function that reads its rows.
 
-        Not the rows: the server need not wait for that with the next statement.
+        So the next statement can be sent before the rows are read.
         """
         if self._cursor is None:
             return partial(list, self._rows)
@@ -103,13 +102,13 @@ class Flight:
 
 
 def end_query(wrapper: BaseDatabaseWrapper) -> None:
-    """End what this thread waits for on a connection; its transaction stays, to be rolled back."""
+    """End the statement that this thread's connection runs; the caller has to roll back."""
     connection = wrapper.connection
     if not is_busy(connection):
         return
     pgconn = connection.pgconn
     try:
-        # A cancel that comes before the server has begun with the query is lost.
+        # A cancel that arrives before the server starts the query is lost.
         while pgconn.flush():
             if not _is_ready(pgconn, selectors.EVENT_WRITE, CANCEL_SECONDS):
                 raise psycopg.OperationalError("the server does not read what it is sent")
@@ -125,7 +124,10 @@ def end_query(wrapper: BaseDatabaseWrapper) -> None:
 
 
 def is_busy(connection: Any) -> bool:
-    """Tell whether a connection of Django's is one to PostgreSQL that waits for an answer."""
+    """Tell whether a Django connection is one to PostgreSQL and waits for an answer.
+
+    :param connection: the driver's connection.
+    """
     if not isinstance(connection, psycopg.Connection):  # it is closed, or not PostgreSQL's
         return False
     return connection.info.transaction_status == TransactionStatus.ACTIVE

@@ -1,7 +1,7 @@
 """The undocumented parts of psycopg that the fast ways use; the plain ways do without them.
 
-It is looked at once, when a connection is there to look with. Where something is gone, or takes
-other arguments, that is said once, and the plain ways are taken from then on.
+They are checked once, when there is a connection to check them with. If one is gone, or takes other
+arguments, that is logged once, and the plain ways are used from then on.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
 
 CHANGED = (AttributeError, TypeError, ValueError)
-"""What it raises to use something that is not as it was."""
+"""Errors that show that an undocumented part has changed."""
 
 fit: bool | None = None
-"""Whether they are as the fast ways need them; ``None``: nobody has looked. See ``look``."""
+"""True if the parts are as the fast ways need them; ``None``: not checked yet, see ``look``."""
 
 
 def _found(module: str) -> Any:
@@ -37,11 +37,11 @@ error_from_result: Any = getattr(_found("errors"), "error_from_result", None)
 
 
 def look(pgconn: PGconn) -> bool:
-    """Tell whether the fast ways can be taken: looks at what they use, and sends nothing."""
+    """Tell whether the fast ways can be used: checks the parts they need, and sends nothing."""
     global fit
     if fit is None:
         try:
-            # Generators: each is made, and none begins.
+            # Make each generator, but do not start it.
             for kind in ("send", "fetch", "fetch_many", "execute"):
                 getattr(generators, kind)(pgconn).close()
             transformer = Transformer()
@@ -55,7 +55,7 @@ def look(pgconn: PGconn) -> bool:
 
 
 def give_up(error: BaseException) -> None:
-    """Take the plain ways from now on, and say why."""
+    """Use the plain ways from now on, and log why."""
     global fit
     if fit is not False:
         fit = False

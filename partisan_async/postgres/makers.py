@@ -1,7 +1,7 @@
-"""Tells whether a session of PostgreSQL is set up by Django alone, and so can be made as new.
+"""Tells whether only Django sets up a PostgreSQL session, so that it can be renewed.
 
-Whatever else sets up new sessions, such as a receiver that sets a time-out, expects a new
-connection: a handler that it adds for each would be there once for each run.
+Other code that sets up sessions, such as a receiver that sets a time-out, expects a new connection
+each time: if it adds a handler to the connection, renewals would add that once for each run.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MAKERS = (
     "_configure_timezone",
     "_configure_role",
 )
-"""Methods of Django's in which a session is made, and set up."""
+"""Django's methods that open a session and set it up."""
 
 _SET_NOTHING = (
-    "django.contrib.postgres.signals",  # it registers types with the client's side
+    "django.contrib.postgres.signals",  # it registers types on the client's side
     "partisan_async.worker.async_queries",
     "partisan_async.postgres.renewal",
 )
@@ -34,7 +34,7 @@ _SET_NOTHING = (
 
 
 def is_djangos_own(wrapper: BaseDatabaseWrapper) -> bool:
-    """Tell whether nobody but Django sets up the sessions of this connection."""
+    """Tell whether only Django sets up the sessions of this connection."""
     return _is_made_by_django(cast("Any", type(wrapper))) and all(map(_sets_nothing, _receivers()))
 
 

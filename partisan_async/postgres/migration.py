@@ -1,20 +1,20 @@
-"""Migrations that change tables in use: they wait for them without keeping others waiting."""
+"""Migrations of tables in use: they wait for their locks without blocking others."""
 
 from __future__ import annotations
 
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations import Migration
+from django.db.migrations import AddConstraint, AddField, CreateModel, Migration
 from django.db.migrations.state import ProjectState
 
 from partisan_async import logs
 
 LOCK_PATIENCE = "500ms"
-"""Time that each attempt waits for the tables; PostgreSQL looks for deadlocks after more."""
+"""Time that each attempt waits for its locks; less than PostgreSQL's default deadlock_timeout."""
 
 LOCK_AGAIN_SECONDS = 1.0
 
@@ -22,13 +22,13 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 class PostgresMigration(Migration):
-    """A migration that makes nothing in a database that is not PostgreSQL.
+    """A migration that changes nothing in a database other than PostgreSQL.
 
-    Without a router ``migrate`` takes every app to every database, also to a site's SQLite.
+    Without a router ``migrate`` migrates every app in every database, also in a site's SQLite.
     """
 
     locked: ClassVar[tuple[str, ...]] = ()
-    """The tables in use that it alters: it takes them at once, or lets go of all of them."""
+    """The tables in use that it alters: each attempt locks all of them, or none."""
 
     def apply(
         self,
@@ -59,11 +59,77 @@ class PostgresMigration(Migration):
         return project_state
 
 
-def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:
-    """Take tables from all others, however long some open transaction has them.
+class _Once:
+    """An operation in a transaction of its own, of a migration that is in none.
 
-    Who waits for such a lock keeps everybody behind it waiting, and beats are among them: a lease
-    would be lost. So it waits for a moment, again and again.
+    Such a migration may end in the middle, and begins anew then: what is there is left as it is.
+    """
+
+    atomic = True
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        if schema_editor.collect_sql or not self._is_there(app_label, schema_editor, to_state):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)  # type: ignore[misc]
+
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        if schema_editor.collect_sql or self._is_there(app_label, schema_editor, from_state):
+            super().database_backwards(app_label, schema_editor, from_state, to_state)  # type: ignore[misc]
+
+    def _is_there(self, app_label: str, schema_editor: Any, state: Any) -> bool:
+        raise NotImplementedError
+
+
+class AddColumn(_Once, AddField):
+    """Adds a column to a table in use."""
+
+    def _is_there(self, app_label: str, schema_editor: Any, state: Any) -> bool:
+        connection = schema_editor.connection
+        table = state.apps.get_model(app_label, self.model_name)._meta.db_table  # noqa: SLF001
+        _lock(connection, (table,))
+        with connection.cursor() as cursor:
+            columns = connection.introspection.get_table_description(cursor, table)
+        return any(column.name == self.name for column in columns)
+
+
+class CreateTable(_Once, CreateModel):
+    """Creates a table, with its indexes."""
+
+    def _is_there(self, app_label: str, schema_editor: Any, state: Any) -> bool:
+        table = state.apps.get_model(app_label, self.name)._meta.db_table  # noqa: SLF001
+        return table in schema_editor.connection.introspection.table_names()
+
+
+class AddUniqueConcurrently(AddConstraint):
+    """Builds a unique index while others write to the table; it waits for their transactions."""
+
+    atomic = False
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Build it, in place of one that an attempt before has left unfinished."""
+        self.database_backwards(app_label, schema_editor, from_state, to_state)
+        model = to_state.apps.get_model(app_label, self.model_name)
+        sql = str(self.constraint.create_sql(model, schema_editor))
+        schema_editor.execute(sql.replace(" INDEX ", " INDEX CONCURRENTLY ", 1), params=None)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Remove it, likewise."""
+        name = schema_editor.quote_name(self.constraint.name)
+        schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
+def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:
+    """Lock tables exclusively, however long other transactions use them.
+
+    All later statements on a table queue behind a waiting lock, beats among them: leases would
+    expire. So wait only briefly, and try again.
     """
     told = False
     while tables and not _is_locked(connection, tables):

@@ -1,7 +1,7 @@
-"""Runs a statement, commits it, and runs others after that: all in one message to the server.
+"""Runs a statement, commits it, and runs others afterwards: all in one message to the server.
 
-A message has its price on both sides, whatever is in it. The server answers each statement of it by
-itself, and so it is known which one failed; a cursor of psycopg would raise the error of any.
+Each message costs time on both sides, whatever it contains. The server answers each statement
+separately, which shows the one that failed; a psycopg cursor would raise the error of any.
 """
 
 from __future__ import annotations
@@ -22,25 +22,24 @@ if TYPE_CHECKING:
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 _UNTIL_COMMIT = 3
-"""BEGIN, the statement and COMMIT have an answer each."""
+"""Number of answers up to that of COMMIT: BEGIN, the statement and COMMIT have one each."""
 
 
 def fetch(
     connection: BaseDatabaseWrapper, sql: str, params: Mapping[str, Any], afterwards: str
 ) -> list[tuple[Any, ...]] | None:
-    """Return the rows of a statement that is committed by then; ``None``: it cannot be done so.
+    """Run a statement, commit it and return its rows; ``None`` if this cannot be done.
 
-    It cannot be done within a transaction, nor where somebody looks on: where Django keeps a list
-    of queries, or a cursor of somebody's own stands in the place of Django's.
+    It cannot be done in a transaction, nor if somebody observes the queries: see ``direct.cursor``.
 
-    :param afterwards: what is run then. If that fails it is logged, and changes nothing.
+    :param afterwards: SQL to run after the commit. If it fails, that is only logged.
     """
     if connection.in_atomic_block:
         return None
     connection.close_if_health_check_failed()  # as Django does before it makes a cursor
     if not connection.get_autocommit():
         return None
-    # Not idle: by a BEGIN behind Django's back.
+    # It is not idle after a BEGIN that Django did not send.
     cursor = direct.cursor(connection, TransactionStatus.IDLE)
     if cursor is None:
         return None
@@ -52,7 +51,7 @@ def fetch(
 
 
 class _CommittingCursor:
-    """Has of a cursor what Django's wrapper uses."""
+    """The part of a cursor that Django's wrapper uses."""
 
     def __init__(
         self, cursor: psycopg.ClientCursor[Any], afterwards: str, wrapper: BaseDatabaseWrapper
@@ -87,12 +86,12 @@ class _CommittingCursor:
             with connection.lock:
                 pgconn.send_query(message.encode(connection.info.encoding))
                 return connection.wait(_answers(pgconn))
-        except insides.CHANGED as error:  # it answered in another way
+        except insides.CHANGED as error:  # an undocumented part of psycopg has changed
             insides.give_up(error)
             self._wrapper.close()
             raise psycopg.OperationalError("nobody knows whether it was committed") from error
         finally:
-            # An error skips what is left of the message, and the COMMIT with it.
+            # An error skips the rest of the message, also the COMMIT.
             if pgconn.transaction_status in _OPEN:
                 connection.rollback()
 
@@ -104,8 +103,8 @@ def _answers(pgconn: PGconn) -> Generator[Any, Any, list[PGresult]]:
         while answer := (yield from insides.generators.fetch(pgconn)):
             answers.append(answer)
     except psycopg.OperationalError:
-        # What came before the end can be read yet. Where it has the COMMIT's answer, nobody may be
-        # told that it failed.
+        # Answers that came before the connection was lost can still be read. If that of the COMMIT
+        # is among them, do not raise: the statement is committed.
         while pgconn.status == ConnStatus.BAD and (answer := pgconn.get_result()):
             answers.append(answer)
         if len(answers) <= _UNTIL_COMMIT:

@@ -1,4 +1,4 @@
-"""How to reach the database that holds the tasks, beside the connections that Django manages."""
+"""Parameters to connect to a database of Django without Django."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from partisan_async import dsn
 def parameters(alias: str, laid_over: str | None = None) -> dict[str, Any]:
     """Return the parameters that Django connects to a database with.
 
-    :param laid_over: a connection string whose parts take the place of those parameters. With a
-        host goes the port: that of another host says nothing of this one's.
+    :param laid_over: a connection string whose parts replace those parameters. If it names a host,
+        Django's port is dropped, too: it belongs to another host.
     """
     params: dict[str, Any] = connections[alias].get_connection_params()
     params.pop("cursor_factory", None)

@@ -1,7 +1,7 @@
-"""Makes a session of PostgreSQL as new, in one message; for a connection of Django's in a worker.
+"""Renews the PostgreSQL session of a worker's Django connection, in one message.
 
-To connect anew does it too, and takes many times as long. A session that this cannot answer for is
-to be closed: one that a pooler shares out, and one that the project sets up by code of its own.
+Opening a new connection has the same effect, but takes many times as long. A session that cannot be
+renewed must be closed: a pooler's, or one that code of the project sets up.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
 SECONDS = 2.0
-"""Time that the server may take; a session whose server does not answer by then is closed."""
+"""Maximum time until the server answers; after that the session is closed."""
 
 CHECK_INTERVAL = "500ms"
-"""At this interval the server looks whether the client of a running statement is still there."""
+"""Interval at which the server checks whether the client of a running statement is still there."""
 
 _DISCARD_ALL = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; DEALLOCATE ALL;"
     " UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP;"
     " DISCARD SEQUENCES"
 )
-"""What DISCARD ALL does, by its documentation; that itself cannot stand beside other statements."""
+"""What DISCARD ALL does, by its documentation; DISCARD ALL itself must be alone in a message."""
 
-# A pooler tells its clients a number of its own. What is set there stays with the server's session,
-# and that is somebody else's next.
+# Behind a pooler the client sees another pid than the backend's. Set nothing there: the setting
+# would stay with the server's session, which another client gets next.
 _INTRODUCE = f"""
 SELECT CASE WHEN pg_catalog.pg_backend_pid() = %d
 THEN pg_catalog.set_config('client_connection_check_interval', '{CHECK_INTERVAL}', false) END
@@ -57,14 +57,14 @@ _sessions: WeakKeyDictionary[psycopg.Connection[Any], _Session] = WeakKeyDiction
 
 
 def watch() -> None:
-    """From now on, have the server end a statement of this process's with the process."""
+    """From now on, have the server end this process's statements when the process dies."""
     connection_created.connect(_on_connection_created, weak=False)
 
 
 def renew(wrapper: BaseDatabaseWrapper) -> bool:
-    """Make the session of an open connection as new, and tell whether that could be done.
+    """Renew the session of an open connection; return ``False`` if that cannot be done.
 
-    Where it could not, the connection is to be closed.
+    Then the caller has to close the connection.
     """
     connection = wrapper.connection
     session = isinstance(connection, psycopg.Connection) and _sessions.get(connection)
@@ -80,7 +80,7 @@ def renew(wrapper: BaseDatabaseWrapper) -> bool:
 
 
 def execute(connection: psycopg.Connection[Any], message: str) -> list[PGresult]:
-    """Return the answers to statements that have nothing to do with the transaction's state."""
+    """Execute statements without regard to a transaction, and return their answers."""
     pgconn = connection.pgconn
     with connection.lock:
         steps = insides.generators.execute(pgconn)
@@ -113,7 +113,7 @@ def _on_connection_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
         if insides.look(found.pgconn):
             _sessions[found] = _introduced(found)
         elif found.autocommit:
-            # It cannot be made as new: it is closed after each run.
+            # It cannot be renewed, and is closed after each run.
             with suppress(psycopg.errors.DatabaseError):
                 found.execute(sql.SQL(_INTRODUCE % found.info.backend_pid))
 
@@ -125,7 +125,7 @@ def _introduced(connection: psycopg.Connection[Any]) -> _Session:
         is_checked = True
     except psycopg.OperationalError:
         raise
-    except psycopg.Error:  # a server that cannot look, as on macOS
+    except psycopg.Error:  # a server that cannot check its clients, as on macOS
         (answer,) = execute(connection, _IS_OWN % pid)
         is_checked = False
     return _Session(answer.get_value(0, 0) is not None, is_checked, _attributes(connection))
@@ -162,7 +162,7 @@ def _message(wrapper: Any, session: _Session) -> str:
 
 
 def _forgets_prepared(connection: psycopg.Connection[Any]) -> bool:
-    # psycopg would have noticed, had it been asked to execute the DEALLOCATE ALL.
+    # psycopg did not see the DEALLOCATE ALL, and would use statements that no longer exist.
     if connection.prepare_threshold is not None:
         try:
             connection._prepared.clear()  # noqa: SLF001

@@ -1,8 +1,8 @@
-"""Where a database belongs: so that the copy of one does not run what the original is to run.
+"""Where a database belongs, so that a copy of it does not run the tasks of the original.
 
-The *home* is a name that a site gives a place, ``PARTISAN_HOME = "production"``. The first
-supervisor that starts keeps it in the database; with it go what tells the server and the database
-from others. What is restored from a dump elsewhere brings its home along.
+The *home* is the name of a place, ``PARTISAN_HOME = "production"``. The first supervisor that
+starts writes the name into the database, with the identity of the server and the database. A dump
+that is restored elsewhere brings its home along.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Place:
-    """What tells a place from others.
+    """What identifies a place.
 
-    :param name: ``PARTISAN_HOME``; empty: it has none.
-    :param server: the server's system_identifier; empty: this role may not ask.
+    :param name: ``PARTISAN_HOME``; empty: not set.
+    :param server: the server's system_identifier; empty: this role may not read it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Place:
     database: str
 
     def is_new(self, kept: Home) -> bool:
-        """Tell whether the server or the database is another one than that which was kept."""
+        """Tell whether the server or the database differs from the kept one."""
         other_server = bool(self.server and kept.server) and self.server != kept.server
         return other_server or self.database != kept.database
 
@@ -52,13 +52,13 @@ def here() -> Place:
     try:
         with transaction.atomic(using=store.database()):
             ((server,),) = fetch("SELECT system_identifier::text FROM pg_control_system()")
-    except DatabaseError:  # it may be forbidden, as by providers
+    except DatabaseError:  # some hosting providers forbid it
         server = ""
     return Place(settings.home() or "", server, database)
 
 
 def kept() -> Home | None:
-    """Return what the database says of where it belongs; ``None``: nothing yet."""
+    """Return the home that the database keeps; ``None``: none yet."""
     return Home.objects.using(store.database()).first()
 
 
@@ -81,7 +81,7 @@ def refusal(place: Place, kept: Home | None) -> str | None:
 
 
 def warning(place: Place, kept: Home | None) -> str | None:
-    """Return what is odd of a place, though a supervisor may start there; ``None``: nothing."""
+    """Return what is odd about a place where a supervisor may start; ``None``: nothing."""
     if kept is None or kept.name or place.name or not place.is_new(kept):
         return None
     what = f"was another one when a supervisor first ran: {_from(kept)}"
@@ -92,23 +92,24 @@ def warning(place: Place, kept: Home | None) -> str | None:
 
 
 def keep(place: Place) -> Home:
-    """Keep a place, as far as none is kept; return what is.
+    """Write a place into the database unless one is kept; return the kept one.
 
-    A home that was not set before is added, and follows to another server, as after an upgrade.
+    A name is added if the kept place has none. The same name on another server, as after an
+    upgrade, updates the kept server.
     """
     rows = Home.objects.using(store.database())
     values = asdict(place)
     found, _ = rows.get_or_create(id=1, defaults=values)
     is_same = all(getattr(found, key) == value for key, value in values.items())
     if place.name and not is_same and refusal(place, found) is None:
-        # By its name: another supervisor may keep another one at this moment.
+        # Filter by the name: another supervisor may write another home at the same time.
         rows.filter(name=found.name).update(**values)
         found.refresh_from_db(using=store.database())
     return found
 
 
 def adopt(place: Place) -> None:
-    """Have the database belong to a place from now on."""
+    """Make this place the database's home from now on."""
     rows = Home.objects.using(store.database())
     rows.update_or_create(id=1, defaults=asdict(place) | {"kept_at": Now()})
 

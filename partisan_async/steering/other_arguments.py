@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from django.db import IntegrityError, connections
 
 from partisan_async import registry, store
-from partisan_async.enqueue import arguments
 from partisan_async.enqueue.corrected import check_arguments, check_call
+from partisan_async.enqueue.keys import keys_of
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import key_of, taken_by
 from partisan_async.exceptions import ProcessorClassNotFound
@@ -26,6 +26,11 @@ Given = Mapping[str, Any] | str
 class _Other(NamedTuple):
     encoded: str
     digest: bytes | None
+    unique_key: bytes | None
+
+    @property
+    def key(self) -> bytes | None:
+        return self.digest or self.unique_key
 
 
 def retry_with(pk: int, given: Given) -> None:
@@ -42,12 +47,13 @@ def retry_with(pk: int, given: Given) -> None:
     assert task is not None
     other = _other(task, given)
     taken = taken_by(connections[store.database()])
-    taken.count += other.digest is not None
+    taken.count += other.key is not None
     way = partial(
         store.again_with,
         encoded=other.encoded,
         digest=other.digest,
-        key=None if other.digest is None else key_of(other.digest),
+        unique_key=other.unique_key,
+        key=None if other.key is None else key_of(other.key),
     )
     try:
         done = change(way, [pk], Task.STATUS_NEW, taken)
@@ -68,9 +74,12 @@ def _other(task: Task, given: Given) -> _Other:
         encoded = check_arguments(processor, given, task.queue_name)
     else:
         encoded = check_call(processor, given, task.queue_name)
-    if processor is None or not processor.UNIQUE_FOR_PARAMS:
-        return _Other(encoded, None)
-    return _Other(encoded, arguments.digest(registry.lasting_name(name), encoded))
+    if processor is None or not (processor.UNIQUE_FOR_PARAMS or processor.UNIQUE):
+        return _Other(encoded, None, None)
+    (key,) = keys_of(name, [encoded])
+    if processor.UNIQUE is not None and processor.UNIQUE.while_running:
+        return _Other(encoded, None, key)
+    return _Other(encoded, key, None)
 
 
 def _require_failed(pk: int, task: Task | None) -> None:
@@ -92,13 +101,17 @@ def _require_failed(pk: int, task: Task | None) -> None:
 
 
 def _refuse_twin(other: _Other) -> None:
-    if other.digest is None:
-        return
     rows = Task.objects.using(store.database())
-    twin = rows.filter(digest=other.digest, status__in=WAITING).values_list("pk", flat=True).first()
-    if twin is not None:
+    if other.digest is not None:
+        twins = rows.filter(digest=other.digest, status__in=WAITING)
+    elif other.unique_key is not None:
+        twins = rows.filter(unique_key=other.unique_key, finished_at__isnull=True)
+    else:
+        return
+    for pk, status in twins.values_list("pk", "status"):
+        does = "waits" if status in WAITING else "runs"
         raise ValueError(
-            f"An identical call waits already: {twin}. Nothing was done; delete this task if that"
+            f"An identical call {does} already: {pk}. Nothing was done; delete this task if that"
             " one stands for it."
         )
 

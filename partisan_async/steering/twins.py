@@ -18,25 +18,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _twin(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+def twin(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Return the twin of a function: it runs in a thread, in a transaction of its own."""
 
     @wraps(function)
-    async def twin(*args: P.args, **kwargs: P.kwargs) -> R:
+    async def in_thread(*args: P.args, **kwargs: P.kwargs) -> R:
         return await sync_to_async(function)(*args, **kwargs)
 
-    twin.__name__ = twin.__qualname__ = f"a{function.__name__}"
-    twin.__doc__ = f"As ``{function.__name__}``, from async code, where it commits by itself."
-    return twin
+    in_thread.__name__ = in_thread.__qualname__ = f"a{function.__name__}"
+    in_thread.__doc__ = f"As ``{function.__name__}``, from async code, where it commits by itself."
+    return in_thread
 
 
-aretry = _twin(retry)
-arun_now = _twin(run_now)
-acancel = _twin(cancel)
-adelete = _twin(delete)
-aprune = _twin(prune)
-apause = _twin(pause)
-aresume = _twin(resume)
-adrain = _twin(drain)
-aswitch_on = _twin(switch_on)
-aswitch_off = _twin(switch_off)
+aretry = twin(retry)
+arun_now = twin(run_now)
+acancel = twin(cancel)
+adelete = twin(delete)
+aprune = twin(prune)
+apause = twin(pause)
+aresume = twin(resume)
+adrain = twin(drain)
+aswitch_on = twin(switch_on)
+aswitch_off = twin(switch_off)

@@ -1,15 +1,15 @@
-"""Every statement that changes a row of the package's: SQL and its parameters, nothing executed.
+"""Every statement that changes the package's tables: SQL and parameters, executed elsewhere.
 
-Nothing else writes to the package's tables, but for ``steering.home``, which keeps one row by
-Django's ORM, and the testing kit, which deletes a test's tasks. Whoever holds a connection executes
-them: ``enqueue`` and ``steering`` on Django's, in the caller's transaction; the supervisor on its
-own. No decision is made here.
+Nothing else writes to these tables, but for ``steering.home``, which keeps one row by Django's ORM,
+and the testing kit, which deletes a test's tasks. ``enqueue`` and ``steering`` execute the
+statements on Django's connection, in the caller's transaction; the supervisor on its own
+connection. Nothing is decided here.
 
-Words: a *claim* is one taking of a row by one supervisor, named by ``(id, claim_seq)``; to *settle*
-is to write what became of it; a *fence* is the condition that only its holder's settle meets.
+Words: a supervisor's *claim* of a row is identified by ``(id, claim_seq)``; to *settle* a claim is
+to write its outcome; a *fence* is the condition that lets only the claim's holder settle it.
 
-All clocks are the database's. ``statement_timestamp()`` and not ``now()``, which stands still while
-a transaction lasts, and not ``clock_timestamp()``, which no index condition can use.
+All times are the database's ``statement_timestamp()``: ``now()`` stands still during a transaction,
+and no index condition can use ``clock_timestamp()``.
 """
 
 from partisan_async.store.among import ALL, Among
@@ -17,6 +17,7 @@ from partisan_async.store.announcing import announce
 from partisan_async.store.claimed import arguments_of, held, look, named
 from partisan_async.store.claiming import HISTORY, claim, claim_only, claims, ready
 from partisan_async.store.kept import KEPT_PER_ROW
+from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
 from partisan_async.store.mending import broken, constraints, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify, wake
@@ -33,6 +34,7 @@ from partisan_async.store.parking import (
 from partisan_async.store.pausing import pause, pause_processor, resume, resume_processor
 from partisan_async.store.promoting import PROMOTED_AT_ONCE, advance, due, promote
 from partisan_async.store.pruning import Place, Pruned, Pruning, prune
+from partisan_async.store.punctuality import Punctuality, punctuality, succeeded
 from partisan_async.store.rescuing import orphans, rescue
 from partisan_async.store.settling import delete_finished, settle, settle_within
 from partisan_async.store.statement import Statement, database
@@ -56,6 +58,17 @@ from partisan_async.store.ticking import (
     switch_schedules,
     tick,
 )
+from partisan_async.store.timetable import (
+    Held,
+    Made,
+    behind,
+    count_from,
+    forget_schedules,
+    held_schedule,
+    hold,
+    make,
+    soonest,
+)
 
 __all__ = [
     "ALL",
@@ -70,10 +83,14 @@ __all__ = [
     "TALLY_COLUMNS",
     "TTL_SECONDS",
     "UNENDED",
+    "WINDOWS_PRUNED_AT_ONCE",
     "Among",
+    "Held",
+    "Made",
     "Place",
     "Pruned",
     "Pruning",
+    "Punctuality",
     "Scheduled",
     "Statement",
     "advance",
@@ -82,6 +99,7 @@ __all__ = [
     "announce",
     "arguments_of",
     "beat",
+    "behind",
     "broken",
     "cancel",
     "channel",
@@ -89,6 +107,7 @@ __all__ = [
     "claim_only",
     "claims",
     "constraints",
+    "count_from",
     "database",
     "delete",
     "delete_finished",
@@ -97,11 +116,15 @@ __all__ = [
     "end_pauses",
     "ended_queues",
     "forget",
+    "forget_schedules",
     "forget_tallies",
     "held",
+    "held_schedule",
+    "hold",
     "is_parked",
     "locked",
     "look",
+    "make",
     "mend",
     "move_up",
     "named",
@@ -114,6 +137,8 @@ __all__ = [
     "pauses",
     "promote",
     "prune",
+    "prune_windows",
+    "punctuality",
     "ready",
     "rescue",
     "resume",
@@ -123,6 +148,8 @@ __all__ = [
     "set_schedules",
     "settle",
     "settle_within",
+    "soonest",
+    "succeeded",
     "switch_schedules",
     "tally",
     "tick",

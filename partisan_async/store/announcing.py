@@ -1,4 +1,4 @@
-"""Tells those who wait for them that tasks have ended."""
+"""Announces ended tasks to the processes that wait for them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from partisan_async.ends.channel import ENDS_CHANNEL
 from partisan_async.store.statement import Statement
 
 ENDS_TOLD_AT_ONCE = 300
-"""Maximum number of ids in a payload, which may have 8,000 bytes."""
+"""Maximum number of ids in a payload. PostgreSQL limits a payload to 8,000 bytes."""
 
 
 def announce(ids: Sequence[int]) -> Statement:
-    """Tell those who wait for them that these rows have ended: their ids, with commas."""
+    """Notify waiting processes that these rows have ended. Payload: ids, separated by commas."""
     payloads = [
         ",".join(map(str, ids[start : start + ENDS_TOLD_AT_ONCE]))
         for start in range(0, len(ids), ENDS_TOLD_AT_ONCE)

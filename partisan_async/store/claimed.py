@@ -1,4 +1,4 @@
-"""Reads claimed rows: which a supervisor holds, and what has become of them."""
+"""Reads claimed rows: which ones a supervisor holds, and their present state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def held(me: UUID) -> Statement:
 
 
 def arguments_of(me: UUID, claim: Claim) -> Statement:
-    """Read the arguments of a row that came without. Row: JSON, or none: it is another's."""
+    """Read the arguments of a claim that came without them. No row: I no longer hold the claim."""
     sql = """
     SELECT arguments::text FROM partisan_async_task
     WHERE id = %(id)s AND claim_seq = %(claim_seq)s AND claimed_by = %(me)s
@@ -31,7 +31,7 @@ def arguments_of(me: UUID, claim: Claim) -> Statement:
 
 
 def look(claims: Sequence[Claim]) -> Statement:
-    """Read what has become of rows: their id, claim_seq, holder and status."""
+    """Read the present state of claimed rows: id, claim_seq, holder and status."""
     sql = (
         "SELECT id, claim_seq, claimed_by, status FROM partisan_async_task WHERE id = ANY(%(ids)s)"
     )
@@ -39,7 +39,7 @@ def look(claims: Sequence[Claim]) -> Statement:
 
 
 def named(pk: int) -> Statement:
-    """Read what a log line tells of a row. Rows: claim_seq, processor_class and queue_name."""
+    """Read what a log line says about a row: claim_seq, processor_class and queue_name."""
     sql = """
     SELECT claim_seq, processor_class, queue_name FROM partisan_async_task WHERE id = %(id)s
     """

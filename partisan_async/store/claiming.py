@@ -1,4 +1,4 @@
-"""Claims rows for a supervisor, and says what a claim hands to the worker: ``COLUMNS``."""
+"""Claims rows for a supervisor. ``COLUMNS`` is what a claim hands to the worker."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from partisan_async.store.among import ALL, Among
 from partisan_async.store.statement import Statement, is_alive
 
 HISTORY = ("created_at", "started_at", "worker_ids", "errors")
-"""Columns that only runs of Django's own tasks get: their ``TaskResult`` shows these to users."""
+"""Columns that only tasks of Django's task API get: their ``TaskResult`` shows them to users."""
 
-# Between nothing and a month, and so finite: see DUE_SECONDS.
+# Limited to 0 to 30 days, so that it is finite: see DUE_SECONDS.
 _WAITED_SECONDS = """
 extract(epoch FROM statement_timestamp() - LEAST(statement_timestamp(), GREATEST(
     t.execute_after, t.created_at, statement_timestamp() - interval '30 days')))::float8
@@ -30,15 +30,15 @@ CASE WHEN t.tries > 0 AND t.first_tried_at IS NOT NULL
 """
 
 LARGE_BYTES = 2 * 2**20
-"""Larger arguments do not pass through the supervisor, which would have to hold those of many."""
+"""Size above which arguments bypass the supervisor: it would hold those of many tasks in memory."""
 
-# The size of the stored value, which PostgreSQL reads without the value itself. A number may be
-# stored in 16 bytes and be 147,457 characters as text, the most digits of a NUMERIC; a compressed
-# value may have thousands of such numbers. So text is surely small only if the stored value is
-# this small and not compressed. A stored value of LARGE_BYTES or more is not even turned into text.
+# PostgreSQL reads the size of a stored value without reading the value. But a number stored in 16
+# bytes may be 147,457 characters of text, the most digits of a NUMERIC, and a compressed value may
+# hold thousands of such numbers. So only a stored value this small and uncompressed is surely small
+# as text. A stored value of LARGE_BYTES or more is never turned into text.
 SURELY_SMALL_BYTES = 200
 
-# OFFSET 0: the text is made once.
+# OFFSET 0: otherwise the planner inlines the subquery and makes the text twice.
 _ARGUMENTS = f"""
 CASE WHEN pg_column_size(t.arguments) < {SURELY_SMALL_BYTES}
         AND pg_column_compression(t.arguments) IS NULL THEN t.arguments::text
@@ -55,7 +55,7 @@ t.id, t.claim_seq, t.queue_name, t.processor_class, {_ARGUMENTS}, t.priority, t.
     t.traceparent, {_TRYING_SECONDS}
 """
 
-# Alive, and not told to start nothing.
+# No row if this supervisor's lease has expired or its queue is paused.
 I_LIVE = f"""
 me AS (SELECT 1 FROM partisan_async_supervisor
        WHERE id = %(me)s AND {is_alive()}
@@ -63,21 +63,21 @@ me AS (SELECT 1 FROM partisan_async_supervisor
                            WHERE queue_name = %(queue_name)s))
 """  # noqa: S608
 
-# After the largest number it begins again at 1: all that matters is that it is another one, and a
-# row whose number was set by hand must not keep the others from being claimed.
+# After the largest number it starts again at 1. It only has to differ from the number before, and a
+# row whose number was set by hand must not make the whole claim fail.
 NEXT_SEQ = "claim_seq = mod(t.claim_seq, 2147483647) + 1"
 
 _MINE = f"status = '{Status.IN_PROCESS}', claimed_by = %(me)s, claimed_at = statement_timestamp()"
 
-# {others} leaves rows out, or all but one: see ``Among``.
+# {others} leaves out some rows, or all but one: see ``Among``.
 _READY = f"""
 SELECT id FROM partisan_async_task
 WHERE status = '{Status.NEW}' AND queue_name = %(queue_name)s {{others}}
 ORDER BY priority, id LIMIT %(limit)s
 """  # noqa: S608
 
-# MATERIALIZED: an inlined subquery may be run again for each row of the join, and LIMIT with it.
-# ANY (ARRAY[…]) and not a plain "=": that lets the planner join by hashes, and then each claim
+# MATERIALIZED: the planner may run an inlined subquery, with its LIMIT, once per row of the join.
+# ANY (ARRAY[…]) instead of "=": with "=" the planner may choose a hash join, and then each claim
 # reads a small table to its end, dead rows too; 20,000 rows cost three times what 250 lookups do.
 _CLAIM = f"""
 WITH {I_LIVE}, due AS MATERIALIZED (
@@ -93,7 +93,7 @@ RETURNING {COLUMNS}
 
 
 def claim(me: UUID, queue_name: str, limit: int, ttl: timedelta, among: Among = ALL) -> Statement:
-    """Claim the next rows of a queue, if my last beat is younger than the TTL; see ``claims``."""
+    """Claim the next rows of a queue; none if my lease has expired. Rows: see ``claims``."""
     params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
     return among.narrow(Statement(_CLAIM, params))
 
@@ -104,7 +104,7 @@ def ready(queue_name: str, limit: int, among: Among = ALL) -> Statement:
 
 
 def claim_only(me: UUID, task_id: int) -> Statement:
-    """Claim this row; see ``claims``."""
+    """Claim this row if it waits. Rows: see ``claims``."""
     sql = f"""
     UPDATE partisan_async_task t
     SET {_MINE}, {NEXT_SEQ}
@@ -115,7 +115,7 @@ def claim_only(me: UUID, task_id: int) -> Statement:
 
 
 def claims(rows: Iterable[Sequence[Any]]) -> list[Claim]:
-    """Return the rows of a claim or a rescue in the order they should start: RETURNING has none."""
+    """Return the rows of a claim or a rescue in the order they start: RETURNING keeps no order."""
     return sorted(map(Claim._make, rows), key=_ORDER)
 
 

@@ -1,6 +1,6 @@
-"""Inserts calls, and reads the waiting *twins* of those that are turned away.
+"""Inserts calls, and reads the waiting *twins* of calls that are not inserted.
 
-A twin is the row of an identical call: one with the same digest.
+A twin is the row of an identical call: a row with the same digest.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ from partisan_async.models.readable import moment
 from partisan_async.models.status import WAITING_SQL, Status
 from partisan_async.store.statement import Statement
 
-KEY = "('x' || encode(substring(digest FOR 8), 'hex'))::bit(64)::bigint"
-"""Number of the advisory lock that stands for the digest in a column ``digest``."""
+
+def lock_of(key: str) -> str:
+    """Return SQL of the number of the advisory lock that stands for the digest or key."""
+    return f"('x' || encode(substring({key} FOR 8), 'hex'))::bit(64)::bigint"
+
+
+INSERTED_AT_ONCE = 1000
+"""Maximum number of calls that one statement inserts."""
 
 COLUMNS = Task._meta.concrete_fields  # noqa: SLF001  documented API in spite of its name
 
-_COLUMNS_READABLE = ", ".join(
+COLUMNS_READABLE = ", ".join(
     f"{moment(field.attname)} AS {field.attname}"
     if isinstance(field, DateTimeField)
     else field.attname
@@ -44,28 +50,34 @@ _INSERTED = "RETURNING id, status, created_at, NULLIF(execute_after, created_at)
 _INSERT_UNIQUE = f"{_INSERT}ON CONFLICT DO NOTHING {_INSERTED}"
 _INSERT_ANY = _INSERT + _INSERTED
 
-# FOR SHARE keeps the twin from being claimed before the caller commits: it would run on the state
-# from before the caller's changes, and the call that was to announce them was ignored. One that
-# somebody has locked is being claimed, or steered in a transaction that is open.
+# FOR SHARE keeps the twin from being claimed before the caller commits. Otherwise the twin could
+# run without the caller's changes, and no task would follow that sees them, as this call is
+# ignored. SKIP LOCKED: a locked twin is being claimed, or steered in an open transaction.
 _TWIN = f"""
-SELECT {_COLUMNS_READABLE} FROM partisan_async_task
+SELECT {COLUMNS_READABLE} FROM partisan_async_task
 WHERE digest = %(digest)s AND status IN {WAITING_SQL} FOR SHARE SKIP LOCKED
 """  # noqa: S608
 
-# The ids are given out in the order of the calls, since it is they that decide which starts first;
-# the rows are inserted in the order of the digests. Where these are too many to be taken, two
-# callers in opposite orders would deadlock. (They still may, where a twin was claimed before the
-# look at it, and is inserted after all while digests above it are held.) The arguments come as
-# lines and the digests in one piece: to quote each for an array takes as long as all else that the
-# client does. The sequence is found by a query of its own, once and not for each row.
-_BULK_INSERT = f"""
-WITH call AS MATERIALIZED (
+TO_TWINS = f"(digest) WHERE digest IS NOT NULL AND status IN {WAITING_SQL}"
+"""The target of ``ON CONFLICT``. It may ask for more than the index that it means."""
+
+# Ids are drawn in the order of the calls, since lower ids start first. Rows are inserted in the
+# order of the digests: otherwise two callers in opposite orders deadlock, if their digests are too
+# many to be taken. (They still may, if a twin is claimed before we read it: its call is then
+# inserted late, while we hold higher digests.) The arguments come as lines and the digests as one
+# value: quoting each for an array would double the client's work. The sequence is looked up in a
+# subquery, which runs once and not for each row.
+CALLS = """
+call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(
             (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))) AS id,
         arguments, digest
     FROM (SELECT *, substring(%(digests)s::bytea FROM 32 * n::int - 31 FOR 32) AS digest
           FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)))
-            WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u),
+            WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u)
+"""
+_BULK_INSERT = f"""
+WITH {CALLS},
 inserted AS (
     INSERT INTO partisan_async_task
         (id, queue_name, processor_class, arguments, priority, digest, traceparent, execute_after,
@@ -76,16 +88,16 @@ inserted AS (
             THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
     FROM call,
         (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
-    WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({KEY})
+    WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({lock_of("digest")})
     ORDER BY digest, id
-    ON CONFLICT (digest) WHERE status IN {WAITING_SQL} DO NOTHING
+    ON CONFLICT {TO_TWINS} DO NOTHING
     RETURNING id, status, created_at, execute_after)
 SELECT (SELECT array_agg(id) FROM call), array_agg(id), min(status), min(created_at),
     NULLIF(min(execute_after), min(created_at))
 FROM inserted
 """  # noqa: S608
 
-# As one text, and so they are sent back: psycopg makes an object of each value on its way.
+# One text, which is sent back as it is: psycopg would make an object of each value of an array.
 _NEXT_IDS = """
 SELECT string_agg(nextval(
     (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))::text, ',')
@@ -93,14 +105,14 @@ FROM generate_series(1, %(count)s)
 """
 
 _TWINS = f"""
-SELECT {_COLUMNS_READABLE} FROM partisan_async_task
+SELECT {COLUMNS_READABLE} FROM partisan_async_task
 WHERE digest = ANY(%(digests)s) AND status IN {WAITING_SQL} ORDER BY digest
 FOR SHARE SKIP LOCKED
 """  # noqa: S608
 
 
 def insert(call: Call, key: int | None) -> Statement:
-    """Insert a call; one with a digest if no twin waits. Rows: what the caller does not know of it.
+    """Insert a call, unless a twin waits. Rows: id, status, created_at, execute_after if differing.
 
     :param key: number of the advisory lock to take first; without the lock nothing is inserted.
     """
@@ -109,35 +121,41 @@ def insert(call: Call, key: int | None) -> Statement:
 
 
 def twin(digest: bytes) -> Statement:
-    """Read the row that waits with this digest, and keep it from being claimed."""
+    """Read the waiting row with this digest, and keep it from being claimed."""
     return Statement(_TWIN, {"digest": digest})
 
 
 def bulk_insert(
     common: Call, ids: str, encoded: Sequence[str], digests: Sequence[bytes] | None, *, takes: bool
 ) -> Statement:
-    """Insert calls that differ in their arguments alone, but for those whose twins wait.
+    """Insert calls that differ only in their arguments, except those whose twins wait.
 
-    Row: the calls' ids in the order of the calls; the ids of those that were inserted; and of these
-    what ``insert`` returns.
+    One row: the ids of all calls, in their order; the ids of the inserted ones; and for the
+    inserted ones the other columns of ``insert``.
 
-    :param ids: an array of an id for each, or of NULLs.
-    :param takes: take their digests, and leave out those that another transaction took.
+    :param ids: PostgreSQL array of an id for each call, or of NULLs.
+    :param takes: take the calls' digests, and leave out calls whose digest another transaction has.
     """
-    params: dict[str, Any] = common._asdict() | {
+    return Statement(_BULK_INSERT, bulk_params(common, ids, encoded, digests, takes=takes))
+
+
+def bulk_params(
+    common: Call, ids: str, encoded: Sequence[str], digests: Sequence[bytes] | None, *, takes: bool
+) -> dict[str, Any]:
+    """Return the parameters of a statement with ``CALLS``."""
+    return common._asdict() | {
         "ids": ids,
         "arguments": "\n".join(encoded),
         "digests": None if digests is None else b"".join(digests),
         "takes": takes,
     }
-    return Statement(_BULK_INSERT, params)
 
 
 def next_ids(count: int) -> Statement:
-    """Draw the ids of tasks to come. Row: them, with commas."""
+    """Draw ids for tasks to insert. One row: the ids, separated by commas."""
     return Statement(_NEXT_IDS, {"count": count})
 
 
 def twins(digests: Sequence[bytes]) -> Statement:
-    """Read the rows that wait with these digests, and keep them from being claimed."""
+    """Read the waiting rows with these digests, and keep them from being claimed."""
     return Statement(_TWINS, {"digests": digests})

@@ -7,12 +7,12 @@ import json
 from partisan_async.policy import Failure
 
 KEPT_PER_ROW = 10
-"""Maximum number of errors, and of worker ids, that stay on a row: the newest."""
+"""Maximum number of errors, and of worker ids, that stay on a row; the oldest go first."""
 
 
 def kept(column: str) -> str:
-    """Return the SQL of such a column with room for one more."""
-    # A row that was changed by hand must not keep its batch from being settled.
+    """Return the SQL of this column's list with room for one more entry."""
+    # A column set by hand to something else than a list must not make the whole batch fail.
     return (
         f"CASE WHEN jsonb_typeof({column}) <> 'array' THEN '[]'::jsonb"
         f" WHEN jsonb_array_length({column}) < {KEPT_PER_ROW} THEN {column} ELSE {column} - 0 END"
@@ -23,5 +23,8 @@ _KEPT = ("exception_class", "message", "traceback")
 
 
 def encoded(failure: Failure, **more: bool | str | float) -> str:
-    """Return what a row keeps of a failure, as JSON, with more beside it."""
+    """Return the JSON that a row keeps of a failure.
+
+    :param more: further fields of the JSON.
+    """
     return json.dumps({name: getattr(failure, name) for name in _KEPT} | more)

@@ -8,30 +8,34 @@ from uuid import UUID
 
 from partisan_async.models.status import Status
 from partisan_async.policy import MAX_INTERRUPTED
-from partisan_async.store.statement import DUE_SECONDS, Statement, is_alive
+from partisan_async.store.statement import DUE_SECONDS, Statement, due_seconds, is_alive
 
 BEAT_SECONDS = 5.0
 """Interval of a supervisor's heartbeats."""
 
 TTL_SECONDS = 30.0
-"""Length of a lease: a supervisor that is silent for longer is dead, and its tasks are rescued."""
+"""Length of a lease: a supervisor silent for longer counts as dead, and its tasks are rescued."""
 
 
 def _is_any_ready(queue_name: str) -> str:
-    # Not EXISTS: the planner multiplies "many of this queue" by "many are new", expects to meet one
-    # soon wherever it looks, and reads a table of finished rows to its end.
+    # Not EXISTS: the planner multiplies "many rows of this queue" by "many new rows", expects to
+    # find a match early in a sequential scan, and reads a table of finished rows to its end.
     return f"""
     (SELECT id FROM partisan_async_task WHERE status = '{Status.NEW}' AND queue_name = {queue_name}
      ORDER BY priority, id LIMIT 1) IS NOT NULL
     """  # noqa: S608
 
 
-# One statement, so that an idle supervisor costs one round trip per beat: it renews the lease, and
-# sees what a lost NOTIFY would have told, which supervisors (of its host or any) might be dead, and
-# what is due when.
-# A beat that arrives late must not set last_seen_at back, unless that was written by a wrong clock.
-# A database that was restored from another place's dump has no row of this supervisor, and gets
-# none: so this supervisor claims nothing there.
+# By its key and not by a newer column: no lease is lost while a migration is taken back beneath
+# those that run.
+_IS_MADE = "left(processor_class, 1) = ':'"
+
+# One statement, so that an idle supervisor costs one round trip per beat. It renews the lease, sees
+# what a lost NOTIFY would have said, which supervisors (of its host, or silent ones) may be dead,
+# and when the next row is due.
+# A late beat must not set last_seen_at back, unless a wrong clock wrote it far in the future.
+# A database restored from another home's dump gets no row for this supervisor, which then claims
+# nothing there.
 _BEAT = f"""
 WITH beat AS (
     INSERT INTO partisan_async_supervisor AS s
@@ -74,6 +78,10 @@ SELECT
     draining,
     (SELECT jsonb_agg(jsonb_build_array(processor_class, resumed_at IS NULL))::text
      FROM partisan_async_pausedprocessor WHERE queue_name IN ('', %(queue_name)s)),
+    (SELECT CASE WHEN next_tick IS NULL THEN 0 ELSE {due_seconds("next_tick")} END
+     FROM partisan_async_schedule
+     WHERE queue_name = %(queue_name)s AND {_IS_MADE} AND enabled
+     ORDER BY next_tick NULLS FIRST LIMIT 1),
     extract(epoch FROM statement_timestamp())::float8
 FROM claimed, beat
 """  # noqa: S608
@@ -93,19 +101,22 @@ def beat(
     stopping: bool = False,
     home: str | None = None,
 ) -> Statement:
-    """Renew my lease, and look around.
+    """Renew my lease, and read what has changed in my queue.
 
-    No row: the database belongs to another home. One row: whether rows are ready; in how many
-    seconds the next scheduled one is due; whether rows of silent supervisors are there; JSON of the
-    other supervisors of this host or silent ones (``id, hostname, process, silent``; the process as
-    a text of JSON, since it may be unreadable); where a nonce is given, that it was sent; the ids
-    of rows that I hold and that are not among the known ones, and of known ones that I do not hold;
-    whether the queue is paused; whether I am to drain; JSON of the processors that are paused in it
-    (``name, paused``), also of those whose pause is ending; and what time it is, in seconds.
+    No row: the database belongs to another home. One row: True if rows are ready; seconds until the
+    next scheduled row is due; True if silent supervisors hold rows; JSON of the queue's other
+    supervisors that are on this host or silent (``id, hostname, process, silent``; the process as
+    JSON text, since it may be unreadable); True if a nonce was sent; ids of rows that I hold and
+    that are not known; ids of known rows that I do not hold; True if the queue is paused; True if I
+    am to drain; JSON of the queue's paused processors (``name, paused``), also of those whose pause
+    is ending; seconds until the first schedule is due that was made at run time; and the time, in
+    seconds since the epoch.
 
+    :param nonce: text to send to ``probe_channel``; ``None``: send nothing.
+    :param known: ids of the rows that I believe I hold.
     :param workers: JSON of what the workers run.
-    :param stopping: I start nothing more, and end.
-    :param home: where I am; ``None``: I do not ask.
+    :param stopping: True if I start nothing more, and end.
+    :param home: the home I serve; ``None``: any.
     """
     params = {
         "me": me,
@@ -124,7 +135,7 @@ def beat(
 
 
 def forget(supervisors: Sequence[UUID]) -> Statement:
-    """Remove the rows of these supervisors, except where one has a claim that is to be rescued."""
+    """Remove the rows of these supervisors, except of those with a claim that can be rescued."""
     sql = f"""
     DELETE FROM partisan_async_supervisor s WHERE s.id = ANY(%(ids)s::uuid[])
         AND NOT EXISTS (SELECT 1 FROM partisan_async_task t
@@ -137,16 +148,19 @@ def forget(supervisors: Sequence[UUID]) -> Statement:
 def unserved(
     queue_names: Sequence[str], ttl: timedelta, scheduled: Sequence[str] = ()
 ) -> Statement:
-    """Read which of these queues have rows waiting and no live supervisor.
+    """Read which of these queues have ready or due rows and no live supervisor.
 
-    :param scheduled: the queues with schedules. They count even without rows that wait: nobody
-        ticks their schedules.
+    :param scheduled: the queues with schedules in the code. They count even without such rows: no
+        supervisor ticks their schedules. So do queues with schedules that were made at run time.
     """
     sql = f"""
     SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)
     WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s WHERE s.queue_name = q.name
                       AND {is_alive("s")})
-        AND (q.name = ANY(%(scheduled)s::text[]) OR {_is_any_ready("q.name")}
+        AND (q.name = ANY(%(scheduled)s::text[])
+             OR EXISTS (SELECT 1 FROM partisan_async_schedule c WHERE c.queue_name = q.name
+                        AND {_IS_MADE} AND c.enabled)
+             OR {_is_any_ready("q.name")}
              OR (SELECT execute_after FROM partisan_async_task
                  WHERE status = '{Status.SCHEDULED}' AND queue_name = q.name
                  ORDER BY execute_after LIMIT 1) <= statement_timestamp())

@@ -1,8 +1,7 @@
-"""Finds and mends rows whose state the table's constraints refuse, and has PostgreSQL check the
-others.
+"""Finds and mends rows that violate the table's constraints, and validates the constraints.
 
-Such rows are older than the constraints: a migration adds these without a look at the rows that are
-there. PostgreSQL refuses each change of such a row that does not set it right.
+Such rows are older than the constraints, which a migration adds without a check of existing rows.
+PostgreSQL refuses every update of such a row that does not correct it.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ _BROKEN = f"""
 
 
 def broken(behind: int, at_most: int) -> Statement:
-    """Read the next ids of rows that a constraint would refuse; may read the whole table.
+    """Read the next ids of rows that violate a constraint; may read the whole table.
 
-    :param behind: the ids are greater than this one.
+    :param behind: only ids greater than this one.
     """
     sql = f"""
     SELECT t.id FROM partisan_async_task t WHERE t.id > %(behind)s AND {_BROKEN}
@@ -34,10 +33,10 @@ def broken(behind: int, at_most: int) -> Statement:
 
 
 def mend(ids: Sequence[int]) -> Statement:
-    """Set the states of rows right, except where a row is locked. Rows: the ids that were changed.
+    """Correct the states of rows, except of locked ones. Rows: the ids of the changed rows.
 
-    An unknown status becomes ``error``, with a failure that names it: somebody may run the task
-    again. A missing ``finished_at`` becomes now; one of a task that has not ended is removed.
+    An unknown status becomes ``error``, with a failure that names it, so that an operator can retry
+    the task. A missing ``finished_at`` becomes now; that of a task that has not ended is removed.
     """
     sql = f"""
     UPDATE partisan_async_task t
@@ -58,12 +57,12 @@ def mend(ids: Sequence[int]) -> Statement:
 
 
 def validate(constraint: str) -> Statement:
-    """Have PostgreSQL check all rows by a constraint; tasks are enqueued and run meanwhile."""
+    """Have PostgreSQL check all rows against a constraint; it blocks no enqueue and no run."""
     return Statement(f'ALTER TABLE partisan_async_task VALIDATE CONSTRAINT "{constraint}"', {})
 
 
 def constraints() -> Statement:
-    """Read the check constraints of the tasks: the name of each, and whether it is valid."""
+    """Read the check constraints of the task table. Rows: name, and True if validated."""
     sql = """
     SELECT conname, convalidated FROM pg_constraint
     WHERE conrelid = 'partisan_async_task'::regclass AND contype = 'c'

@@ -1,4 +1,4 @@
-"""Notifies the supervisors of a queue, each queue on a channel of its own."""
+"""Notifies the supervisors of a queue. Each queue has its own channel."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from partisan_async.store.statement import Statement
 
 HELD_NO_MORE = "held"
-"""Said by NOTIFY: rows that supervisors hold were taken from them by hand."""
+"""Payload of NOTIFY: an operator took claimed rows from their supervisors."""
 
 STEERED = "steered"
-"""Said by NOTIFY: an operator paused, resumed or drained, or switched a schedule; the beat reads
+"""Payload of NOTIFY: an operator paused, resumed or drained, or switched a schedule. The beat reads
 which."""
 
 
 def channel(queue_name: str) -> str:
-    """Return the NOTIFY channel of a queue: its name, or where that is too long, its hash."""
+    """Return the NOTIFY channel of a queue: its name, or the name's hash if it is too long."""
     name = f"partisan_async.{queue_name}"
     if len(name.encode()) < 64:
         return name
@@ -34,12 +34,13 @@ def wake(queue_names: Sequence[str]) -> Statement:
 
 
 def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statement:
-    """Wake the supervisors of a queue: rows of this status are there, or of any.
+    """Wake the supervisors of a queue: it has rows of this status, or of any.
 
-    :param within: in a transaction that writes, too, and not in one of its own.
+    :param within: True if the caller's transaction also writes; False if the NOTIFY has its own.
     """
-    # Its commit would wait for the disk, with a lock that all commits with a NOTIFY share; but
-    # after a crash nobody listens any more. pg_notify() takes the server longer: it is planned.
+    # synchronous_commit = off: otherwise the commit waits for the disk while it holds the lock that
+    # all commits with a NOTIFY share. A NOTIFY need not survive a crash: no listener does. Not
+    # pg_notify(), which is slower, since a SELECT has to be planned.
     hurry = "" if within else "SET LOCAL synchronous_commit = off; "
     name = channel(queue_name).replace('"', '""').replace("%", "%%")
     return Statement(f"""{hurry}NOTIFY "{name}", '{status}'""", {})

@@ -1,13 +1,13 @@
-"""Takes the waiting rows of a paused processor out of the way, and brings them back.
+"""Parks the ready rows of paused processors, and unparks them when the pause is over.
 
-A claim reads the ready rows in their order, and would read 100,000 of a paused processor each time
-before it comes to the others. So they are *parked*: scheduled for a time that never comes, with
-their own one kept beside it. Nothing else of them changes: identical calls find them waiting.
-Each pause parks its rows at a moment of its own, so the index of scheduled rows leads straight to
-them.
+A claim reads ready rows in order, and would each time read 100,000 rows of a paused processor
+before it reaches the others. So these rows are *parked*: scheduled for a time that never comes,
+with their own time kept in ``parked_from``. Nothing else changes: identical calls find them
+waiting. Each pause parks its rows at its own time, so the index of scheduled rows finds them at
+once.
 
-A pause that is over is *ending* as long as rows of it are parked. Then none is parked any more, by
-anybody: whoever parks locks the pause's row, and passes over one that is being ended.
+A pause that is over is *ending* while rows of it are still parked. No statement parks more for it:
+parking locks the row of the pause, and skips a row that another transaction is ending.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from partisan_async.store.statement import Statement, queue_names
 NEVER = f"timestamptz '{NEVER_BEGINS}'"
 
 PARKED_AT_ONCE = 1000
-"""Maximum number of rows that one statement parks, or brings back."""
+"""Maximum number of rows that one statement parks or unparks."""
 
-# All bits that fit between the two: no id, whoever set it, leads out of there.
+# As many bits of the id as fit between NEVER_BEGINS and NEVER_ENDS: even an id set by hand stays
+# inside.
 _AT = f"{NEVER} + (id & {2**44 - 1}) * interval '1 microsecond' AS at"
 
 
 def is_parked(name: str) -> str:
-    """Return the condition that a scheduled row waits for the end of a pause; others may be far."""
+    """Return the condition that a scheduled row is parked, and not merely due in the far future."""
     at = f"{name}.execute_after"
     return f"""
     ({name}.parked_from IS NOT NULL AND {at} >= {NEVER} AND {at} < timestamptz '{NEVER_ENDS}')
@@ -63,8 +64,8 @@ SELECT (SELECT count(*) FROM parked)
 
 
 def _rows_of(pause: str, queue: str, columns: str, at_most: object) -> str:
-    # A range, and in order: with `=` the planner would take any row for one of a pause that has
-    # most of them, and read the table until it finds another's.
+    # A range with ORDER BY, not "=": if one pause has parked most of the rows, the planner expects
+    # a match for any pause early in a sequential scan, and reads the table until it finds one.
     return f"""
     SELECT {columns} FROM partisan_async_task t
     WHERE t.status = '{Status.SCHEDULED}' AND t.queue_name = {queue}
@@ -74,7 +75,7 @@ def _rows_of(pause: str, queue: str, columns: str, at_most: object) -> str:
     """  # noqa: S608
 
 
-# What another pause holds goes over to that one.
+# A row that another pause holds, too, stays parked, for that pause.
 _UNPARK = f"""
 WITH {_HELD},
 over AS MATERIALIZED (
@@ -130,17 +131,17 @@ FROM pause p ORDER BY p.processor_class, p.queue_name
 
 
 def park(queue_name: str) -> Statement:
-    """Park the first ready rows of a queue that are of paused processors. One row: how many."""
+    """Park those of a queue's first ready rows whose processors are paused. One row: how many."""
     return Statement(_PARK, {"queue_name": queue_name})
 
 
 def unpark(queue_name: str) -> Statement:
-    """Bring back rows of a queue whose processors are not paused any more. One row: how many."""
+    """Unpark rows of a queue whose pauses are over. One row: how many."""
     return Statement(_UNPARK, {"queue_name": queue_name})
 
 
 def end_pauses() -> Statement:
-    """Remove pauses that are over, and of which no row is parked any more."""
+    """Remove pauses that are over and have no parked rows left. Rows: their processors."""
     return Statement(_END_PAUSES, {})
 
 
@@ -150,8 +151,10 @@ def parked_queues() -> Statement:
 
 
 def pauses(at_most: int) -> Statement:
-    """Read the processors that are paused.
+    """Read the pauses of processors.
 
-    Rows: name, queue (empty: all), since when, whether it is ending, and how many are parked.
+    Rows: processor, queue (empty: all), start, True if it is ending, and number of parked rows.
+
+    :param at_most: number at which the count of parked rows stops.
     """
     return Statement(_PAUSES, {"at_most": at_most})

@@ -8,7 +8,7 @@ from partisan_async.store.statement import Statement
 
 
 def pause(queue_name: str) -> Statement:
-    """Have nothing of a queue started. Rows: its name, if it was not paused before."""
+    """Stop starting tasks of a queue. Rows: its name, if it was not paused before."""
     sql = """
     INSERT INTO partisan_async_pausedqueue (queue_name) VALUES (%(queue_name)s)
     ON CONFLICT DO NOTHING RETURNING queue_name
@@ -25,7 +25,7 @@ def resume(queue_name: str) -> Statement:
 
 
 def pause_processor(names: Sequence[str], queue_name: str) -> Statement:
-    """Have nothing of a processor started. Rows: those of its names of which that is news.
+    """Stop starting tasks of a processor. Rows: those of its names that were not paused before.
 
     :param queue_name: empty: in every queue.
     """
@@ -40,9 +40,9 @@ def pause_processor(names: Sequence[str], queue_name: str) -> Statement:
 
 
 def resume_processor(names: Sequence[str], queue_name: str | None) -> Statement:
-    """End a processor's pause. Rows: a name of it, for each pause that is over now.
+    """End a processor's pause. Rows: the processor's name, for each pause that this ends.
 
-    :param queue_name: ``None``: wherever it is paused.
+    :param queue_name: ``None``: wherever the processor is paused.
     """
     sql = """
     UPDATE partisan_async_pausedprocessor SET resumed_at = statement_timestamp()

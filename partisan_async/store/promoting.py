@@ -34,7 +34,7 @@ SELECT (SELECT count(*) FROM promoted),
 
 
 def promote(queue_name: str, among: Among = ALL) -> Statement:
-    """Make due rows ready. One row: how many, and in how many seconds the next one is due."""
+    """Make due rows ready. One row: how many, and the seconds until the next one is due."""
     return among.narrow(Statement(_PROMOTE, {"queue_name": queue_name}))
 
 
@@ -45,9 +45,9 @@ def due(queue_name: str, among: Among = ALL) -> Statement:
 
 
 def advance(queue_name: str | None, until: datetime.datetime) -> Statement:
-    """Make the next row ready that is scheduled, if it is due by then. Rows: its time, or none.
+    """Make the next scheduled row ready, if it is due by a time. Rows: its time, or none.
 
-    :param queue_name: ``None``: of all queues.
+    :param queue_name: ``None``: all queues.
     """
     sql = f"""
     UPDATE partisan_async_task SET status = '{Status.NEW}' WHERE id = (

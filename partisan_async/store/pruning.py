@@ -1,4 +1,7 @@
-"""Deletes the rows of tasks that ended long ago, around those that the database keeps."""
+"""Deletes the rows of tasks that ended long ago, and skips rows that the database keeps.
+
+The site's tables may refer to a row by a foreign key, for example: such a row is *kept*.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,16 @@ PRUNED_AT_ONCE = 1000
 class Place(NamedTuple):
     """Where a batch ends, and the next one begins.
 
-    :param ended: when its last row ended, as PostgreSQL says it.
-    :param kept: the ids of the rows that ended then and cannot be deleted.
+    :param ended: when the batch's last row ended, as PostgreSQL's text.
+    :param kept: ids of the kept rows that ended at that very time.
     """
 
     ended: str
     kept: frozenset[int]
 
 
-# A batch that began anew at the oldest row each time would be held up for ever by what is kept
-# there: so each begins behind the one before.
+# Each batch begins behind the one before. If each began at the oldest row, a batch full of kept
+# rows would block all others for ever.
 _OLD = f"""
 SELECT {{columns}} FROM partisan_async_task t
 WHERE status IN {ENDED_SQL} AND status = %(status)s AND queue_name = %(queue_name)s
@@ -50,12 +53,12 @@ DELETE FROM partisan_async_task WHERE id = ANY (ARRAY(
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What became of a batch.
+    """The outcome of a batch.
 
-    :param deleted: how many rows are gone.
-    :param kept: ids of those that the database did not let go, and why.
-    :param last: where it ended; ``None``: nothing was ever old.
-    :param more: there may be more behind it.
+    :param deleted: number of deleted rows.
+    :param kept: ids of the kept rows, each with the database's error.
+    :param last: where the batch ended; ``None``: no batch has found an old row.
+    :param more: True if more old rows may follow.
     """
 
     deleted: int
@@ -65,25 +68,25 @@ class Pruned:
 
 
 _Steps = Generator[Statement, "list[Any] | Exception", Pruned]
-"""Yields statements; is sent their rows, or the error of the row's that each of them met."""
+"""Yields statements; receives the rows of each, or the error that a row of it caused."""
 
 
 class Pruning:
-    """A batch of old rows, as its statements; whoever executes one keeps its answer here::
+    """The statements that delete a batch of old rows. The caller executes them::
 
         for statement in pruning:
             with pruning.refusals():
                 pruning.answer = execute(statement)
         pruning.pruned
 
-    What is old and is not kept goes, one by one where rows are kept together.
+    If the batch cannot be deleted at once, it is deleted in halves, down to single rows.
 
     :param status: ``finished`` or ``error``.
     :param behind: where the batch before ended.
     """
 
     pruned: Pruned
-    """What became of it, in the end."""
+    """The batch's outcome, once all statements are executed."""
 
     def __init__(
         self, older_than: timedelta, status: str, queue_name: str, *, behind: Place | None
@@ -102,7 +105,7 @@ class Pruning:
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """Keep an error as the answer, where fewer rows or others may fare better."""
+        """Set an error that single rows caused as the answer; raise any other."""
         try:
             yield
         except (psycopg.Error, Error) as error:
@@ -156,7 +159,7 @@ def _pruned(
 def _deleting(
     ids: Sequence[int], kept: dict[int, Exception]
 ) -> Generator[Statement, list[Any] | Exception, int]:
-    """Delete in halves, and those in halves, what cannot be deleted together; return how many."""
+    """Delete rows; if the database refuses, delete them in halves. Return how many were deleted."""
     if not ids:
         return 0
     params = {"ids": list(ids), "statuses": list(ENDED)}

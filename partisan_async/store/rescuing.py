@@ -1,4 +1,4 @@
-"""Rescues rows: claims those whose supervisor is dead or silent."""
+"""Rescues rows: claims them from a supervisor that is dead or silent."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from partisan_async.store.among import ALL, Among
 from partisan_async.store.claiming import COLUMNS, I_LIVE, NEXT_SEQ
 from partisan_async.store.statement import Statement, is_alive
 
-# The anti-join also finds the rows whose supervisor's row is gone. One that all its supervisors end
-# under, or whose outcome none of them can write, must not be run again for ever.
+# The anti-join also finds rows whose supervisor's row is gone. The limit of `interrupted`: a task
+# that ends each of its supervisors, or whose outcome none can write, must not run again for ever.
 _ORPHANED = f"""
 SELECT t.id FROM partisan_async_task t
 LEFT JOIN partisan_async_supervisor s ON s.id = t.claimed_by AND {is_alive("s")}

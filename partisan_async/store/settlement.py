@@ -75,7 +75,7 @@ def columns(settlement: Settlement) -> dict[str, Any]:
 
 
 def _as_claimed(claim: Claim) -> dict[str, Any]:
-    """Return what stays as it was, since no run of it ended."""
+    """Return the columns that keep the claim's values, since no run ended."""
     return {"suspect": claim.suspect, "interrupted": claim.interrupted}
 
 

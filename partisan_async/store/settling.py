@@ -1,4 +1,4 @@
-"""Settles claims: writes what became of them, under a fence."""
+"""Settles claims: writes their outcomes, under a fence."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.settlement import columns
 from partisan_async.store.statement import Statement, array, array_of_texts
 
-# The fence: a row that was rescued and claimed anew has another claim_seq and holder. `status` must
-# not be named: it would imply the partial index over claimed_by, whose statistics promise one row,
-# and the plan would then read every row I hold, dead ones too. The check constraint ties the two.
-# Nor may it be written with "=", or my id stand in it as a constant: the same statistics make
-# reading the whole table look cheaper than looking each row up by its id, as for claims.
+# The fence: a row that another supervisor has rescued has another claim_seq and holder. It needs no
+# `status`, since the check constraint ties that to claimed_by; and it must not have one: `status`
+# allows the partial index on claimed_by, whose statistics promise one row, and the plan would read
+# every row that I hold, dead ones too. For the same statistics no plain "=" and no constant for my
+# id: reading the whole table would look cheaper than looking up each row by its id, as in _CLAIM.
 _FENCE = """t.id = ANY (ARRAY[d.id]) AND t.claim_seq IS NOT DISTINCT FROM d.claim_seq
     AND t.claimed_by IS NOT DISTINCT FROM d.me"""
 
-# For another attempt: it takes the rows that are free, and gives up the digests of those that go
-# back to waiting, so that it has nothing to wait for, and no identical call to conflict with.
+# For a second attempt: it takes only unlocked rows, and drops the digests of those that wait again,
+# so that it neither waits for a lock nor conflicts with an identical call.
 _FREE = f"""
 AND t.id IN (SELECT t.id FROM partisan_async_task t JOIN d ON {_FENCE}
              FOR {{lock}} OF t SKIP LOCKED)
@@ -33,7 +33,8 @@ AND t.id IN (SELECT t.id FROM partisan_async_task t JOIN d ON {_FENCE}
 _STARTED_AT = "statement_timestamp() - make_interval(secs => d.ran_seconds)"
 _WORKER_IDS = f"{kept('t.worker_ids')} || to_jsonb(d.worker)"
 
-# A task that postpones itself a hundred times keeps the last reason, and its errors before that.
+# A task that postpones itself again replaces its last reason: otherwise reasons would push its
+# errors off the list.
 _AGAIN = """d.postpones > 0 AND jsonb_typeof(t.errors) = 'array' AND t.errors -> -1 ? 'postponed'"""
 
 # Only where an outcome asks for it. An operator's retry, of whatever release, sets tries to 0, so
@@ -41,6 +42,10 @@ _AGAIN = """d.postpones > 0 AND jsonb_typeof(t.errors) = 'array' AND t.errors ->
 _TIMED = f"""
     first_tried_at = CASE WHEN d.timed IS NOT TRUE OR (t.tries > 0 AND t.first_tried_at IS NOT NULL)
         THEN t.first_tried_at ELSE {_STARTED_AT} END,"""
+
+# A task that failed gives its key up, though no index has ended rows: an operator of a release that
+# knows no keys may retry it beside a twin.
+_KEY = f"unique_key = CASE WHEN d.status <> '{Status.ERROR}' THEN t.unique_key END"
 
 _GIVEN_FORM = f"""
 {PATIENCE}, d AS MATERIALIZED (
@@ -76,7 +81,8 @@ SET {{timed}}status = d.status,
                 'try', t.tries::bigint + 1, 'at', statement_timestamp())) END,
     result = COALESCE(d.result::jsonb, t.result),
     digest = CASE WHEN %(gently)s AND d.status IN {WAITING_SQL} THEN NULL
-        ELSE t.digest END
+        ELSE t.digest END,
+    {_KEY}
 FROM d WHERE {_FENCE}
 """  # noqa: S608
 
@@ -91,8 +97,8 @@ _GIVEN_TOLD = _GIVEN_FORM.format(
 )
 _SETTLE_TOLD = _SETTLE_FORM.format(timed=f"{_TIMED}\n    ")
 
-# The same for runs that all finished and returned nothing to keep, as most do: without the columns
-# that would say nothing, which cost as much as those that are left.
+# The same for a batch of runs that all finished without a result, as most do. It leaves out the
+# columns that do not change, which halves its cost.
 _FINISH = f"""
 {PATIENCE}, d AS MATERIALIZED (
     SELECT id, claim_seq, ran_seconds, (%(workers)s::text[])[place] AS worker, %(me)s::uuid AS me
@@ -122,14 +128,14 @@ DELETE FROM partisan_async_task t USING d WHERE {_FENCE}
 
 
 def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False) -> Statement:
-    """Write what became of claims of mine. Rows: the ids of those that were written.
+    """Write the outcomes of my claims. Rows: the ids of the settled ones.
 
-    Where calls of an ``ON_ERROR`` are enqueued with it, the rows have their ids, too: ``None`` for
-    those that none tells of.
+    If calls of an ``ON_ERROR`` are enqueued with it, each row has the id of its call, too, or
+    ``None``.
 
-    :param gently: for the attempts after a unique violation or a lock timeout: leave out the
-        rows that another transaction has locked; and a row that goes back to waiting gives its
-        digest up, since an identical call waits, or may.
+    :param gently: for attempts after a unique violation or a lock timeout: skip rows that another
+        transaction has locked, and drop the digests of rows that wait again, since an identical
+        call may wait already.
     """
     free = _FREE.format(lock="NO KEY UPDATE") if gently else ""
     runs = [
@@ -161,7 +167,7 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
 def delete_finished(
     me: UUID, settlements: Sequence[Settlement], *, gently: bool = False
 ) -> Statement:
-    """Delete claims of mine that finished; as ``settle``."""
+    """Delete the rows of my claims that finished; else as ``settle``."""
     params = {
         "me": me,
         "id": array(settlement.claim.id for settlement in settlements),
@@ -171,9 +177,9 @@ def delete_finished(
 
 
 def settle_within(me: UUID, settlement: Settlement, *, delete: bool) -> Statement:
-    """Write that a claim of mine finished, in the transaction that did its work.
+    """Write that my claim finished, in the transaction that did the task's work.
 
-    It waits for the row as long as it takes: the work must not be done again for a lock's sake.
+    It waits for a locked row without limit: a lock timeout would undo the work.
     """
     statement = delete_finished(me, [settlement]) if delete else settle(me, [settlement])
     return statement._replace(params=statement.params | {"patience": "0"})

@@ -1,4 +1,4 @@
-"""What all statements have in common: their form, and the database that they are for."""
+"""What all statements share: their form, their database, and common parts of their SQL."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Statement(NamedTuple):
 
 
 def array(numbers: Iterable[object]) -> str:
-    """Return these as PostgreSQL writes an array: psycopg makes an object of each on the way."""
+    """Return an array as PostgreSQL's text: psycopg would make an object of each number."""
     return f"{{{','.join(map(str, numbers))}}}"
 
 
 def array_of_texts(texts: Iterable[str | None]) -> str:
-    """Return the same of texts: to psycopg, megabytes with quotes are the work of seconds."""
+    """Return an array of texts: psycopg would take seconds for megabytes with quotes."""
     return array("NULL" if text is None else _quoted(text) for text in texts)
 
 
@@ -32,20 +32,25 @@ def database() -> str:
     return router.db_for_write(Task)
 
 
-# Within a day, and so finite: a difference to 'infinity' is an error before PostgreSQL 17.
-DUE_SECONDS = """
-extract(epoch FROM LEAST(GREATEST(execute_after, statement_timestamp() - interval '1 day'),
+def due_seconds(column: str) -> str:
+    """Return SQL of the seconds until the time in a column, one day at most."""
+    # Limited, so that it is finite: before PostgreSQL 17 subtracting 'infinity' is an error.
+    return f"""
+extract(epoch FROM LEAST(GREATEST({column}, statement_timestamp() - interval '1 day'),
     statement_timestamp() + interval '1 day') - statement_timestamp())::float8
 """
 
 
+DUE_SECONDS = due_seconds("execute_after")
+
+
 def queue_names(table: str, condition: str) -> str:
-    """Return a recursive table of the names of the queues that have tasks of some kind.
+    """Return a recursive CTE of the names of the queues that have certain tasks.
 
-    By leaps over an index that begins with the queue, however many rows a queue has.
+    It makes one index lookup for each queue, however many rows a queue has.
 
-    :param table: its name; its one column is ``queue_name``.
-    :param condition: which tasks: that of a partial index.
+    :param table: name of the CTE, whose one column is ``queue_name``.
+    :param condition: which tasks: the condition of a partial index that begins with the queue.
     """
     return f"""
 {table} AS (
@@ -60,9 +65,11 @@ def queue_names(table: str, condition: str) -> str:
 
 
 def is_alive(name: str = "") -> str:
-    """Return the condition that a supervisor's row is of a living one; it takes a ``ttl``.
+    """Return the condition that a supervisor's lease holds; it takes the parameter ``ttl``.
 
-    A sign of life from far ahead was given by a clock that was wrong, and proves nothing.
+    A ``last_seen_at`` far in the future was written by a wrong clock, and proves nothing.
+
+    :param name: alias of the supervisor's table in the statement; empty: none.
     """
     seen = f"{name}.last_seen_at" if name else "last_seen_at"
     now = "statement_timestamp()"

@@ -1,4 +1,4 @@
-"""What operators do to tasks: run them again, now, or not at all; and to supervisors: drain."""
+"""What operators do: retry, run now, cancel and delete tasks; drain supervisors."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from uuid import UUID
 
 from partisan_async.models.status import ENDED, ENDED_SQL, Status
 from partisan_async.policy import Failure
-from partisan_async.store.inserting import KEY
+from partisan_async.store.inserting import lock_of
 from partisan_async.store.kept import encoded, kept
 from partisan_async.store.statement import Statement, queue_names
 
 UNENDED = (Status.NEW.value, Status.SCHEDULED.value, Status.IN_PROCESS.value)
 
-# What another transaction has locked is left out: it may stay open for long. So may the caller's:
-# then the digests are taken, or whoever enqueues an identical call would wait for its end.
+# Rows that another transaction has locked are left out: it may stay open for long. The caller's
+# transaction may, too: then `takes` takes the digests, or a delay() of an identical call would wait
+# for its end.
 _FREE = f"""
 SELECT id FROM partisan_async_task
 WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
-    AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({KEY}))
+    AND (NOT %(takes)s OR digest IS NULL OR pg_try_advisory_xact_lock({lock_of("digest")}))
 """  # noqa: S608
 _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
@@ -31,7 +32,7 @@ _ANEW = f"""
 
 
 def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
-    """Read which of these rows are passed over, being another transaction's. Rows: the ids."""
+    """Read which of these rows another transaction has locked. Rows: the ids."""
     sql = f"""
     WITH free AS MATERIALIZED ({_FREE} FOR UPDATE SKIP LOCKED)
     SELECT id FROM partisan_async_task
@@ -41,44 +42,50 @@ def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
 
 
 def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
-    """Run rows again that ended in error, as if for the first time. Rows: id and queue.
+    """Reset rows that ended in error, to run as if for the first time. Rows: id and queue.
 
-    :param takes: take their digests, and leave out rows whose digests another transaction took.
+    :param takes: take the rows' digests, and leave out rows whose digest another transaction has.
     """
-    # Without its digest: an identical call may wait by now, or come.
+    # Without the digest: an identical call may wait by now, or be enqueued before this one starts.
     sql = f"""
     UPDATE partisan_async_task
-    SET {_ANEW}, digest = NULL
+    SET {_ANEW}, digest = NULL, unique_key = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
     return _on(sql, ids, [Status.ERROR.value], takes=takes)
 
 
 def again_with(
-    ids: Sequence[int], *, encoded: str, digest: bytes | None, key: int | None
+    ids: Sequence[int],
+    *,
+    encoded: str,
+    digest: bytes | None,
+    unique_key: bytes | None,
+    key: int | None,
 ) -> Statement:
-    """Run a row again with other arguments; else as ``again``.
+    """Reset a row with other arguments; else as ``again``.
 
-    The table refuses it where an identical call waits.
+    Raises a unique violation if an identical call waits, or, with a ``unique_key``, runs.
 
-    :param key: number of the advisory lock that stands for the digest; it is taken.
+    :param encoded: JSON to merge into the row's arguments.
+    :param key: number of the advisory lock of the digest or key, which is taken; ``None``: none.
     """
     sql = f"""
     UPDATE partisan_async_task t
-    SET {_ANEW}, digest = %(digest)s,
+    SET {_ANEW}, digest = %(digest)s, unique_key = %(unique_key)s,
         arguments = CASE jsonb_typeof(t.arguments) WHEN 'object' THEN t.arguments ELSE '{{}}' END
             || %(encoded)s::jsonb
     {_SELECTED}
         AND (%(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint))
     RETURNING id, queue_name
     """  # noqa: S608
-    params = {"encoded": encoded, "digest": digest, "key": key}
+    params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "key": key}
     return _on(sql, ids, [Status.ERROR.value], takes=False, **params)
 
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     """Make scheduled rows ready; else as ``again``."""
-    # A `finished_at` that somebody wrote there by hand would have the table refuse it.
+    # Clear a `finished_at` that was set by hand: the table's constraint would refuse it.
     sql = f"""
     UPDATE partisan_async_task
     SET status = '{Status.NEW}', execute_after = statement_timestamp(), parked_from = NULL,
@@ -97,16 +104,16 @@ def cancel(
     statuses: Sequence[str] = UNENDED,
     takes: bool = False,
 ) -> Statement:
-    """End rows that wait or run; who runs one learns of it. Else as ``again``.
+    """End rows that wait or run; the supervisor that runs one learns of it. Else as ``again``.
 
-    :param failure: what the rows tell; ``by`` whom and for what ``reason`` stands beside it.
-    :param statuses: those that are in one of these now: since somebody looked, one that waited may
-        have been claimed.
+    :param failure: what the rows keep as their error, with ``by`` and ``reason`` beside it.
+    :param statuses: only rows that are in one of these now: a row that waited when it was chosen
+        may have been claimed since.
     """
     sql = f"""
     UPDATE partisan_async_task t
     SET status = '{Status.ERROR}', claimed_by = NULL, claimed_at = NULL,
-        finished_at = statement_timestamp(),
+        finished_at = statement_timestamp(), unique_key = NULL,
         errors = {kept("t.errors")} || (%(failure)s::jsonb || jsonb_build_object(
             'try', t.tries::bigint + 1, 'at', statement_timestamp()))
     {_SELECTED} RETURNING id, queue_name
@@ -130,13 +137,13 @@ def _on(
 
 
 def ended_queues() -> Statement:
-    """Read the names of the queues with rows that have ended, by leaps over their index."""
+    """Read the names of the queues that have ended rows, by one index lookup for each queue."""
     names = queue_names("names", f"status IN {ENDED_SQL}")
     return Statement(f"WITH RECURSIVE {names} SELECT queue_name FROM names", {})  # noqa: S608
 
 
 def drain(supervisor_id: UUID) -> Statement:
-    """Have a supervisor start nothing more. Rows: its queue, if it has a row."""
+    """Make a supervisor start nothing more. Rows: its queue, if the supervisor has a row."""
     sql = """
     UPDATE partisan_async_supervisor SET draining = true WHERE id = %(id)s RETURNING queue_name
     """

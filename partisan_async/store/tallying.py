@@ -1,4 +1,4 @@
-"""The tally: what each processor did in each minute, as supervisors add it up."""
+"""The tally: what each processor did in each minute, added up by the supervisors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TALLY_COLUMNS = ("processor_class", *_COUNTED, *_SUMMED, *_GREATEST)
 
 
 MOST = 2**31 - 1
-"""Greatest value of a count: one that reaches it stays there."""
+"""Greatest value of a count; adding more does not change it."""
 
 
 def tally(queue_name: str, rows: Sequence[tuple[Any, ...]]) -> Statement:
     """Add to the tally of the current minute.
 
-    :param rows: of ``TALLY_COLUMNS``, one per processor.
+    :param rows: values of ``TALLY_COLUMNS``, one row per processor.
     """
     # Sorted, so that two supervisors lock rows in the same order and cannot deadlock.
     columns = zip(*sorted(rows), strict=True)

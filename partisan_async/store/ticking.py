@@ -1,8 +1,9 @@
-"""Sets schedules, and enqueues what they say, once for each tick."""
+"""Sets schedules, and enqueues their calls, once for each tick."""
 
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
@@ -10,13 +11,14 @@ from uuid import UUID
 
 from partisan_async.claim import Call
 from partisan_async.models.readable import moment
-from partisan_async.models.status import WAITING_SQL, Status
+from partisan_async.models.status import Status
+from partisan_async.store.keyed import IS_TWIN, TARGETS, column_of
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive
 
-# A schedule is set by the supervisor that started last among the living whose code has it: so an
-# older release does not take it back, and one that is rolled back to has its turn when the newer
-# ones are gone.
+# Of the live supervisors whose code has a schedule, the one that started last sets it. So an older
+# release does not set it back, and after a rollback the old release sets it once the newer
+# supervisors are gone.
 _MAY_SET = f"""
 NOT EXISTS (SELECT 1 FROM partisan_async_supervisor setter
             WHERE setter.id = s.set_by AND {is_alive("setter")}
@@ -36,17 +38,18 @@ FROM unnest(%(names)s::text[]) AS p (name)
     LEFT JOIN partisan_async_schedule s ON s.processor_class = p.name
 """  # noqa: S608
 
-# In one order for all: else two supervisors could wait for each other.
+# ORDER BY: two supervisors that lock rows in different orders could deadlock.
 _SET_SCHEDULES = f"""
 {PATIENCE}, {_ME}
 INSERT INTO partisan_async_schedule AS s
-    (processor_class, queue_name, schedule, next_tick, set_by)
-SELECT p.name, %(queue_name)s, p.schedule, p.next_tick, me.id
-FROM patience, me, unnest(%(names)s::text[], %(schedules)s::text[], %(next_ticks)s::timestamptz[])
-    AS p (name, schedule, next_tick)
+    (processor_class, queue_name, schedule, next_tick, set_by, processor)
+SELECT p.name, %(queue_name)s, p.schedule, p.next_tick, me.id, NULLIF(p.processor, p.name)
+FROM patience, me, unnest(%(names)s::text[], %(schedules)s::text[], %(next_ticks)s::timestamptz[],
+    %(processors)s::text[]) AS p (name, schedule, next_tick, processor)
 ORDER BY p.name
 ON CONFLICT (processor_class) DO UPDATE
 SET queue_name = excluded.queue_name, schedule = excluded.schedule, set_by = excluded.set_by,
+    processor = excluded.processor,
     next_tick = CASE WHEN NOT s.enabled THEN NULL
         WHEN s.schedule = excluded.schedule THEN COALESCE(s.next_tick, excluded.next_tick)
         ELSE excluded.next_tick END
@@ -56,38 +59,77 @@ WHERE (s.next_tick IS NULL AND s.schedule = excluded.schedule
 RETURNING s.processor_class
 """  # noqa: S608
 
-# The one who moves the row on enqueues the tasks, in one statement: a tick is neither lost between
-# the two nor taken twice, whatever dies when. It waits for nobody's transaction, see PATIENCE: the
-# next ones who look are the others' supervisors, and then this one again.
-_TICK = f"""
-{PATIENCE}, ticked AS (
+# In one snapshot: a task that is claimed meanwhile waits in it, or runs in it.
+_BUSY = f"""
+busy AS MATERIALIZED (
+    SELECT runs.since, runs.since IS NOT NULL OR EXISTS (
+        SELECT 1 FROM partisan_async_task WHERE {{key}} = %({{key}})s AND {{is_twin}}) AS is_so
+    FROM (SELECT min(COALESCE(t.claimed_at, '-infinity')) AS since FROM partisan_async_task t
+          WHERE t.status = '{Status.IN_PROCESS}' AND (t.{{key}} = %({{key}})s
+              OR t.processor_class = ANY(%(names)s)
+              AND t.arguments -> 'args' = %(arguments)s::jsonb -> 'args'
+              AND t.arguments -> 'kwargs' = %(arguments)s::jsonb -> 'kwargs')) AS runs),
+"""  # noqa: S608
+
+LONG_SECONDS = 3600.0
+"""Time for which a run may keep ticks from enqueuing any before its success is missed."""
+
+
+def _tick(key: str, *, skips: bool) -> str:
+    """Return the statement of a tick.
+
+    :param key: the column of the call's key.
+    :param skips: whether it enqueues nothing while an identical task runs. For such a tick no
+        success is missing, unless that run takes long.
+    """
+    # One statement advances the schedule and enqueues the tasks: whatever dies when, no tick is
+    # lost or taken twice. It does not wait long for a lock, see PATIENCE: another supervisor's next
+    # look, or this one's, takes the tick.
+    busy, from_busy, if_free, is_busy = "", "", "", ""
+    if skips:
+        busy, from_busy = _BUSY.format(key=key, is_twin=IS_TWIN[key]), ", busy"
+        if_free = "WHERE NOT busy.is_so"
+        is_busy = f"""WHEN busy.since > statement_timestamp() - interval '{LONG_SECONDS:g} seconds'
+                THEN %(last)s::timestamptz """
+    return f"""
+{PATIENCE}, {busy}ticked AS (
     UPDATE partisan_async_schedule s
-    SET last_tick = %(last)s::timestamptz, next_tick = %(following)s::timestamptz
-    FROM patience
+    SET last_tick = %(last)s::timestamptz, next_tick = %(following)s::timestamptz,
+        prior_tick = CASE {is_busy}WHEN s.prior_tick IS NULL THEN %(last)s::timestamptz
+            ELSE s.last_tick END
+    FROM patience{from_busy}
     WHERE s.processor_class = %(name)s AND s.queue_name = %(queue_name)s
         AND s.schedule = %(schedule)s AND s.next_tick = %(tick)s::timestamptz
         AND %(last)s::timestamptz <= statement_timestamp()
+        AND (%(set_by)s::uuid IS NULL OR s.set_by = %(set_by)s::uuid)
     RETURNING 1),
 inserted AS (
     INSERT INTO partisan_async_task
-        (queue_name, processor_class, arguments, priority, digest, execute_after, status)
+        (queue_name, processor_class, arguments, priority, {key}, execute_after, status)
     SELECT %(queue_name)s, %(processor_class)s,
-        %(arguments)s::jsonb || jsonb_build_object('tick', tick), %(priority)s, %(digest)s, tick,
-        '{Status.NEW}'
-    FROM ticked, unnest(%(ticks)s::timestamptz[]) AS t (tick) ORDER BY tick
-    ON CONFLICT (digest) WHERE status IN {WAITING_SQL} DO NOTHING
+        %(arguments)s::jsonb || %(beside)s::jsonb || jsonb_build_object('tick', tick),
+        %(priority)s, %({key})s, tick, '{Status.NEW}'
+    FROM ticked{from_busy}, unnest(%(ticks)s::timestamptz[]) AS t (tick) {if_free} ORDER BY tick
+    ON CONFLICT {TARGETS[key]} DO NOTHING
     RETURNING id)
 SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM inserted)
 """  # noqa: S608
 
 
-class Scheduled(NamedTuple):
-    """What the database says of a scheduled processor.
+_TICKS = {
+    (key, skips): _tick(key, skips=skips)
+    for key, skips in (("digest", False), ("digest", True), ("unique_key", True))
+}
 
-    :param now: its clock.
+
+class Scheduled(NamedTuple):
+    """What the database knows about a scheduled processor.
+
+    :param now: the database's time.
     :param queue_name, schedule: as they were set; ``None``: there is no row.
-    :param next_tick: ``None``: it is to be counted; see ``readable.is_moment``.
-    :param may_set: nobody who started later and lives has set it.
+    :param next_tick: ``None``: it has to be computed; see ``readable.is_moment``.
+    :param may_set: True if no live supervisor that started later has set it.
+    :param made_as: of one made at run time, what is new with each change of it.
     """
 
     processor_class: str
@@ -98,6 +140,7 @@ class Scheduled(NamedTuple):
     next_tick: datetime.datetime | None
     last_tick: datetime.datetime | None
     may_set: bool
+    made_as: UUID | None = None
 
 
 def schedules(me: UUID, names: Sequence[str], ttl: timedelta) -> Statement:
@@ -108,20 +151,21 @@ def schedules(me: UUID, names: Sequence[str], ttl: timedelta) -> Statement:
 def set_schedules(
     me: UUID,
     queue_name: str,
-    schedules: Sequence[tuple[str, str, datetime.datetime]],
+    schedules: Sequence[tuple[str, str, datetime.datetime, str]],
     ttl: timedelta,
 ) -> Statement:
-    """Set schedules as my code has them, as far as I may. Rows: the processors that it was done of.
+    """Set schedules as my code has them, if I may. Rows: the keys of those that were set.
 
-    :param schedules: processor, schedule, and the first tick, where that has to be counted anew.
+    :param schedules: key, schedule, the next tick if it has to be computed anew, and the processor.
     """
-    names, texts, ticks = map(list, zip(*schedules, strict=True))
+    names, texts, ticks, processors = map(list, zip(*schedules, strict=True))
     params = {
         "me": me,
         "queue_name": queue_name,
         "names": names,
         "schedules": texts,
         "next_ticks": ticks,
+        "processors": processors,
         "ttl": ttl,
         "patience": str(LOCK_PATIENCE_MILLISECONDS),
     }
@@ -134,12 +178,23 @@ def tick(
     schedule: str,
     ticks: Sequence[datetime.datetime],
     following: datetime.datetime,
+    *,
+    told: str | None = None,
+    names: Sequence[str] = (),
+    made_as: UUID | None = None,
 ) -> Statement:
-    """Enqueue a call for each of these ticks, if nobody has. Row: whether so, and the tasks' ids.
+    """Enqueue a call for each of these ticks, unless another supervisor has.
 
-    :param call: where it has a digest, and an identical one waits, none is enqueued.
-    :param name: the processor's on the schedule's row.
-    :param ticks: the one that is expected next, and those after it.
+    One row: True if this statement took the ticks, and the ids of the enqueued tasks.
+
+    :param call: if it has a digest and an identical call waits, nothing is enqueued; likewise if it
+        has a ``unique_key`` and an identical call runs.
+    :param name: the schedule's key.
+    :param ticks: the tick that the row expects next, and those after it.
+    :param following: the tick that the row expects afterwards.
+    :param told: what the tasks' rows tell of the schedule: its key, if that is no processor's name.
+    :param names: enqueue none while an identical task of a processor with one of these names runs.
+    :param made_as: as ``Scheduled`` has it: if it was changed since, nobody has ticked.
     """
     params = call._asdict() | {
         "name": name,
@@ -148,13 +203,18 @@ def tick(
         "last": ticks[-1],
         "ticks": list(ticks),
         "following": following,
+        "names": list(names),
+        "set_by": made_as,
+        "beside": json.dumps({} if told is None else {"schedule": told}),
         "patience": str(LOCK_PATIENCE_MILLISECONDS),
     }
-    return Statement(_TICK, params)
+    column = column_of(call)
+    skips = bool(names) or column == "unique_key"
+    return Statement(_TICKS[column, skips], params)
 
 
 def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:
-    """Have the next tick come earlier, if it is still as it was seen. Rows: one, or none."""
+    """Move the next tick to an earlier time, if the row is as it was seen. Rows: one, or none."""
     sql = f"""
     {PATIENCE}
     UPDATE partisan_async_schedule s SET next_tick = %(tick)s::timestamptz FROM patience
@@ -167,8 +227,8 @@ def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:
 
 
 def switch_schedules(names: Sequence[str], *, on: bool) -> Statement:
-    """Have schedules tick from now on, or no more. Rows: processor and queue of what changed."""
-    # What would have been while it was off is nothing to catch up with.
+    """Switch schedules on or off. Rows: processor and queue of the changed ones."""
+    # next_tick = NULL: ticks that would have come while a schedule was off are not caught up with.
     sql = """
     UPDATE partisan_async_schedule SET enabled = %(on)s, next_tick = NULL
     WHERE processor_class = ANY(%(names)s) AND enabled <> %(on)s

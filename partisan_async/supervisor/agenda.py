@@ -1,4 +1,4 @@
-"""The *agenda*: what there may be to do in the database. Other parts note news; the claimer looks.
+"""The *agenda*: what there may be to do in the database. Other parts note it; the claimer looks.
 
 The claimer clears a note before it sends the statement that looks, so that news that arrives during
 the statement is kept for the next turn.
@@ -31,21 +31,21 @@ class Agenda:
 
     def __init__(self) -> None:
         self.wake = asyncio.Event()
-        """There is a reason to look."""
+        """Set when there is a reason to look."""
         self.ready = True
-        """Rows may be ready."""
+        """True if rows may be ready."""
         self.look_for_due = True
-        """Rows may be scheduled earlier than any that is known."""
+        """True if rows may be due earlier than ``due_at``."""
         self.due_at: float | None = None
         """When the next scheduled row is due, by the monotonic clock."""
         self.orphans = False
-        """Rows may be in process whose supervisor is silent."""
+        """True if rows may be in process whose supervisor is silent."""
         self.dead: set[UUID] = set()
         """Supervisors of this host whose process is gone."""
         self.silent: set[UUID] = set()
         """Supervisors that have been silent for longer than the TTL."""
         self.doubtful = False
-        """The claims of this supervisor in the database may differ from those that it knows."""
+        """True if the claims in the database may differ from those that this supervisor knows."""
 
     def on_notify(self, status: str) -> None:
         """Note that rows may be ready, or scheduled earlier than any that is known.

@@ -60,8 +60,9 @@ class Around:
     ) -> list[Any]:
         """Return the rows of a statement, for all rows that the database lets it change.
 
-        :param statement: takes rows, narrowed by what it is given.
-        :param rows: reads the ids of these rows, and of ``MORE``, to see whether all are refused.
+        :param statement: returns the statement that takes rows, limited to an ``Among``.
+        :param rows: returns the query for the ids of these rows and ``MORE`` others, to see whether
+            all rows are refused.
         :param most: maximum number of rows to take.
         :raises psycopg.Error: the error is not about single rows.
         """

@@ -124,7 +124,7 @@ class Claimer:
             await self._promote()
         self._dispatcher.dispatch()
         if more:
-            # Of what comes to the front with it, or is brought back, comes no NOTIFY.
+            # Look again: no NOTIFY tells of rows that are next in line now, or were brought back.
             agenda.ready = True
             return True
         if agenda.ready:
@@ -159,7 +159,7 @@ class Claimer:
         self._claims_since_renewal += 1
 
     async def _renew(self) -> None:
-        # While claims go on: connecting takes as long as a dozen claims, and no task shall wait.
+        # While claims go on: connecting takes as long as a dozen claims, and no task may wait.
         nothing = store.claim(self._me, self._queue_name, 0, self._lease.ttl)
         try:
             await self._connection.renew(nothing)

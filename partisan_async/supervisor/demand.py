@@ -1,7 +1,7 @@
-"""How many more rows to claim: what can start now, and what soon will.
+"""The number of rows to claim: tasks that can start now, and tasks that will start soon.
 
-The rule is ``ahead``'s. What it goes by is gathered here: the workers' room, the buffer, and how
-long the processors take that came last.
+Gathers the inputs of the rules in ``ahead``: the workers' room, the buffer, and how long tasks of
+the processors claimed last take.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from partisan_async.supervisor.workers.pool import Pool
 
 
 class Demand:
-    """How much one supervisor can take on."""
+    """The number of tasks that one supervisor can take on."""
 
     def __init__(
         self, settings: QueueSettings, settler: Settler, pool: Pool, buffer: Buffer, pace: Pace
     ) -> None:
         self.last_names: set[str] = set()
-        """The processors of the rows that were claimed last: what is ready next is mostly of
-        them."""
+        """The processors of the last claim: the next rows are mostly of the same ones."""
         self._settings = settings
         self._settler = settler
         self._pool = pool
@@ -33,7 +32,7 @@ class Demand:
         self._pace = pace
 
     def room(self) -> int:
-        """Return how many more rows to claim."""
+        """Return the number of rows to claim."""
         if not self._settler.has_room():
             return 0
         names = self.last_names
@@ -41,7 +40,7 @@ class Demand:
         free = self._pool.sync_room(self.sent_ahead(together))
         at_once = free * together
         if names and all(is_async(registry.get(name)) for name in names):
-            at_once = max(free, self._pool.async_room)  # a sync one may be behind them
+            at_once = max(free, self._pool.async_room)  # the next row may be sync
         return room_to_claim(
             free=free,
             at_once=at_once,
@@ -52,7 +51,7 @@ class Demand:
         )
 
     def room_for_rescued(self) -> int:
-        """Return how many orphaned tasks could start at once."""
+        """Return the number of orphaned tasks to rescue: those that could start at once."""
         if not self._settler.has_room():
             return 0
         free = min(self._pool.sync_room(), self._settings.MAX_QUEUE_SIZE)

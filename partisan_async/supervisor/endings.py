@@ -1,7 +1,7 @@
-"""Ends tasks: has their outcomes decided, hands the decisions to the settler, and tells of them.
+"""Ends tasks: has their outcomes decided, passes the decisions to the settler, and reports them.
 
-To tell is to count, to log, and to send the signals that no worker sends. Nothing of that can keep
-an outcome from being written.
+To report is to count, to log, and to send the signals that no worker sends. An error in that never
+keeps an outcome from being written.
 """
 
 from __future__ import annotations
@@ -54,17 +54,20 @@ class Endings:
             self.end(claim, Unrecognised(Failure.of(error)), None)
 
     def give_back(self, claims: Iterable[Claim], attempt: Attempt | None = None) -> None:
-        """Have tasks wait again as before; ``attempt``: the one that was cut short."""
+        """Return tasks to the queue as they were.
+
+        :param attempt: the run that was interrupted, if it had started.
+        """
         decision = GivenBack()
         for claim in claims:
             self._settler.add(Settlement(claim, decision, attempt))
-            # No line about a task that is not ours any more: it would look as if it ran again.
+            # Do not log a task that is not ours any more: it would look as if it ran again.
             if claim not in self._disowned:
                 logs.tasks.settled(claim, decision, None if attempt is None else attempt[0])
 
     def disown(self, running: Iterable[Claim], known: Iterable[Claim]) -> None:
-        """Tell nothing of these when they are given back: another supervisor has them by now.
+        """Do not log these when they are given back: another supervisor has them by now.
 
-        :param known: all claims that workers have; others are over, and can be forgotten.
+        :param known: all claims that workers have; disowned ones that are over are forgotten.
         """
         self._disowned = {*running, *self._disowned.intersection(known)}

@@ -27,6 +27,7 @@ from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.sight import Lookout
 from partisan_async.supervisor.status import Status
 from partisan_async.supervisor.stop import Stop
+from partisan_async.supervisor.timetable import Timetable
 from partisan_async.supervisor.trouble import Trouble
 from partisan_async.supervisor.wakeup import Wakeup
 
@@ -60,6 +61,7 @@ class Heartbeat:
         claimer: Claimer,
         stop: Stop,
         status: Status,
+        timetable: Timetable,
         *,
         every: timedelta,
         home: str | None,
@@ -74,6 +76,7 @@ class Heartbeat:
         self._claimer = claimer
         self._stop = stop
         self._status = status
+        self._timetable = timetable
         self._every = every.total_seconds()
         self._home = home
         self._lookout = Lookout()
@@ -136,6 +139,7 @@ class Heartbeat:
             self._agenda.doubt()
         sight = self._lookout.read(seen)
         self._claimer.on_sight(sight)
+        self._timetable.on_sight(sight.timetable_seconds)
         if sight.draining:
             self._stop.drain()
 

@@ -22,7 +22,7 @@ def identify_process() -> dict[str, Any]:
 
 
 def is_gone(process: Any, mine: dict[str, Any]) -> bool:
-    """Tell whether a process of this very system is proven to be over; if in doubt, it is not."""
+    """Tell whether a process of this system is proven to be over; ``False`` if in doubt."""
     keys = ("boot_id", "pid_namespace")
     if not isinstance(process, dict):
         return False

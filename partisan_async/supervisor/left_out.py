@@ -1,6 +1,6 @@
 """Tells from a row why a settle left it out: written before, locked, or another supervisor's.
 
-The answer may be lost after a statement took effect, so the outcome may have been written before.
+Written before: an earlier statement took effect, and its answer was lost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Why(Enum):
     """The reason why a statement left a settlement out."""
 
     WRITTEN = "written"
-    """An earlier attempt wrote it, whose answer was lost."""
+    """An earlier attempt wrote the outcome, and its answer was lost."""
     LOCKED = "locked"
     """The claim is still ours, and another transaction has locked the row."""
     FENCED = "fenced"

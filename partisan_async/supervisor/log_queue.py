@@ -1,7 +1,7 @@
 """Puts all log handlers of this process behind one queue, so that one that blocks delays nobody.
 
-A handler belongs to the project, and may block for as long as it likes: on a pipe that nobody
-reads, on a log server that does not answer. A *line* is one call of a handler's logger. One thread
+A handler belongs to the project, and may block for long: on a pipe that nobody reads, or on a log
+server that does not answer. A *line* is one call of a handler's logger. One thread
 handles all lines, in order, each with the context that it was logged in. When too many lines wait,
 more are dropped and counted; as soon as lines flow again, a line of its own tells the count.
 """

@@ -1,7 +1,7 @@
 """Runs the loops of a supervisor, and decides what the end of one means.
 
-A *part's* loop is needed: an error that ends it ends the supervisor. A loop *beside* the parts does
-work that no task waits for: after an error it is started again.
+A *part's* loop is needed: its error ends the supervisor. A loop *beside* the parts does work that
+no task waits for: after an error it is started again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Loops:
         self.keep(_keep_beside(what, loop))
 
     def on_callback_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Handle an error that asyncio passes to nobody: an error of a callback is a part's."""
+        """Handle an error that no code awaits: an error of a callback counts as a part's."""
         error = context.get("exception")
         if error is not None and ("handle" in context or "protocol" in context):
             self._on_failure(error)

@@ -16,11 +16,11 @@ from partisan_async.supervisor.aside import Aside
 from partisan_async.text.one_line import explain
 
 CONNECT_SECONDS = 5
-"""Time limit for a host that does not answer at all, unless OPTIONS say otherwise."""
+"""Time limit for a host that does not answer, unless OPTIONS set another one."""
 
-# Planning a lone claim takes nearly as long as all the rest of it, so plans are kept. But a plan is
-# made for the table as it is then, often empty, and would scan the whole table ever after: 250 rows
-# of 300,000 were settled in 9 seconds. Without sequential scans, the planner uses the same indexes
+# Planning takes nearly half the time of a single claim, so plans are kept. But a plan is made for
+# the table as it is then, often empty, and would scan the whole table from then on: to settle 250
+# rows of 300,000 took 9 seconds. Without sequential scans, the planner uses the same indexes
 # for a table of any size.
 _KEEP_PLANS = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off"
 
@@ -59,7 +59,7 @@ async def prepare_from_now_on(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 async def _parameters_of(alias: str, laid_over: str | None) -> dict[str, Any]:
-    # A database backend of the project's may ask for a password elsewhere, and wait for it.
+    # In a thread: a database backend of the project may fetch a password elsewhere, and block.
     try:
         return await _asker(os.getpid()).ask(parameters.parameters, alias, laid_over)
     except Exception as error:
@@ -68,7 +68,7 @@ async def _parameters_of(alias: str, laid_over: str | None) -> dict[str, Any]:
         ) from error
 
 
-# By process: a thread does not come along into a fork.
+# One per process: a fork does not copy the thread.
 @cache
 def _asker(pid: int) -> Aside:
     return Aside("partisan parameters")

@@ -1,7 +1,7 @@
 """*Parks* the ready rows of paused processors, which would stay in front of all others.
 
-Without a pause it sends nothing. With one it looks once a second, and goes on while the first ready
-rows include many to be parked, see ``store.parking``; claims go on in between.
+Without a pause, it sends no statement. Else it looks once a second, and again at once while many of
+the first ready rows are to be parked, see ``store.parking``; claims go on in between.
 """
 
 from __future__ import annotations

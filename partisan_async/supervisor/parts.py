@@ -32,9 +32,12 @@ from partisan_async.supervisor.report.tally import Tally
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.status import Status
 from partisan_async.supervisor.stop import Stop
+from partisan_async.supervisor.successes import Successes
 from partisan_async.supervisor.ticker import Ticker
+from partisan_async.supervisor.timetable import Timetable
 from partisan_async.supervisor.unserved import Unserved
 from partisan_async.supervisor.wakeup import Wakeup
+from partisan_async.unique import has_windows
 from partisan_async.worker.setup import Setup
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ class Parts:
     counts: Counts
     tally: Tally
     settler: Settler
+    successes: Successes
+    timetable: Timetable
     endings: Endings
     dispatcher: Dispatcher
     claimer: Claimer
@@ -101,6 +106,8 @@ def assemble(plan: Plan) -> Parts:
     with_metrics = plan.health is not None and find_spec("prometheus_client") is not None
     counts = Counts(with_spreads=with_metrics)
     settler = _settler(plan, opened.settle, agenda)
+    successes = Successes(opened.beat, settler, watches=bool(ticker.keys))
+    timetable = Timetable(name, opened.beat, ttl=lease.ttl, on_first=successes.watch)
     endings = Endings(settings, settler, counts)
     setup = Setup(resolved_databases(), plan.print_logs, me, settings)
     dispatcher = Dispatcher(name, settings, setup, lease, agenda, settler, endings)
@@ -108,12 +115,12 @@ def assemble(plan: Plan) -> Parts:
     status = Status(name, lease, dispatcher, stop, service)
     heartbeat = Heartbeat(
         *(me, name, opened.beat, lease, agenda, wakeup, dispatcher, claimer, stop, status),
+        timetable,
         every=timedelta(seconds=plan.beat_seconds),
         home=plan.home,
     )
-    metrics = None
-    if with_metrics:
-        metrics = _metrics(plan, counts, lease, dispatcher, settler, wakeup)
+    shown = (counts, lease, dispatcher, settler, wakeup)
+    metrics = _metrics(plan, shown, ticker, timetable) if with_metrics else None
     return Parts(
         connections=opened,
         lease=lease,
@@ -124,12 +131,16 @@ def assemble(plan: Plan) -> Parts:
         counts=counts,
         tally=Tally(name, opened.beat, counts),
         settler=settler,
+        successes=successes,
+        timetable=timetable,
         endings=endings,
         dispatcher=dispatcher,
         claimer=claimer,
         status=status,
         heartbeat=heartbeat,
-        pruner=Pruner(name, settings.KEEP_FINISHED_SECONDS, opened.prune),
+        pruner=Pruner(
+            name, settings.KEEP_FINISHED_SECONDS, opened.prune, with_windows=has_windows()
+        ),
         unserved=Unserved(name, opened.beat, lease),
         metrics=metrics,
         health=_health(plan, heartbeat, status, metrics),
@@ -170,20 +181,20 @@ def _settler(plan: Plan, connection: Connection, agenda: Agenda) -> Settler:
 
 def _metrics(
     plan: Plan,
-    counts: Counts,
-    lease: Lease,
-    dispatcher: Dispatcher,
-    settler: Settler,
-    wakeup: Wakeup | None,
+    shown: tuple[Counts, Lease, Dispatcher, Settler, Wakeup | None],
+    ticker: Ticker,
+    timetable: Timetable,
 ) -> Metrics:
     # Imported here: it needs prometheus_client.
     from partisan_async.supervisor.report.families import Families
     from partisan_async.supervisor.report.metrics import Metrics
+    from partisan_async.supervisor.report.punctual import Punctual
     from partisan_async.supervisor.report.queue_depth import QueueDepth
 
     name, workers = plan.queue_name, plan.settings.WORKERS_COUNT
-    families = Families(name, workers, counts, lease, dispatcher, settler, wakeup)
-    return Metrics(families, QueueDepth(store.database(), name))
+    families = Families(name, workers, *shown)
+    depth = QueueDepth(store.database(), name)
+    return Metrics(families, depth, Punctual(name, depth.connection, ticker, timetable))
 
 
 def _health(

@@ -1,6 +1,7 @@
 """Deletes finished rows of the supervisor's queue that are older than ``KEEP_FINISHED_SECONDS``.
 
-Rows in ``error`` stay: somebody has to look at them, and may want to run the tasks again.
+Rows in ``error`` stay: somebody has to look at them, and may want to run the tasks again. Windows
+of ``UNIQUE`` that are over are deleted, too, of whatever queue: they know of none.
 """
 
 from __future__ import annotations
@@ -30,27 +31,43 @@ class Pruner:
 
     :param keep_seconds: rows that finished longer ago are deleted; ``None``: none are.
     :param connection: used for nothing else: foreign keys to the rows may make deletes slow.
+    :param with_windows: whether there may be windows.
     """
 
-    def __init__(self, queue_name: str, keep_seconds: float | None, connection: Connection) -> None:
+    def __init__(
+        self,
+        queue_name: str,
+        keep_seconds: float | None,
+        connection: Connection,
+        *,
+        with_windows: bool = False,
+    ) -> None:
         self._queue_name = queue_name
         self._keep_seconds = keep_seconds
         self._connection = connection
+        self._with_windows = with_windows
         self._behind: store.Place | None = None
         self._began = -FROM_THE_OLDEST_EVERY_SECONDS
         self._named: set[int] = set()
 
     async def keep(self) -> None:
         """Prune until cancelled; return at once if nothing is to be pruned."""
-        if self._keep_seconds is None:
-            return
-        while True:
+        while self._keep_seconds is not None or self._with_windows:
             try:
-                await self._prune(timedelta(seconds=self._keep_seconds))
+                if self._with_windows:
+                    await self._prune_windows()
+                if self._keep_seconds is not None:
+                    await self._prune(timedelta(seconds=self._keep_seconds))
             except psycopg.Error as error:
                 logs.queues.not_pruned(self._queue_name, error)
             await self._connection.close()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def _prune_windows(self) -> None:
+        more = True
+        while more:
+            pruned = await self._connection.execute(store.prune_windows())
+            more = len(pruned) == store.WINDOWS_PRUNED_AT_ONCE
 
     async def _prune(self, older_than: timedelta) -> None:
         if time.monotonic() - self._began > FROM_THE_OLDEST_EVERY_SECONDS:

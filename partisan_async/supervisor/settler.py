@@ -45,7 +45,7 @@ class Settler:
         self._connection = connection
         self._writer = Writer(me, connection, delete_finished=delete_finished)
         self._unwritten = Unwritten(me, self._writer, connection.role)
-        self._on_settled = on_settled
+        self._on_settled = [on_settled]
         self._on_room = on_room
         self._had_room = True
         self._tried_again = 0
@@ -58,6 +58,10 @@ class Settler:
         self._waiting.append((settlement, time.monotonic()))
         self.all_settled.clear()
         self._more.set()
+
+    def tell_also(self, on_settled: Callable[[list[Settlement]], None]) -> None:
+        """Have another one called after each batch, too."""
+        self._on_settled.append(on_settled)
 
     def claims(self) -> list[Claim]:
         """Return the claims that are not written yet."""
@@ -138,7 +142,8 @@ class Settler:
         settled = [each for each, _ in self._writing if each.claim.id in written]
         self._writing = []
         self._unwritten.note_written([each.claim for each in settled])
-        self._on_settled(settled)
+        for tell in self._on_settled:
+            tell(settled)
         self._tell_of_room()
         await self._announce([each.claim.id for each in settled if each.stores_result])
         if self._writer.told:

@@ -22,12 +22,14 @@ class Sight:
     :param orphans: whether there are rows in process whose supervisor is silent.
     :param dead: supervisors of this host whose process is proven to be gone.
     :param silent: supervisors of any host that have not beaten for longer than the TTL.
-    :param unknown: ids of rows that we had claimed, and did not know of when the beat was sent.
-    :param taken: ids of rows that we believed to have claimed when the beat was sent, and had not.
+    :param unknown: ids of rows claimed by this supervisor that it did not know at the beat.
+    :param taken: ids of rows that it believed to be its claims at the beat, and that were not.
     :param paused: whether the queue is paused.
     :param draining: whether this supervisor is to start nothing more, and end when all is done.
     :param paused_processors: the paused processors of the queue.
     :param pauses_end: whether pauses of processors are over whose rows are to be brought back.
+    :param timetable_seconds: until the first schedule that was made at run time is due; ``None``:
+        there is none.
     """
 
     ready: bool
@@ -41,6 +43,7 @@ class Sight:
     draining: bool = False
     paused_processors: frozenset[str] = frozenset()
     pauses_end: bool = False
+    timetable_seconds: float | None = None
 
 
 class Lookout:
@@ -53,16 +56,18 @@ class Lookout:
 
     def read(self, seen: Sequence[Any]) -> Sight:
         """Return what the columns of ``store.beat`` say, except the clock's."""
-        ready, due, orphans, others, _, unknown, taken, paused, draining, processors = seen
+        ready, due, orphans, others, _, unknown, taken, *held, timetable = seen
+        paused, draining, processors = held
         dead, silent = self._judge(json.loads(others or "[]"))
         pauses = json.loads(processors or "[]")
         return Sight(
             *(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining),
-            # Also of a pause from before it had this name.
+            # A pause may be on an earlier name of the processor.
             paused_processors=frozenset(
                 each for name, holds in pauses if holds for each in registry.names(name)
             ),
             pauses_end=not all(holds for _, holds in pauses),
+            timetable_seconds=timetable,
         )
 
     def _judge(self, others: Sequence[Any]) -> tuple[list[UUID], list[UUID]]:
@@ -80,7 +85,7 @@ class Lookout:
         process = readable.load(encoded)
         if isinstance(process, dict):
             return process
-        # It is judged by the clock alone, then.
+        # Then only the clock tells whether that supervisor is silent.
         if other not in self._odd:
             self._odd.add(other)
             logs.supervisor.odd_supervisor(other)

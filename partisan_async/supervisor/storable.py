@@ -23,7 +23,7 @@ from partisan_async.policy import (
 from partisan_async.postgres.encodings import within
 
 LONGEST_PAUSE = timedelta(seconds=TEN_YEARS_SECONDS)
-"""A longer one was changed after it was checked, and no moment may be so far."""
+"""Maximum pause. A longer one was changed after its check, and its moment could not be stored."""
 
 LOST_TEXT = "The text of this error could not be stored."
 
@@ -55,7 +55,7 @@ def _with_texts(decision: Decision, encoding: str) -> Decision:
     match decision:
         case Finished(str(result)):
             plain = json.dumps(json.loads(result), ensure_ascii=False, separators=(",", ":"))
-            # As it was, where nothing is replaced: the database reads escapes, too.
+            # Keep the escapes if no character was replaced: the database reads them, too.
             stored = within(plain, encoding)
             return decision if stored == plain else replace(decision, result=stored)
         case (

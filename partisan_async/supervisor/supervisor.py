@@ -102,6 +102,8 @@ class Supervisor:
         self._loops.keep(parts.dispatcher.pool.keep())
         self._loops.keep_beside("counting for the dashboard", parts.tally.keep)
         self._loops.keep_beside("ticking schedules", parts.ticker.keep)
+        self._loops.keep_beside("ticking schedules made at run time", parts.timetable.keep)
+        self._loops.keep_beside("noting successes of schedules", parts.successes.keep)
         self._loops.keep_beside("deleting old rows", parts.pruner.keep)
         self._loops.keep_beside("looking for unserved queues", parts.unserved.keep)
         await say_started(self.queue_name, self._settings, parts.wakeup)
@@ -168,6 +170,7 @@ class Supervisor:
                     await asyncio.wait({self._claiming})
                 await parts.settler.all_settled.wait()
                 await parts.tally.write()
+                await parts.successes.write()
                 # End the beats before the row is removed: a later beat would insert the row again,
                 # for a supervisor that is gone.
                 parts.heartbeat.end()

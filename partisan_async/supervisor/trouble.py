@@ -13,7 +13,7 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Trouble:
-    """The failures in a row of one part; the first success ends them.
+    """The consecutive failures of one part; the first success ends them.
 
     :param what: the part's work, as log lines name it.
     :param role: the role that needs the rights.

@@ -7,6 +7,7 @@ import asyncio
 import psycopg
 
 from partisan_async import logs, registry, store
+from partisan_async.enqueue.scheduled import has_schedules
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.lease import Lease
 
@@ -33,7 +34,7 @@ class Unserved:
     async def _look(self) -> None:
         processors = registry.processors()
         names = {processor.QUEUE_NAME for processor in processors} - self._told
-        scheduled = {each.QUEUE_NAME for each in processors if each.SCHEDULE is not None}
+        scheduled = {each.QUEUE_NAME for each in processors if has_schedules(each)}
         statement = store.unserved(sorted(names), self._lease.ttl, sorted(scheduled))
         for (name,) in await self._connection.execute(statement):
             self._told.add(name)

@@ -1,8 +1,8 @@
 """Keeps the outcomes that a settle did not write, and says what to do about each.
 
-An outcome was written before, and the answer was lost; or another transaction has *locked* its row:
-it is tried again every second; or its claim is another supervisor's by now: it is *fenced* and
-dropped; or the database has *refused* it.
+There are four cases. The outcome was written before, and the answer was lost. Another transaction
+has *locked* the row: the outcome is tried again every second. The claim is another supervisor's by
+now: the outcome is *fenced*, and dropped. Or the database has *refused* it.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Unwritten:
         return refused
 
     async def find_out_about(self, left: Sequence[Timed], *, warn: bool) -> set[int]:
-        """Return the ids of the tasks whose outcomes were written before, the answer being lost.
+        """Return the ids of the tasks whose outcomes an earlier settle wrote, without an answer.
 
         An outcome whose claim is still ours was only locked, and is kept for later.
         """

@@ -76,7 +76,7 @@ class Wakeup:
             if now - self._sent[1] > PROBE_PATIENCE_SECONDS:
                 self._distrust(f"a probe did not come back, {self._suspicion}")
                 return None
-            return self._sent[0]  # again: the beat that was to send it may have failed
+            return self._sent[0]  # again: the beat that should have sent it may have failed
         if self.proven.is_set() and now - self._heard_at < PROBE_EVERY_SECONDS:
             return None
         self._sent = (uuid.uuid4().hex, now)
@@ -96,8 +96,9 @@ class Wakeup:
         self._sent = None
         connection = await connect(self._alias, f"{self._queue_name} listen", self._dsn)
         try:
-            # Behind a transaction pooler LISTEN stays with a server connection, and its lines go to
-            # whoever has that next, or into the pooler's log: so the queue's wait for the proof.
+            # Behind a transaction pooler LISTEN stays with the server connection, and notifications
+            # go to its next client or to the pooler's log. So do not listen to the queue's channel
+            # before the proof.
             await self._subscribe(connection, self.probe_channel)
             self._connection = connection
             self._lease.hurry()
@@ -145,7 +146,8 @@ class Wakeup:
             logs.supervisor.polling(self._queue_name, why)
         if self.proven.is_set():
             self.proven.clear()
-            self._agenda.on_notify("")  # whoever sleeps until NOTIFY comes has to poll from now on
+            # The claimer may be asleep until a NOTIFY: wake it, since it must poll from now on.
+            self._agenda.on_notify("")
         if self._connection is not None:
             connection, self._connection = self._connection, None
             hang_up(connection)

@@ -23,32 +23,33 @@ from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.storable import reduced
 
 CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
-"""Another row or another transaction is in the way, and a gentle attempt goes around it."""
+"""Another row or another transaction is in the way; a gentle attempt leaves such rows out."""
 
 REFUSALS = (Blame.ROW, Blame.RIGHT, Blame.STATEMENT)
 """What no second attempt mends."""
 
 LONGEST_PAUSE_SECONDS = 1.0
-"""Between two attempts. A stop waits a few seconds for outcomes: if the database is back before
-that, they are written, and no task runs again."""
+"""Maximum pause between two attempts. A stop waits a few seconds for outcomes; if the database is
+back in that time, they are written, and no task runs again."""
 
 Way = Callable[..., Statement]
 """``store.settle`` or ``store.delete_finished``."""
 
 
 class Writer:
-    """Writes for one supervisor; what is the connection's trouble is waited out.
+    """Writes for one supervisor; waits while the connection fails.
 
     :param delete_finished: delete the rows of tasks that finished.
-    :param failed: what could not be written, and why; whoever writes empties it.
-    :param told: the claims whose ends an ``ON_ERROR`` tells of, its call and its id; likewise.
     """
 
     def __init__(self, me: UUID, connection: Connection, *, delete_finished: bool) -> None:
         self.failed: list[tuple[Settlement, psycopg.Error]] = []
+        """Settlements that could not be written, and why; the caller empties it."""
         self.told: list[tuple[Claim, Call, int]] = []
+        """Claims with the calls of ``ON_ERROR`` that their ends enqueued, and the ids of these; the
+        caller empties it."""
         self.retries = 0
-        """How often a statement had to be sent again."""
+        """Number of times that a statement was sent again."""
         self.delete_finished = delete_finished
         self._me = me
         self._connection = connection
@@ -60,16 +61,16 @@ class Writer:
         return isinstance(settlement.decision, Finished)
 
     async def write(self, way: Way, batch: Sequence[Settlement], *, gently: bool) -> set[int]:
-        """Write a batch; return the ids of those that were.
+        """Write a batch; return the ids of the rows that were written.
 
-        Those that were not are among the ``failed``, or another transaction has locked them.
+        The others are in ``failed``, or were left out: locked, or not our claims any more.
         """
         if not batch:
             return set()
         try:
             return await self._try(way, batch, gently=gently)
         except psycopg.errors.LockNotAvailable:
-            # It is not these rows: the table is locked, or a row that refers to one of them.
+            # These rows are not to blame: the table is locked, or a row that refers to one of them.
             if way is store.settle or len(batch) == 1:
                 return set()
             return await self._write_halves(way, batch, gently=True)
@@ -77,19 +78,19 @@ class Writer:
             if len(batch) > 1:
                 return await self._write_halves(way, batch, gently=gently)
             if way is store.delete_finished:
-                # Something of the site's refers to the row, for one: it stays.
+                # For example, a row of the site refers to this one: keep it, and settle it instead.
                 return await self.write(store.settle, batch, gently=gently)
             return await self._write_in_other_words(batch[0], error)
 
     def bare(self, settlement: Settlement) -> Settlement:
-        """Return it without what may be too much in it."""
+        """Return a settlement without its texts, which may be too large."""
         *_, bare = (settlement, *reduced(settlement, self._connection.encoding))
         return bare
 
     async def persist(self, statement: Statement) -> list[Any]:
-        """Execute a statement until the database has answered: the fence makes a repeat harmless.
+        """Execute a statement until the database answers: the fence makes a repeat harmless.
 
-        :raises psycopg.Error: it has answered, and what is asked for is to blame.
+        :raises psycopg.Error: the database has answered, and the statement is to blame.
         """
         backoff, unanswered = Backoff(0.1, LONGEST_PAUSE_SECONDS), False
         while True:

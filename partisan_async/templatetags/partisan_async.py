@@ -1,4 +1,4 @@
-"""How pages tell spans of time, large numbers and long names."""
+"""How pages show spans of time, large numbers and long names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNITS = (
 
 @register.filter
 def span(seconds: float | None) -> str:
-    """Return seconds in the unit that suits them, such as ``12 ms``, ``3.4 s`` or ``5 h``."""
+    """Return seconds in a suitable unit, such as ``12 ms``, ``3.4 s`` or ``5 h``."""
     if seconds is None:
         return "-"
     if not math.isfinite(seconds):
@@ -38,15 +38,15 @@ def span(seconds: float | None) -> str:
 
 @register.filter
 def moment(value: object) -> object:
-    """Return a moment as all of the package tells it: local, and how long from now."""
+    """Return a moment in the package's format: local time, and how long ago or from now."""
     return told(value, timezone.now()) if isinstance(value, datetime) else value
 
 
 @register.filter
 def number(count: float, at_most: int | None = None) -> str:
-    """Return a count in thousands with commas.
+    """Return a number with commas between thousands.
 
-    :param at_most: it was counted no further.
+    :param at_most: the limit of the count; ``+`` shows that it was reached.
     """
     if at_most is not None and count >= at_most:
         return f"{at_most:,}+"

@@ -1,4 +1,4 @@
-"""For tests of code that enqueues tasks: run them here and now, or beside the test for real."""
+"""For tests of code that enqueues tasks: run the tasks in the test, or by a real supervisor."""
 
 from partisan_async.testing.bench import Ran
 from partisan_async.testing.enqueued import (

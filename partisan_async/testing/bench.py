@@ -1,4 +1,4 @@
-"""Claims, runs and settles one task after the other, as a supervisor and its worker do."""
+"""Claims, runs and settles tasks one by one, as a supervisor and its worker do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from partisan_async.verdict import Verdicts
 from partisan_async.worker.executor import Executor
 
 WORKER_ID = "run_pending"
-"""What rows call this process."""
+"""The worker id of this process on rows."""
 
 _TTL = datetime.timedelta(minutes=1)
 
@@ -40,8 +40,8 @@ _TTL = datetime.timedelta(minutes=1)
 class Ran:
     """One run.
 
-    :param task: the row after it.
-    :param decision: what became of it; ``partisan_async.policy`` has the kinds.
+    :param task: the row after the run.
+    :param decision: the outcome of the run; ``partisan_async.policy`` has the kinds.
     """
 
     task: Task
@@ -49,7 +49,7 @@ class Ran:
 
 
 class Bench:
-    """Where one call of the kit runs tasks: it claims and settles as a supervisor does."""
+    """Runs the tasks of one call of the kit: claims and settles as a supervisor does."""
 
     def __init__(self) -> None:
         self.alias = store.database()
@@ -57,12 +57,12 @@ class Bench:
         self._me = uuid.uuid4()
 
     def newest(self) -> int:
-        """Return the number of the last row."""
+        """Return the greatest id of a row; 0 if there is none."""
         last = Task.objects.using(self.alias).order_by("-pk").values_list("pk", flat=True).first()
         return last or 0
 
     def claim_next(self, only: str | None) -> list[Claim]:
-        """Claim one task that is due, by each queue's own order."""
+        """Claim the next task that is due: queues by name, each in its own order."""
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
@@ -75,7 +75,7 @@ class Bench:
         return []
 
     def claim_only(self, task: Task) -> list[Claim]:
-        """Claim this one."""
+        """Claim this task."""
         self._beat(task.queue_name)
         return store.claims(self._execute(store.claim_only(self._me, task.pk)))
 
@@ -85,9 +85,9 @@ class Bench:
         return rows[0][0] if rows else None
 
     def run(self, claim: Claim, moment: datetime.datetime | None, *, tells: bool = True) -> Ran:
-        """Run a claim, and settle it as if it were that moment; ``None``: it is now.
+        """Run a claim, and settle it as of a moment; ``None``: now.
 
-        :param tells: enqueue its ``ON_ERROR``.
+        :param tells: whether to enqueue its ``ON_ERROR``.
         """
         claim = self._as_of(claim, moment)
         executor = self._executor(claim, moment)
@@ -108,7 +108,7 @@ class Bench:
         return Ran(task, decision)
 
     def leave(self) -> None:
-        """Remove what says that it is there."""
+        """Remove the row that stands for this supervisor."""
         run(*store.forget([self._me]), self.alias)
 
     def _as_of(self, claim: Claim, moment: datetime.datetime | None) -> Claim:
@@ -123,7 +123,7 @@ class Bench:
         return claim._replace(trying_seconds=seconds)
 
     def _executor(self, claim: Claim, moment: datetime.datetime | None) -> Witness:
-        # A row that it deletes could not be shown.
+        # Keep the row: Ran.task shows it.
         chosen = dataclasses.replace(
             queue_settings(claim.queue_name), DELETE_TASKS_ON_COMPLETE=False
         )
@@ -140,7 +140,7 @@ class Bench:
 
     @contextmanager
     def _patience_kept(self) -> Iterator[None]:
-        # In a test's transaction a settle's own would stay.
+        # A settle sets lock_timeout for its transaction: here that is the test's.
         ((patience,),) = self._execute(store.Statement("SHOW lock_timeout", {}))
         yield
         keep = "SELECT set_config('lock_timeout', %(patience)s, true)"

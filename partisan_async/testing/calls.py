@@ -1,4 +1,4 @@
-"""What a test may name a task by: a processor class of ours, or one of Django's own tasks."""
+"""Takes the target of a test function: a processor class, or one of Django's own tasks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def name_of(target: Target) -> str:
-    """Return the name that new rows have of it.
+    """Return the name that new rows of a target have.
 
-    :raises TypeError: it is neither.
+    :raises TypeError: it is neither a processor class nor a task of Django's.
     """
     if isinstance(target, type) and issubclass(target, BaseTaskProcessor):
         return naming.name_of(target)
@@ -32,7 +32,7 @@ def name_of(target: Target) -> str:
 
 
 def call_of(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
-    """Return the call that enqueues it; errors as for ``delay``."""
+    """Return the call of a target; errors as for ``delay``."""
     name_of(target)
     if isinstance(target, type):
         return calls.call_of(target(*args, **kwargs), 0, None)

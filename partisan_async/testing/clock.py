@@ -1,4 +1,4 @@
-"""Lets statements count by the test's clock, which ``time_machine`` and ``freezegun`` move."""
+"""Makes statements use the test's clock, which ``time_machine`` and ``freezegun`` move."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from partisan_async.store import Statement
 
 
 def as_of(statement: Statement, moment: datetime) -> Statement:
-    """Return the statement as it would be executed at that moment: the database has its own."""
+    """Return the statement with this moment in place of the database's time."""
     sql = statement.sql.replace("statement_timestamp()", "%(moment)s::timestamptz")
     return Statement(sql, statement.params | {"moment": moment})

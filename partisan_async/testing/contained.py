@@ -15,7 +15,7 @@ from partisan_async import logs
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """In a test's transaction: let a run behave as if it were in none."""
+    """Let a run in the block behave as if it were not in a test's transaction."""
     with ExitStack() as stack:
         for connection in connections.all(initialized_only=True):
             if connection.in_atomic_block:
@@ -25,8 +25,8 @@ def contained() -> Iterator[None]:
 
 @contextmanager
 def _apart(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    # An error of the database must not spoil what follows; and what was written stays, also if the
-    # run fails later.
+    # A savepoint, so that a database error in the run does not abort the test's transaction. Other
+    # failures keep what the run has written, as outside of a test.
     savepoint = transaction.atomic(using=connection.alias)
     savepoint._from_testcase = True  # type: ignore[attr-defined]  # noqa: SLF001  for atomic(durable=True)
     with savepoint, _committing(connection):
@@ -37,7 +37,7 @@ def _apart(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 @contextmanager
 def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Call what is registered by ``on_commit()`` when a run's own transaction would commit."""
+    """Call the ``on_commit()`` functions of a run when its own transaction would commit."""
     outside = len(connection.savepoint_ids)
     before = len(connection.run_on_commit)
     register, release = connection.on_commit, connection.savepoint_commit
@@ -55,7 +55,7 @@ def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
     def commit() -> None:
         calls = connection.run_on_commit[before:]
         del connection.run_on_commit[before:]
-        for _, call, robust in calls:  # type: ignore[misc]  # its stubs know of two
+        for _, call, robust in calls:  # type: ignore[misc]  # the stubs say two
             try:
                 call()
             except Exception as error:
@@ -65,4 +65,4 @@ def _committing(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
     with patch.multiple(connection, on_commit=on_commit, savepoint_commit=savepoint_commit):
         yield
-        commit()  # of a block that had no savepoint
+        commit()  # of blocks without a savepoint

@@ -9,11 +9,12 @@ from partisan_async.models import Task
 
 
 class Growth:
-    """How many runs at one moment come of others: what goes on for ever is nothing but these.
+    """Counts the runs at one moment that follow from other runs: only these can go on for ever.
 
-    What waits at the beginning is finite, however much it is, and so is what each of it enqueues.
+    The tasks that wait at the beginning are finite, however many they are.
 
-    :param newest: the last row that was there before.
+    :param newest: the greatest id of a row at the beginning.
+    :param most: maximum number of such runs.
     """
 
     def __init__(self, newest: int, most: int) -> None:
@@ -24,15 +25,15 @@ class Growth:
         self._moment: datetime.datetime | None = None
 
     def is_too_much(self, claim: Claim, moment: datetime.datetime | None) -> bool:
-        """Count a run, and tell whether there are too many."""
+        """Count a run, and tell whether there are too many now."""
         if moment != self._moment:
             self._moment, self._more = moment, 0
         self._more += claim.id > self._newest or claim.id in self._seen
         self._seen.add(claim.id)
         return self._more > self._most
 
-    def told(self, last: Task) -> str:
-        """Return what is wrong."""
+    def message(self, last: Task) -> str:
+        """Return the message for too many runs."""
         return (
             f"run_pending() has run more than {self._most:,} tasks that others enqueued, or that"
             f" ran before, and there is no end: the last was {last}. Does it enqueue itself, or"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
 
 LISTED = 20
-"""So many of the waiting tasks a message shows."""
+"""Maximum number of waiting tasks that a message shows."""
 
 TOLERANCE = datetime.timedelta(seconds=1)
 
@@ -33,18 +33,18 @@ def assert_enqueued(
     execute_after: datetime.datetime | None = None,
     **parameters: Any,
 ) -> Task:
-    """Return the task that waits to be run as told; of several, the first one enqueued.
+    """Return the waiting task that matches; of several, the one that was enqueued first.
 
-    What is ``None`` may be anything.
+    A parameter that is ``None`` matches anything.
 
     :param target: a processor class, or one of Django's own tasks.
-    :param args: exactly those that are passed by position.
-    :param kwargs: exactly those that are passed by name.
-    :param execute_after: give or take a second.
-    :param parameters: of ``run()``, however the call passes them; a default that it leaves out
-        counts. One that is named like a parameter above is asked for by ``args`` or ``kwargs``.
-    :raises AssertionError: none does; the message lists those that wait.
-    :raises TypeError, ValueError: no call could pass that.
+    :param args: exactly the values that the call passes by position.
+    :param kwargs: exactly the values that the call passes by name.
+    :param execute_after: matches within a second.
+    :param parameters: values of parameters of ``run()``, however the call passes them, also as
+        defaults. For a parameter with a name from above, use ``args`` or ``kwargs``.
+    :raises AssertionError: no task matches; the message lists the waiting ones.
+    :raises TypeError, ValueError: no call could pass these values.
     """
     wanted = _Wanted(target, args, kwargs, queue, execute_after, parameters)
     waiting = _waiting()
@@ -64,7 +64,7 @@ def assert_not_enqueued(
     execute_after: datetime.datetime | None = None,
     **parameters: Any,
 ) -> None:
-    """Make sure that no task waits that ``assert_enqueued`` would return."""
+    """Raise ``AssertionError`` if ``assert_enqueued`` would return a task."""
     wanted = _Wanted(target, args, kwargs, queue, execute_after, parameters)
     waiting = _waiting()
     if any(map(wanted.fits, waiting)):
@@ -96,7 +96,7 @@ class _Wanted:
         if self._execute_after is not None:
             facts["execute_after"] = self._execute_after.isoformat()
         told = [f"{key}={value!r}" for key, value in facts.items() if value is not None]
-        return ", ".join([self._name, *self._call.told(), *told])
+        return ", ".join([self._name, *self._call.parts(), *told])
 
     def fits(self, task: Task) -> bool:
         if task.processor_class not in self._names:

@@ -26,7 +26,7 @@ START_SECONDS = 60
 LOOK_EVERY_SECONDS = 0.02
 
 LISTED = 20
-"""So many of the tasks that have not ended a message shows."""
+"""Maximum number of tasks that a message shows."""
 
 
 @contextmanager
@@ -40,13 +40,12 @@ def live_supervisor(
 ) -> Iterator[Supervisor]:
     """Run a supervisor with its worker processes on the test's database, beside the test.
 
-    The test must commit, so it wants ``TransactionTestCase`` or ``django_db(transaction=True)``,
-    and processors must be importable by the workers: in a ``partisan_tasks.py`` of an installed
-    app.
+    The test must commit, so it needs ``TransactionTestCase`` or ``django_db(transaction=True)``.
+    Workers must be able to import the processors: from a ``partisan_tasks.py`` of an installed app.
 
-    :param listen: as ``start_partisan --async``; else as without.
+    :param listen: as ``start_partisan`` with ``--async``; ``False``: without.
     :param settings: any of ``QueueSettings`` for this supervisor, such as ``WORKERS_COUNT=1``.
-    :raises TransactionManagementError: in a transaction: what the test writes would not be seen.
+    :raises TransactionManagementError: a transaction is open, and would hide what the test writes.
     """
     if connections[store.database()].in_atomic_block:
         raise TransactionManagementError(
@@ -69,9 +68,9 @@ def live_supervisor(
 
 
 def wait_until_ended(*tasks: Task, timeout_seconds: float = 30) -> None:
-    """Wait until these tasks have ended, or all there are, and refresh these.
+    """Wait until these tasks have ended, and refresh them; without tasks: until all have ended.
 
-    :raises AssertionError: some have not by then; the message lists them.
+    :raises AssertionError: some have not ended in time; the message lists them.
     """
     deadline = time.monotonic() + timeout_seconds
     rows = Task.objects.using(store.database())

@@ -21,7 +21,7 @@ from partisan_async.testing.bench import Bench, Ran
 from partisan_async.testing.endless import Growth
 
 MOST_MORE = 5_000
-"""So many runs may come of others, at one moment."""
+"""Default maximum number of runs that follow from other runs, at one moment."""
 
 
 def run_pending(
@@ -31,25 +31,25 @@ def run_pending(
     errors: Literal["raise", "keep"] = "raise",
     most_more: int = MOST_MORE,
 ) -> list[Ran]:
-    """Run all tasks that are due, in this process and transaction, and return what ran.
+    """Run all tasks that are due, in this process and transaction, and return the runs.
 
-    Tasks that these enqueue, retry or postpone run too, as far as they are due by then. Policies
-    are applied, rows written, and lines logged, as by a supervisor. What a task registers with
-    ``on_commit()`` is called where it would be, also in a test's transaction.
+    Tasks that these enqueue, retry or postpone run too if they are due. As by a supervisor,
+    policies apply, rows are written and lines are logged. What a task passes to ``on_commit()`` is
+    called when its own transaction would commit, also in a test's transaction.
 
-    What is due, and from when pauses count, goes by ``timezone.now()``, so that ``time_machine``
-    and ``freezegun`` move it. What was due when it was enqueued runs whatever the clock says.
+    Due times and pauses count from ``timezone.now()``, so ``time_machine`` and ``freezegun`` move
+    them. A task that was due when it was enqueued runs whatever the clock says.
 
-    :param queue_name: one queue alone; ``None``: every queue.
-    :param until: run what would be due by then, too, one after the other in the order of its time;
-        pauses count from there. No clock is changed: tasks that ask for the time get the real one.
-    :param errors: ``"keep"``: those of tasks are on their rows, and do not rise.
-    :param most_more: so many runs may come of others: of tasks that these enqueue, and of those
-        that run again; with ``until``, at each moment. More are taken for work without an end.
-    :raises ExceptionGroup: at the end, where tasks ended in ``error``: what these raised. A try
-        that is to run again is none of it.
-    :raises ValueError: a parameter cannot be.
-    :raises RuntimeError: there is no end: a task enqueues itself, or postpones itself by nothing.
+    :param queue_name: only this queue; ``None``: every queue.
+    :param until: also run tasks that are due by this time, in the order of their times; pauses
+        count from there. No clock is changed: tasks that ask for the time get the real one.
+    :param errors: ``"raise"``: raise the errors of tasks; ``"keep"``: only keep them on the rows.
+    :param most_more: maximum number of runs that follow from other runs: runs of tasks that these
+        enqueue, and repeated runs; with ``until``, at each moment. More count as endless work.
+    :raises ExceptionGroup: at the end, if tasks ended in ``error``: the errors that they raised,
+        without errors after which a task is retried.
+    :raises ValueError: a parameter has a wrong value.
+    :raises RuntimeError: more runs follow, as when a task enqueues itself.
     """
     until = checked_time("until", until)
     if errors not in ("raise", "keep"):
@@ -67,12 +67,12 @@ def run_pending(
                 ran.append(bench.run(claim, moment))
                 if growth.is_too_much(claim, moment):
                     bench.leave()
-                    raise RuntimeError(growth.told(ran[-1].task))
+                    raise RuntimeError(growth.message(ran[-1].task))
         if until is None or (moment := bench.advance(queue_name, until)) is None:
             break
     bench.leave()
     if errors == "raise":
-        bench.errors.rise()
+        bench.errors.raise_all()
     return ran
 
 
@@ -84,13 +84,13 @@ def perform(
 ) -> Ran:
     """Run one call once, in this process and transaction, whatever else waits, and leave no row.
 
-    An error does not rise: ``decision`` says what would become of the task.
+    An error of the task is not raised: ``decision`` says what would become of the task.
 
     :param target: a processor class, or one of Django's own tasks.
     """
     bench = Bench()
-    call = call_of(target, args, kwargs or {})._replace(digest=None)
-    with transaction.atomic(using=bench.alias):  # or a supervisor beside it could be faster
+    call = call_of(target, args, kwargs or {}).beside_twins()
+    with transaction.atomic(using=bench.alias):  # so that no supervisor can claim it first
         task = enqueue(call)
         (claim,) = bench.claim_only(task)
     try:

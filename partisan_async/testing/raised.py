@@ -1,4 +1,4 @@
-"""Remembers what tasks raised, and raises it in the test: a failure is not to pass unseen."""
+"""Keeps the errors of tasks, and raises them in the test, so that no failure passes unseen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from partisan_async.worker.executor import Executor
 class Witness(Executor):
     """An executor that keeps the exception of its run.
 
-    :param moment: when an ``ATOMIC`` run ends, by its row; ``None``: it is now.
+    :param moment: time of the end that an ``ATOMIC`` run writes to its row; ``None``: now.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class Errors:
         self._errors: dict[int, BaseException] = {}
 
     def note(self, task: Task, decision: Decision, raised: BaseException | None) -> None:
-        """Take notice of a run: what ran again, and did not fail, is forgotten."""
+        """Note the outcome of a run; it replaces that of the task's run before."""
         self._errors.pop(task.pk, None)
         if isinstance(decision, Failed):
             error = _of(decision, raised)
             error.add_note(f"Raised by {task}.")
             self._errors[task.pk] = error
 
-    def rise(self) -> None:
-        """Raise them together, if there are any."""
+    def raise_all(self) -> None:
+        """Raise all errors together, if there are any."""
         if errors := list(self._errors.values()):
             message = (
                 f"{len(errors)} task{'' if len(errors) == 1 else 's'} ended in error; if that is"
@@ -73,7 +73,7 @@ class Errors:
 
 
 def _of(failed: Failed, raised: BaseException | None) -> BaseException:
-    """Return the exception that the row tells of."""
+    """Return the exception that the row names."""
     name = failed.failure.exception_class
     for each in (raised, raised and raised.__cause__):
         if each is not None and class_path(each) == name:

@@ -1,4 +1,4 @@
-"""Which call a test looks for: by what it passes, or by the parameters of ``run()``."""
+"""Matches the call that a test looks for: by its arguments, or by parameters of ``run()``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.models import Task
+from partisan_async.testing.asked import Asked, same
 
 if TYPE_CHECKING:
-    from partisan_async.enqueue.parameters.parameters import Parameters
     from partisan_async.testing.calls import Target
 
 
 class CallWanted:
-    """The call that a test looks for; what is ``None`` or left out may be anything.
+    """The call that a test looks for; what is ``None`` or left out matches anything.
 
-    :param parameters: of ``run()``, by name.
+    :param parameters: values of parameters of ``run()``, by name.
     """
 
     def __init__(
@@ -31,48 +31,53 @@ class CallWanted:
         self._args = args
         self._kwargs = kwargs
         self._by_name = parameters
-        self._declared = parameters_of(target) if isinstance(target, type) else None
-        if parameters and self._declared is None:
+        self._asked = _asked_of(target) if isinstance(target, type) else None
+        if parameters and self._asked is None:
             raise TypeError(
                 f"{', '.join(parameters)}: {getattr(target, '__name__', target)} is looked for by"
                 " args= and kwargs=, since its run() has no parameters."
             )
-        self._is_asked(Stored([], {}))  # that a value cannot be passed is told though nothing waits
-        self._plain = None if self._declared else _plain(args, kwargs)
+        self._has_parameters(Stored([], {}))  # raises for a value that no call can pass
+        self._plain = None if self._asked else _plain(args, kwargs)
 
-    def told(self) -> list[str]:
-        """Return what it is, for a message."""
+    def parts(self) -> list[str]:
+        """Return the parts of this call, for a message."""
         told = {"args": self._args, "kwargs": self._kwargs} | dict(self._by_name)
         by_name = self._by_name
         return [f"{k}={v!r}" for k, v in told.items() if v is not None or k in by_name]
 
     def fits(self, task: Task) -> bool:
-        """Tell whether the row's call is such a one."""
-        if self._declared is None:
+        """Tell whether the row's call matches."""
+        if self._asked is None:
             facts = zip((task.args, task.kwargs), self._plain or (), strict=False)
-            return all(wanted is None or wanted == found for found, wanted in facts)
+            return all(wanted is None or same(wanted, found) for found, wanted in facts)
         stored = Stored.of(task.arguments)
-        return stored is not None and self._fits_typed(self._declared, stored)
+        return stored is not None and self._fits_typed(self._asked, stored)
 
-    def _fits_typed(self, declared: Parameters, stored: Stored) -> bool:
+    def _fits_typed(self, asked: Asked, stored: Stored) -> bool:
         args, kwargs = self._args, self._kwargs
-        if args is not None and not declared.passes(stored, "args", dict(enumerate(args))):
+        if args is not None and not asked.passes(stored, "args", dict(enumerate(args))):
             return False
-        if kwargs is not None and not declared.passes(stored, "kwargs", kwargs):
+        if kwargs is not None and not asked.passes(stored, "kwargs", kwargs):
             return False
-        return self._is_asked(stored)
+        return self._has_parameters(stored)
 
-    def _is_asked(self, stored: Stored) -> bool:
-        if self._declared is None:
+    def _has_parameters(self, stored: Stored) -> bool:
+        if self._asked is None:
             return True
         answers = []
         for name, value in self._by_name.items():  # all of them: a wrong one raises
-            answers.append(self._declared.holds(stored, name, value))
+            answers.append(self._asked.holds(stored, name, value))
         return all(answers)
 
 
+def _asked_of(processor_class: type) -> Asked | None:
+    parameters = parameters_of(processor_class)
+    return None if parameters is None else Asked(processor_class.__name__, parameters)
+
+
 def _plain(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> tuple[Any, Any]:
-    # As they come back from the row: tuples are lists there.
+    # As they are read from a row: tuples are lists there.
     encoded = json.loads(arguments.encode(tuple(args or ()), kwargs or {}))
     return (
         None if args is None else encoded["args"],

@@ -1,1 +1,1 @@
-"""Turns values into text: for people, for log handlers, and for columns that cannot hold any."""
+"""Turns values into text: for people, log handlers, and columns that cannot hold every text."""

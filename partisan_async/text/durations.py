@@ -38,7 +38,7 @@ def short(seconds: float | None) -> str:
 
 def _split(seconds: float) -> tuple[int, str]:
     for unit, length in _UNITS:
-        # From two on: "1 hour" may be nearly two of them.
+        # Only from two units on: "1 hour" could be nearly two.
         if seconds >= 2 * length:
             return int(seconds / length), unit
     return max(0, round(seconds)), "second"

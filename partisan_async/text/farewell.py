@@ -13,7 +13,7 @@ ENDINGS = {
     "draining": gettext_lazy("draining"),
     "stopping": gettext_lazy("stopping"),
 }
-"""The word for people for each way to end."""
+"""The word that people see for each way to end."""
 
 
 def farewell(ending: str | None, since: datetime | None, running: int) -> str:

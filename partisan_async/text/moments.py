@@ -1,4 +1,4 @@
-"""Moments: reads those that are stored as text as Django would, and words them for people."""
+"""Reads moments that are stored as text, as Django would, and words moments for people."""
 
 from __future__ import annotations
 

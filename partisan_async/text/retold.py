@@ -114,7 +114,7 @@ def _in_its_lines(message: str) -> str:
 def _traceback(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
     tb = None
     for file, line, function, module in reversed(frames):
-        # Without an instruction, or carets would be drawn below the wrong words of the line.
+        # -1: no instruction, or carets would be drawn below the wrong words of the line.
         tb = TracebackType(tb, _frame(file, function, module), -1, line)
     return tb
 
@@ -129,6 +129,6 @@ def _frame(file: str, function: str, module: str) -> FrameType:
         co_filename=plain(file), co_name=qualified.rpartition(".")[2], co_qualname=qualified
     )
     names = {"__name__": module, "there": there, "here": sys._getframe}  # noqa: SLF001
-    # Trackers show a frame's local variables: these are none.
+    # Trackers show a frame's local variables: this one has none.
     exec(code, names, {})  # noqa: S102  our own code, by another name
     return there[0]

@@ -1,1 +1,1 @@
-"""The child process: what runs in a worker, and in the forkserver that it comes from."""
+"""The child processes: the worker, and the forkserver that forks it."""

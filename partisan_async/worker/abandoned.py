@@ -29,18 +29,19 @@ _QUIET = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.I
 
 
 class Attended(Protocol):
-    """A connection of Django's in a thread other than the main one."""
+    """One of Django's connections, in a thread other than the main one."""
 
     wrapper: BaseDatabaseWrapper
 
     run: int
-    """The latest run when it was last asked for."""
+    """Number of the latest run when the connection was last asked for."""
 
     is_of_run: bool
-    """A run went on when it was opened. What a thread of the project's own opens stays."""
+    """True if a run went on when the connection was opened. Others are never hung up: a thread of
+    the project's own may use them."""
 
     left_since: float | None
-    """Since then it is seen to be no run's; ``None`` when its thread asks for it."""
+    """When the connection was first seen to belong to no run; ``None``: it is in use."""
 
 
 _attended: WeakSet[Attended] = WeakSet()
@@ -93,7 +94,7 @@ def _is_quiet(connection: Any) -> bool:
 
 def _hang_up(attended: Attended, connection: psycopg.Connection[Any]) -> None:
     in_transaction = connection.pgconn.transaction_status != TransactionStatus.IDLE
-    attended.run = -1  # so that its thread does not believe it to be this run's
+    attended.run = -1  # so that its thread does not take the connection for the current run's
     attended.left_since = None
     if hang_up(connection):
         attended.is_of_run = False

@@ -25,7 +25,7 @@ class Alarm:
 
     def __enter__(self) -> None:
         if self._seconds is not None:
-            # For each run: an earlier task may have set another handler.
+            # Set it for each run: an earlier task may have set another handler.
             signal.signal(signal.SIGALRM, self._ring)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
             self._armed = True
@@ -36,21 +36,22 @@ class Alarm:
 
     def stop(self) -> None:
         """Stop the alarm, and any alarm that the task itself has set."""
-        # The flag first: a signal that is on its way must not interrupt anything any more.
+        # Clear the flag first: a signal that is already on its way must do nothing.
         self._armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _ring(self, *_: Any) -> None:
         if self._armed:
             self.rang = True
-            # Else the run's next query would fail: "another command is already in progress".
+            # End the query under way, else the run's next query fails: "another command is already
+            # in progress".
             for wrapper in connections.all(initialized_only=True):
                 in_flight.end_query(wrapper)
             assert self._seconds is not None
             raise TaskTimeout(self._seconds)
 
     def explain(self, error: BaseException) -> BaseException:
-        """Return the error that ended the block; the time limit may have caused a database's."""
+        """Return ``TaskTimeout`` for a database error that it caused, else the error itself."""
         if isinstance(error, DatabaseError | InterfaceError) and _comes_from_timeout(error):
             assert self._seconds is not None
             return timeout_from(self._seconds, error)
@@ -58,7 +59,7 @@ class Alarm:
 
 
 def forget_alarm() -> None:
-    """Have SIGALRM end this process, a child that a task forked, as it would elsewhere."""
+    """In a child that a task forked: restore the default of SIGALRM, which ends the process."""
     handler = signal.getsignal(signal.SIGALRM)
     if isinstance(getattr(handler, "__self__", None), Alarm):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

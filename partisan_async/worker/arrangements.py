@@ -1,8 +1,7 @@
-"""What a worker changes in its process, and how children that tasks fork get rid of that.
+"""What a worker changes in its process, and how children that tasks fork undo it.
 
-A task may fork: by ``os.fork()``, by a pool of processes, by ``multiprocessing.Process``. Such a
-child is no worker. It must behave as in a shell: SIGTERM ends it, and it does not have the worker's
-sockets.
+A task may fork: by ``os.fork()``, a process pool, or ``multiprocessing.Process``. The child is no
+worker and must behave as in a shell: SIGTERM ends it, and it does not hold the worker's sockets.
 """
 
 from __future__ import annotations
@@ -19,41 +18,41 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _before: dict[int, Any] = {}
 _undoings: list[Callable[[], None]] = []
 _mask = threading.local()
-"""Of the thread that forks: several may do so at once."""
+"""The signal mask of each thread that forks: several may fork at once."""
 
 
 def outlive_stop_signals() -> None:
-    """From now on, do nothing at a signal that stops a supervisor. Called again: still so.
+    """Ignore the signals that stop a supervisor.
 
-    Signals reach the whole process group, and systemd sends them to every process of a service:
-    only the supervisor heeds them, or the workers would be gone before it could let them finish.
-    It is called after code of the project's that may have said otherwise.
+    They reach the whole process group, and systemd sends them to every process of a service. If
+    workers heeded them, they would end before the supervisor could let their runs finish. Call this
+    again after project code, which may have changed the handlers.
     """
     for number in STOP_SIGNALS:
         handler = signal.getsignal(number)
         if handler is not _outlive:
             _before[number] = signal.SIG_DFL if handler is None else handler
-            # Not SIG_IGN: commands that tasks start would inherit it, and could not be terminated.
+            # Not SIG_IGN: commands that tasks start would inherit it, and outlive a SIGTERM.
             signal.signal(number, _outlive)
         signal.siginterrupt(number, False)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor kept them off
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the supervisor had them blocked
 
 
 def undo_in_children(*undoings: Callable[[], None]) -> None:
-    """From now on, do this in every child that this process forks, and reset its signals there."""
+    """In every child that this process forks, call these and restore the signal handlers."""
     if not _undoings:
         os.register_at_fork(
-            before=_keep_signals_off, after_in_parent=_let_signals_in, after_in_child=_undo
+            before=_block_signals, after_in_parent=_unblock_signals, after_in_child=_undo
         )
     _undoings.extend(undoings)
 
 
-def _keep_signals_off() -> None:
-    # One that reaches the child before its handlers are undone would do nothing there.
+def _block_signals() -> None:
+    # A signal that reached the child before its handlers are restored would be lost.
     _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
-def _let_signals_in() -> None:
+def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
 
 
@@ -61,9 +60,9 @@ def _undo() -> None:
     for undo in _undoings:
         undo()
     for number, handler in _before.items():
-        if signal.getsignal(number) is _outlive:  # else the task has said what it wants
+        if signal.getsignal(number) is _outlive:  # else the task has set its own
             signal.signal(number, handler)
-    _let_signals_in()
+    _unblock_signals()
 
 
 def _outlive(*_: Any) -> None:

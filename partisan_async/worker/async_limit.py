@@ -1,4 +1,4 @@
-"""Ends an async run at its time limit: cancels the run, and the query that it waits for."""
+"""Ends an async run at its time limit: cancels the run, and its query under way."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from partisan_async.worker.limits import AGAIN_EVERY_SECONDS, timeout_from
 async def run_within(seconds: float | None, run: Coroutine[Any, Any, None]) -> BaseException | None:
     """Return what an async run raised, ``TaskTimeout`` after its time limit, or ``None``.
 
-    The run has an asyncio task of its own. Whatever happens to that one, the task that calls this
-    goes on, and tells how the run ended.
+    The run has an asyncio task of its own. Whatever ends that task, the caller goes on and can
+    report how the run ended.
     """
     raised: BaseException | None = asyncio.CancelledError("before it began")
 
     async def catch() -> None:
-        # Here: a SystemExit that leaves its task ends the event loop.
+        # Catch it here: a SystemExit that leaves its asyncio task ends the event loop.
         nonlocal raised
         try:
             await run
@@ -43,9 +43,9 @@ async def run_within(seconds: float | None, run: Coroutine[Any, Any, None]) -> B
 
 
 async def finish(tidying: Coroutine[Any, Any, None]) -> None:
-    """Wait for the tidying after a run in the run's thread for the ORM.
+    """Wait for the cleanup after a run, in the run's thread for the ORM.
 
-    A thread cannot be cancelled, but the queries that it waits for can.
+    A thread cannot be cancelled, but the query that it waits for can.
     """
     finishing = asyncio.ensure_future(tidying)
     await _wait_for(finishing, AGAIN_EVERY_SECONDS)

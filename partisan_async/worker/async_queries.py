@@ -21,16 +21,16 @@ _opened: WeakKeyDictionary[ThreadSensitiveContext, list[tuple[BaseDatabaseWrappe
 )
 
 _canceller = ThreadPoolExecutor(1, "partisan cancel")
-"""Threads of its own: the event loop's threads may all be busy with the queries to cancel."""
+"""A thread for this alone: the event loop's threads may all wait for the queries to cancel."""
 
 
 def watch_connections() -> None:
-    """From now on, know which async run opened which of Django's connections."""
+    """From now on, record which async run opens which of Django's connections."""
     connection_created.connect(_on_connection_created, weak=False)
 
 
 async def cancel_queries() -> None:
-    """Cancel what the threads of the current run are waiting for."""
+    """Cancel the queries that the threads of the current run wait for."""
     loop = asyncio.get_running_loop()
     if context := insides.context_of_run():
         for wrapper, connection in _opened.get(context, ()):
@@ -39,8 +39,9 @@ async def cancel_queries() -> None:
 
 
 def _on_connection_created(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    # This is a thread of that run's, which no other thread can look into. With the connection: the
-    # wrapper of a thread that runs share may be the next one's by the time it is looked at.
+    # Called in a thread of the run: connections are thread-local, so no other thread finds them.
+    # Keep the psycopg connection, too: in a thread that runs share, the next run may have reopened
+    # the wrapper by the time of the cancel.
     if context := insides.context_of_run():
         _opened[context] = [*_opened.get(context, ()), (connection, connection.connection)]
 

@@ -1,4 +1,4 @@
-"""One run of an ``async def run()``, from the claim to what it returned."""
+"""One run of an ``async def run()``, from the claim to the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from partisan_async.claim import Claim
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.policy import RETURNED, Returned
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.worker.loading import processor_of, read_arguments, take_call
+from partisan_async.worker.loading import (
+    NOTHING,
+    RunCall,
+    processor_of,
+    read_arguments,
+    take_call,
+    tell_start,
+)
 from partisan_async.worker.result import returned
 from partisan_async.worker.used_caches import close_caches
 
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AsyncRun:
-    """A coroutine function; what it raises ended the run.
+    """Call it once and await the run; it raises the error that ended the run.
 
     :param me: the supervisor that has the claim.
     :param most: maximum number of bytes of a result.
@@ -28,11 +35,11 @@ class AsyncRun:
 
     def __init__(self, claim: Claim, me: UUID, most: int) -> None:
         self.processor: BaseTaskProcessor | None = None
-        """``None``: it could not be made, and nothing ran."""
+        """``None`` until it is made; it stays so if that fails, and nothing runs."""
         self.encoded = claim.arguments
-        """``None``: they are large, and not read yet."""
+        """The encoded arguments; ``None``: they are large, and not read yet."""
         self.outcome: Returned = RETURNED
-        """Where nothing was raised."""
+        """The outcome, unless the run raised an error."""
         self._claim = claim
         self._me = me
         self._most = most
@@ -52,17 +59,16 @@ class AsyncRun:
                 "ATOMIC needs a plain `def run(self)`: Django has no transactions in async code."
             )
         if processor._is_heard():  # noqa: SLF001
-            await sync_to_async(processor._tell_start)()  # noqa: SLF001
+            await sync_to_async(tell_start)(self._claim, processor)
         parameters = parameters_of(type(processor))
-        if parameters is None:
-            result = await processor.run()
-        elif await self._take_call(processor, parameters):
-            result = await processor.run(*processor.args, **processor.kwargs)
-        else:
-            return
-        self.outcome = returned(processor, result, self._most)
+        call = NOTHING if parameters is None else await self._take_call(processor, parameters)
+        if call is not None:
+            result = await processor.run(*call[0], **call[1])
+            self.outcome = returned(processor, result, self._most)
 
-    async def _take_call(self, processor: BaseTaskProcessor, parameters: Parameters) -> bool:
+    async def _take_call(
+        self, processor: BaseTaskProcessor, parameters: Parameters
+    ) -> RunCall | None:
         if parameters.reads_rows:
             return await sync_to_async(take_call)(self._claim, processor, parameters)
         return take_call(self._claim, processor, parameters)

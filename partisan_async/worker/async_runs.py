@@ -30,7 +30,7 @@ class AsyncRuns:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, ticket: int, claim: Claim, limit: float | None) -> None:
-        """Run a task and tell how it ended, unless the task is handed back before it starts."""
+        """Run a task and report its end, unless it is handed back before it starts."""
         loop = self._loop or self._begin_loop()
         asyncio.run_coroutine_threadsafe(self._run(ticket, claim, limit), loop)
 
@@ -40,10 +40,10 @@ class AsyncRuns:
         outcome: Outcome | None = None
         run = runs.begin()
         try:
-            # Each in a context of its own, as Django's ASGI handler does: else all of them would
-            # share one thread and one connection for the ORM.
+            # A context for each run, as in Django's ASGI handler: else all runs would share one
+            # thread and one connection for the ORM.
             async with ThreadSensitiveContext() as context:
-                executor.end_forks()  # one that a task forked would go on with this loop
+                executor.end_forks()  # a child that a task forked would go on in this loop
                 if not self._link.start_async(ticket, limit):
                     return
                 outcome = await executor.aexecute(claim, limit)
@@ -51,7 +51,7 @@ class AsyncRuns:
                 if insides.has_thread(context):
                     close = partial(sessions.close_all, failed=isinstance(outcome, Raised))
                     await finish(sync_to_async(sessions.tidy)(close))
-        except BaseException as error:  # noqa: BLE001  a late cancellation too: it must be told
+        except BaseException as error:  # noqa: BLE001  a late cancellation, too
             outcome = outcome or unknown_outcome(error)
         finally:
             runs.end(run, failed=isinstance(outcome, Raised))
@@ -72,7 +72,7 @@ class AsyncRuns:
 
 
 class _Threads(ThreadPoolExecutor):
-    """Where async tasks' ``asyncio.to_thread`` and the like go: no call leaves a connection."""
+    """The executor of ``asyncio.to_thread`` in async tasks: closes connections after each call."""
 
     def submit(self, call: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         def tidily() -> Any:

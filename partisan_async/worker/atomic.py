@@ -1,6 +1,6 @@
 """Runs an ``ATOMIC`` task in one transaction with its settle: both are committed, or neither.
 
-Nothing else that a worker does writes to a task's row.
+No other code in a worker writes to task rows.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from partisan_async.worker.cut_off import transaction_of
 def run_atomic(
     claim: Claim, run: Callable[[], Returned], settle: Callable[[Returned, float], store.Statement]
 ) -> Returned:
-    """Return the outcome of the run, which is settled by then.
+    """Return the outcome of the run, already settled.
 
     :param run: does the work.
     :param settle: returns the statement that settles the claim, from the outcome and the seconds
         that the run took.
-    :raises ClaimLost: the supervisor does not have the claim any more; all is rolled back.
+    :raises ClaimLost: the supervisor has lost the claim; all is rolled back.
     """
     alias = store.database()
     outcome = RETURNED
@@ -43,6 +43,6 @@ def run_atomic(
     except BaseException as error:
         if not committed:
             raise
-        # A function raised that run() passed to on_commit(): the row has ended, and stays so.
+        # A function that run() passed to on_commit() raised. The row is settled and stays so.
         logs.callbacks.failed_after_commit(claim, error)
     return replace(outcome, settled=True)

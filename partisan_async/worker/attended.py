@@ -1,8 +1,8 @@
 """Notices when a thread asks for one of Django's connections.
 
-``sessions`` cleans the main thread's connections after each run. In other *threads* that outlive a
-run, such as asgiref's under ``asyncio.run()`` or a pool of the project's own, only the thread
-itself may touch its connections: they are cleaned when it next asks for one. ``abandoned`` hangs up
+``sessions`` cleans the main thread's connections after each run. Other threads may outlive a run,
+such as asgiref's under ``asyncio.run()`` or a thread pool of the project. Only the thread itself
+may use its connections, so each is cleaned when its thread next asks for it. ``abandoned`` hangs up
 those that no run uses any more.
 """
 
@@ -34,7 +34,7 @@ class AttendedConnection:
         self._connect = wrapper.ensure_connection
         self._close = wrapper._close  # type: ignore[attr-defined]  # noqa: SLF001
         self._is_of_main_thread = threading.current_thread() is threading.main_thread()
-        # Before each cursor, and before a transaction begins.
+        # Django calls it before each cursor, and before a transaction begins.
         wrapper.ensure_connection = self._ensure_connection  # type: ignore[method-assign]
         if wrapper.settings_dict["OPTIONS"].get("pool"):
             wrapper._close = self._return_as_new  # type: ignore[attr-defined]  # noqa: SLF001
@@ -45,7 +45,7 @@ class AttendedConnection:
 
     def _ensure_connection(self) -> None:
         self.left_since = None
-        if self._connects:  # Django asks for it again while it sets it up
+        if self._connects:  # Django calls this again while it sets up a new connection
             return
         if self.run != runs.latest:
             last, self.run = self.run, runs.latest
@@ -65,7 +65,7 @@ class AttendedConnection:
         if wrapper.connection is None:
             return
         if is_in_transaction(wrapper):
-            # If one of the two is unknown, the thread may be in the midst of something.
+            # If either task is unknown, the thread may be in the middle of its own work.
             if task and self._task and task != self._task:
                 who = f"task {task.id} {task.processor_class}"
                 logs.sessions.rolled_back(who, wrapper.alias)
@@ -84,14 +84,14 @@ class AttendedConnection:
 
 
 of_main_thread: WeakSet[AttendedConnection] = WeakSet()
-"""What Django has made for the main thread's connections: to ask it for them takes as long as all
+"""The main thread's connections. Kept here, as to ask Django for them takes as long as everything
 else that is done for a short task."""
 
 
 def watch() -> None:
-    """Attend to all of Django's connections from now on; call it in the main thread."""
-    # Not by the signal of a new connection: if its first statements fail the signal is not sent,
-    # and Django keeps the connection.
+    """Attend to all of Django's connections from now on. Call it in the main thread."""
+    # Not by the signal ``connection_created``: if the first statements of a connection fail, Django
+    # keeps the connection and sends no signal.
     make = connections.create_connection
 
     def create_connection(alias: str) -> BaseDatabaseWrapper:
@@ -106,5 +106,5 @@ def watch() -> None:
 
 
 def unwatch() -> None:
-    """Do not attend to new connections any more: in a child that a task forked."""
+    """In a child that a task forked: stop attending to new connections."""
     vars(connections).pop("create_connection", None)

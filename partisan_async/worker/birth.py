@@ -1,8 +1,8 @@
 """The program of a fresh interpreter that becomes a forkserver or a worker.
 
-A *forkserver* sets itself up once and forks a worker at each request. A *cold* worker sets itself
-up alone and inherits nothing. Both first take on how the command was started. So nothing here
-imports Django before the main script has run, which may patch what it imports.
+A *forkserver* sets itself up once, and forks a worker at each request. A *cold* worker sets itself
+up alone. Both are first set up as the command was that started the supervisor. Nothing here imports
+Django before the main script has run, since the script may patch what Django imports.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def _take_on(control: socket.socket, become: Callable[[TakenOn], NoReturn]) -> N
             become(taken)
         except BaseException:  # noqa: BLE001  nobody else would print it
             traceback.print_exc()
-            # At once: the main script's frames would see it, and a thread that is waited for would
-            # keep the link open, so that tasks would come.
+            # Exit at once. An exception would reach the frames of the main script; and Python's own
+            # exit waits for threads, while the open link makes the supervisor send tasks.
             os._exit(1)
 
     take_on(Origin(*json.loads(_next_of(control))), become_or_end)

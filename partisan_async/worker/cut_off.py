@@ -1,8 +1,8 @@
-"""Tells whether an ``ATOMIC`` run failed, or its session with the tasks' database was cut off.
+"""Tells whether an ``ATOMIC`` run failed, or lost its session with the tasks' database.
 
 An administrator, a restart or the network may end the session. Then the run is not to blame, and
-nothing that it wrote is committed. A time-out that the server has for this very session is the
-run's own fault.
+nothing that it wrote is committed. If a time-out of the server ends the session, the run is to
+blame.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from partisan_async.exceptions import CancelTask, PostponeTask, TaskTimeout
 from partisan_async.postgres.blame import Blame, whose
 
 OWN_TIME_OUTS = ("25P03", "25P04", "57014", "57P05")
-"""Of an idle transaction, a transaction, a statement, an idle session."""
+"""SQLSTATEs of time-outs: of an idle transaction, a transaction, a statement, an idle session."""
 
 
 class SessionLost(Exception):  # noqa: N818  no user sees it
-    """The session ended before the commit, or could not be opened; its cause says why.
+    """The session ended before the commit, or could not be opened; ``__cause__`` says why.
 
     :param begun: whether ``run()`` had been called.
     """
@@ -36,7 +36,7 @@ class SessionLost(Exception):  # noqa: N818  no user sees it
 def transaction_of(alias: str) -> Iterator[None]:
     """Run the block in a transaction of its own.
 
-    :raises SessionLost: it ended, or could not begin, through no fault of the block.
+    :raises SessionLost: it was cut off, or could not begin, through no fault of the block.
     """
     begun = ended = lost = False
     try:
@@ -50,30 +50,32 @@ def transaction_of(alias: str) -> Iterator[None]:
                 raise
             ended = True
     except BaseException as error:
-        # Nobody knows whether a commit without an answer took effect. But the row does: if it did,
-        # the claim has ended with it, and is not given back.
+        # A commit without an answer may have taken effect. To give the claim back is still safe:
+        # such a commit has settled the claim, so the give-back changes nothing.
         unbegun_or_uncommitted = (ended or not begun) and _is_the_connections(error)
         if lost or unbegun_or_uncommitted:
             raise SessionLost(begun=begun) from error
         raise
 
 
-@contextmanager
-def before_run() -> Iterator[None]:
-    """Do in the block what a run needs before it begins.
+class before_run:  # noqa: N801  it is called as a function is
+    """Run the block, which prepares a run.
 
     :raises SessionLost: the session ended, or could not be opened.
     """
-    try:
-        yield
-    except Error as error:
-        if _is_the_connections(error):
+
+    # Not by contextmanager(): most runs of typed calls come here, and a generator costs as much as
+    # to decode the call.
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and _is_the_connections(error):
             raise SessionLost(begun=False) from error
-        raise
 
 
 def _is_broken(session: Any) -> bool:
-    # A session that the run itself closed would be closed, but not broken.
+    # A session that the run itself closed is closed, but not broken.
     return isinstance(session, psycopg.Connection) and session.broken
 
 

@@ -1,4 +1,4 @@
-"""Sets which databases a worker uses, and how long it keeps its connections."""
+"""Sets which databases a worker uses, and how it keeps their connections."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from django.db import connections
 
 
 def use_databases(databases: Mapping[str, Mapping[str, Any]]) -> None:
-    """Use these from now on.
+    """Use these databases from now on.
 
-    :param databases: resolved settings per alias, as the supervisor has them.
+    :param databases: the supervisor's resolved settings, by alias.
     """
     for alias, resolved in databases.items():
         settings = connections.settings[alias]
         settings.update(resolved)
         if not settings["OPTIONS"].get("pool"):
-            # To connect anew for each task costs several times what a small task does.
+            # A new connection for each task would take several times as long as a short task.
             settings["CONN_MAX_AGE"] = settings["CONN_MAX_AGE"] or None
-        # No browser repeats a task that met a connection which a restarted server had closed.
+        # A restart of the server leaves dead connections. A browser would repeat its request, but
+        # nobody repeats a task.
         settings["CONN_HEALTH_CHECKS"] = True

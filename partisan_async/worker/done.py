@@ -1,4 +1,4 @@
-"""Tells the supervisor that a run is over, even if its outcome cannot be told."""
+"""Makes the frame that reports the end of a run, even if its outcome cannot be encoded."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def done(ticket: int, seconds: float, overran: bool, outcome: Outcome) -> bytes:
     microseconds = int(seconds * 1e6)
     try:
         return wire.encode(wire.Done(ticket, microseconds, overran, outcome))
-    except BaseException as error:  # noqa: BLE001  an outcome that is no plain data after all
+    except BaseException as error:  # noqa: BLE001  the outcome is no plain data
         return wire.encode(wire.Done(ticket, microseconds, overran, unknown_outcome(error)))
 
 
 def unknown_outcome(error: BaseException) -> Outcome:
-    """Return an outcome that stands for one that could not be told.
+    """Return an outcome in place of one that cannot be reported.
 
     :param error: the reason.
     """

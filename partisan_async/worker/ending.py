@@ -1,7 +1,7 @@
 """Ends a worker process in order: as Python does, but within a time limit.
 
-It does not wait for threads that tasks left behind. The process cannot end by a return: the main
-script's frames are still there, and in a forked worker those of the forkserver.
+It does not wait for threads that tasks left behind. It cannot just return, since that would go on
+in the frames of the main script, or of the forkserver.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SECONDS = 5.0
 """Time limit of the whole end."""
 
 begun = threading.Event()
-"""This process ends."""
+"""Set when the end of this process has begun."""
 
 
 def end(tell: Callable[[], None]) -> NoReturn:
     """End this process.
 
-    :param tell: called first.
+    :param tell: called first; sends ``worker_stopping``.
     """
     begun.set()
     threading.Thread(target=_end_in_time, name="partisan end", daemon=True).start()

@@ -1,7 +1,7 @@
 """Runs one task in this process: one claim in, one outcome out.
 
-It writes to no row: the supervisor writes what becomes of the outcome. Where the run is ``ATOMIC``,
-``atomic`` commits that together with the work.
+It writes to no row: the supervisor writes the outcome. For an ``ATOMIC`` task, ``atomic`` commits
+the outcome together with the work.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ from partisan_async.worker.alarm import Alarm
 from partisan_async.worker.async_limit import run_within
 from partisan_async.worker.async_run import AsyncRun
 from partisan_async.worker.atomic import run_atomic
-from partisan_async.worker.loading import processor_of, read_arguments, take_call
+from partisan_async.worker.loading import (
+    NOTHING,
+    processor_of,
+    read_arguments,
+    take_call,
+    tell_start,
+)
 from partisan_async.worker.raised import outcome_of
 from partisan_async.worker.result import returned
 from partisan_async.worker.retrying import asks
@@ -46,8 +52,8 @@ from partisan_async.worker.used_caches import close_caches
 class Executor:
     """Runs claims of one supervisor in one process.
 
-    :param settings: the queue's.
-    :param worker_id: names the process on rows.
+    :param settings: settings of the queue.
+    :param worker_id: name of the process on task rows.
     """
 
     def __init__(self, supervisor_id: UUID, settings: QueueSettings, worker_id: str) -> None:
@@ -58,7 +64,7 @@ class Executor:
         self._pid = os.getpid()
 
     def execute(self, claim: Claim, alarm: Alarm | None = None) -> Outcome:
-        """Run a task with a plain ``run()``. What it raises ends the task and not the process."""
+        """Run a task with a plain ``run()``. An error of it ends the task, not the process."""
         processor, encoded = None, claim.arguments
         began = time.monotonic()
         self._enter(claim)
@@ -70,7 +76,7 @@ class Executor:
                             encoded = read_arguments(self._supervisor_id, claim)
                         processor = processor_of(claim, encoded)
                         if processor._is_heard():  # noqa: SLF001  its other half
-                            processor._tell_start()  # noqa: SLF001
+                            tell_start(claim, processor)
                         if not processor.ATOMIC:
                             outcome: Outcome = self._run(claim, processor)
                     if processor.ATOMIC:
@@ -90,7 +96,7 @@ class Executor:
     async def aexecute(self, claim: Claim, limit: float | None = None) -> Outcome:
         """Run a task with an ``async def run()``.
 
-        :param limit: the seconds after which it gets ``TaskTimeout``; ``None``: none.
+        :param limit: time limit in seconds, after which it gets ``TaskTimeout``; ``None``: none.
         """
         began = time.monotonic()
         self._enter(claim)
@@ -111,14 +117,14 @@ class Executor:
                 try:
                     if error is not None:
                         raise error
-                except BaseException:  # noqa: BLE001  receivers may ask for it
+                except BaseException:  # noqa: BLE001  receivers may call sys.exception()
                     await tell(run.processor, claim, outcome)
                 else:
                     await tell(run.processor, claim, outcome)
         return outcome
 
     def end_forks(self) -> None:
-        """End this process where a task forked it: a child comes back from ``run()`` too."""
+        """Exit in a child that a task forked, and that returned from ``run()``."""
         if os.getpid() != self._pid:
             os._exit(0)
 
@@ -129,14 +135,12 @@ class Executor:
     def _run(self, claim: Claim, processor: BaseTaskProcessor) -> Returned:
         try:
             parameters = parameters_of(type(processor))
-            if parameters is None:
-                result = processor.run()
-            elif take_call(claim, processor, parameters):
-                result = processor.run(*processor.args, **processor.kwargs)
-            else:
+            call = NOTHING if parameters is None else take_call(claim, processor, parameters)
+            if call is None:
                 return RETURNED
+            result = processor.run(*call[0], **call[1])
         finally:
-            self.end_forks()  # in ATOMIC a child would end its parent's transaction
+            self.end_forks()  # else a child would end its parent's ATOMIC transaction
         return returned(processor, result, self.settings.MAX_RESULT_BYTES)
 
     def _run_atomic(
@@ -147,7 +151,7 @@ class Executor:
                 return self._run(claim, processor)
 
         def settle(outcome: Returned, seconds: float) -> store.Statement:
-            # Not by the rules, which may raise: what it did is committed with this.
+            # Not by the policy, which may raise: this settle must commit the work.
             finished = Finished(outcome.result)
             attempt = Attempt(seconds, self._worker_id)
             return self._end(Settlement(claim, finished, attempt, processor.STORE_RESULT))
@@ -175,12 +179,12 @@ class Executor:
     ) -> None:
         if processor is None or not _is_heard(processor, outcome):
             return
-        if isinstance(outcome, Unrecognised):  # nothing ran: the supervisor tells
+        if isinstance(outcome, Unrecognised):  # nothing ran: the supervisor sends the signals
             return
         try:
             verdict = self._verdicts.settlement(claim, outcome, None)
             processor._tell_end(verdict.decision)  # noqa: SLF001
-        except Exception as error:  # noqa: BLE001  what is told changes nothing
+        except Exception as error:  # noqa: BLE001  signals must not change the outcome
             logs.outcomes.untold(claim, error)
 
 

@@ -1,12 +1,15 @@
-"""An exception of a run as the row tells it: a ``Failure``, which is plain data."""
+"""Turns an exception of a run into a ``Failure``, the plain data that the row keeps."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import asgiref
 
 from partisan_async.exceptions import CancelTask, PostponeTask, TaskCancelled
 from partisan_async.policy import CancelAsked, Chain, Failure, class_path
@@ -16,16 +19,25 @@ from partisan_async.text.retold import MESSAGE_LENGTH, NAME_LENGTH, chain_of, me
 
 TRACEBACK_LENGTH = 20_000
 
-_ROOM = Path(__file__).parent
-_OWN = tuple(f"{folder}{os.sep}" for folder in (_ROOM, _ROOM.with_name("django_tasks")))
-"""Folders whose frames are left out at the outer end of a traceback: no user needs to see how
-``run()`` was called."""
+_PACKAGE = Path(__file__).parents[1]
+_OWN = tuple(
+    f"{folder}{os.sep}"
+    for folder in (
+        _PACKAGE / "worker",
+        _PACKAGE / "django_tasks",
+        _PACKAGE / "enqueue" / "parameters",
+        Path(asgiref.__file__).parent,  # the way from an async run to the database's thread
+        Path(concurrent.futures.__file__).parent,
+    )
+)
+"""Folders whose frames are left out at the start of a traceback: users need not see how ``run()``
+was called, or its arguments were read."""
 
 
 def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:
-    """Return what the row tells about an error that was raised.
+    """Return what the row keeps of an error.
 
-    :param secrets: texts that are masked in it.
+    :param secrets: texts to mask.
     """
     chain: Chain = ()
     try:
@@ -34,7 +46,7 @@ def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:
             tb = tb.tb_next
         lines = traceback.format_exception(type(error), error, tb)
         chain = chain_of(error, tb, secrets)
-    except BaseException:  # noqa: BLE001  its methods are the project's, and may raise anything
+    except BaseException:  # noqa: BLE001  methods of the error's class may raise anything
         lines = ["(no traceback: to format it raised)"]
     told = without(secrets, "".join(lines))
     if len(told) > TRACEBACK_LENGTH:
@@ -48,9 +60,9 @@ def failure_of(error: BaseException, secrets: Sequence[str] = ()) -> Failure:
 
 
 def why_postponed(error: PostponeTask, secrets: Sequence[str] = ()) -> Failure | None:
-    """Return the reason for which a run postponed itself, and the error behind it, if any.
+    """Return why a run postponed itself: its reason, and the error that caused it, if any.
 
-    :param secrets: texts that are masked in it.
+    :param secrets: texts to mask.
     """
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     reason = storable(without(secrets, (error.reason or "").strip())[:MESSAGE_LENGTH])

@@ -1,8 +1,7 @@
-"""A forkserver at work: forks a worker at each request, and tells of its birth and its end.
+"""The forkserver: forks a worker at each request, and reports its process id and exit code.
 
-A *request* has a worker's feed and link, and what it must know. With it comes the *status*, a
-socket on which the forkserver tells the worker's process id with a descriptor of it, and at its end
-its exit code.
+A *request* has the worker's setup, and the sockets of its feed, its link and its *status*. On the
+status, the forkserver sends the worker's process id and pidfd, and after its end its exit code.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from partisan_async.worker.taking_on import TakenOn, describe
 
 
 def fork_workers(control: socket.socket, taken: TakenOn) -> NoReturn:
-    """Import the project, report that to the supervisor, and fork until it is gone.
+    """Import the project, report the result to the supervisor, and fork until it is gone.
 
-    :param control: where the supervisor asks.
-    :param taken: what became of setting this process up as the command was.
+    :param control: the socket with the supervisor's requests.
+    :param taken: result of setting this process up as the command was.
     """
     trouble = taken.trouble
     if not trouble:
         try:
             preload.warm_up()
             preload.close_what_is_open()
-            # Here, so that workers share it, too; it imports the models.
+            # Import it here, so that workers share its memory. It imports the models.
             from partisan_async.worker import main  # noqa: F401
-        except BaseException as error:  # noqa: BLE001  the supervisor is to know
+        except BaseException as error:  # noqa: BLE001  it is reported
             trouble = describe(error)
     notes = [taken.note, leftovers.tell_of_sockets(control.fileno())]
     send(control, json.dumps([trouble, [note for note in notes if note]]).encode(), [])
@@ -88,7 +87,7 @@ class _ForkServer:
             _tell_of_birth(status, pid)
 
     def _leave(self, status: socket.socket) -> None:
-        """In a worker: close what is the forkserver's."""
+        """In a worker: close the forkserver's files and restore its signal handlers."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, self._on_child or signal.SIG_DFL)
         self._selector.close()
@@ -100,11 +99,11 @@ class _ForkServer:
     def _reap(self) -> None:
         with suppress(BlockingIOError):
             os.read(self._wake, 65536)
-        # By their ids: the project may have children of its own here.
+        # Wait for each id, not for any child: the project may have children of its own here.
         for pid in list(self._status_of):
             try:
                 ended, code = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:  # a thread of the project's took its exit code
+            except ChildProcessError:  # a thread of the project took its exit code
                 self._status_of.pop(pid).close()
                 continue
             if ended:
@@ -113,10 +112,10 @@ class _ForkServer:
 
 
 def _fork(status: socket.socket) -> int | None:
-    """Return the worker's process id, 0 in the worker; ``None`` where the system refused."""
+    """Return the worker's process id, 0 in the worker; ``None`` if the system refused."""
     try:
         with warnings.catch_warnings():
-            # Of threads the supervisor is told in a sentence of its own.
+            # Python warns of a fork with threads; ``leftovers`` reports dead threads more clearly.
             warnings.simplefilter("ignore", DeprecationWarning)
             return os.fork()
     except OSError as error:
@@ -125,7 +124,8 @@ def _fork(status: socket.socket) -> int | None:
 
 
 def _tell_of_birth(status: socket.socket, pid: int) -> None:
-    # Made here: until this process asks for the exit code, the id is the worker's.
+    # Only here is the pidfd safe to open: the id is the worker's until this process collects the
+    # exit code.
     descriptor = descriptor_of(pid)
     if descriptor is None:
         _tell(status, pid)
@@ -141,7 +141,7 @@ def _tell(status: socket.socket, what: Any) -> None:
 
 
 def _end() -> NoReturn:
-    """End the forkserver: what was made before the fork is its own to clear away."""
+    """End the forkserver: run the finalizers of objects made at the import."""
     with suppress(BaseException):
         insides.run_finalizers()
     os._exit(0)

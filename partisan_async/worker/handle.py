@@ -1,7 +1,7 @@
 """Sends signals to a process that may have ended, and never to another one.
 
-The system uses process ids again: once somebody has asked for the exit code of a process that
-ended, its id may become another's. Linux has *descriptors* of processes, which stay the same.
+The system reuses process ids: once the exit code of an ended process is collected, another process
+may get its id. On Linux a *descriptor* of a process (pidfd) always means the same process.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import threading
 
 
 def descriptor_of(pid: int) -> int | None:
-    """Return a descriptor of a child whose exit code nobody has asked for.
+    """Return a descriptor of a child whose exit code nobody has collected.
 
-    ``None``: the system has none, or forbids it.
+    ``None``: the system has no descriptors, or forbids one.
     """
     try:
         return os.pidfd_open(pid)
@@ -23,9 +23,9 @@ def descriptor_of(pid: int) -> int | None:
 
 
 class Handle:
-    """A process, by its descriptor; where there is none, by its id.
+    """A process, by its descriptor; if there is none, by its id.
 
-    :param descriptor: closed by ``close()``.
+    :param descriptor: ``close()`` closes it.
     """
 
     def __init__(self, pid: int, descriptor: int | None) -> None:
@@ -33,10 +33,10 @@ class Handle:
         self._descriptor = descriptor
         self._is_closed = False
         self._lock = threading.Lock()
-        """Guards the descriptor: once it is closed, its number is soon another file's."""
+        """Guards the descriptor: after its close, another file may get its number."""
 
     def signal(self, number: int) -> bool:
-        """Send a signal; return whether the process was still there."""
+        """Send a signal; return whether the process still existed."""
         with self._lock:
             if self._is_closed:
                 return False
@@ -45,7 +45,7 @@ class Handle:
                     os.kill(self._pid, number)
                 else:
                     signal.pidfd_send_signal(self._descriptor, number)
-            except (ProcessLookupError, PermissionError):  # it may be another's by now
+            except (ProcessLookupError, PermissionError):  # the id may be another's by now
                 return False
             return True
 

@@ -1,7 +1,7 @@
 """The undocumented parts of Python and asgiref that workers use.
 
-Each is looked up when it is used. If it is gone or has changed, workers do without it in a plain
-way, and a log line says so once.
+Each is looked up when it is used. If it is missing or has changed, workers do without it, and log
+this once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _missed: set[str] = set()
 
 
 def _miss(name: str, instead: str) -> None:
-    """Log that an undocumented part is gone, and what is done instead."""
+    """Log once that an undocumented part is missing.
+
+    :param instead: what workers do without it.
+    """
     if name not in _missed:
         _missed.add(name)
         logs.workers.inside_gone(name, instead)
@@ -46,7 +49,7 @@ def context_of_run() -> ThreadSensitiveContext | None:
 
 
 def has_thread(context: ThreadSensitiveContext) -> bool:
-    """Tell whether an async run had a thread for the ORM; ``True`` if that cannot be known."""
+    """Tell whether an async run had a thread for the ORM; ``True`` if unknown."""
     threads: Any = getattr(SyncToAsync, "context_to_thread_executor", None)
     if not isinstance(threads, Container):
         _miss("asgiref's context_to_thread_executor", "each async task has a thread for the ORM")
@@ -55,11 +58,11 @@ def has_thread(context: ThreadSensitiveContext) -> bool:
 
 
 def renew_thread_of_queries(close: Callable[[], None]) -> None:
-    """Before a fork, end the thread in which async code asked the database, and have another one.
+    """Before a fork, replace the thread in which async code uses the ORM.
 
-    It would be dead in workers, and their queries would wait for it.
+    In workers the thread would be dead, and their queries would wait for it.
 
-    :param close: is called in that thread first.
+    :param close: called in that thread first.
     """
     executor: Any = getattr(SyncToAsync, "single_thread_executor", None)
     if not isinstance(executor, ThreadPoolExecutor):
@@ -77,7 +80,7 @@ def renew_thread_of_queries(close: Callable[[], None]) -> None:
 
 
 def log_handlers() -> list[logging.Handler]:
-    """Return all log handlers of this process; if they cannot be known, the root's."""
+    """Return all log handlers of this process; if they are unknown, those of the root logger."""
     references = getattr(logging, "_handlerList", None)
     if not isinstance(references, list):
         _miss("logging._handlerList", "only the root logger's handlers are flushed before a fork")
@@ -86,7 +89,7 @@ def log_handlers() -> list[logging.Handler]:
 
 
 def run_after_forkers() -> None:
-    """In a forked child, call what libraries registered for that with ``multiprocessing``."""
+    """In a forked child, call the functions that libraries registered with ``multiprocessing``."""
     if (util := sys.modules.get("multiprocessing.util")) is not None:
         run = getattr(util, "_run_after_forkers", None)
         if not callable(run):
@@ -97,21 +100,21 @@ def run_after_forkers() -> None:
 
 
 def leave_finalizers_to_parent() -> None:
-    """In a forked child, leave what is cleared away with an object to the process that made it.
+    """In a forked child, run no inherited finalizers at exit: only the forkserver may.
 
-    Such as a ``TemporaryDirectory``: it is the other workers', too.
+    For example, the other workers still need a ``TemporaryDirectory``.
     """
     for finalizer in list(_finalizers() or ()):
         finalizer.atexit = False
 
 
 def run_exit_functions() -> None:
-    """At the end of a worker, do what Python does at its own: call what ``atexit`` has.
+    """At the end of a worker, call the functions of ``atexit``, as Python does at its exit.
 
-    Among it are, of those that are loaded, ``logging.shutdown()`` and what multiprocessing has.
+    They include ``logging.shutdown()`` and those of multiprocessing, if it is loaded.
     """
     run = getattr(atexit, "_run_exitfuncs", None)
-    if callable(run) and _finalizers() is not None:  # else they would clear away others' things
+    if callable(run) and _finalizers() is not None:  # else finalizers would run
         run()
         return
     if _finalizers() is not None:
@@ -120,7 +123,7 @@ def run_exit_functions() -> None:
 
 
 def run_finalizers() -> None:
-    """At the end of a forkserver, clear away what the project made in it."""
+    """At the end of a forkserver, run the finalizers of objects that the project made."""
     run = getattr(weakref.finalize, "_exitfunc", None)
     if not callable(run):
         _miss("weakref.finalize._exitfunc", "what the project made at its import stays")

@@ -1,4 +1,4 @@
-"""Tells in sentences what the project's import left behind that a fork shares or kills."""
+"""Describes what the project's import left behind that a fork would share or kill."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ _WAY_OUT = "in a receiver of the signal worker_started, or set PRELOAD = False"
 
 
 def threads() -> set[str]:
-    """Return the names of the threads beside the main one."""
+    """Return the names of all threads except the main one."""
     return {each.name for each in threading.enumerate()} - {threading.main_thread().name}
 
 
 def tell_of_dead_threads(before: set[str]) -> str | None:
-    """Return a sentence on the threads that were there before the fork, and are not any more."""
-    # Looked for after it: some libraries start theirs anew in a child.
+    """Return a sentence about the threads that the fork ended; ``None``: there are none.
+
+    :param before: names of the threads before the fork.
+    """
+    # Compare after the fork: some libraries restart their threads in a child.
     if not (dead := before - threads()):
         return None
     return (
@@ -29,9 +32,9 @@ def tell_of_dead_threads(before: set[str]) -> str | None:
 
 
 def tell_of_sockets(own: int) -> str | None:
-    """Return a sentence on the sockets that are open, and would be shared by all workers.
+    """Return a sentence about open sockets that workers would share; ``None``: there are none.
 
-    :param own: this process's way to the supervisor.
+    :param own: file descriptor of the socket to the supervisor, which is left out.
     """
     if not (found := sorted(_sockets(own))):
         return None
@@ -43,7 +46,7 @@ def tell_of_sockets(own: int) -> str | None:
 
 def _sockets(own: int) -> Iterator[str]:
     for number in map(int, os.listdir("/dev/fd")):
-        with suppress(OSError):  # such as the one that lists them
+        with suppress(OSError):  # such as that of this listing
             if number != own and stat.S_ISSOCK(os.fstat(number).st_mode):
                 with socket.socket(fileno=os.dup(number)) as opened:
                     yield from _describe(opened)
@@ -51,7 +54,7 @@ def _sockets(own: int) -> Iterator[str]:
 
 def _describe(opened: socket.socket) -> Iterator[str]:
     if opened.type != socket.SOCK_STREAM:
-        return  # datagrams do not mix
+        return  # datagrams of several workers do not mix
     if opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         yield f"a listening socket on {_address(opened.getsockname())}"
     elif address := _address(opened.getpeername()):
@@ -59,5 +62,5 @@ def _describe(opened: socket.socket) -> Iterator[str]:
 
 
 def _address(name: object) -> str:
-    # A pair of sockets has no names: both ends are here.
+    # Socket pairs have no name; both ends are in this process.
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name or "")

@@ -1,5 +1,7 @@
-"""The error that a run gets at its time limit, and how often. The supervisor kills runs that do not
-heed it."""
+"""The error that a run gets at its time limit, and the interval at which it is raised again.
+
+The supervisor kills runs that do not heed it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The worker's end of the link, and the thread that reads it.
 
-That thread hands tasks back even while ``run()`` blocks the main thread, and ends the process when
+The thread hands tasks back even while ``run()`` blocks the main thread. It ends the process when
 the supervisor is gone.
 """
 
@@ -15,19 +15,19 @@ from partisan_async.worker import ending, wire
 
 
 class Link:
-    """Tells the supervisor what becomes of its tasks, in the order in which it was decided.
+    """Reports to the supervisor what becomes of its tasks, in the order of the decisions.
 
-    A task is named by its *ticket*. Sync tasks start in the order of theirs.
+    A *ticket* names a task. Sync tasks start in the order of their tickets.
     """
 
     def __init__(self, link: socket.socket) -> None:
         self.socket = link
         self._lock = threading.Lock()
-        """Guards the writing side and the two numbers: "started" and "revoked" must reach the
+        """Guards writes and the two numbers below: ``Started`` and ``Revoked`` must reach the
         supervisor in the order in which they were decided."""
         self._current = 0
         self._barrier = 0
-        """Tasks up to this ticket that have not started do not start any more."""
+        """Unstarted tasks up to this ticket are handed back, and must not start."""
 
     def attend(self) -> None:
         """Read the link from now on, in a thread of its own."""
@@ -39,9 +39,9 @@ class Link:
             self.socket.sendall(data)
 
     def start_sync(self, ticket: int, limit: float | None, frames: bytes) -> bool:
-        """Tell that a sync task starts; return ``False`` if it was handed back instead.
+        """Report that a sync task starts; return ``False`` if it was handed back instead.
 
-        :param frames: frames to send before that; not sent if nothing is told.
+        :param frames: frames to send first; not sent if the task was handed back.
         """
         with self._lock:
             if ticket <= self._barrier:
@@ -51,7 +51,7 @@ class Link:
             return True
 
     def start_async(self, ticket: int, limit: float | None) -> bool:
-        """Tell that an async task starts; return ``False`` if it was handed back instead."""
+        """Report that an async task starts; return ``False`` if it was handed back instead."""
         with self._lock:
             if ticket <= self._barrier:
                 return False
@@ -59,9 +59,9 @@ class Link:
             return True
 
     def hand_back_after(self, ticket: int, upto: int, frames: bytes) -> None:
-        """Hand the tasks after this ticket back, up to the other one.
+        """Hand back the tasks after ``ticket`` up to ``upto``.
 
-        :param frames: frames to send before that.
+        :param frames: frames to send first.
         """
         with self._lock:
             upto = self._barrier = max(self._barrier, upto)
@@ -75,8 +75,8 @@ class Link:
                 data = self.socket.recv(65536)
             if not data:
                 if ending.begun.is_set():
-                    return  # it is bounded in time
-                # The supervisor is gone, and with it the only one who could settle what runs here.
+                    return  # ``ending`` limits the time
+                # The supervisor is gone, and nobody else can settle what runs here.
                 os._exit(1)
             for frame in decoder.feed(data):
                 assert isinstance(frame, wire.Revoke)

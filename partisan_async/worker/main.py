@@ -1,7 +1,7 @@
-"""A worker process at work: runs the tasks that its feed brings, and tells of each by its link.
+"""A worker process: runs the tasks that arrive on its feed, and reports each on its link.
 
-Three threads. The *main* thread reads the feed and runs sync tasks, one after the other. The *loop*
-thread runs async tasks side by side. The *link* thread hands tasks back that have not started.
+It has three threads. The *main* thread reads the feed and runs sync tasks, one after the other. The
+*loop* thread runs async tasks side by side. The *link* thread hands back unstarted tasks.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ class Worker:
     def tell_of_start(self) -> None:
         """Send ``worker_started``.
 
-        Before the hello: a receiver that blocks is to keep no task, and is given up as any start.
+        Call it before the hello: then a receiver that blocks keeps no task waiting, and the
+        supervisor gives up the start as any other.
         """
         tell(worker_started, "worker_started", None)
         # The receivers' queries belong to no task.
         sessions.tidy(sessions.close_all)
 
     def serve(self) -> NoReturn:
-        """Run the tasks that the feed brings, then end this process in order."""
+        """Run the tasks that arrive on the feed, then end this process in order."""
         self._run_all()
         ending.end(partial(tell, worker_stopping, "worker_stopping", None))
 
@@ -59,7 +60,7 @@ class Worker:
                 os.close(each.detach())
 
     def _run_all(self) -> None:
-        """Run what comes, and return when the supervisor ends this process in order."""
+        """Run tasks; return when the supervisor tells this process to end in order."""
         with self.feed.makefile("rb") as feed:
             for batch in wire.unpack(feed):
                 if not batch:
@@ -68,7 +69,7 @@ class Worker:
         os._exit(1)
 
     def _run_batch(self, batch: wire.Tasks) -> None:
-        """Run sync tasks to their end, async ones until they have started."""
+        """Run sync tasks to their end; pass async tasks to the event loop."""
         frames = b""
         link, executor = self.link, self._executor
         sessions.tidy(sessions.close_old)
@@ -80,23 +81,23 @@ class Worker:
             elif link.start_sync(ticket, limit, frames):
                 frames, overran = run_sync(executor, ticket, claim, limit)
                 if overran:
-                    # An error that came out of nowhere may have left locks and threads behind in
-                    # this process: it starts no other.
+                    # ``TaskTimeout`` may strike anywhere and leave locks or threads behind: hand
+                    # back the rest of the batch.
                     link.hand_back_after(ticket, batch[-1][0], frames)
                     return
         if frames:
             link.send(frames)
 
     def _way_of(self, name: str) -> tuple[bool, float | None]:
-        """Return whether a processor's runs are async, and the time limit of each in seconds."""
+        """Return whether a processor is async, and the time limit of its runs in seconds."""
         way = self._ways.get(name)
         if way is None:
             try:
                 processor_class = registry.get(name)
             except ProcessorClassNotFound:
-                return False, None  # not kept: rows may name any number of them
+                return False, None  # not cached: rows may name any number of unknown processors
             limit = None
-            with suppress(TypeError):  # what is no limit, the system check tells of
+            with suppress(TypeError):  # the system check reports a wrong limit
                 limit = time_limit(processor_class, self._executor.settings.DEFAULT_TIMEOUT_SECONDS)
             way = self._ways[name] = is_async(processor_class), limit
         return way

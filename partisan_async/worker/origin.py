@@ -1,4 +1,4 @@
-"""How the command was started: what the supervisor's process hands down to those of its workers."""
+"""Finds how the supervisor's command was started, so that its workers can be set up likewise."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from types import FrameType, ModuleType
 from typing import NamedTuple
 
 CALLED_WITHIN = 4
-"""How many calls may lie between the main script and Django's, for the script to be run again.
+"""Maximum number of frames from Django's ``execute()`` up to the main script.
 
-``main()``, ``execute_from_command_line()`` and one between them: what is further away is no script
-that starts a command, but a program that runs one, such as a test runner.
+These are ``execute_from_command_line()``, ``main()``, one more, and the script. A script further up
+does not just start a command: it is a program such as a test runner.
 """
 
 
 class Origin(NamedTuple):
     """How a command was started.
 
-    :param argv: its arguments as they are now.
-    :param path: its import path, each entry a folder or a file.
-    :param main_name: what ``python -m`` ran.
-    :param main_path: the main script, where it is a file.
-    :param main_argv: the arguments that the main script was started with.
-    :param is_command: the script has called ``execute_from_command_line()``, and is in it.
+    :param argv: ``sys.argv`` as it is now.
+    :param path: ``sys.path``, with the current folder by its name.
+    :param main_name: the module that ``python -m`` ran; ``None``: none.
+    :param main_path: the main script; ``None``: it is no file.
+    :param main_argv: ``sys.argv`` as it was when the main script started.
+    :param is_command: the main script is in a call of ``execute_from_command_line()``.
     """
 
     argv: list[str]
@@ -62,7 +62,7 @@ def _path() -> list[str]:
 
 
 def _first_argv(path: str | None) -> list[str]:
-    # Some scripts change their arguments, and are to find them as they were.
+    # Some scripts change sys.argv; when they are run again they must find the original.
     for number, argument in enumerate(sys.orig_argv):
         if path is not None and os.path.abspath(argument) == path:
             return sys.orig_argv[number:]

@@ -1,6 +1,6 @@
-"""How an outcome travels in a frame: by the name of its class, and its fields.
+"""Encodes an outcome for a frame: the name of its class, and its fields.
 
-No exception object travels, only what the row is to tell of it.
+No exception object is sent, only what the row keeps of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from partisan_async.policy import (
 
 
 def fields_of(outcome: Outcome) -> list[Any]:
-    """Return what of an outcome goes into a frame: JSON's own types."""
+    """Return the fields of an outcome for a frame, in types of JSON."""
     name = type(outcome).__name__
     match outcome:
         case Returned(result, settled) if result is not None or settled:
@@ -43,9 +43,9 @@ def fields_of(outcome: Outcome) -> list[Any]:
 
 
 def outcome_of(name: str, values: list[Any]) -> Outcome:
-    """Return the outcome that these are the fields of.
+    """Return the outcome that has these fields.
 
-    :raises ValueError, TypeError: there is no such one.
+    :raises ValueError, TypeError: no outcome has them.
     """
     match name, values:
         case "Returned", []:

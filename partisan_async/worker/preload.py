@@ -1,7 +1,7 @@
-"""What every worker needs, imported once: in the forkserver, from where workers inherit it.
+"""Imports the project once, in the forkserver, so that workers inherit it.
 
-What the project's code opens or starts meanwhile is dead or shared after the fork. This closes what
-can be closed, and makes anew what can be made anew; ``leftovers`` tells of the rest.
+After a fork, threads that the import started are dead, and files and sockets that it opened are
+shared. This module closes and renews what it can; ``leftovers`` describes the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from partisan_async import registry
 from partisan_async.worker import insides
 
 is_done = False
-"""Django is set up in this process, and the tasks are imported."""
+"""True when Django is set up in this process and the tasks are imported."""
 
 
 def warm_up() -> None:
@@ -31,12 +31,12 @@ def warm_up() -> None:
 
 
 def close_what_is_open() -> None:
-    """Close and flush what may not cross a fork: connections to databases and caches, buffers."""
+    """Before a fork: close connections to databases and caches, and flush buffers."""
     _close_databases()
-    with suppress(Exception):  # it may be away
+    with suppress(Exception):  # the cache may be away
         caches.close_all()
     insides.renew_thread_of_queries(_close_databases)
-    # Each worker would write it, too, at its end.
+    # Else each worker would write the buffers again at its end.
     for handler in insides.log_handlers():
         with suppress(Exception):
             handler.flush()
@@ -45,21 +45,21 @@ def close_what_is_open() -> None:
 
 
 def keep_shared() -> None:
-    """Keep the memory shared of what is here now, and stays for good."""
-    # The collector's marks would unshare every page.
+    """Keep the memory of existing objects shared with workers."""
+    # Freeze them: when the garbage collector marks an object, its page is copied.
     gc.collect()
     gc.freeze()
 
 
 def make_anew() -> None:
-    """After a fork, make anew what must not be the same in two workers."""
-    # The module random and OpenSSL see to it themselves.
+    """After a fork: renew what must differ between workers."""
+    # The module random and OpenSSL reseed themselves.
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
         numpy_random.seed()
     if (multiprocessing := sys.modules.get("multiprocessing.process")) is not None:
         multiprocessing.current_process().authkey = os.urandom(32)
     insides.leave_finalizers_to_parent()
-    insides.run_after_forkers()  # libraries count on it as on os.register_at_fork()
+    insides.run_after_forkers()  # libraries rely on it, as on os.register_at_fork()
 
 
 def _close_databases() -> None:

@@ -40,7 +40,7 @@ def outcome_of(
             return cancelled(error, secrets)
         case (
             ProcessorClassNotFound(processor_name=claim.processor_class)
-            | ArgumentsDoNotFit(processor_name=claim.processor_class)
+            | ArgumentsDoNotFit(task_id=claim.id)
         ):
             return Unrecognised(Failure.of(error))
         case SessionLost():

@@ -1,4 +1,4 @@
-"""What ``run()`` returned: what is kept of it, and what cannot be meant."""
+"""Makes an outcome of the value that ``run()`` returned, and refuses one that cannot be meant."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from partisan_async.processor import BaseTaskProcessor
 
 
 def returned(processor: BaseTaskProcessor, result: Any, most: int) -> Returned:
-    """Return the outcome of a run that came back.
+    """Return the outcome of a run that raised nothing.
 
-    :param most: maximum number of bytes of a result that is kept.
-    :raises ResultTooLarge: it has more.
-    :raises TypeError: it cannot be kept, or ``run()`` has not run yet.
+    :param most: maximum number of bytes of a stored result.
+    :raises ResultTooLarge: the result has more bytes.
+    :raises TypeError: it cannot be stored, or is a coroutine or generator that nobody runs.
     """
     if result is None:
         return RETURNED
     _refuse_unstarted(result)
     if not processor.STORE_RESULT:
         return RETURNED
-    encoded = encode_result(result)  # in ASCII
+    encoded = encode_result(result)  # ASCII, so its length is in bytes
     if len(encoded) > most:
         raise ResultTooLarge(type(processor).__name__, len(encoded), most)
     return Returned(encoded)

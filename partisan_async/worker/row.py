@@ -1,4 +1,4 @@
-"""Makes the row of a claim without asking the database: what processors and signals see."""
+"""Makes the row of a claim without a query, for processors and signals."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _COLUMNS_WITH_HISTORY = _in_order({*_COLUMNS, *store.HISTORY, *_UNENDED})
 
 
 def row_of(claim: Claim, arguments: dict[str, Any] | None) -> Task:
-    """Return the row of a claim. Django reads the columns that were not claimed when asked.
+    """Return the row of a claim. Columns that a claim lacks are deferred: read when used.
 
-    :param arguments: decoded; ``None``: they are read then, too.
+    :param arguments: the decoded arguments; ``None``: deferred, too.
     """
     fields = {**claim._asdict(), "arguments": arguments, "status": Task.STATUS_IN_PROCESS}
     columns = _COLUMNS

@@ -1,8 +1,8 @@
-"""The runs of a worker: which of them go on, for those who must know whose a thing is.
+"""Tells which runs of a worker go on, so that a connection can be attributed to runs.
 
-A run is named by its *number*; numbers grow with each run that begins. A thing that was last used
-while run 7 was the newest may belong to any unfinished run numbered 7 or lower. When all of these
-have ended, it belongs to none.
+Each run has a *number*, higher than that of any earlier run. A connection that was last used while
+run 7 was the latest may belong to any unfinished run up to 7. When all of these have ended, it
+belongs to none.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def end(number: int, *, failed: bool) -> None:
 
 
 def goes_on(upto: int) -> bool:
-    """Tell whether a run of this number, or a lower one, goes on."""
+    """Tell whether a run with this number or a lower one goes on."""
     with _lock:
         return any(number <= upto for number in _going_on)
 
 
 def has_failed(number: int) -> bool:
-    """Tell whether a run has failed that went on when the one of this number was the latest."""
+    """Tell whether any run failed that was going on while this number was the latest."""
     with _lock:
         return any(first <= number <= last for first, last in _failed)

@@ -1,4 +1,4 @@
-"""One of Django's connections between two runs: whether it is in use, and how it is made as new."""
+"""Checks and resets one of Django's connections between two runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _IN_NO_TRANSACTION = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
 
 
 def is_in_transaction(wrapper: BaseDatabaseWrapper) -> bool:
-    """Tell whether a transaction is open, or whether Django believes so."""
-    # Without autocommit one begins with the next statement, whichever that is.
+    """Tell whether a transaction is open, or Django believes that one is."""
+    # Without autocommit, any next statement begins a transaction.
     if wrapper.in_atomic_block or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]:
         return True
     if not isinstance(wrapper.connection, psycopg.Connection):
@@ -22,9 +22,9 @@ def is_in_transaction(wrapper: BaseDatabaseWrapper) -> bool:
 
 
 def make_new(wrapper: BaseDatabaseWrapper, *, failed: bool) -> None:
-    """Make the session as new, or close the connection, and the next run gets another.
+    """Reset the session to its initial state; if that fails, close the connection.
 
-    :param failed: the run raised an error: that may have been the session's fault.
+    :param failed: the run raised an error, which the session may have caused: close it.
     """
     if failed or wrapper.errors_occurred:
         give_up(wrapper)
@@ -35,7 +35,7 @@ def make_new(wrapper: BaseDatabaseWrapper, *, failed: bool) -> None:
 
 
 def give_up(wrapper: BaseDatabaseWrapper) -> None:
-    """Close the connection, also where Django would give it to a pool."""
+    """Close the connection, even if Django would return it to a pool."""
     if isinstance(wrapper.connection, psycopg.Connection):
         wrapper.connection.close()
     wrapper.close()

@@ -1,8 +1,7 @@
-"""The database sessions of a worker: what a run finds in them, and what becomes of what it leaves.
+"""Cleans the database sessions of a worker, so that each run finds working, fresh ones.
 
-A run finds connections that work, and each session as new. The main thread runs one task after the
-other: its connections are seen to here, after each run. Those of other threads that outlive a run
-are ``attended`` to. Async runs, and the threads of their event loop, close what they opened.
+The main thread's connections are cleaned here after each run. ``attended`` cleans those of other
+threads that outlive a run. Async runs, and the threads of their event loop, close theirs.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from partisan_async.worker.session import give_up, is_in_transaction, make_new
 
 
 def tidy(see_to: Callable[..., None], *arguments: Any) -> None:
-    """See to connections. If that fails they are forgotten, and the next task gets new ones."""
+    """Clean connections. If that fails, drop them all, so that the next task gets new ones."""
     try:
         see_to(*arguments)
     except BaseException as error:  # noqa: BLE001  it is logged
@@ -30,7 +29,7 @@ def tidy(see_to: Callable[..., None], *arguments: Any) -> None:
 
 
 def close_old() -> None:
-    """Close connections of the main thread that are spent."""
+    """Close unusable and obsolete connections of the main thread."""
     for attended in list(of_main_thread):
         attended.wrapper.close_if_unusable_or_obsolete()
 
@@ -38,7 +37,7 @@ def close_old() -> None:
 def close_all(*, failed: bool = False) -> None:
     """Close all connections of this thread.
 
-    :param failed: the run raised an error: what Django would give to a pool is closed, too.
+    :param failed: the run raised an error: close also those that Django would return to a pool.
     """
     for wrapper in connections.all(initialized_only=True):
         if failed:
@@ -48,18 +47,20 @@ def close_all(*, failed: bool = False) -> None:
 
 
 def forget_all() -> None:
-    """Give up all connections of this thread, and the state that Django believes them to be in."""
+    """Close and drop all connections of this thread, with the state that Django keeps of them."""
     for wrapper in connections.all(initialized_only=True):
         wrapper.close()
         _forget(wrapper)
 
 
 def end_run(claim: Claim, run: int, failed: bool) -> None:
-    """Make the main thread's connections such as the next run is to find them.
+    """Clean the main thread's connections for the next run.
 
-    :param run: the number of the run that ends.
-    :param failed: it raised an error: that may have been the session's fault.
+    :param run: number of the run that ends.
+    :param failed: the run raised an error, which the session may have caused.
     """
+    if not of_main_thread:  # to iterate over an empty WeakSet takes ten times as long
+        return
     for attended in list(of_main_thread):
         wrapper = attended.wrapper
         if wrapper.queries_log:
@@ -78,7 +79,7 @@ def end_run(claim: Claim, run: int, failed: bool) -> None:
 
 
 def _forget(wrapper: BaseDatabaseWrapper) -> None:
-    """Have Django make another in its place: it is lost with the state of its atomic blocks."""
+    """Drop a connection with the state of its atomic blocks; Django makes another one."""
     for attended in list(of_main_thread):
         if attended.wrapper is wrapper:
             of_main_thread.discard(attended)

@@ -1,4 +1,4 @@
-"""What the supervisor hands over to a worker at its start, as one text."""
+"""The data that a supervisor passes to each worker at its start."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from partisan_async.settings import QueueSettings
 class Setup(NamedTuple):
     """What a worker must know and cannot find in its environment.
 
-    :param databases: resolved settings per alias, so that under a test they are the test's.
-    :param print_logs: print log lines where no logging is configured.
-    :param supervisor_id: whose claims it runs.
-    :param settings: the queue's.
+    :param databases: the supervisor's resolved settings, by alias: in a test, the test databases.
+    :param print_logs: print log lines if no logging is configured.
+    :param supervisor_id: the supervisor whose claims the worker runs.
+    :param settings: settings of the queue.
     """
 
     databases: Mapping[str, Mapping[str, Any]]
@@ -26,13 +26,13 @@ class Setup(NamedTuple):
     settings: QueueSettings
 
     def encoded(self) -> bytes:
-        """Return it as text for another process."""
+        """Return the setup as bytes for another process."""
         settings = dataclasses.asdict(self.settings)
         fields = [dict(self.databases), self.print_logs, self.supervisor_id, settings]
-        return json.dumps(fields, default=str).encode()  # a name may be a path
+        return json.dumps(fields, default=str).encode()  # default: a database name may be a Path
 
     @classmethod
     def decoded(cls, text: bytes) -> Setup:
-        """Return what ``encoded`` made the text of."""
+        """Return the setup that ``encoded`` returned as bytes."""
         databases, print_logs, supervisor_id, settings = json.loads(text)
         return cls(databases, print_logs, UUID(supervisor_id), QueueSettings(**settings))

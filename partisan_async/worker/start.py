@@ -1,4 +1,4 @@
-"""Makes this process a worker, step by step, and has it work until its end."""
+"""Turns this process into a worker, step by step, and runs it until its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from partisan_async import logs
-from partisan_async.worker import arrangements, async_queries, attended, preload, wire
+from partisan_async.worker import arrangements, async_queries, attended, preload, used_caches, wire
 from partisan_async.worker.alarm import forget_alarm
 from partisan_async.worker.databases import use_databases
 from partisan_async.worker.setup import Setup
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 def work(feed: int, link: int, setup: bytes, taken: TakenOn) -> NoReturn:
-    """Be a worker.
+    """Run as a worker.
 
-    :param feed: the number of its socket, as ``link``.
+    :param feed, link: file descriptors of the worker's sockets.
     :param setup: an encoded ``Setup``.
-    :param taken: what became of setting this process up as the command was.
+    :param taken: result of setting this process up as the command was.
     """
     pair = socket.socket(fileno=feed), socket.socket(fileno=link)
     worker = _start(*pair, Setup.decoded(setup), taken)
-    # Once more: receivers of worker_started are the project's code, too.
+    # Call it here: receivers of worker_started are project code, which may set signal handlers.
     arrangements.outlive_stop_signals()
     worker.serve()
 
 
 def _start(feed: socket.socket, link: socket.socket, setup: Setup, taken: TakenOn) -> Worker:
-    # A default timeout of the site's would make a silent link look like a dead supervisor.
+    # With a default timeout set by the site, a silent link would look like a dead supervisor.
     feed.setblocking(True)
     link.setblocking(True)
     try:
@@ -60,7 +60,8 @@ def _made(feed: socket.socket, link: socket.socket, setup: Setup) -> Worker:
     logs.fields.serve_here(None, str(setup.supervisor_id))
     async_queries.watch_connections()
     attended.watch()
-    from partisan_async.worker.main import Worker  # it imports the models: Django is set up now
+    used_caches.watch()
+    from partisan_async.worker.main import Worker  # it imports the models, so Django must be set up
 
     worker = Worker(feed, link, setup)
     arrangements.undo_in_children(worker.leave, forget_alarm, attended.unwatch)
@@ -69,8 +70,8 @@ def _made(feed: socket.socket, link: socket.socket, setup: Setup) -> Worker:
 
 
 def _print_whole_lines() -> None:
-    # And at once: into a pipe they would come when the process ends, or with PYTHONUNBUFFERED in
-    # pieces, with lines of the supervisor's between them.
+    # Into a pipe, Python writes only when a buffer is full or the process ends; with
+    # PYTHONUNBUFFERED it writes pieces of lines, which mix with lines of the supervisor.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, write_through=False)

@@ -16,21 +16,21 @@ from partisan_async.worker.executor import Executor
 def run_sync(
     executor: Executor, ticket: int, claim: Claim, limit: float | None
 ) -> tuple[bytes, bool]:
-    """Return the frame that tells how a task ended, and whether its time limit cut it off."""
+    """Run a task; return the frame about its end, and whether its time limit struck."""
     alarm = Alarm(limit)
     run = runs.begin()
     began = time.perf_counter()
     try:
-        # A context of its own, so that a language or a context variable set by one task is not
-        # there in the next.
+        # In a context of its own, so that a language or a context variable that one task sets does
+        # not leak into the next.
         outcome = contextvars.copy_context().run(executor.execute, claim, alarm)
-    except BaseException as error:  # noqa: BLE001  what it raised could not even be looked at
+    except BaseException as error:  # noqa: BLE001  even handling the task's error raised
         outcome = unknown_outcome(error)
     alarm.stop()
     executor.end_forks()
     seconds = time.perf_counter() - began
     if alarm.rang:
-        # Wherever it struck, no connection can be trusted to be where Django believes it.
+        # The alarm may have struck inside Django: its state of a connection may be wrong.
         sessions.tidy(sessions.forget_all)
     failed = isinstance(outcome, Raised)
     sessions.tidy(sessions.end_run, claim, run, failed)

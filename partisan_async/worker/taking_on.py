@@ -1,11 +1,11 @@
 """Sets a process up as the command was that started the supervisor, from its ``Origin``.
 
-That comes before anything of the project's is imported. What a ``manage.py`` does before it calls
-``execute_from_command_line()`` counts, too: it installs importers and patches. So where the command
-came from there, its script is run again, as the main one, up to that call. The process goes on
-*inside* the call: nothing of what the script does after it, such as to remove a file, happens in a
-worker. Any other main script is run as ``multiprocessing`` runs it in a child: by another name, so
-that what its guard keeps is left out.
+This happens before any project code is imported. A ``manage.py`` may install importers and patches
+before it calls ``execute_from_command_line()``. So if such a call started the supervisor, the
+script is run again as ``__main__``, up to the call. The process goes on *inside* the call, so that
+code after it, such as to remove a file, does not run in a worker. Any other main script is run as
+``multiprocessing`` runs it in a child: as ``__mp_main__``, so that code behind its ``__main__``
+guard does not run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ UNGUARDED = (
 
 
 class TakenOn(NamedTuple):
-    """What became of it. ``note``: what the workers lack; ``trouble``: why they cannot be."""
+    """The result of the set-up.
+
+    :param note: what the workers lack, if anything.
+    :param trouble: why there can be no workers; ``None``: the set-up worked.
+    """
 
     note: str | None = None
     trouble: str | None = None
@@ -41,11 +45,11 @@ _runs_main = False
 
 
 def take_on(origin: Origin, become: Callable[[TakenOn], NoReturn]) -> NoReturn:
-    """Set this process up as the command was, and ``become`` what it is to be."""
+    """Set this process up as the command was, then call ``become`` with the result."""
     environment = dict(os.environ)
 
     def settle(note: str | None = None, trouble: str | None = None) -> NoReturn:
-        # The script may have said otherwise, and the command's options something else again.
+        # The script may have changed these; and options of the command may have changed them again.
         sys.argv[:] = origin.argv
         sys.path[:] = origin.path
         os.environ.update(environment)
@@ -61,9 +65,9 @@ def take_on(origin: Origin, become: Callable[[TakenOn], NoReturn]) -> NoReturn:
 
 
 def refuse_within_main() -> None:
-    """Do nothing, unless this is a child that is just running the main script.
+    """Refuse to start a supervisor in a child that is running the main script.
 
-    :raises RuntimeError: it is; the message has the lines to add.
+    :raises RuntimeError: this is such a child; the message has the lines to add to the script.
     """
     current: Any = None
     if (multiprocessing := sys.modules.get("multiprocessing.process")) is not None:
@@ -73,14 +77,14 @@ def refuse_within_main() -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error as one line: its class, and what it says."""
+    """Return the class and the message of an error, as one line."""
     return f"{type(error).__name__}: {error}"
 
 
 def _run_as_main(origin: Origin, settle: Callable[[], NoReturn]) -> str:
-    """Run the script until it calls Django; return a sentence only where it does not get there."""
+    """Run the script until it calls Django, then settle; return a warning if it never calls it."""
     global _runs_main
-    from django.core import management  # any other script runs before Django is imported
+    from django.core import management  # here: other scripts must run before Django is imported
 
     execute = management.ManagementUtility.execute
 
@@ -120,7 +124,7 @@ def _exec_main(origin: Origin) -> None:
         module.__file__, module.__package__ = spec.origin, spec.parent
         code = spec.loader.get_code(spec.name)  # type: ignore[union-attr]
     sys.modules["__main__"] = module
-    exec(code, vars(module))  # noqa: S102  as the interpreter does with it
+    exec(code, vars(module))  # noqa: S102  as the interpreter does
 
 
 def _run_as_multiprocessing_does(origin: Origin) -> str | None:

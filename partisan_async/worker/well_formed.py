@@ -1,7 +1,7 @@
-"""Tells whether what came by the link is of the types that its classes say.
+"""Tells whether the values of a frame have the types that its class declares.
 
-A task can write anything to its process's link. What is taken in must be as the code that deals
-with it expects: an error there would be the supervisor's own.
+A task can write anything to its process's link. A wrong type would raise later, in the supervisor's
+own code, and end it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
 
 MOST = 2**63
-"""No number that travels is as large, or below 0; a NaN is neither."""
+"""Upper bound of numbers in frames: 0 <= number < MOST, which excludes NaN, too."""
 
 
 class _Field(NamedTuple):
@@ -21,14 +21,14 @@ class _Field(NamedTuple):
 
 
 def is_well_formed(value: Any) -> bool:
-    """Tell whether all fields of a frame, and those of what is in them, are of their types."""
+    """Tell whether all fields of a frame, and of dataclasses in it, have their declared types."""
     return all(
         _fits(getattr(value, name), kinds) for name, kinds in _fields_of(cast("Any", type(value)))
     )
 
 
 def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
-    kind = type(value)  # not isinstance(): a bool is no number here
+    kind = type(value)  # not isinstance(): True is no int here
     if kind not in kinds:
         return False
     if kind is int or kind is float:
@@ -45,7 +45,7 @@ def _fields_of(kind: Any) -> tuple[_Field, ...]:
 
 def _kinds_of(hint: Any) -> tuple[type, ...]:
     if get_origin(hint) is Sequence:
-        return (list, tuple)  # what is in it, its reader takes for anything
+        return (list, tuple)  # its reader expects items of any type
     kinds = get_args(hint) or (hint,)
-    # JSON has no other way to write 1.0 than some do to write 1.
+    # Some JSON encoders write 1.0 as 1.
     return (*kinds, int) if float in kinds else kinds

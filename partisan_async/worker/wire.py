@@ -1,8 +1,8 @@
-"""What travels between the supervisor and a worker process: tasks by the feed, frames by the link.
+"""The protocol between the supervisor and a worker process: tasks on the feed, frames on the link.
 
-Both have a JSON array a line. A task goes by its *ticket*, a number that grows with each one that
-is sent to the process. By the link, up: ``Hello`` once, then ``Started`` and ``Done`` for each
-task, ``Revoked`` as an answer. Down: ``Revoke``.
+Both carry one JSON array per line. A task has a *ticket*, a number that grows with each task sent
+to the process. On the link, the worker sends ``Hello`` once, then ``Started`` and ``Done`` for each
+task; the supervisor sends ``Revoke``, and the worker answers with ``Revoked``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from partisan_async.worker.well_formed import MOST, is_well_formed
 
 
 class Hello(NamedTuple):
-    """The process is there. ``trouble``: why it did not start; ``note``: what it lacks."""
+    """The worker has started. ``trouble``: or why it could not; ``note``: what it lacks."""
 
     pid: int
     trouble: str | None
@@ -47,9 +47,9 @@ class Revoke(NamedTuple):
 
 
 class Revoked(NamedTuple):
-    """The sync tasks after this ticket, up to that one, will not start.
+    """The sync tasks after ``after`` and up to ``upto`` will not start.
 
-    Nor will async ones up to that one, unless their start was told before this.
+    Nor will async tasks up to ``upto``, unless a ``Started`` was sent before this frame.
     """
 
     after: int
@@ -57,7 +57,7 @@ class Revoked(NamedTuple):
 
 
 Tasks = Sequence[tuple[int, Sequence[Any]]]
-"""Tickets and claims; these by their fields, in order."""
+"""Pairs of a ticket and the fields of a claim, in order."""
 
 
 def pack(tasks: Tasks) -> bytes:
@@ -66,11 +66,11 @@ def pack(tasks: Tasks) -> bytes:
 
 
 END = b"[]\n"
-"""No tasks: the worker is to end in order. Where the feed just ends, a supervisor was killed."""
+"""A batch of no tasks: the order to end. If the feed ends without it, the supervisor died."""
 
 
 def unpack(feed: Iterable[bytes]) -> Iterator[Tasks]:
-    """Yield the tasks of each line, until the feed ends; a line that is cut short is left out."""
+    """Yield the tasks of each line until the feed ends; an incomplete line is ignored."""
     for line in feed:
         if line.endswith(b"\n"):
             tasks: Tasks = json.loads(line)
@@ -84,7 +84,7 @@ _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Hello, Started, Revok
 
 def encode(frame: Frame) -> bytes:
     """Return the frame as one line."""
-    # The two that most tasks send, spelt out: it takes a fifth of the time.
+    # The two most frequent frames are formatted by hand: that takes a fifth of the time.
     if isinstance(frame, Started) and frame.limit is None:
         return b'["Started",%d,null]\n' % frame.ticket
     if isinstance(frame, Done) and frame.outcome is RETURNED and not frame.overran:
@@ -96,20 +96,20 @@ def encode(frame: Frame) -> bytes:
 
 
 class Decoder:
-    """Puts frames together again from the pieces a socket hands out."""
+    """Reassembles frames from the pieces that a socket returns."""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Return the frames that this piece completes, one by one.
+        """Yield the frames that this piece completes.
 
-        What comes before a line that is no frame is handed out first: a start that was lost with it
-        would be a run that nobody counts.
+        Frames before a bad line are yielded before the error: if a start were lost, nobody would
+        count its run.
 
-        :raises Exception: of any class, in its turn: a line is no frame, or not as its types say.
+        :raises Exception: of any class, when its line is reached: it is no well-formed frame.
         """
-        # A line of many megabytes comes in thousands of pieces: it is put together once.
+        # A line of many megabytes arrives in thousands of pieces, so join them only once.
         self._rest.append(data)
         if b"\n" not in data:
             return iter(())
@@ -120,9 +120,9 @@ class Decoder:
 
 def _parsed(lines: list[bytes]) -> Iterable[Any]:
     try:
-        # As one document: most of what a line costs is the call.
+        # Parse all lines as one document: most of the time per line is the call.
         together: list[Any] = json.loads(b"[%b]" % b",".join(lines))
-    except Exception:  # noqa: BLE001  it may be anything; which line it is, is seen one by one
+    except Exception:  # noqa: BLE001  any error: find the bad line one by one
         return map(json.loads, lines)
     return together
 
@@ -135,7 +135,8 @@ _NOTHING = ["Returned"]
 
 def _decode(fields: list[Any]) -> Frame:
     frame = _frame(fields)
-    # Of the two that most tasks send, little can be wrong: whose run it is, is known by the ticket.
+    # Check the two most frequent frames quickly: the supervisor checks the ticket, so only these
+    # fields can be wrong.
     if type(frame) is Started and frame[1] is None:
         return frame
     if type(frame) is Done and frame[3] is RETURNED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 from tqdm import tqdm
@@ -43,11 +44,8 @@ def main(arguments: list[str]) -> int:
 def _drain(server: EmbeddedPostgres, job: str, jobs: int) -> float:
     tuned = next(each for each in ALL if each.name == "ours, tuned")
     environment = {**tuned.environment, "JOB": job}
-    bench = Bench(server, replace(tuned, environment=environment))
-    try:
+    with closing(Bench(server, replace(tuned, environment=environment))) as bench:
         return drain_once(bench, jobs)["jobs_per_second"]
-    finally:
-        bench.close()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ RETURN jsonb_build_object(
     'error', t.errors -> -1 ->> 'exception_class',
     'worker', t.worker_ids ->> -1,
     'attempted', extract(epoch FROM t.last_attempted_at)::text,
-    'digest', encode(t.digest, 'hex'));
+    'digest', encode(t.digest, 'hex'),
+    'unique_key', encode(t.unique_key, 'hex'));
 
 CREATE FUNCTION faults_audit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -48,6 +48,7 @@ class State:
     worker: str | None = None
     attempted: str | None = None
     digest: str | None = None
+    unique_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ MIX: list[tuple[float, Make]] = [
     (1, lambda rng: tasks.BrokenParent(rng.randint(1, 3))),
     (5, lambda rng: tasks.Once(rng.randint(1, 5), seconds=0.02)),
     (4, lambda rng: tasks.OnceAgain(rng.randint(1, 5))),
+    (4, lambda rng: tasks.OneByOne(rng.randint(1, 5), rng.random())),
 ]
 """What the load is made of, by weight. None of it harms its worker or takes long."""
 
@@ -54,6 +55,11 @@ POISON: list[tuple[float, Make]] = [
 
 
 BURST_LENGTH = 40
+
+
+def is_unique(call: BaseTaskProcessor) -> bool:
+    """Tell whether another task may stand for a call."""
+    return call.UNIQUE_FOR_PARAMS or call.UNIQUE is not None
 
 
 class Load:
@@ -145,14 +151,14 @@ class Load:
     def _rolled_back(self, calls: list[BaseTaskProcessor]) -> None:
         with transaction.atomic():
             # A call that was ignored has its waiting twin's row, which stays.
-            pks = [self._delay(call).pk for call in calls if not call.UNIQUE_FOR_PARAMS]
+            pks = [self._delay(call).pk for call in calls if not is_unique(call)]
             transaction.set_rollback(True)
         self.rolled_back.update(pks)
 
     def _partly(self, calls: list[BaseTaskProcessor]) -> None:
         with transaction.atomic():
             with transaction.atomic():
-                gone = [self._delay(call).pk for call in calls[1:] if not call.UNIQUE_FOR_PARAMS]
+                gone = [self._delay(call).pk for call in calls[1:] if not is_unique(call)]
                 transaction.set_rollback(True)
             kept = self._delay(calls[0]).pk
         self.committed.add(kept)

@@ -26,6 +26,7 @@ from partisan_async.config.processor_configs import ErrorsHandleConfig, Postpone
 from partisan_async.exceptions import PostponeTask, TaskTimeout
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
+from partisan_async.unique import Unique
 from tests.faults.recorded import AsyncRecorded, Recorded
 
 AGAIN_AFTER_FAULTS = ErrorsHandleConfig(
@@ -61,6 +62,16 @@ class Metronome(Recorded):
 
     QUEUE_NAME = "metronome"
     SCHEDULE = Every(seconds=0.2, catch_up=True)
+
+    def work(self):
+        pass
+
+
+@registry.register
+class Errand(Recorded):
+    """Is enqueued by schedules that are made at run time, in a queue of its own."""
+
+    QUEUE_NAME = "errands"
 
     def work(self):
         pass
@@ -174,6 +185,17 @@ class OnceAgain(Recorded):
     """The same, and goes back to waiting, where identical calls may wait by then."""
 
     UNIQUE_FOR_PARAMS = True
+
+    def work(self):
+        if not self.task_obj.postpones:
+            raise PostponeTask(0.05)
+
+
+@registry.register
+class OneByOne(Recorded):
+    """Is not added until one of its key has ended, and goes back to waiting in between."""
+
+    UNIQUE = Unique(by=(0,), while_running=True)
 
     def work(self):
         if not self.task_obj.postpones:

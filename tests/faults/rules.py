@@ -314,6 +314,21 @@ def identical_calls_do_not_wait_twice(record: Record) -> Iterator[Violation]:
                 waiting[state.digest] = change.task
 
 
+def calls_of_a_key_are_there_once_until_they_end(record: Record) -> Iterator[Violation]:
+    """At no moment twice, from the insert to the end, whoever holds or rescues the row."""
+    there: dict[str, int] = {}
+    for change in record.changes:
+        for state, comes in ((change.old, False), (change.new, True)):
+            if state is None or state.unique_key is None or state.status in FINAL:
+                continue
+            if not comes:
+                there.pop(state.unique_key, None)
+            elif twin := there.get(state.unique_key):
+                yield Violation(change.task, f"it is there, and so is task {twin} of its key")
+            else:
+                there[state.unique_key] = change.task
+
+
 # The rules: who is blamed for a worker's death
 
 
@@ -401,6 +416,7 @@ RULES = (
     a_worker_on_the_row_is_the_runs,
     the_counters_add_up,
     identical_calls_do_not_wait_twice,
+    calls_of_a_key_are_there_once_until_they_end,
     only_who_was_alone_is_blamed,
     of_a_batch_only_one_is_suspected,
     suspects_run_alone,

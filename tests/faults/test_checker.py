@@ -653,6 +653,17 @@ class TestWhatWasWrittenOnTheRows:
 
         assert story.broken() == {"identical calls do not wait twice"}
 
+    def test_a_call_that_is_enqueued_while_one_of_its_key_runs(self, story):
+        story.enqueue(1, unique_key="k")
+        story.claim(1)
+        story.start(1)
+        story.enqueue(2, unique_key="k")
+        story.end(1)
+        story.settle(1, "finished", "p1", tries=1)
+        story.run(2)
+
+        assert story.broken() == {"calls of a key are there once until they end"}
+
 
 class TestWhoIsBlamed:
     def test_one_that_was_not_alone(self, story):

@@ -204,7 +204,7 @@ def test_session_pooling_is_like_no_pooling(site):
         assert COMPLAINT not in supervisor.output
 
 
-QUEUES = "queues 'cron', 'default', 'elsewhere', 'metronome', 'ticks', 'waiting'"
+QUEUES = "queues 'cron', 'default', 'elsewhere', 'metronome', 'rings', 'ticks', 'waiting'"
 
 
 class TestDoctor:

@@ -7,33 +7,33 @@ import tarfile
 import uuid
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from django.utils import timezone
 
-from partisan_async.models import Task
+from partisan_async import registry, schedules, steering
+from partisan_async.models import Schedule, Task
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Every
+from tests.before import BEFORE, git
 from tests.process import ROOT, Partisan, environment
-
-BEFORE = "db26f24"
-"""The commit that is the release before."""
 
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory):
     """Return the import path of each release."""
     before = tmp_path_factory.mktemp("before")
-    archive = ["git", "archive", BEFORE, "partisan_async"]
-    packed = subprocess.run(archive, cwd=ROOT, capture_output=True)
-    if packed.returncode:
-        pytest.skip(f"{BEFORE} is not in the history of this clone: {packed.stderr.decode()}")
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
+    packed = git("archive", BEFORE, "partisan_async")
+    with tarfile.open(fileobj=io.BytesIO(packed)) as files:
         files.extractall(before, filter="data")
     return {"before": f"{before}:{ROOT}", "now": str(ROOT)}
 
 
 @contextmanager
-def supervisor(site, path):
-    partisan = Partisan("--async", "--workers_count", "1", cwd=site.logs, **settings_of(site, path))
+def supervisor(site, path, *options):
+    options = ("--async", "--workers_count", "1", *options)
+    partisan = Partisan(*options, cwd=site.logs, **settings_of(site, path))
     try:
         partisan.wait_for("started: queue")
         yield partisan
@@ -61,7 +61,10 @@ def results(site):
 
 
 def expected(by, count):
-    return [[by, str(uuid.UUID(int=n)), {"amount": n / 4, "note": "é"}] for n in range(count)]
+    at = "2026-11-28T07:30:00+02:00"
+    return [
+        [by, str(uuid.UUID(int=n)), {"amount": n / 4, "at": at, "note": "é"}] for n in range(count)
+    ]
 
 
 @pytest.mark.parametrize(("writer", "runner"), [("before", "now"), ("now", "before")])
@@ -116,3 +119,81 @@ def test_a_task_is_given_up_by_the_release_that_knows_how_to(site, releases):
     assert task.tries > tried + 2
     assert task.first_tried_at > task.started_at
     assert task.last_attempted_at - task.first_tried_at < timedelta(seconds=2.5)
+
+
+def test_an_operator_of_the_release_before_retries_what_is_unique_while_it_runs(site, releases):
+    """That release knows nothing of the key; a task that failed has given it up."""
+
+    def unique():
+        return Task.objects.create(
+            queue_name="default",
+            processor_class="Pay",
+            arguments={"args": [], "kwargs": {}},
+            priority=10,
+            execute_after=timezone.now(),
+            unique_key=b"k" * 32,
+        )
+
+    failed = unique()
+    steering.cancel([failed.pk])
+    unique()
+
+    command = [sys.executable, "-m", "django", "partisan", "retry", str(failed.pk), "--yes"]
+    env = environment(**settings_of(site, releases["before"]))
+    done = subprocess.run(command, cwd=site.logs, env=env, text=True, capture_output=True)
+
+    assert done.returncode == 0, done.stderr
+    assert Task.objects.get(pk=failed.pk).status == "new"
+
+
+class Ring(BaseTaskProcessor):
+    """What the releases have, as a web process of this one enqueues it."""
+
+    QUEUE_NAME = "rings"
+
+    def run(self):
+        pass
+
+
+RINGS = ("--queue_name", "rings")
+
+KEYS = {None: "Ring", "Ring:eu": "Ring:eu", ":acme": ":acme"}
+"""What a task says of its schedule, and that one's key."""
+
+
+def rung(site):
+    """Return the ticks of each schedule."""
+    found = {key: [] for key in KEYS.values()}
+    for task in Task.objects.order_by("execute_after", "id"):
+        found[KEYS[task.arguments.get("schedule")]].append(task.tick)
+    return found
+
+
+def test_the_release_before_leaves_the_schedules_alone_that_it_does_not_know(
+    site, releases, monkeypatch
+):
+    """It ticks its own, runs the tasks of all, and what the others are stays what it was."""
+    monkeypatch.setitem(registry._processors, "Ring", Ring)
+    schedules.create("acme", Ring(region="acme"), Every(seconds=0.5, catch_up=True))
+    with supervisor(site, releases["now"], *RINGS) as now:
+        site.wait_until(lambda: min(map(len, rung(site).values())) > 3)
+        with supervisor(site, releases["before"], *RINGS):
+            before = Task.objects.count()
+            site.wait_until(lambda: Task.objects.count() > before + 20)
+            now.process.terminate()
+            assert now.wait(90) == 0, now.output
+            rows = Schedule.objects.exclude(pk="Ring").order_by("pk").values()
+            left = list(rows)
+            before = len(rung(site)["Ring"])
+            site.wait_until(lambda: len(rung(site)["Ring"]) > before + 8)
+
+            assert list(rows) == left
+            assert [each["processor_class"] for each in left] == [":acme", "Ring:eu"]
+    with supervisor(site, releases["now"], *RINGS):
+        before = Task.objects.count()
+        site.wait_until(lambda: Task.objects.count() > before + 20)
+
+    for key, ticks in rung(site).items():
+        assert {after - before for before, after in pairwise(ticks)} == {timedelta(seconds=0.5)}, (
+            key
+        )

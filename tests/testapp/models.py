@@ -12,7 +12,7 @@ class Mark(models.Model):
     at = models.DateTimeField(db_default=Now())
 
     @classmethod
-    def from_db(cls, *args):
-        found = super().from_db(*args)
+    def from_db(cls, *args, **kwargs):
+        found = super().from_db(*args, **kwargs)
         found.fetched_in_atomic = connection.in_atomic_block
         return found

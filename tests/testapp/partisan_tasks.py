@@ -24,6 +24,7 @@ from django.utils import timezone
 from partisan_async import context, registry, signals, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.exceptions import CancelTask, PostponeTask, TaskTimeout
 from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight
@@ -1379,6 +1380,20 @@ class AsyncPay(Pay):
 
 
 @registry.register
+class NamedPay(Pay):
+    NAME = "testapp.Named"
+    ALSO_KNOWN_AS = ("Before",)
+
+
+@registry.register
+class ReadsAnother(TaskProcessor):
+    """Reads a call of its own that does not fit."""
+
+    def run(self, number: int = 0) -> None:
+        parameters_of(type(self)).decode(Stored(["no number"], {}))
+
+
+@registry.register
 class Follow(TaskProcessor):
     """Leaves a mark beside one that it was given."""
 
@@ -1493,6 +1508,44 @@ class LoginByGroup(TaskProcessor):
         raise ExceptionGroup("x" * 3_990 + key, [ValueError(key)])
 
 
+@registry.register
+class LookInVain(TaskProcessor):
+    SENSITIVE = ("key",)
+
+    def run(self, key: str, *, nested: bool) -> None:
+        raise KeyError(f"no 'user' {key!r}" if nested else f'no "user" {key}')
+
+
+@dataclasses.dataclass
+class Credentials:
+    username: str
+    password: str
+
+
+@registry.register
+class LoginByFields(TaskProcessor):
+    SENSITIVE = ("user", "credentials")
+
+    def run(self, user: dict[str, str], credentials: Credentials) -> None:
+        secrets = f"{user['username']} {credentials.username} {credentials.password}"
+        raise ValueError(f"no username of password {secrets} and the account")
+
+
+@registry.register
+class Spread(TaskProcessor):
+    def run(self, *n: int, **k: str) -> None: ...
+
+
+@registry.register
+class ByPlace(TaskProcessor):
+    def run(self, size: int, /, **k: str) -> None: ...
+
+
+@registry.register
+class Flagged(TaskProcessor):
+    def run(self, flag, *, off=False) -> None: ...
+
+
 @dataclasses.dataclass
 class Weight:
     grams: int
@@ -1505,4 +1558,47 @@ class Weight:
 @registry.register
 class Weigh(TaskProcessor):
     def run(self, weight: Weight) -> None:
+        pass
+
+
+@dataclasses.dataclass
+class Looked:
+    """Asks the database when it is made, in a worker first of a session that then ends."""
+
+    number: int
+
+    def __post_init__(self):
+        if context.current_task.get() is None or Mark.objects.filter(text="looked").exists():
+            return
+        Mark.objects.create(text="looked")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@registry.register
+class Look(TaskProcessor):
+    def run(self, looked: Looked) -> None:
+        Mark.objects.create(text=f"run {looked.number}")
+
+
+@registry.register
+class Sync(Marking):
+    """Takes its time between two marks, or fails; tests say in which way it is unique."""
+
+    UNIQUE_FOR_PARAMS = True
+    RETRY_ON_ERROR_CONFIG = ErrorsHandleConfig(
+        retry_on_errors=[TimeoutError], retries_count=1, retry_pause=3600
+    )
+
+    def run(self, account: str, note: str = "", *, seconds: float = 0, fails: bool = False) -> None:
+        self.mark(f"start {account} {note}")
+        time.sleep(seconds)
+        if fails:
+            raise TimeoutError(account)
+        self.mark(f"end {account} {note}")
+
+
+@registry.register
+class SyncUntyped(Marking):
+    def run(self):
         pass

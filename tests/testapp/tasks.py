@@ -8,6 +8,7 @@ from django.utils import timezone
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import CancelTask, PostponeTask
 from partisan_async.tasks_backend import options
+from partisan_async.unique import Unique
 from tests.conformance.api import task
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Told
@@ -125,3 +126,21 @@ def fails_and_tells():
 @options(on_error=told_with_context)
 def fails_and_tells_djangos():
     raise LookupError
+
+
+@task
+@options(unique=Unique(by=("account",), within_seconds=3600))
+def unique_by_account(account, note=""):
+    return account
+
+
+@task(takes_context=True)
+@options(unique=Unique(by=("account", "note"), while_running=True))
+def unique_by_both(context, account, *, note=""):
+    return account
+
+
+@task
+@options(unique=Unique())
+def unique_as_written(account):
+    return account

@@ -5,20 +5,26 @@ from __future__ import annotations
 import datetime
 from typing import assert_type
 
-from partisan_async import registry, steering
+from partisan_async import registry, schedules, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import CancelTask, PostponeTask
-from partisan_async.models import Task
+from partisan_async.models import Schedule, Task
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.schedule import Every
+from partisan_async.schedule import Cron, Every
 from partisan_async.testing import Ran, run_pending
+from partisan_async.unique import Unique
 
 
 @registry.register
 class Sync(BaseTaskProcessor):
     PRIORITY = 5
     SCHEDULE = Every(seconds=90)
+    SCHEDULES = {
+        "eu": Cron("0 7 * * *", kwargs={"region": "eu"}),
+        "us": Every(seconds=60, skip_while_running=True),
+        "all": "0 7 * * *",
+    }
     UNIQUE_FOR_PARAMS = False
     QUEUE_NAME = "mail"
     POSTPONE_CONFIG = PostponeConfig(max_postpones=5)
@@ -37,6 +43,13 @@ class Sync(BaseTaskProcessor):
 
 def pause_of(error: TimeoutError, task: Task) -> float | None:
     return None if task.tries else 5
+
+
+@registry.register
+class Once(BaseTaskProcessor):
+    UNIQUE = Unique(by=("account", 0), while_running=True, within_seconds=3600, on_twin="sooner")
+
+    def run(self) -> None: ...
 
 
 @registry.register
@@ -66,10 +79,14 @@ assert_type(run_pending(), list[Ran])
 assert_type(run_pending(errors="keep"), list[Ran])
 
 
+assert_type(schedules.create("acme", Sync(1), "0 7 * * *"), Schedule)
+assert_type(schedules.delete("acme"), bool)
 assert_type(steering.cancel([1], processor="Sync"), list[int])
 
 
 async def view() -> None:
     assert_type(await steering.aretry(older_than=datetime.timedelta(hours=1)), list[int])
     assert_type(await steering.apause(processor="Sync"), bool)
+    assert_type(await schedules.acreate("acme", Async(1), Every(seconds=60)), Schedule)
+    assert_type(await schedules.adelete("acme"), bool)
     assert_type(await Async(1).adelay(), Task)

@@ -1,7 +1,7 @@
-"""The parameters of ``run()``: what a call may pass, how it is stored, and what comes back of it.
+"""The parameters of ``run()``: what a call may pass, how it is stored, and how it is read.
 
-A *call* is ``(args, kwargs)`` as the caller wrote it; it is *stored* as plain JSON, without a word
-about types; the annotations of ``run()`` say what a worker makes of that JSON.
+A *call* is ``(args, kwargs)`` as the caller wrote it. It is *stored* as plain JSON without types;
+the annotations of ``run()`` say which values a worker makes of that JSON.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ __all__ = ["Stored", "parameters_of"]
 
 
 _KINDS = (FunctionType, staticmethod, classmethod)
-"""What a class body makes of a ``run()``."""
+"""Types of a ``run()`` that is defined in a class body."""
 
 
 class _Known(dict[type, "Parameters | None"]):
-    """Makes those of each class once, when they are first asked for.
+    """Caches the parameters of each class, made at their first use.
 
-    Only then can every annotation be resolved. What raises is made again at the next call.
+    Only then can every annotation be resolved. An error is not cached.
     """
 
     def __missing__(self, processor_class: type) -> Parameters | None:
         made = _parameters(processor_class)
-        # A mock, put there by a test, is not to be remembered.
+        # Do not cache the parameters of a mock that a test put there.
         if isinstance(inspect.getattr_static(processor_class, "run", None), _KINDS):
             self[processor_class] = made
         return made
 
 
-# A dict's own method: each call and each run asks, and functools.cache takes twice as long.
+# A dict lookup, since each call and each run needs it: functools.cache takes twice as long.
 parameters_of = _Known().__getitem__
-"""Return the parameters of a processor's ``run()``; ``None`` where it has none.
+"""Return the parameters of a processor's ``run()``; ``None`` if it has none.
 
 Raises ``TypeError``: an annotation cannot be resolved, or its values cannot be stored.
 """
@@ -49,7 +49,7 @@ def _parameters(processor_class: type) -> Parameters | None:
     declared = parameters_declared_by(processor_class)
     if declared is None:
         return None
-    # Not above: a project that has no such processor does not load msgspec, which takes 1.2 MB.
+    # Imported here, so that a project without such processors does not load msgspec's 1.2 MB.
     from partisan_async.enqueue.parameters.parameters import Parameters
 
     return Parameters(processor_class, declared)

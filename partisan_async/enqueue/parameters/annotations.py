@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from functools import reduce
 from operator import or_
-from types import SimpleNamespace, UnionType
+from types import FunctionType, SimpleNamespace, UnionType
 from typing import (
     Annotated,
     Any,
@@ -21,53 +22,71 @@ from typing import (
 
 from partisan_async.enqueue.parameters import frozen
 from partisan_async.enqueue.parameters.signature import owner_of_run
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
 
 
 class UnresolvedError(TypeError):
-    """An annotation names what cannot be found when it is looked up.
+    """An annotation names something that does not exist at run time.
 
-    ``why`` goes behind "the annotation of x".
+    :param place: "the annotation of x"; ``why`` completes that sentence.
     """
 
-    way_out = "Import what it names outside of `if TYPE_CHECKING:`, at the top of the module"
-
-    why = ""
+    def __init__(self, place: str, error: Exception) -> None:
+        self.why = f"cannot be resolved: {error}"
+        self.way_out = (
+            "Import what it names, or define it, at the top of the module: outside of functions and"
+            " of `if TYPE_CHECKING:`"
+            if isinstance(error, NameError)
+            else "Take one of the types in docs/howto/arguments.md"
+        )
+        super().__init__(f"{place} {self.why}. {self.way_out}.")
 
 
 def resolve(processor_class: type, parameter: inspect.Parameter) -> Any:
-    """Return the type of a parameter; ``Any`` where it has no annotation.
+    """Return the type of a parameter; ``Any`` if it has no annotation.
 
-    :raises UnresolvedError: a name in it is not there at run time.
+    :raises UnresolvedError: a name in the annotation does not exist at run time.
     """
     if parameter.annotation is parameter.empty:
         return Any
     owner = owner_of_run(processor_class)
     holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
     try:
-        known = _type_parameters(owner) | dict(vars(owner))
+        known = _type_parameters(owner) | _classes_in(owner)
         hints = get_type_hints(holder, _globals(owner), known, include_extras=True)
+    except NOT_OF_THE_VALUE:
+        raise
     except Exception as error:
-        raise _unresolved(parameter.name, error) from error
+        raise UnresolvedError(place_of(processor_class, parameter.name), error) from error
     known = frozen.real_types() | _type_variables(processor_class, owner)
     return _substituted(hints[parameter.name], known)
 
 
-def _unresolved(parameter: str, error: Exception) -> UnresolvedError:
-    why = f"cannot be resolved: {error}"
-    made = UnresolvedError(f"The annotation of {parameter} {why}. {UnresolvedError.way_out}.")
-    made.why = why
-    return made
+def place_of(processor_class: type, parameter: str) -> str:
+    """Return where an annotation is, as sentences about it begin."""
+    return f"{processor_class.__name__}.run(): the annotation of {parameter}"
 
 
 def _type_parameters(owner: type) -> dict[str, Any]:
-    """Return those of ``class Handle[T]`` and of ``def run[T]``, which no namespace has."""
+    """Return the T of ``class Handle[T]`` and ``def run[T]``, which is in no namespace."""
     of_run = getattr(_function(owner), "__type_params__", ())
     found = (*getattr(owner, "__type_params__", ()), *of_run)
     return {each.__name__: each for each in found}
 
 
+def _classes_in(owner: type) -> dict[str, Any]:
+    """Return what an annotation may name of a class: not a method, such as one called ``list``."""
+    return {
+        name: each
+        for name, each in vars(owner).items()
+        if not isinstance(each, FunctionType | classmethod | staticmethod | property)
+    }
+
+
 def _globals(owner: type) -> dict[str, Any]:
-    return getattr(_function(owner), "__globals__", {})
+    # A mock with the signature of the real run() has the names of mock's own module.
+    of_module = vars(sys.modules.get(owner.__module__, SimpleNamespace()))
+    return {**of_module, **getattr(_function(owner), "__globals__", {})}
 
 
 def _function(owner: type) -> Any:
@@ -76,7 +95,7 @@ def _function(owner: type) -> Any:
 
 
 def _type_variables(processor_class: type, owner: type) -> dict[Any, Any]:
-    """Return what the type variables of a generic ``owner`` stand for in a class derived of it."""
+    """Return the types that a derived class gives to the type variables of a generic ``owner``."""
     found: dict[Any, Any] = {}
     for base in processor_class.__mro__:
         for generic in vars(base).get("__orig_bases__", ()):
@@ -88,6 +107,9 @@ def _type_variables(processor_class: type, owner: type) -> dict[Any, Any]:
             found |= dict(zip(variables, given, strict=False))
         if base is owner:
             break
+    for each in (*getattr(owner, "__parameters__", ()), *_type_parameters(owner).values()):
+        if each not in found and getattr(each, "has_default", bool)():  # from Python 3.13 on
+            found[each] = _substituted(each.__default__, found)
     return found
 
 

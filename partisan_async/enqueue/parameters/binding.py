@@ -1,4 +1,4 @@
-"""Binds a call to the parameters of ``run()``, and says what is wrong where it cannot be bound."""
+"""Binds a call to the parameters of ``run()``, and says what is wrong if it does not fit."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 class Binding:
-    """Which parameter each value of a call is for."""
+    """Finds the parameter that each value of a call is for."""
 
     def __init__(self, declared: Declared) -> None:
         self.declared = declared
         self.positional = [each.name for each in declared if each.kind in _BY_POSITION]
         self.rest = _named(declared, Parameter.VAR_POSITIONAL)
         self.more = _named(declared, Parameter.VAR_KEYWORD)
+        self.defaults = {e.name: e.default for e in declared if e.default is not e.empty}
         after = [_open_after(declared, count) for count in range(len(self.positional) + 1)]
         self.after = after
-        """By how many values are passed by position: the names that must follow, and those that
+        """For each number of values passed by position: the names that must follow, and those that
         may."""
 
     def of(self, count: int) -> tuple[list[str], Collection[str]] | None:
-        """Return which names must and which may follow so many values by position.
+        """Return the names that must, and those that may, follow ``count`` values by position.
 
-        ``None``: there are too many of them.
+        ``None``: there are too many values.
         """
         if count < len(self.after):
             return self.after[count]
         return None if self.rest is None else self.after[-1]
 
     def fault(self, count: int, names: Collection[str]) -> str | None:
-        """Return what is wrong with a call of so many values by position and these by name."""
+        """Return what is wrong with a call of ``count`` values by position and these by name."""
         follow = self.of(count)
         if follow is None:
             most = len(self.positional)
@@ -53,7 +54,7 @@ class Binding:
         return None
 
     def owner(self, place: int | str) -> str | None:
-        """Return the parameter that takes the value at a position, or of a name."""
+        """Return the parameter that takes the value at a position or by a name."""
         if isinstance(place, int):
             return self.positional[place] if place < len(self.positional) else self.rest
         return place if self._named(place) else self.more

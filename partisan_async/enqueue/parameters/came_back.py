@@ -1,27 +1,38 @@
-"""Tells whether a value that was stored and read again is the value that was passed.
+"""Compares a value that was stored and read back with the value that was passed.
 
-Equal is not enough: ``True == 1``, and a subclass may be equal to what it was made from.
+Equality is not enough: ``True == 1``, and a value of a subclass may equal one of its base class.
+Nor does the ``==`` of a class compare attributes that are no fields.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import cached_property
+from inspect import getattr_static
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db.models import Model
 from django.utils.functional import LazyObject
+from django.utils.functional import cached_property as django_cached_property
 
 from partisan_async.enqueue.parameters.frozen import real_type
 
 _Pair = tuple[Any, Any, str]
 
+LOST = object()
+"""Stands for an attribute that did not come back."""
+
+_CACHED = (cached_property, django_cached_property)
+"""What is kept beside the fields, and made of them again."""
+
 
 class Difference(NamedTuple):
-    """The first place where what came back is not what was passed."""
+    """The first place where the value read back differs from the value passed."""
 
     place: str
     passed: Any
@@ -29,9 +40,9 @@ class Difference(NamedTuple):
 
 
 def difference(passed: Any, back: Any, place: str) -> Difference | None:
-    """Return where the two differ in value or in type; ``None`` where they do not."""
+    """Return where the two differ in value or in type; ``None`` if they do not."""
     kind = type_of(passed)
-    if kind is int and isinstance(back, float):  # the one that is taken for another
+    if kind is int and isinstance(back, float):  # a parameter of type float takes an int
         return None if passed == back else Difference(place, passed, back)
     if type_of(back) is not kind:
         return Difference(place, passed, back)
@@ -44,19 +55,41 @@ def difference(passed: Any, back: Any, place: str) -> Difference | None:
 
 
 def _inside(kind: type, passed: Any, back: Any, place: str) -> Iterator[_Pair] | None:
-    """Return what is to be compared one by one; ``None`` where the two are one value each."""
+    """Return the pairs of parts to compare; ``None`` if the two values have no parts."""
     if issubclass(kind, dict):
         return _of_dicts(passed, back, place)
     if issubclass(kind, list | tuple):
         pairs = enumerate(zip(passed, back, strict=False))
-        return ((one, other, f"{place}[{n}]") for n, (one, other) in pairs)
+        items = ((one, other, f"{place}[{n}]") for n, (one, other) in pairs)
+        return items if kind in (list, tuple) else chain(items, _of_others((), passed, back, place))
     if issubclass(kind, set | frozenset):
         known = {each: each for each in back}
         return ((each, known.get(each), f"{place}[…]") for each in passed)
     if dataclasses.is_dataclass(kind):
         names = [each.name for each in dataclasses.fields(kind)]
-        return ((getattr(passed, n), getattr(back, n), f"{place}.{n}") for n in names)
+        fields = ((getattr(passed, n), getattr(back, n), f"{place}.{n}") for n in names)
+        return chain(fields, _of_others(names, passed, back, place))
     return None
+
+
+def _of_others(fields: Sequence[str], passed: Any, back: Any, place: str) -> Iterator[_Pair]:
+    """Yield the attributes that are no fields; those of a ``__post_init__()`` do come back."""
+    made, kind = _attributes(back), type(passed)
+    for name, value in _attributes(passed).items():
+        if name not in fields and not isinstance(getattr_static(kind, name, None), _CACHED):
+            yield value, made.get(name, LOST), f"{place}.{name}"
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return what an object holds, by its ``__dict__`` and its ``__slots__``."""
+    slots = chain.from_iterable(
+        [each] if isinstance(each, str) else each
+        for each in (vars(base).get("__slots__", ()) for base in type(value).__mro__)
+    )
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    found |= getattr(value, "__dict__", {})
+    # Python's own, such as what Pair[int](…) was called by, are not what was passed.
+    return {name: each for name, each in found.items() if not name.startswith("__")}
 
 
 def _of_dicts(passed: dict[Any, Any], back: dict[Any, Any], place: str) -> Iterator[_Pair]:
@@ -67,9 +100,9 @@ def _of_dicts(passed: dict[Any, Any], back: dict[Any, Any], place: str) -> Itera
 
 
 def type_of(value: Any) -> type:
-    """Return the type of a value; of a lazy object, that of what it wraps."""
+    """Return the type of a value; for a lazy object, the type of what it wraps."""
     if isinstance(value, LazyObject) and isinstance(value, Model):
-        return value.__class__  # asks the wrapped one
+        return value.__class__  # of the wrapped instance
     return real_type(type(value))
 
 
@@ -90,12 +123,12 @@ def _same_moment(passed: datetime.datetime, back: datetime.datetime) -> bool:
     if passed.tzinfo is None or back.tzinfo is None:
         alike = passed.tzinfo is back.tzinfo and passed == back and not passed.fold
         return alike and not naive_where_aware_is_needed(passed)
-    # Not passed == back: in the hour that a clock is turned back, it is false across two zones.
+    # Not passed == back: between two zones it is always False in the hour when a clock goes back.
     return passed.utcoffset() == back.utcoffset() and passed.replace(tzinfo=None) == back.replace(
         tzinfo=None
     )
 
 
 def naive_where_aware_is_needed(value: Any) -> bool:
-    """Tell whether this is a naive datetime in a project that has only aware ones."""
+    """Tell whether this is a naive datetime in a project with ``USE_TZ``."""
     return isinstance(value, datetime.datetime) and value.tzinfo is None and settings.USE_TZ

@@ -1,16 +1,29 @@
-"""A stored call to what ``run()`` is given, whole or by the name of a parameter."""
+"""Reads a stored call into the values that ``run()`` gets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.instances import Fetched, Instances, Wanted
 from partisan_async.enqueue.parameters.parameter import Parameter
 from partisan_async.enqueue.parameters.rows import fetch
-from partisan_async.enqueue.parameters.stored import Place, Stored
+from partisan_async.enqueue.parameters.stored import Stored
 from partisan_async.exceptions import ArgumentsDoNotFit
+
+MOST_SHAPES = 100
+"""Maximum number of shapes that are kept: ``**kwargs`` may have any names."""
+
+_NONE: Instances = Fetched({})
+
+
+class _Shape(NamedTuple):
+    """The parameters that the values of a call are for, in the order of the values."""
+
+    of_args: list[Parameter]
+    of_kwargs: list[Parameter]
+    has_models: bool
 
 
 class Decoder:
@@ -25,41 +38,59 @@ class Decoder:
         self._processor_name = processor_name
         self._binding = binding
         self._by_name = by_name
+        self._shapes: dict[tuple[object, ...], _Shape] = {}
 
     def decode(self, stored: Stored) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the call of a row; see ``Parameters.decode``."""
+        shape = self._shape(stored)
+        if not shape.has_models:
+            return self._values(shape, stored, _NONE)
+        wanted = Wanted()
+        self._values(shape, stored, wanted)
+        # One query for each model, however many parameters and lists have its keys.
+        fetched = fetch(self._processor_name, wanted.keys) if wanted.keys else {}
+        return self._values(shape, stored, Fetched(fetched))
+
+    def require_fit(self, stored: Stored) -> None:
+        """Refuse a call that does not fit; see ``Parameters.require_fit``."""
+        self._values(self._shape(stored), stored, Wanted())
+
+    def _shape(self, stored: Stored) -> _Shape:
+        # Calls are mostly written in one way, and to bind one takes longer than to read it.
+        key = (len(stored.args), *stored.kwargs)
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._bound(stored)
+            if len(self._shapes) < MOST_SHAPES:
+                self._shapes[key] = shape
+        return shape
+
+    def _bound(self, stored: Stored) -> _Shape:
         if fault := self._binding.fault(len(stored.args), stored.kwargs):
             raise ArgumentsDoNotFit(self._processor_name, f"the stored call does not fit: {fault}.")
-        values = self.read(stored, stored.places())
-        args = tuple(values["args", position] for position in range(len(stored.args)))
-        return args, {name: values["kwargs", name] for name in stored.kwargs}
+        of_args = [self._parameter(position) for position in range(len(stored.args))]
+        of_kwargs = [self._parameter(name) for name in stored.kwargs]
+        return _Shape(of_args, of_kwargs, any(e.has_models for e in (*of_args, *of_kwargs)))
 
-    def read(self, stored: Stored, places: Iterable[Place]) -> dict[Place, Any]:
-        """Return the values at some places of a stored call, and fetch the rows they name."""
-        found = {place: self._parameter(place) for place in places}
-        wanted = Wanted()
-        for place, parameter in found.items():
-            if parameter.has_models:
-                self._value(stored, place, wanted)
-        # One query for each model, however many parameters and lists have keys of it.
-        fetched = Fetched(fetch(self._processor_name, wanted.keys) if wanted.keys else {})
-        return {place: self._value(stored, place, fetched) for place in found}
-
-    def _parameter(self, place: Place) -> Parameter:
-        name = self._binding.owner(place[1])
-        if name is None:
-            raise ArgumentsDoNotFit(
-                self._processor_name,
-                f"the stored call has {place[1]!r}, which run() does not take.",
-            )
+    def _parameter(self, place: int | str) -> Parameter:
+        name = self._binding.owner(place)
+        assert name is not None, place  # a call that fits has none without
         return self._by_name[name]
 
-    def _value(self, stored: Stored, place: Place, instances: Instances) -> Any:
-        parameter = self._parameter(place)
+    def _values(
+        self, shape: _Shape, stored: Stored, instances: Instances
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = [], {}
         try:
-            return parameter.decode(stored.at(place), instances)
+            for parameter, value in zip(shape.of_args, stored.args, strict=True):
+                args.append(parameter.decode(value, instances))
+            for parameter, (name, value) in zip(
+                shape.of_kwargs, stored.kwargs.items(), strict=True
+            ):
+                kwargs[name] = parameter.decode(value, instances)
         except ValueError:
             raise ArgumentsDoNotFit(
                 self._processor_name,
                 f"the stored {parameter.name} is not what run() takes, {parameter.shown}.",
             ) from None
+        return tuple(args), kwargs

@@ -1,4 +1,4 @@
-"""A call to its stored JSON, checked against the signature of ``run()``."""
+"""Writes a call as the JSON to store, checked against the signature of ``run()``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Encoder:
         return self._plain.encode(args, kwargs) or self._encode_any(args, kwargs)
 
     def _encode_any(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        """Return the JSON of any call, or raise; most calls do not come here."""
+        """Return the JSON of any call, or raise; most calls do not need this slow way."""
         if fault := self._binding.fault(len(args), kwargs):
             end = "" if fault.endswith("?") else "."
             raise TypeError(f"{self._processor_name}: {fault}{end}")

@@ -1,7 +1,7 @@
-"""The stand-ins that ``freezegun`` has for ``datetime`` and ``date`` while a test stops the clock.
+"""Finds the real types behind the fake ``datetime`` and ``date`` of ``freezegun``.
 
-A lazy annotation that is resolved meanwhile names them, and ``timezone.now()`` returns them. They
-are subclasses; those are refused, and these are not, or no frozen test could enqueue a time.
+While a test stops the clock, lazy annotations resolve to the fakes, and ``timezone.now()`` returns
+them. Parameters refuse subclasses, but take these: else no such test could enqueue a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _REAL = {"FakeDatetime": "datetime", "FakeDate": "date"}
 
 
 def real_types() -> dict[Any, Any]:
-    """Return what each stand-in stands for; nothing where ``freezegun`` is not in use."""
+    """Return the real type of each fake; nothing if ``freezegun`` is not in use."""
     api = sys.modules.get("freezegun.api")
     if api is None:
         return {}
@@ -22,7 +22,7 @@ def real_types() -> dict[Any, Any]:
 
 
 def real_type(kind: type) -> type:
-    """Return the type of a value; of a stand-in, what it stands for."""
+    """Return the real type of a fake; any other type as it is."""
     if kind.__module__ != "freezegun.api":
         return kind
     real: type = real_types().get(kind, kind)
@@ -30,7 +30,7 @@ def real_type(kind: type) -> type:
 
 
 def thawed(value: datetime.date) -> datetime.date:
-    """Return the real value that a stand-in has."""
+    """Return the real value of a fake."""
     real: Any = real_type(type(value))
     thawed: datetime.date = real.fromisoformat(value.isoformat())
     return thawed

@@ -1,4 +1,4 @@
-"""What stands for the model instances of a call while it is stored, or read again."""
+"""Turns the model instances of a call into keys, and stored keys into instances."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from django.db.models import Model
 from partisan_async.enqueue.parameters.rows import Key, key_of, read_key, stored_key
 
 Instances = Callable[[type[Model], Any], Model]
-"""Makes an instance of a stored key."""
+"""Returns the instance of a stored key."""
 
 
 class Saved:
-    """Keys of the instances of one call: stored, and read again without a query."""
+    """Stores the instances of one call as keys, and reads these back without a query."""
 
     def __init__(self) -> None:
         self._known: dict[Key, Model] = {}
@@ -34,7 +34,7 @@ class Saved:
 
 
 class Wanted:
-    """Collects the keys of a stored call; what it returns has no values, and is thrown away."""
+    """Collects the keys of a stored call; returns empty instances, which nobody uses."""
 
     def __init__(self) -> None:
         self.keys: set[Key] = set()
@@ -46,7 +46,7 @@ class Wanted:
 
 
 class Fetched:
-    """Gives each key of a stored call the row that was fetched for it."""
+    """Returns the fetched row of each key of a stored call."""
 
     def __init__(self, fetched: Mapping[Key, Model]) -> None:
         self._fetched = fetched

@@ -8,6 +8,8 @@ import enum
 import types
 import typing
 import uuid
+from collections.abc import Iterable
+from dataclasses import is_dataclass
 from typing import Any
 
 from django.db.models import Model
@@ -23,7 +25,7 @@ _FROM_TEXT = {
 }
 
 _PLAIN_AGAIN = {str: "value + ''", int: "int(value)", float: "float(value)"}
-"""Of a value of a subclass; to ``str()`` a text that is marked as safe stays what it is."""
+"""Makes a plain value of a subclass's. Not ``str(value)``: it returns a ``SafeString`` as it is."""
 
 
 def shown(hint: Any) -> str:
@@ -42,21 +44,35 @@ def shown(hint: Any) -> str:
 
 
 def members(hint: Any) -> list[Any]:
-    """Return what a union may be, or the one type itself, without ``None``."""
+    """Return the members of a union, or the single type itself, without ``None``."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return [hint]
     return [each for each in typing.get_args(hint) if each is not type(None)]
 
 
 def instead(value: Any, hint: Any) -> str:
-    """Return what to pass instead of ``value`` where ``hint`` is taken: "pass …"."""
+    """Return what to pass instead of ``value`` to a parameter of type ``hint``: "pass …"."""
     if value is None:
         return f"pass one, or annotate the parameter as {shown(hint)} | None"
-    wanted = members(hint)[0]
+    wanted = _plain(members(hint)[0])
+    if typing.get_origin(wanted) is typing.Literal:
+        return f"pass one of {_listed(typing.get_args(wanted))}"
     wanted = typing.get_origin(wanted) or wanted
-    if not isinstance(wanted, type) or typing.is_typeddict(wanted):
-        return f"pass {shown(hint)}"
-    return f"pass {_conversion(value, wanted) or shown(hint)}"
+    if typing.is_typeddict(wanted):
+        return f"pass a dict with {_listed(wanted.__annotations__)}"
+    way_out = _conversion(value, wanted) if isinstance(wanted, type) else None
+    return f"pass {way_out or f'a {shown(wanted)} that you make of it'}"
+
+
+def _plain(hint: Any) -> Any:
+    """Return the type that stands behind ``NewType`` and ``type X = …``."""
+    while behind := getattr(hint, "__supertype__", None) or getattr(hint, "__value__", None):
+        hint = members(behind)[0]
+    return hint
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(repr, values))
 
 
 def _conversion(value: Any, wanted: type) -> str | None:
@@ -81,6 +97,14 @@ def _number_or_time(value: Any, wanted: type) -> str | None:
             return _FROM_TEXT[wanted]
         case datetime.datetime() if wanted in (datetime.date, datetime.time):
             return f"value.{wanted.__name__}()"
+        case datetime.date() if wanted is datetime.datetime:
+            return "datetime.combine(value, time.min, timezone.get_current_timezone())"
+        case int() | float() if wanted is datetime.datetime:
+            return "datetime.fromtimestamp(value, datetime.UTC)"
+        case dict() if is_dataclass(wanted) or hasattr(wanted, "_fields"):
+            return f"{wanted.__name__}(**value)"
+        case list() | tuple() if hasattr(wanted, "_fields"):
+            return f"{wanted.__name__}(*value)"
         case int() | float() if wanted is datetime.timedelta:
             return "timedelta(seconds=value)"
         case float() if wanted is decimal.Decimal:

@@ -1,4 +1,4 @@
-"""One parameter of ``run()``: its value to JSON, checked, and back."""
+"""One parameter of ``run()``: checks its value, writes it as JSON, and reads it back."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from django.db.models import Model
 
 from partisan_async.enqueue.arguments import TOO_DEEP, canonical, require_json
 from partisan_async.enqueue.parameters import frozen, refusals, rows
-from partisan_async.enqueue.parameters.came_back import (
-    difference,
-)
+from partisan_async.enqueue.parameters.came_back import difference
 from partisan_async.enqueue.parameters.instances import Instances, Saved
 from partisan_async.enqueue.parameters.instead import shown
-from partisan_async.enqueue.parameters.storable import has_fields, has_models, is_choices
-from partisan_async.enqueue.parameters.stored import as_given_back
+from partisan_async.enqueue.parameters.left_out import has_more
+from partisan_async.enqueue.parameters.ordered import ordered
+from partisan_async.enqueue.parameters.storable import has_fields, has_models, has_sets, is_choices
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE, as_given_back
+
+_AS_STORED = (str, int, float, bool)
+"""Types whose values are JSON as they are."""
 
 
 class Parameter:
-    """What one parameter takes.
+    """Writes and reads the values of one parameter.
 
-    :param name: as ``run()`` has it.
-    :param hint: its type; ``Any`` for whatever JSON can hold.
+    :param name: the parameter's name in ``run()``.
+    :param hint: the parameter's type; ``Any``: whatever JSON can hold.
     """
 
     def __init__(self, name: str, hint: Any) -> None:
@@ -31,12 +34,14 @@ class Parameter:
         self.hint = hint
         self.shown = shown(hint)
         self.has_models = hint is not Any and has_models(hint)
+        self._as_stored = hint if hint in _AS_STORED else None
         self._has_fields = hint is not Any and has_fields(hint)
+        self._has_sets = hint is not Any and has_sets(hint)
 
     def encode(self, value: Any, place: str | None = None) -> str:
         """Return the JSON of a value, from which ``decode`` makes an equal one of the same type.
 
-        :param place: what the caller calls it.
+        :param place: how messages name the value.
         :raises TypeError, ValueError: there is no such JSON; the message says where and why.
         """
         place = place or self.name
@@ -49,30 +54,32 @@ class Parameter:
             raise ValueError(f"{place}: {TOO_DEEP}") from None
 
     def decode(self, stored: Any, instances: Instances) -> Any:
-        """Return the value of which this JSON value was made.
+        """Return the value that this JSON value was made of.
 
-        :param instances: turns the stored key of a model into an instance of it.
-        :raises ValueError: it was made of none.
+        :param instances: turns the stored key of a model into an instance.
+        :raises ValueError: the JSON value is not what this parameter takes.
         """
-        if self.hint is Any:
+        if self.hint is Any or type(stored) is self._as_stored:
             return stored
         try:
             made = msgspec.convert(stored, self.hint, str_keys=True, dec_hook=_Made(instances))
-        except Exception as error:  # of a __post_init__(), which is anybody's
+        except NOT_OF_THE_VALUE:
+            raise
+        except Exception as error:  # a __post_init__() may raise anything
             raise ValueError(str(error)) from error
-        if self._has_fields and _has_more(stored, msgspec.to_builtins(made, str_keys=True)):
+        if self._has_fields and has_more(stored, made):
             raise ValueError("unknown fields")
         return made
 
     def _encode(self, value: Any, place: str) -> str:
         saved = Saved()
         try:
-            plain = msgspec.to_builtins(
-                value, str_keys=True, order="deterministic", enc_hook=_Hook(saved)
-            )
+            plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_Hook(saved))
+            if self._has_sets:
+                plain = ordered(value, plain)
         except rows.UnsavedError as error:
             raise ValueError(f"{place} is a {error}.") from None
-        except (TypeError, ValueError, ArithmeticError):  # the last of a Decimal that is none
+        except (TypeError, ValueError, ArithmeticError):  # the last: a Decimal that is NaN
             raise refusals.wrong_type(value, place, self.hint) from None
         require_json(plain, place)
         text = canonical(plain)
@@ -87,17 +94,8 @@ class Parameter:
         return text
 
 
-def _has_more(stored: Any, made: Any) -> bool:
-    """Tell whether something is stored that was left out when it was read."""
-    if isinstance(stored, dict) and isinstance(made, dict):
-        return any(key not in made or _has_more(value, made[key]) for key, value in stored.items())
-    if isinstance(stored, list) and isinstance(made, list):
-        return any(_has_more(one, other) for one, other in zip(stored, made, strict=False))
-    return False
-
-
 class _Made:
-    """Makes values that msgspec leaves to others: model instances, and choices."""
+    """Makes the values that msgspec leaves to a hook: model instances and choices."""
 
     def __init__(self, instances: Instances) -> None:
         self._instances = instances
@@ -111,13 +109,13 @@ class _Made:
 
 
 class _Hook:
-    """Makes plain values of those that only Django or a test's clock has."""
+    """Makes plain values of model instances, choices and fakes of ``freezegun``."""
 
     def __init__(self, saved: Saved) -> None:
         self._saved = saved
 
     def __call__(self, value: Any) -> Any:
-        if isinstance(value, Model):  # so is a lazy object that wraps one, such as request.user
+        if isinstance(value, Model):  # also a lazy object that wraps one, such as request.user
             return self._saved.store(value)
         if frozen.real_type(type(value)) is not type(value):
             return frozen.thawed(value)

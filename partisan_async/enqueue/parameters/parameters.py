@@ -1,14 +1,15 @@
-"""The parameters of one processor's ``run()``, and all that is asked of them."""
+"""The parameters of one processor's ``run()``: checks, stores and reads its calls."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.db.models import Model
 
-from partisan_async.enqueue.parameters.annotations import resolve
+from partisan_async.enqueue.parameters.annotations import place_of, resolve
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.decoder import Decoder
 from partisan_async.enqueue.parameters.encoder import Encoder
@@ -30,26 +31,24 @@ class Parameters:
     def __init__(self, processor_class: type, declared: Declared) -> None:
         name = processor_class.__name__
         by_name = {each.name: _parameter(processor_class, each) for each in declared}
-        self._by_name = by_name
-        self._binding = Binding(declared)
-        self._defaults = {e.name: e.default for e in declared if e.default is not e.empty}
-        self._decoder = Decoder(name, self._binding, by_name)
-        # The encoder's own method: a frame of this class would cost a tenth of a plain call.
-        self.encode: Encode = Encoder(name, self._binding, by_name).encode
+        self.by_name = by_name
+        self.binding = Binding(declared)
+        self._decoder = Decoder(name, self.binding, by_name)
+        # The encoder's own method: a method around it would add a tenth to a plain call.
+        self.encode: Encode = Encoder(name, self.binding, by_name).encode
         """Return a call as canonical JSON, as it was written: defaults are not filled in.
 
-        Raises ``TypeError``: it does not fit the signature, or a value is of another type than the
-        annotation says; ``ValueError``: a value cannot be stored, or would come back as another.
+        Raises ``TypeError``: the call does not fit the signature, or a value is not of the
+        annotated type; ``ValueError``: a value cannot be stored, or would be read back as another.
         """
-        self._processor_name = name
         self.reads_rows = any(each.has_models for each in by_name.values())
-        """Whether ``decode`` asks the database, for models."""
+        """True if ``decode`` queries the database, for model instances."""
 
     def decode(self, stored: Stored) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the call of a row, as it is given to ``run()``.
+        """Return the call of a row, as ``run()`` gets it.
 
         :raises ArgumentsDoNotFit: the row's values are not what this ``run()`` takes.
-        :raises RowMissing: an instance that was passed is gone.
+        :raises RowMissing: the row of a passed instance is gone.
         """
         return self._decoder.decode(stored)
 
@@ -71,66 +70,65 @@ class Parameters:
                 return f"its {parameter.name} is {parameter.shown}, of another table"
         return None
 
-    def places(self, stored: Stored, name: str) -> list[Place]:
-        """Return where the values of a parameter are in a stored call: none where it is left out.
+    def require_fit(self, stored: Stored) -> None:
+        """Refuse a call that ``decode`` would refuse, and fetch no row.
 
-        :param name: ``args`` of ``*args`` stands for all its values, as does ``kwargs`` of
-            ``**kwargs``; the names in it may be asked for, too.
+
+        :raises ArgumentsDoNotFit: as for ``decode``.
+        """
+        self._decoder.require_fit(stored)
+
+    def places(self, stored: Stored, name: str) -> list[Place]:
+        """Return the places of a parameter's values in a stored call; none if it is left out.
+
+        :param name: the parameter's name; for ``*args`` and ``**kwargs`` all its values are meant.
+            A single name in ``**kwargs`` can be asked for, too.
         """
         return [
             place
             for place in stored.places()
-            if place == ("kwargs", name) or self._binding.owner(place[1]) == name
+            if place == ("kwargs", name) or self.binding.owner(place[1]) == name
         ]
 
     def unowned(self, stored: Stored) -> list[Place]:
         """Return the places of values in a stored call that no parameter takes."""
-        return [place for place in stored.places() if self._binding.owner(place[1]) is None]
+        return [place for place in stored.places() if self.binding.owner(place[1]) is None]
 
     def without_rows(self, stored: Stored, places: Iterable[Place]) -> Iterator[Any]:
-        """Yield the values at some places, as ``run()`` gets them; of a model no row is fetched.
+        """Yield the values at some places as ``run()`` gets them, but with empty model instances.
 
-        :raises ValueError: one is not what ``run()`` takes.
+        :raises ValueError: a value is not what ``run()`` takes.
         """
         for place in places:
-            if (name := self._binding.owner(place[1])) is not None:
-                yield self._by_name[name].decode(stored.at(place), Wanted())
+            if (name := self.binding.owner(place[1])) is not None:
+                yield self.by_name[name].decode(stored.at(place), Wanted())
 
-    def holds(self, stored: Stored, name: str, value: Any) -> bool:
-        """Tell whether a stored call passes this value; no row is fetched for it.
+    def chosen(self, stored: Stored, names: Iterable[str]) -> dict[str, Any]:
+        """Return what a stored call passes for these parameters, however it passes it.
 
-        :raises TypeError, ValueError: no call could pass it, or there is no such parameter.
+        For a parameter that is left out: its default, as it would be stored. Nothing, if no call
+        could pass that, or there is no default.
         """
-        owner = self._binding.owner(name)
-        if owner is None and name not in self._by_name:
-            raise TypeError(f"{self._processor_name} has no parameter {name}.")
-        parameter = self._by_name[owner or name]
-        wanted = as_given_back(parameter.encode(value, name))
-        places = self.places(stored, name)
-        if not places:
-            return name in self._defaults and bool(self._defaults[name] == value)
-        return all(wanted == stored.at(place) for place in places)
-
-    def passes(self, stored: Stored, kind: str, values: Mapping[Any, Any]) -> bool:
-        """Tell whether a stored call passes exactly these values by position, or by name.
-
-        :param kind: ``"args"``, and the values have their positions; or ``"kwargs"``.
-        :raises TypeError, ValueError: no call could pass them.
-        """
-        wanted = {(kind, place): self._stored(place, value) for place, value in values.items()}
-        found = {place: stored.at(place) for place in stored.places() if place[0] == kind}
-        return wanted == found
-
-    def _stored(self, place: int | str, value: Any) -> Any:
-        name = self._binding.owner(place)
-        if name is None:
-            raise TypeError(f"{self._processor_name}.run() does not take the argument {place!r}.")
-        return as_given_back(self._by_name[name].encode(value, str(name)))
+        found: dict[str, Any] = {}
+        for name in names:
+            places = [each for each in stored.places() if self.binding.owner(each[1]) == name]
+            if name == self.binding.rest:
+                found[name] = [stored.at(place) for place in places]
+            elif name == self.binding.more:
+                found[name] = {str(place[1]): stored.at(place) for place in places}
+            elif places:
+                found[name] = stored.at(places[0])
+            elif name in self.binding.defaults:
+                with suppress(TypeError, ValueError):
+                    found[name] = as_given_back(
+                        self.by_name[name].encode(self.binding.defaults[name])
+                    )
+        return found
 
 
 def _parameter(processor_class: type, declared: inspect.Parameter) -> Parameter:
     hint = resolve(processor_class, declared)
     if wrong := wrong_type(hint):
-        place = f"{processor_class.__name__}.run(): the annotation of {declared.name}"
+        place = place_of(processor_class, declared.name)
         raise TypeError(f"{place} {wrong.why}. {wrong.way_out}.")
     return Parameter(declared.name, hint)

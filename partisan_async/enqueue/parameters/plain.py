@@ -1,7 +1,7 @@
-"""Writes calls of plain values as JSON, in less time than a function call for each value takes.
+"""Writes calls of plain values as JSON, faster than a function call for each value would be.
 
-Most calls have a few texts and numbers. What is not beyond doubt is left to the slow way, which
-says what is wrong; the text is byte for byte the same.
+Most calls have a few texts and numbers. Any other value is left to the slow way, which also says
+what is wrong. Both ways write the same text, byte for byte.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Kinds = frozenset[type]
 
 
 def plain_kinds(hint: Any) -> Kinds:
-    """Return of which exact types a plain value of a parameter may be."""
+    """Return the exact types that a plain value of a parameter may have."""
     if hint is Any:
         return _PLAIN
     try:
         hash(hint)
-    except TypeError:  # of what Annotated has
+    except TypeError:  # Annotated, with something unhashable
         return frozenset()
     given = getattr(hint, "__args__", (hint,))
     inner: set[Any] = {type(None) if each is None else each for each in given}
     plain: Kinds = frozenset(each for each in inner if isinstance(each, type) and each in _PLAIN)
     optional = len(inner) == 2 and type(None) in inner and len(plain) == 2
-    # Not of list[int], which has arguments, too.
+    # Compare the hint, too: list[int] also has __args__.
     return plain if hint in _PLAIN or (optional and hint == _optional(plain)) else frozenset()
 
 
@@ -44,7 +44,7 @@ def _optional(plain: Kinds) -> Any:
 class PlainCalls:
     """Writes the plain calls of one processor.
 
-    :param kinds: by the name of each parameter.
+    :param kinds: the plain types of each parameter, by its name.
     """
 
     def __init__(self, binding: Binding, kinds: Mapping[str, Kinds]) -> None:
@@ -55,8 +55,8 @@ class PlainCalls:
         ]
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
-        """Return the JSON of a call that is right and plain; else ``None``."""
-        # One frame, and the types spelled out twice: a function would cost as much as its work.
+        """Return the JSON of a call that is correct and plain; else ``None``."""
+        # Repeat the branches instead of sharing a function: its call would double their cost.
         texts, count, kinds = [], 0, self._kinds
         if len(args) > len(kinds):
             return None

@@ -1,8 +1,9 @@
 # ruff: noqa: SLF001  _meta, _state and _base_manager are documented in spite of their names
 """Stores a model instance by its key, and fetches it fresh for a run.
 
-The key alone is stored, or ``{"database": …, "key": …}`` where the instance is saved in another
-database than the one that its model is written to.
+Only the key is stored, or ``{"database": …, "key": …}`` if the database may be another than
+``default``: by routers, or by what the instance says. A key that was stored without a database is
+one of the database that the model is written to.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import msgspec
-from django.db import connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
 from partisan_async.exceptions import RowMissing
 
 
@@ -25,7 +27,7 @@ class Key(NamedTuple):
 
 
 class UnsavedError(ValueError):
-    """An instance has no row that a key could lead to."""
+    """An instance has no row, or a key that cannot be read."""
 
 
 def key_of(instance: Model) -> Key:
@@ -41,22 +43,25 @@ def key_of(instance: Model) -> Key:
     database = router.db_for_write(model, instance=instance)
     try:
         return Key(model, database, _read_pk(model, _fields_of(instance.pk)))
-    except Exception as error:  # of a field's to_python(), which is anybody's
-        raise UnsavedError(f"{model.__name__} whose key {instance.pk!r} cannot be") from error
+    except NOT_OF_THE_VALUE:
+        raise
+    except Exception as error:  # a field's to_python() may raise anything
+        raise UnsavedError(f"{model.__name__} whose key {instance.pk!r} is not valid") from error
 
 
 def stored_key(key: Key) -> Any:
     """Return the key as plain JSON values."""
     pk = msgspec.to_builtins(key.pk)
-    if key.database == router.db_for_write(key.model):
+    # A worker's routers may answer otherwise than those of the caller, whose tenant they go by.
+    if key.database == DEFAULT_DB_ALIAS and not router.routers:
         return pk
     return {"database": key.database, "key": pk}
 
 
 def read_key(model: type[Model], stored: Any) -> Key:
-    """Return the key that is stored.
+    """Return the key that was stored.
 
-    :raises ValueError: it is none of this model's.
+    :raises ValueError: it is not a key of this model.
     """
     database = router.db_for_write(model)
     if isinstance(stored, dict):
@@ -69,14 +74,16 @@ def read_key(model: type[Model], stored: Any) -> Key:
         raise ValueError("no key")
     try:
         return Key(model, database, _read_pk(model, _fields_of(stored)))
-    except Exception as error:  # of a field's to_python(), which is anybody's
+    except NOT_OF_THE_VALUE:
+        raise
+    except Exception as error:  # a field's to_python() may raise anything
         raise ValueError("no key") from error
 
 
 def fetch(processor_name: str, keys: set[Key]) -> dict[Key, Model]:
     """Return the rows of these keys, by one query for each model and database.
 
-    :raises RowMissing: one of them is not there.
+    :raises RowMissing: one of them does not exist.
     """
     found: dict[Key, Model] = {}
     for model, database in {(key.model, key.database) for key in keys}:
@@ -92,7 +99,7 @@ def fetch(processor_name: str, keys: set[Key]) -> dict[Key, Model]:
 
 
 def _fields_of(pk: Any) -> list[Any]:
-    """Return the values of a key, of which a composite one has several."""
+    """Return the values of a key; a composite key has several."""
     return list(pk) if isinstance(pk, list | tuple) else [pk]
 
 

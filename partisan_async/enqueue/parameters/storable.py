@@ -1,4 +1,4 @@
-"""Says which annotations have values that JSON can hold, and that can be told apart in it."""
+"""Says which annotations can be stored: JSON can hold their values, and keep them apart."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from django.db.models import Model
 from msgspec import inspect as types
 
 from partisan_async.enqueue.parameters import frozen
+from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
 
 _KEYS = (
     types.StrType, types.IntType, types.FloatType, types.EnumType, types.LiteralType,
     types.UUIDType, types.DecimalType, types.DateTimeType, types.DateType, types.TimeType,
     types.TimeDeltaType, types.AnyType,
 )  # fmt: skip
-"""What a key of a dict may be: JSON has text only, and these can be read from it."""
+"""Types of dict keys: JSON keys are text, and these types can be read from text."""
 
 _UNHASHABLE = (types.ListType, types.DictType, types.SetType, types.TypedDictType)
 
 _UNKNOWN = (
     types.RawType, types.ExtType, types.StructType, types.ByteArrayType, types.MemoryViewType,
 )  # fmt: skip
-"""What msgspec has, and ``run()`` does not take."""
+"""Types of msgspec that ``run()`` does not take."""
 
 
 class Wrong(NamedTuple):
-    """Why an annotation cannot be, to go behind "the annotation of x", and the way out."""
+    """Why an annotation is refused, to complete "the annotation of x …", and the way out."""
 
     why: str
     way_out: str
@@ -40,16 +41,18 @@ _UNEQUAL_VALUES = Wrong(
 
 
 def is_choices(hint: Any) -> bool:
-    """Tell whether this is an enum that msgspec takes for a class of the project's own."""
+    """Tell whether this is an enum with its own metaclass, which msgspec does not support."""
     return isinstance(hint, enum.EnumMeta) and type(hint) is not enum.EnumMeta
 
 
 def wrong_type(hint: Any) -> Wrong | None:
-    """Return why values of this type cannot be parameters; ``None`` where they can."""
+    """Return why values of this type cannot be parameters; ``None`` if they can."""
     try:
         root = types.type_info(hint)
     except TypeError as error:
         return _not_supported(str(error))
+    except NOT_OF_THE_VALUE:
+        raise
     except Exception as error:  # noqa: BLE001  lazy annotations of a class in it may raise anything
         return Wrong(
             f"cannot be resolved: {error}",
@@ -59,13 +62,21 @@ def wrong_type(hint: Any) -> Wrong | None:
 
 
 def has_models(hint: Any) -> bool:
-    """Tell whether a model is in a type that ``wrong_type`` has nothing against."""
+    """Tell whether a type that ``wrong_type`` accepts contains a model."""
     return _has_models(types.type_info(hint))
 
 
+def has_sets(hint: Any) -> bool:
+    """Tell whether a set is in a type."""
+    return _has(hint, types.SetType, types.FrozenSetType)
+
+
 def has_fields(hint: Any) -> bool:
-    """Tell whether a class is in a type that leaves out what it does not know when it is read."""
-    kinds = (types.DataclassType, types.TypedDictType)
+    """Tell whether a type contains a class that ignores unknown fields when it is read."""
+    return _has(hint, types.DataclassType, types.TypedDictType)
+
+
+def _has(hint: Any, *kinds: type[types.Type]) -> bool:
     return any(isinstance(each, kinds) for each in _all(types.type_info(hint), set()))
 
 
@@ -79,9 +90,9 @@ def _wrong(node: types.Type) -> Wrong | None:
             if _has_models(node.item_type):
                 return Wrong("has a set of models", "Take a list of them")
             if any(isinstance(item, _UNHASHABLE) for item in _members(node.item_type)):
-                return Wrong("has a set of what no set can hold", "Take a set of tuples, or a list")
-        case types.DataclassType() if not is_dataclass(get_origin(node.cls) or node.cls):
-            return Wrong(f"has {node.cls.__name__}, which is no dataclass", "Make it one")
+                return Wrong("has a set of unhashable values", "Take a set of tuples, or a list")
+        case types.DataclassType() if wrong := _wrong_dataclass(get_origin(node.cls) or node.cls):
+            return wrong
         case types.DataclassType() | types.NamedTupleType() if _has_models(node):
             return Wrong(
                 f"has {node.cls.__name__} with a model in it",
@@ -92,8 +103,23 @@ def _wrong(node: types.Type) -> Wrong | None:
     return None
 
 
+def _wrong_dataclass(found: type) -> Wrong | None:
+    if not is_dataclass(found):
+        return Wrong(f"has {found.__name__}, which is no dataclass", "Make it one")
+    if "__dataclass_fields__" not in vars(found):
+        why = "is derived of a dataclass and is none itself"
+        return Wrong(f"has {found.__name__}, which {why}", "Decorate it with @dataclass, too")
+    code = getattr(found.__init__, "__code__", None)
+    if code is not None and code.co_filename != "<string>":  # as that of @dataclass is
+        return Wrong(
+            f"has {found.__name__} with an __init__() of its own, which no worker calls",
+            "Leave it to @dataclass, and do the rest in __post_init__() or in a class method",
+        )
+    return None
+
+
 def _wrong_class(found: Any) -> Wrong | None:
-    if found in frozen.real_types().values():  # msgspec looks for the stand-ins meanwhile
+    if found in frozen.real_types().values():  # msgspec then knows only freezegun's fakes
         return None
     if is_choices(found):  # msgspec takes no enum with a metaclass of its own, as Django's have
         kinds = {type(each.value) for each in found}
@@ -127,7 +153,7 @@ def _members(node: types.Type) -> tuple[types.Type, ...]:
 
 
 def _all(node: Any, seen: set[int]) -> Iterator[types.Type]:
-    """Yield a type and all types in it; a class that contains itself once."""
+    """Yield a type and all types in it; a class that contains itself only once."""
     if isinstance(node, tuple):
         for each in node:
             yield from _all(each, seen)
@@ -142,12 +168,11 @@ def _all(node: Any, seen: set[int]) -> Iterator[types.Type]:
 def _not_supported(why: str) -> Wrong:
     if "custom type" in why:
         return Wrong(
-            "combines a model, or a class of yours, with more than None", "Take one of them"
+            "is a union of a model, or a class of yours, and more than None", "Take one of them"
         )
     if "Type unions" in why:
         return Wrong(
-            "is a union whose values look alike once they are JSON, so that no worker could tell"
-            " which of them one was",
+            "is a union whose values look alike in JSON, so that no worker could tell them apart",
             "Take one of them, or two parameters",
         )
     if "Enums must" in why:

@@ -1,4 +1,4 @@
-"""A stored call: the JSON of a row, before it is given types."""
+"""A stored call: the JSON of a row, before its values get types."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
+
+from django.db import Error
+
+from partisan_async.exceptions import TaskTimeout
+
+NOT_OF_THE_VALUE: tuple[type[Exception], ...] = (TaskTimeout, Error, MemoryError)
+"""What may be raised while a value is read, and says nothing about it.
+
+The project's code is called for that, and may be interrupted, or ask the database.
+"""
 
 Place = tuple[str, int | str]
 """Where a value is in a stored call: ``("args", 0)`` or ``("kwargs", "order")``."""
@@ -19,7 +29,7 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, arguments: object) -> Stored | None:
-        """Return the call that a row's ``arguments`` are; ``None`` where they are no call."""
+        """Return the call in a row's ``arguments``; ``None`` if they are not a call."""
         if not isinstance(arguments, Mapping):
             return None
         args, kwargs = arguments.get("args"), arguments.get("kwargs")
@@ -39,9 +49,9 @@ class Stored(NamedTuple):
 
 
 def as_given_back(text: str) -> Any:
-    """Return what is read from a ``jsonb`` column into which this JSON was written.
+    """Return this JSON as it is read back from a ``jsonb`` column.
 
-    PostgreSQL writes 1e+16 as 10000000000000000, which is read as a whole number.
+    PostgreSQL turns 1e+16 into 10000000000000000, which is read as an int.
     """
     return json.loads(text, parse_float=_parse_number) if "e+" in text else json.loads(text)
 

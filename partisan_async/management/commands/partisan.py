@@ -22,15 +22,15 @@ from partisan_async.text.printable import plain
 
 
 class Command(BaseCommand):
-    """Looks at tasks, and steers them; it speaks English, as its options and the log do.
+    """Shows tasks and steers them. Its output is English, like its options and the log.
 
-    Some of its sentences are on pages, too: there they are in the reader's language.
+    Pages show some of the same sentences, translated into the reader's language.
     """
 
     help = "Shows queues, supervisors and tasks, sets them right, and looks for what is wrong."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Have each module add its subcommands; alone it is ``status``."""
+        """Let each module add its subcommands. Without a subcommand it runs ``status``."""
         parser.set_defaults(run=status.run)
         commands = parser.add_subparsers(metavar="COMMAND")
         for module in (status, why, steer, hold, drain, adopt, doctor):
@@ -38,7 +38,7 @@ class Command(BaseCommand):
 
     @no_translations
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what is asked for."""
+        """Run the subcommand."""
         try:
             with audit.acting(audit.user_of_the_system(), "command"):
                 options["run"](self, options)
@@ -49,7 +49,7 @@ class Command(BaseCommand):
 def _explained(error: Error) -> str:
     cause = error.__cause__ or error
     said, blame = plain(explain(error)), whose(cause)
-    # To a role that may not use the schema, its tables are not there.
+    # To a role without USAGE on the schema, PostgreSQL says that the tables do not exist.
     if blame in (Blame.RIGHT, Blame.STATEMENT) and (grants := _lacked()):
         return f"{said}. As the tables' owner, run: {' '.join(grants)}"
     match blame:
@@ -65,5 +65,5 @@ def _explained(error: Error) -> str:
 def _lacked() -> list[str]:
     try:
         return rights.missing(store.database(), rights.OPERATOR)
-    except Error:  # in a transaction of the caller's, which the error has ended
+    except Error:  # the error has broken the caller's transaction
         return []

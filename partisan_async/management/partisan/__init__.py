@@ -1,1 +1,1 @@
-"""The subcommands of ``manage.py partisan``: each module adds its parsers, and runs them."""
+"""The subcommands of ``manage.py partisan``: each module adds its parsers and runs them."""

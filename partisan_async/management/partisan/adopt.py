@@ -1,4 +1,4 @@
-"""``manage.py partisan adopt``: a database that came from elsewhere belongs here from now on."""
+"""``manage.py partisan adopt``: makes a database that came from elsewhere belong here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Adopt it, and first see to its tasks."""
+    """Adopt the database; with ``--cancel``, end its tasks first."""
     place, kept = home.here(), home.kept()
     if kept is not None and _is_ours(place, kept):
         raise CommandError(
@@ -50,12 +50,12 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
 def _cancel(command: BaseCommand, total: int, place: Place) -> None:
     progress = Progress(command.stderr, total, "cancel")
     reason = f"adopted by {(place.name or place.database)!r}"
-    # Receivers of this place's would tell production's customers of it.
+    # Send no signals: this place's receivers might write to production's customers.
     by = audit.user_of_the_system()
     cancel = partial(cancel_untold, statuses=store.UNENDED, by=by, reason=reason)
     count = add_up(progress, map(len, in_batches(cancel, _unended())))
     command.stdout.write(f"cancel: {number(count)}.")
-    # Before it belongs here: else what is left would run.
+    # Check before adopting: once the database belongs here, tasks that are left would run.
     if left := _unended().count():
         raise CommandError(
             f"{number(left)} could not be ended, being locked or just enqueued, and the database"
@@ -68,7 +68,7 @@ def _unended() -> QuerySet[Task]:
 
 
 def _is_ours(place: Place, kept: Home) -> bool:
-    # A name is the place's on whatever server, as after an upgrade: supervisors start there, too.
+    # With the same name, another server is the same place, as after an upgrade.
     return kept.name == place.name if kept.name else not place.is_new(kept)
 
 

@@ -1,4 +1,4 @@
-"""Says in words which tasks were chosen, for the question whether they are meant."""
+"""Says in words which tasks were chosen, for the question to confirm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ADJECTIVES = {Task.STATUS_ERROR: "in error", Task.STATUS_IN_PROCESS: "in proces
 
 
 def tasks(count: int, action: str, which: Which) -> str:
-    """Return such as "5 tasks of queue 'imports' that were enqueued over 2 hours ago"."""
+    """Return a text like "5 tasks of queue 'imports' that were enqueued over 2 hours ago"."""
     named = (("queue", which.queue_name), ("processor", which.processor))
     of = [f"{what} {name!r}" for what, name in named if name is not None]
     that = []
@@ -32,12 +32,12 @@ def tasks(count: int, action: str, which: Which) -> str:
 
 
 def statuses(names: Sequence[str]) -> str:
-    """Return such as "new or in process"."""
+    """Return a text like "new or in process"."""
     return " or ".join(_ADJECTIVES.get(name, name) for name in dict.fromkeys(names))
 
 
 def _exactly(age: timedelta) -> str:
-    """Return an age in the largest unit of which it is a whole number."""
+    """Return an age in the largest unit that gives a whole number."""
     seconds = int(age.total_seconds())
     whole = ((unit, length) for unit, length in _UNITS if seconds and seconds % length == 0)
     unit, length = next(whole, _UNITS[-1])

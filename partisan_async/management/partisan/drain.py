@@ -1,4 +1,4 @@
-"""``manage.py partisan drain``: the end of a supervisor, in order."""
+"""``manage.py partisan drain``: ends a supervisor once its tasks have ended."""
 
 from __future__ import annotations
 

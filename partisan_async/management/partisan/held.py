@@ -1,4 +1,4 @@
-"""Tasks that are to run, and wait for the end of their processors' pauses all the same."""
+"""Tasks that a command makes runnable, and that still wait for the end of a processor's pause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from partisan_async.text.printable import plain
 def count_held(
     name: str, batches: Iterable[list[int]], held: Counter[PauseState]
 ) -> Iterator[list[int]]:
-    """Yield what is done, and count those to run that wait for the end of a pause."""
+    """Yield the batches; count in ``held`` the tasks that wait for the end of each pause."""
     runs = name in ("retry", "run-now")
     pauses = pauses_that_hold() if runs else []
     for batch in batches:
@@ -32,12 +32,12 @@ def count_held(
 
 
 def pauses_that_hold() -> list[PauseState]:
-    """Return the pauses of processors that are not over."""
+    """Return the pauses of processors that are not ending."""
     return [each for each in overview.pauses(1) if not each.ending]
 
 
 def tell_held(command: BaseCommand, held: Counter[PauseState]) -> None:
-    """Say of which pauses they wait for the end, and how that is come by."""
+    """Say how many tasks wait for the end of each pause, and how to end it."""
     for pause, count in held.items():
         if count:
             wait = "waits" if count == 1 else "wait"

@@ -25,7 +25,8 @@ from partisan_async.text.printable import plain
 class Target(NamedTuple):
     """What is paused or resumed: a queue, or a processor in one.
 
-    :param queue: of a processor ``None``: in all, or wherever it is; empty: in all, by one pause.
+    :param queue: with a processor, ``None``: pause it in all queues, or resume it wherever it is
+        paused; empty: the one pause that is for all queues.
     """
 
     queue: str | None
@@ -60,13 +61,13 @@ def add_to(commands: Any) -> None:
 
 
 def run_pause(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Pause them."""
+    """Pause the named queues and processors."""
     targets = _targets(options, _all_queues)
     _each(command, targets, steering.pause, "is paused", "was already paused")
 
 
 def run_resume(command: BaseCommand, options: dict[str, Any]) -> None:
-    """End their pauses, and say which are left."""
+    """Resume the named queues and processors, and say which are still paused."""
     targets = _targets(options, lambda: [*_all_queues(), *_paused_processors()])
     _each(command, targets, steering.resume, "is resumed", "was not paused")
     bring_back()
@@ -95,7 +96,7 @@ def _all_queues() -> list[Target]:
 
 
 def _paused_processors() -> list[Target]:
-    # Each name of a processor has a pause, and one resume ends all of them.
+    # Each of a processor's names may have its own pause; one resume ends all of them.
     pauses = pauses_that_hold()
     held = [Target(each.queue_name, registry.names(each.processor)[0]) for each in pauses]
     return list(dict.fromkeys(held))
@@ -116,6 +117,6 @@ def _each(
 
 
 def _ask_for_unknown(queues: list[str], processors: list[str], options: dict[str, Any]) -> None:
-    """Ask whether names are meant that look like misspelt ones."""
+    """Ask about names that nobody knows: they may be misspelt."""
     for told in names.unknown(queues, processors):
         confirm(plain(f"{told}. Go on"), options)

@@ -1,4 +1,4 @@
-"""The names of queues and processors that are known, and which of those given are not."""
+"""The known names of queues and processors, and which of the given names are unknown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from partisan_async.operate import overview
 from partisan_async.steering.pruning import ended_queues
 
 NAMED = 10
-"""So many known names are told."""
+"""Maximum number of known names in a message."""
 
 
 def unknown(of_queues: list[str], of_processors: list[str]) -> Iterator[str]:
-    """Yield which of the names nobody knows, and which are similar."""
-    # What has only ended is known, too: it is looked for to be pruned, or run again.
+    """Yield a message for each unknown name, with similar ones."""
+    # A queue with only ended tasks is known, too: they can be pruned or retried.
     for what, names, known in (
         ("a queue", of_queues, queues() | set(ended_queues())),
         ("a processor", of_processors, _processors()),
@@ -29,7 +29,7 @@ def unknown(of_queues: list[str], of_processors: list[str]) -> Iterator[str]:
 
 
 def queues() -> set[str]:
-    """Return those that wait, are served, are configured, or that a processor names."""
+    """Return the queues with open tasks or supervisors, in the settings, or of a processor."""
     registry.autodiscover()
     names = {each.name for each in overview.queues(1)} | set(settings.configured_queues())
     return names | {processor.QUEUE_NAME for processor in registry.processors()}
@@ -44,14 +44,14 @@ def _others(name: str, known: set[str]) -> str:
 
 
 def _processors() -> set[str]:
-    """Return those that this code knows, or that ran or were paused lately."""
+    """Return the processors that this code knows, that ran lately, or are paused or scheduled."""
     registry.autodiscover()
     names = set(map(naming.name_of, registry.processors()))
     names |= {each.processor for each in overview.pauses(1)}
-    for model in (Tally, Schedule):
-        rows = model._default_manager.using(store.database())  # noqa: SLF001
-        names |= set(rows.values_list("processor_class", flat=True).distinct())
-    return names
+    alias = store.database()
+    tallies, schedules = Tally.objects.using(alias), Schedule.objects.using(alias)
+    names |= set(tallies.values_list("processor_class", flat=True).distinct())
+    return names | {each.processor_name for each in schedules.only("processor_class", "processor")}
 
 
 def _is_registered(name: str) -> bool:

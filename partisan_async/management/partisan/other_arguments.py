@@ -16,9 +16,9 @@ from partisan_async.text.printable import plain
 
 
 def retry_with(command: BaseCommand, ids: Sequence[int], text: str, which: Which) -> None:
-    """Run the one task that is named with the arguments in a text.
+    """Retry one task with the arguments in a text.
 
-    :raises CommandError: no single one is named, or it is refused.
+    :raises CommandError: not exactly one task is named, or the arguments are refused.
     """
     if len(ids) != 1 or which != Which():
         raise CommandError(

@@ -13,25 +13,25 @@ from django.core.management.base import OutputWrapper
 from partisan_async.text.printable import plain
 
 SHORTEST_NAME = 8
-"""A column of names is not cut below it."""
+"""Minimum width to which a column of names is cut."""
 
 BAR = 30
 
 
 class Cell(NamedTuple):
-    """A text of a table, and how it is coloured: by one of Django's styles, if at all."""
+    """A text in a table, with one of Django's styles or none."""
 
     text: str
     style: Callable[[str], str] | None = None
 
 
 def width(out: OutputWrapper) -> int | None:
-    """Return how wide a line may be; ``None``: as wide as it likes, since nobody looks."""
+    """Return the width of the terminal; ``None``: the output is no terminal, so do not cut."""
     return shutil.get_terminal_size().columns if out.isatty() else None
 
 
 def table(rows: Sequence[Sequence[Cell | str]], columns: int | None) -> Iterator[str]:
-    """Yield lines of aligned cells; the first column is shortened where they are too long."""
+    """Yield lines of aligned cells; if they are too long, cut the first column."""
     cells = [
         [cell if isinstance(cell, Cell) else Cell(cell) for cell in map(_plain, row)]
         for row in rows
@@ -48,7 +48,7 @@ def folded(text: str, indent: str, columns: int | None) -> str:
     """Return a text as lines; all but the first are indented."""
     if columns is None:
         return text
-    # Not within words: what is to be copied is not torn apart.
+    # Do not break words: people copy commands from the output.
     return "\n".join(
         textwrap.wrap(
             text,
@@ -61,7 +61,7 @@ def folded(text: str, indent: str, columns: int | None) -> str:
 
 
 def cut(text: str, columns: int | None) -> str:
-    """Return a text that is no longer than that."""
+    """Return a text, cut to at most this width."""
     if columns is None or _length(text) <= columns:
         return text
     while _length(text) > columns - 1:
@@ -80,10 +80,10 @@ class Progress:
         self._shown = out.isatty() and total > 0
 
     def advance(self, count: int) -> None:
-        """Show that so many more are done."""
+        """Add to the number of tasks that are done."""
         self._done += count
         if self._shown:
-            # More may be there by now than were counted.
+            # More tasks may match by now than were counted.
             full = min(BAR, BAR * self._done // self._total)
             bar = "█" * full + "░" * (BAR - full)
             said = f"{bar} {self._done:,} of {self._total:,} {self._what}"
@@ -91,13 +91,13 @@ class Progress:
             self._out.flush()
 
     def end(self) -> None:
-        """Leave the line that the bar is on."""
+        """End the line of the bar."""
         if self._shown and self._done:
             self._out.write("")
 
 
 def number(count: int) -> str:
-    """Return such as "2,500 tasks"."""
+    """Return a text like "2,500 tasks"."""
     return f"{count:,} task" if count == 1 else f"{count:,} tasks"
 
 
@@ -121,7 +121,7 @@ def _line(row: Sequence[Cell], widths: Sequence[int], columns: int | None) -> st
 
 
 def _length(text: str) -> int:
-    """Return how many places of a terminal it takes."""
+    """Return how many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
     return sum(

@@ -27,10 +27,10 @@ from partisan_async.text.printable import plain
 WATCH_SECONDS = 2.0
 
 COUNTED = 100_000
-"""What waits is counted no further while it is watched: a million takes a quarter of a second."""
+"""Maximum number of waiting tasks counted by ``--watch``: a million takes a quarter of a second."""
 
 NAMED = 3
-"""So many of the tasks that a worker runs side by side are named."""
+"""Maximum number of a worker's running tasks that are named."""
 
 
 def add_to(commands: Any) -> None:
@@ -43,7 +43,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Show it."""
+    """Show the status once, as JSON, or again and again."""
     if options.get("json"):
         told = {
             "queues": [asdict(each) for each in overview.queues()],
@@ -66,7 +66,7 @@ def _watch(command: BaseCommand) -> None:
                 lines = list(_screen(command, COUNTED))
                 show(lines)
             except Error as error:
-                # It may be restarting. What was there is shown on, under what is wrong.
+                # The database may be restarting: show the error above the last screen.
                 connections[store.database()].close()
                 said = cut(f"No answer from the database, trying again: {plain(str(error))}",
                            width(command.stdout))  # fmt: skip
@@ -76,7 +76,7 @@ def _watch(command: BaseCommand) -> None:
 
 @contextmanager
 def _whole_screen(command: BaseCommand) -> Iterator[Any]:
-    """Give a function that shows lines in place of those before."""
+    """Return a function that shows lines in place of the ones before."""
     out = command.stdout
     if not out.isatty():
         yield lambda lines: (out.write("\n".join(lines) + "\n"), out.flush())
@@ -87,12 +87,12 @@ def _whole_screen(command: BaseCommand) -> Iterator[Any]:
         if len(lines) > height:
             hidden = len(lines) - height + 1
             lines = [*lines[: height - 1], f"… {hidden} more lines: see status without --watch"]
-        # Over what is there, in one piece, and no more is erased than the rest of each line: a
-        # screen that is emptied first flickers.
+        # Overwrite the old lines in one write, and erase only the rest of each: clearing the screen
+        # first would flicker.
         out.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J", ending="")
         out.flush()
 
-    # A screen of its own, without the cursor; the one before comes back.
+    # The terminal's alternate screen, without a cursor.
     out.write("\x1b[?1049h\x1b[?25l", ending="")
     try:
         yield show
@@ -106,7 +106,7 @@ def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
     queues = overview.queues(at_most)
     supervisors = overview.supervisors()
     if queues:
-        # What is cut off on a narrow terminal comes last.
+        # The last columns are cut off first on a narrow terminal.
         header = ("queue", "supervisors", "ready", "oldest", "scheduled", "running", "done/min",
                   "failed/h")  # fmt: skip
         rows = [_queue(command, queue, supervisors, at_most) for queue in queues]

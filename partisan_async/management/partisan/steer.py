@@ -79,11 +79,11 @@ def add_to(commands: Any) -> None:
 
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Do it to the tasks that are named, or to all that match."""
+    """Apply the action to the named tasks, or to all that match."""
     name, ids, statuses = options["action"], options["ids"], options.get("status")
     do, _ = ACTIONS[name]
     if name == "cancel":
-        # What was scheduled when it was chosen may run by now.
+        # Pass the statuses on: a task that was scheduled when it was chosen may run by now.
         by = audit.user_of_the_system()
         cancel = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
         do = partial(_in_the_sites_language, cancel)
@@ -127,20 +127,20 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
 def _in_the_sites_language(
     cancel: Callable[[Sequence[int]], list[int]], ids: Sequence[int]
 ) -> list[int]:
-    """Cancel tasks; what receivers write to people is not in the command's language."""
+    """Cancel tasks in the site's language: receivers of the signal may write to people."""
     with override(django_settings.LANGUAGE_CODE):
         return cancel(ids)
 
 
 def _refuse_unknown(name: str, which: Which) -> None:
-    """Where nothing matches, tell a misspelt name from one that has nothing to do."""
+    """If nothing matches, fail for a name that nobody knows: it may be misspelt."""
     given = ([each] if each else [] for each in (which.queue_name, which.processor))
     for told in names.unknown(*given):
         raise CommandError(plain(f"{name}: {number(0)}. {told}."))
 
 
 def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Delete what is older."""
+    """Delete the rows of ended tasks that match."""
     which = Which(options["queue"], None, options["older_than"], options["status"])
     total = which.among("delete").count()
     if total:
@@ -168,7 +168,7 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
 
 
 def task_id(text: str) -> int:
-    """Return the number of a task that an argument names."""
+    """Return a task's id from an argument."""
     if not text.isdecimal() or not 0 <= int(text[:20]) < 2**63:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no task's number: pass one such as 4711, as the log and the admin's list"
@@ -220,7 +220,7 @@ def add_up(progress: Progress, counts: Iterable[int]) -> int:
 def confirm(what: str, options: dict[str, Any]) -> None:
     """Ask, unless ``--yes`` is given.
 
-    :raises CommandError: the answer was no, or nobody is there.
+    :raises CommandError: the answer was no, or there is no terminal to ask on.
     """
     if options["yes"]:
         return
@@ -245,18 +245,18 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def add_queue(parser: argparse.ArgumentParser, about: str, **how: Any) -> None:
-    """Have it take the name of a queue, in each of the spellings that people use."""
+    """Add an option for a queue's name, in each of its spellings."""
     spellings = ("--queue", "--queue-name", "--queue_name")
     parser.add_argument(*spellings, dest="queue", type=name_of, metavar="QUEUE", help=about, **how)
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:
-    """Have it take a yes beforehand."""
+    """Add the option ``--yes``."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def name_of(text: str) -> str:
-    """Return the name of a queue or of a processor that an argument gives."""
+    """Return the name of a queue or processor from an argument."""
     wrong = check_queue_name(text)
     if wrong or not text.isprintable():  # half a surrogate pair, for one, cannot be stored
         raise argparse.ArgumentTypeError(f"{text!r} {wrong or 'cannot be a name'}")

@@ -22,7 +22,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Say it."""
+    """Print the reasons."""
     pk = options["id"]
     task = Task.objects.using(store.database()).filter(pk=pk).first()
     if task is None:

@@ -1,1 +1,1 @@
-"""The parts of ``start_partisan``: its options, and what has to hold before it starts."""
+"""The parts of ``start_partisan``: its options, and the checks before it starts."""

@@ -1,4 +1,4 @@
-"""What has to hold before a supervisor starts, and what is odd then."""
+"""Checks before a supervisor starts: conditions that it requires, and warnings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from partisan_async.steering import home
 from partisan_async.text.one_line import explain
 
 NOT_AT_HOME = 3
-"""The exit code where the database belongs to another place: to try again heals nothing."""
+"""Exit code if the database belongs to another place: a restart would not help."""
 
 
 def require_database(*, paused: bool = False) -> None:
     """Refuse a database that cannot be reached, is not migrated, or allows too little.
 
-    :param paused: the queue is to be paused first, which needs rights of its own.
-    :raises CommandError: it is such a one.
+    :param paused: require also the rights to pause the queue.
+    :raises CommandError: the database is refused.
     """
     alias = store.database()
     try:
@@ -51,11 +51,11 @@ def _require_rights(alias: str, *, paused: bool) -> None:
         logs.start.rights_missing(role, grants)
 
 
-@no_translations  # not all of the command: receivers of signals run in it
+@no_translations  # only here, not for the whole command: receivers of signals run in it
 def require_home() -> str:
     """Return the name of the home that the database belongs to.
 
-    :raises CommandError: that is not the one where this process is.
+    :raises CommandError: the database belongs to another home than this process.
     """
     place = home.here()
     kept = home.keep(place)
@@ -67,7 +67,7 @@ def require_home() -> str:
 
 
 def warn_of_unknown_queue(queue: str) -> None:
-    """Say so, where no processor, task backend or setting names the queue."""
+    """Warn if no processor, task backend or setting names the queue."""
     used = {processor.QUEUE_NAME for processor in registry.processors()}
     for backend in (getattr(django_settings, "TASKS", None) or {}).values():
         used.update(backend.get("QUEUES", ()))
@@ -76,7 +76,7 @@ def warn_of_unknown_queue(queue: str) -> None:
 
 
 def warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen: bool) -> None:
-    """Say so, where the server allows fewer connections than this supervisor may need."""
+    """Warn if the server allows fewer connections than this supervisor may open."""
     per_worker = budget.per_worker(queue, settings)
     how = "1" if per_worker == 1 else "(1 + ASYNC_CONCURRENCY)"
     own = budget.of_supervisor(settings, listens=listen)

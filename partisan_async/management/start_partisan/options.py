@@ -1,4 +1,4 @@
-"""The options of ``start_partisan``, and the settings that they make of a queue's."""
+"""The options of ``start_partisan``, and how they override the queue's settings."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def add_options(parser: CommandParser) -> None:
 
 
 def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
-    """Return the queue's settings, with those options that are given in their places.
+    """Return the queue's settings, overridden by the given options.
 
     :raises CommandError: a value is wrong.
     """
@@ -73,14 +73,14 @@ def _add_numbers(parser: CommandParser) -> None:
             "--min_queue_size",
             int,
             at_least_0,
-            "claim more when so many tasks or fewer wait here",
+            "claim more when this many tasks or fewer wait in the supervisor",
         ),
-        ("--max_queue_size", int, at_least_1, "claim up to so many tasks"),
+        ("--max_queue_size", int, at_least_1, "claim tasks until this many wait"),
         (
             "--checks_before_cleanup",
             int,
             check_count(1),
-            "renew the connection after so many claims",
+            "renew the connection after this many claims",
         ),
         ("--workers_count", int, at_least_1, "how many worker processes to run"),
         ("--sleep_delay_seconds", float, check_seconds(0.01), "time between polls"),

@@ -1,7 +1,7 @@
-"""Looks for what keeps tasks from running well, and says of each thing what to do. Changes nothing.
+"""Looks for problems that keep tasks from running well, and says how to solve each. Only reads.
 
-Each *look* is a function without arguments that yields what it found: ``well`` once, or ``wrong``
-for each thing that is.
+A *look* is a function without arguments that yields what it found: ``well`` once, or ``wrong`` once
+for each problem.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from partisan_async.operate.doctor import (
     place,
     reach,
     roles,
+    schedules,
     sequences,
     server,
     states,
@@ -38,6 +39,7 @@ LOOKS = (
     tasks.lost_tasks,
     tasks.unrecognised_tasks,
     tasks.abandoned_tasks,
+    schedules.overdue_schedules,
     table.dead_rows,
     indexes.claim_plan,
     indexes.indexes,
@@ -62,8 +64,8 @@ LOOKS = (
 class Finding:
     """What a look found.
 
-    :param well: ``None``: it could not be looked up.
-    :param said: what is so, and where it is not well, what to do.
+    :param well: ``None``: the look itself failed.
+    :param said: what the look found and, if that is a problem, what to do.
     """
 
     look: str
@@ -72,15 +74,16 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what each look found, as soon as it has."""
+    """Yield what each look found, as soon as the look is done."""
     registry.autodiscover()
     for look in LOOKS:
         name = look.__name__.replace("_", " ")
         try:
-            # One that fails takes no other with it, also where the caller is in a transaction.
+            # In a savepoint: if the caller is in a transaction, a look that fails would break it
+            # for all later looks.
             with transaction.atomic(using=store.database()):
                 found = list(look())
-        except Exception as error:  # noqa: BLE001  no look may keep the others from being told
+        except Exception as error:  # noqa: BLE001  a failed look must not hide the others
             yield Finding(name, None, f"It could not be looked up: {_told(error)}")
         else:
             yield from (Finding(name, well, said) for well, said in found)

@@ -1,4 +1,4 @@
-"""Looks at the indexes of the tasks, and whether a claim goes by the right one."""
+"""Looks at the indexes of the task table, and whether a claim uses the right one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from partisan_async.operate.doctor.look import Said, ask, well, wrong
 from partisan_async.settings import DEFAULT_QUEUE_NAME
 
 SMALL = 5_000
-"""Of so few rows any plan is good."""
+"""Below this number of rows any plan is good."""
 
 
 def claim_plan() -> Iterator[Said]:
-    """Tell whether a claim reads the index that was made for it, and no more."""
+    """Tell whether a claim reads only the index that was made for it."""
     ((rows,),) = ask("SELECT reltuples FROM pg_class WHERE oid = 'partisan_async_task'::regclass")
     if rows < SMALL:
         yield well("any, the table is small")
@@ -56,7 +56,7 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def indexes() -> Iterator[Said]:
-    """Tell whether all indexes are there, and valid."""
+    """Tell whether all indexes exist and are valid."""
     found = dict(
         ask("""
         SELECT c.relname, i.indisvalid AND i.indisready

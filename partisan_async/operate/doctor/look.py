@@ -1,4 +1,4 @@
-"""What all looks do: ask the database, and say what is well and what is wrong."""
+"""What all looks share: they query the database, and say what is well and what is wrong."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from partisan_async.enqueue.run import fetch
 
 
 class Said(NamedTuple):
-    """What a look says of one thing."""
+    """What a look says about one thing."""
 
     well: bool
     text: str
 
 
 def well(text: str) -> Said:
-    """Say shortly what is so."""
+    """Say in a few words what is well."""
     return Said(True, text)
 
 

@@ -9,7 +9,7 @@ from partisan_async.steering import home as places
 
 
 def home() -> Iterator[Said]:
-    """Tell of a database that was copied here from another place."""
+    """Report a database that was copied here from another place."""
     place, kept = places.here(), places.kept()
     if said := places.refusal(place, kept) or places.warning(place, kept):
         yield wrong(said)

@@ -1,4 +1,4 @@
-"""Looks at the way to the database: whether NOTIFY gets through it to a supervisor."""
+"""Looks at the connection to the database: whether a NOTIFY reaches a supervisor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBE_SECONDS = 2.0
 
 
 def listen() -> Iterator[Said]:
-    """Tell whether a supervisor is woken by NOTIFY, by the way that its listener takes."""
+    """Tell whether NOTIFY wakes a supervisor, over the connection that its listener uses."""
     ways: dict[str | None, list[str]] = {}
     known = {each.name for each in overview.queues(1)} | set(configured_queues())
     known |= {processor.QUEUE_NAME for processor in registry.processors()}
@@ -35,14 +35,14 @@ def _probe(dsn: str | None, names: str) -> Said:
     by = "LISTEN_DSN" if dsn else "DATABASES"
     try:
         with closing(_connect(dsn)) as listener, closing(_connect(None)) as sender:
-            # What a pooler answers for is its own number, and not the server process's; and that
-            # one is another from one transaction to the next.
+            # A pooler reports a process id of its own in the handshake, and each transaction may
+            # run in another server process. So two different pids mean a pooler.
             pids = {_pid(listener), _pid(listener), listener.info.backend_pid}
             heard = _hears(listener, sender)
     except psycopg.Error as error:
         return wrong(
-            f"The listener of queues {names} cannot connect by {by}, and they are polled: correct"
-            f" it ({' '.join(str(error).split())})."
+            f"The listener of queues {names} cannot connect by {by}, so that they are polled:"
+            f" correct {by} ({' '.join(str(error).split())})."
         )
     pooled = len(pids) > 1
     if heard:

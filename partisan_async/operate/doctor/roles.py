@@ -1,4 +1,4 @@
-"""Looks at roles: whether who operates, and whose supervisors run, may do what they do."""
+"""Looks at roles: whether the operator's and the supervisors' have the rights that they need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from partisan_async.operate.doctor.look import Said, ask, well, wrong
 
 
 def rights() -> Iterator[Said]:
-    """Tell which GRANTs are missing: of the role that asks, and of those of supervisors."""
+    """Tell which GRANTs are missing: for the role that asks, and for those of supervisors."""
     alias = store.database()
     asks = needed.current_role(alias)
     lacked = False
@@ -26,9 +26,9 @@ def rights() -> Iterator[Said]:
 
 
 def _serving() -> list[str]:
-    """Return the roles that supervisors are connected as, and that no other role stands in for.
+    """Return the roles that supervisors are connected as, without those that may use SET ROLE.
 
-    Who is a member of others may have taken one's place by SET ROLE, which nobody else can see.
+    A member of another role may have switched to it, and other sessions cannot see that.
     """
     rows = ask("""
         SELECT DISTINCT usename::text FROM pg_stat_activity a

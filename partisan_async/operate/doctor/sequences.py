@@ -1,4 +1,4 @@
-"""Looks at the numbers that new rows get: whether some are left, and free."""
+"""Looks at the ids of new rows: whether some are left, and whether the next ones are free."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ USED_UP = 0.9
 
 
 def numbers() -> Iterator[Said]:
-    """Tell whether there are numbers left for new tasks."""
+    """Tell whether there are ids left for new tasks."""
     ((last, most),) = ask("""
         SELECT CASE WHEN has_sequence_privilege(s.seqrelid, 'USAGE, SELECT')
             THEN COALESCE(pg_sequence_last_value(s.seqrelid), 0) END, s.seqmax
@@ -21,15 +21,16 @@ def numbers() -> Iterator[Said]:
         yield wrong("The sequence of partisan_async_task cannot be read: see the rights.")
     elif last > USED_UP * most:
         yield wrong(
-            f"The tasks' numbers come to their end, {last:,} of {most:,}: when no low numbers are"
-            " left in the table, begin anew: ALTER SEQUENCE partisan_async_task_id_seq RESTART."
+            f"The tasks' numbers come to their end, {last:,} of {most:,}: as soon as the table has"
+            " no low numbers any more, start again: ALTER SEQUENCE partisan_async_task_id_seq"
+            " RESTART."
         )
     else:
         yield well(f"the last is {last:,}")
 
 
 def sequences() -> Iterator[Said]:
-    """Tell whether the next numbers are free, of tasks and of tallies."""
+    """Tell whether the next ids of tasks and of tallies are free."""
     behind = []
     for name in ("partisan_async_task", "partisan_async_tally"):
         ((sequence, last, most),) = ask(f"""

@@ -1,4 +1,4 @@
-"""Looks at the server: what holds dead rows back, and what is about to run out."""
+"""Looks at the server: what keeps dead rows from being vacuumed, and what is about to run out."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from partisan_async.steering.pruning import ended_queues
 from partisan_async.text.durations import in_words
 
 OLD_SECONDS = 300.0
-"""So long a transaction may be open."""
+"""Maximum age of an open transaction that is well."""
 
 QUEUE_USE = 0.1
-"""So much of the notification queue may be in use: it is gigabytes large."""
+"""Maximum share of the notification queue in use that is well. The queue holds gigabytes."""
 
 CONNECTIONS_USE = 0.9
 
 OLD_IDS = 500_000_000
-"""Autovacuum sees to it at 200 million; at 2,000 million the server stops writing."""
+"""Autovacuum freezes rows from 200 million on; at 2,000 million the server stops writing."""
 
 SKEW_SECONDS = 2.0
 
 AHEAD = timedelta(seconds=30)
-"""What a row may be ahead of the clock that is asked later."""
+"""Maximum time that a row may be ahead of the database's clock."""
 
 NAMED = 5
 
 
 def snapshots() -> Iterator[Said]:
-    """Tell of transactions that have been open for long, and who has them open."""
+    """Report transactions that have been open for long, and who opened them."""
     found = ask(
         """
         SELECT pid, COALESCE(NULLIF(application_name, ''), backend_type), state,
@@ -60,7 +60,7 @@ def snapshots() -> Iterator[Said]:
 
 
 def prepared_transactions() -> Iterator[Said]:
-    """Tell of transactions that were prepared for a commit that does not come."""
+    """Report transactions that were prepared long ago and never committed."""
     found = ask(
         """
         SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts
@@ -78,7 +78,7 @@ def prepared_transactions() -> Iterator[Said]:
 
 
 def replication_slots() -> Iterator[Said]:
-    """Tell of slots that nobody reads."""
+    """Report slots that nobody reads."""
     found = ask("""
         SELECT slot_name, active,
             pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))
@@ -171,7 +171,7 @@ def clock() -> Iterator[Said]:
 
 
 def rows_ahead() -> Iterator[Said]:
-    """Tell of rows that were written when the database's clock was ahead."""
+    """Report rows that were written while the database's clock was ahead."""
     found = {
         "created_at": ask(
             """

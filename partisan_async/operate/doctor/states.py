@@ -22,7 +22,7 @@ MEND = "manage.py partisan doctor --mend"
 
 
 def constraints() -> Iterator[Said]:
-    """Tell whether the constraints are there, and whether all rows keep them."""
+    """Tell whether the constraints exist, and whether all rows keep them."""
     found = dict(fetch(*store.constraints()))
     checks = [each for each in Task._meta.constraints if isinstance(each, CheckConstraint)]  # noqa: SLF001
     missing = [each for each in checks if each.name not in found]

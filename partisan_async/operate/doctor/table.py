@@ -1,4 +1,4 @@
-"""Looks at the table of the tasks: what is dead in it, how large it is, and what is kept."""
+"""Looks at the task table: its dead rows, its size, and rows that should have been deleted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from partisan_async.operate.doctor.look import Said, ask, well, wrong
 from partisan_async.text.durations import in_words
 
 DEAD_ROWS = 20_000
-"""Claims walk over what is dead, and so many cost as much as the claim."""
+"""Claims walk over dead rows; walking over this many costs as much as the claim itself."""
 
 VACUUMED_SECONDS = 300.0
 """Under load the table is vacuumed about every minute."""
@@ -22,11 +22,11 @@ BLOAT_FACTOR = 4
 NAMED = 5
 
 PRUNED_LATE_SECONDS = 3600.0
-"""So long after they should have been, rows that are still there are told of."""
+"""Time after which rows are reported that should have been deleted."""
 
 
 def dead_rows() -> Iterator[Said]:
-    """Tell whether dead rows are cleaned away."""
+    """Tell whether dead rows are vacuumed."""
     ((dead, since, server_on, table_off),) = ask("""
         SELECT s.n_dead_tup,
             extract(epoch FROM now() - GREATEST(s.last_vacuum, s.last_autovacuum))::float8,
@@ -57,7 +57,7 @@ def dead_rows() -> Iterator[Said]:
 
 
 def bloat() -> Iterator[Said]:
-    """Tell whether the table is much larger than what is in it."""
+    """Tell whether the table is much larger than its rows."""
     ((size, rows, width),) = ask("""
         SELECT pg_relation_size(c.oid),
             GREATEST(c.reltuples, pg_stat_get_live_tuples(c.oid))::float8,
@@ -65,7 +65,7 @@ def bloat() -> Iterator[Said]:
              WHERE tablename = c.relname AND schemaname = c.relnamespace::regnamespace::text)
         FROM pg_class c WHERE c.oid = 'partisan_async_task'::regclass
     """)
-    # Headers, and a little for alignment; and of a table that was never analysed, a guess.
+    # 40 bytes for the header and alignment; 200 is a guess for a table never analysed.
     needed = rows * ((width or 200) + 40)
     said = f"{size / 2**20:,.0f} MB for about {rows:,.0f} rows"
     if size > BLOAT_BYTES and size > BLOAT_FACTOR * needed:
@@ -78,7 +78,7 @@ def bloat() -> Iterator[Said]:
 
 
 def kept_rows() -> Iterator[Said]:
-    """Tell of old rows that should have been deleted, and are kept by something of the site's."""
+    """Report finished rows that should have been deleted by now."""
     found = False
     for name in settings.configured_queues():
         seconds = settings.queue_settings(name).KEEP_FINISHED_SECONDS

@@ -1,4 +1,4 @@
-"""Looks at supervisors, queues and tasks: who is missing, and what was hurt."""
+"""Looks at supervisors, queues and tasks: supervisors that are missing, tasks that are stuck."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 
 
 def migrations() -> Iterator[Said]:
-    """Tell whether the tables are as this code knows them."""
+    """Tell whether all migrations are applied."""
     if missing := unapplied(store.database()):
         yield wrong(
             f"{len(missing)} migration(s) are not applied to database {store.database()!r}, such as"
@@ -36,7 +36,7 @@ def migrations() -> Iterator[Said]:
 
 
 def silent_supervisors() -> Iterator[Said]:
-    """Tell of supervisors that have ended without a word, or hang."""
+    """Report supervisors that were killed, or hang."""
     found = overview.supervisors()
     silent = [each for each in found if not each.alive]
     for each in silent:
@@ -58,7 +58,7 @@ def silent_supervisors() -> Iterator[Said]:
 
 
 def unserved_queues() -> Iterator[Said]:
-    """Tell of queues whose tasks nobody starts."""
+    """Report queues in which tasks wait and no supervisor starts them."""
     names = [each.name for each in overview.queues(1) if each.ready or each.scheduled]
     ttl = timedelta(seconds=store.TTL_SECONDS)
     statement = store.unserved(names, ttl)
@@ -78,7 +78,7 @@ def unserved_queues() -> Iterator[Said]:
 
 
 def paused_queues() -> Iterator[Said]:
-    """Tell of pauses that tasks wait behind."""
+    """Report paused queues in which tasks wait."""
     waiting = {
         each.name for each in overview.queues(1) if each.ready or each.scheduled or each.parked
     }
@@ -93,7 +93,7 @@ def paused_queues() -> Iterator[Said]:
 
 
 def paused_processors() -> Iterator[Said]:
-    """Tell of processors whose tasks wait for the end of their pause."""
+    """Report paused processors."""
     found = overview.pauses(1)
     held = [each for each in found if not each.ending]
     for each in held:
@@ -107,7 +107,7 @@ def paused_processors() -> Iterator[Said]:
 
 
 def lost_tasks() -> Iterator[Said]:
-    """Tell of tasks that took worker processes down, or may have."""
+    """Report tasks that killed worker processes, or may have."""
     rows = _open_tasks().filter(Q(lost__gt=0) | Q(suspect=True))
     found = list(rows.order_by("pk").values_list("pk", "processor_class")[:NAMED])
     if found:
@@ -129,7 +129,7 @@ def lost_tasks() -> Iterator[Said]:
 
 
 def unrecognised_tasks() -> Iterator[Said]:
-    """Tell of tasks whose processor a supervisor did not know."""
+    """Report tasks whose processor a supervisor did not know."""
     rows = _open_tasks().filter(unrecognised__gt=0)
     found = list(rows.order_by("pk").values_list("pk", "processor_class")[:NAMED])
     if found:
@@ -144,15 +144,16 @@ def unrecognised_tasks() -> Iterator[Said]:
 
 
 def abandoned_tasks() -> Iterator[Said]:
-    """Tell of tasks that no supervisor takes over any more."""
+    """Report tasks that no supervisor takes over any more."""
     rows = _open_tasks().filter(status=Task.STATUS_IN_PROCESS, interrupted__gte=MAX_INTERRUPTED)
     found = list(rows.order_by("pk").values_list("pk", "processor_class")[:NAMED])
     if found:
         first = found[0][0]
         yield wrong(
-            f"Supervisors ended under {_named(found)} {MAX_INTERRUPTED} times, or could not write"
-            " how it ended, and none takes it over any more: their logs say why. When that is"
-            f" mended: manage.py partisan cancel {first}, and to run it again, manage.py partisan"
+            f"Cut short {MAX_INTERRUPTED} times: {_named(found)}. Its supervisor ended, or could"
+            " not write its end, or its database session was lost; the logs of the supervisors say"
+            " why, and none takes it over any more. When that is mended:"
+            f" manage.py partisan cancel {first}, and to run it again, manage.py partisan"
             f" retry {first}"
         )
     else:

@@ -1,4 +1,4 @@
-"""Says of one task why it does not run, or what became of it. Changes nothing."""
+"""Says why one task does not run, or what became of it. Only reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["COUNTED", "why", "why_missing"]
 def why(task: Task, ways: WaysOut = COMMANDS) -> list[str]:
     """Return sentences that say why a task does not run, or what it does.
 
-    :param ways: what their reader can do about it, and may see.
+    :param ways: what the reader of the sentences can do about it, and may see.
     """
     match task.status:
         case Task.STATUS_FINISHED:
@@ -35,7 +35,7 @@ def why(task: Task, ways: WaysOut = COMMANDS) -> list[str]:
 
 
 def _not_at_home(task: Task) -> Iterator[str]:
-    """On a copy no supervisor starts, and all else that is said is of little use."""
+    """Say first that no supervisor starts on this copy: other reasons matter little then."""
     kept = None if task.status in ENDED else home.kept()
     if kept is not None and (told := home.refusal(home.here(), kept)):
         yield told

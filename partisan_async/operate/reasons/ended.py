@@ -19,7 +19,7 @@ CANCELLED = class_path(TaskCancelled("", ""))
 
 
 def why_finished(task: Task, ways: WaysOut) -> Iterator[str]:
-    """Say when a task finished, and which error came before."""
+    """Say when a task finished, and which error an earlier run had."""
     if took := _took(task):
         said = gettext("It has finished %(at)s, after %(tries)s; the last took %(took)s.")
     else:
@@ -45,9 +45,9 @@ def why_failed(task: Task, ways: WaysOut) -> Iterator[str]:
 
 
 def _took(task: Task) -> str:
-    """Return how long its last run took; ``""``: nobody can say."""
+    """Return how long its last run took; ``""``: unknown."""
     if task.finished_at is None or task.last_attempted_at is None:
         return ""
-    if last_class(task) == CANCELLED:  # it may have waited for long in between
+    if last_class(task) == CANCELLED:  # the time since its last run includes a wait
         return ""
     return in_words((task.finished_at - task.last_attempted_at).total_seconds())

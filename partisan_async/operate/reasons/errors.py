@@ -8,13 +8,13 @@ from partisan_async.text.innermost import innermost
 
 
 def last_class(task: Task) -> object:
-    """Return the class of the last error; ``None``: nobody can say."""
+    """Return the class of the last error; ``None``: unknown."""
     last = task.errors[-1] if isinstance(task.errors, list) and task.errors else None
     return last.get("exception_class") if isinstance(last, dict) else None
 
 
 def last_error(task: Task, ways: WaysOut, *, postponed: bool = False) -> str:
-    """Return what the last error was, or why it postponed itself last; ``""``: there is none."""
+    """Return the last error, or why the task postponed itself last; ``""``: there is none."""
     # A row may have been changed by hand.
     if not isinstance(task.errors, list):
         return "" if postponed or not task.errors else ways.text(readable.text(task.errors))

@@ -15,7 +15,7 @@ from partisan_async.policy import MAX_UNRECOGNISED, class_path
 
 
 def what_happened(task: Task, ways: WaysOut) -> Iterator[str]:
-    """Say how a task was put off, lost, interrupted or postponed, or failed."""
+    """Say how often a task was put off, lost, interrupted or postponed, and how it failed."""
     if task.unrecognised:
         said = gettext(
             "A supervisor that does not know %(processor)r, or whose run() takes other arguments,"

@@ -12,14 +12,14 @@ from partisan_async.text.durations import in_words
 
 
 def locked(task: Task) -> Iterator[str]:
-    """Claims pass over rows that somebody has locked, and there is nothing else to see of it.
+    """Say who has locked the row: claims skip locked rows, and nothing else shows the lock.
 
-    For the blink of an eye it locks the row itself.
+    To find out, this locks the row itself for a moment.
     """
     sql = "SELECT 1 FROM partisan_async_task WHERE id = %(id)s FOR UPDATE SKIP LOCKED"
     if fetch(sql, {"id": task.pk}):
         return
-    # Of several holders xmax is the number of a group, and not of a transaction.
+    # If several transactions hold the lock, xmax is a multixact id, and no holder is found.
     holders = fetch(
         """
         SELECT a.pid, a.application_name, a.state,

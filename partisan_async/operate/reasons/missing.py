@@ -1,4 +1,4 @@
-"""Why there is no task of a number."""
+"""Why there is no task with a given id."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from partisan_async.text.durations import in_words
 
 
 def why_missing(pk: int) -> list[str]:
-    """Return sentences that say why there is no task of this number."""
+    """Return sentences that say why there is no task with this id."""
     ((last,),) = fetch(
         """
         SELECT CASE WHEN has_sequence_privilege(s.name, 'USAGE, SELECT')

@@ -1,4 +1,4 @@
-"""Who runs a task, or who takes it over."""
+"""Which supervisor runs a task, or takes it over."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ def who_runs(task: Task, ways: WaysOut) -> Iterator[str]:
     others = [each for each in living(task, supervisors) if each != holder]
     if (holder is None or not holder.alive) and task.interrupted >= MAX_INTERRUPTED:
         interrupted = ngettext(
-            "Supervisors ended under it %(count)s time, or could not write how it ended, so that"
-            " none takes it over any more: their logs say why.",
-            "Supervisors ended under it %(count)s times, or could not write how it ended, so that"
-            " none takes it over any more: their logs say why.",
+            "It was cut short %(count)s time: its supervisor ended, or could not write its end, or"
+            " its database session was lost. The logs of the supervisors say why, and none takes it"
+            " over any more.",
+            "It was cut short %(count)s times: its supervisor ended, or could not write its end, or"
+            " its database session was lost. The logs of the supervisors say why, and none takes it"
+            " over any more.",
             task.interrupted,
         )
         way_out = ways.cancel_and_retry(task.pk)
@@ -121,8 +123,11 @@ def _how_it_runs(task: Task, holder: SupervisorState, ways: WaysOut) -> str:
 
 
 def _is_left(task: Task, holder: SupervisorState) -> bool:
-    """Tell whether a supervisor has it that does not run it: what waits is given back sooner."""
+    """Tell whether its supervisor holds it and does not run it.
+
+    A task that only waits for a worker is given back before ``ODD_SECONDS``.
+    """
     if task.claimed_at is None or any(worker.more for worker in holder.workers):
-        return False  # of many not all are told of
+        return False  # the row names only the first of many tasks
     had: float = (now() - task.claimed_at).total_seconds() - holder.silent
     return had > ODD_SECONDS

@@ -31,7 +31,8 @@ def behind(task: Task, willing: Sequence[SupervisorState], ways: WaysOut) -> Ite
     workers = [(each, worker) for each in willing for worker in each.workers]
     held = overview.still_held(willing)
     runs = [run for _, worker in workers for run in worker.tasks if run.id in held]
-    # What more there is beside those that are named may have ended too, but not all at once.
+    # A worker that runs more tasks than it names counts as busy: the rest may have ended, but
+    # hardly all of them.
     free = sum(
         1
         for _, worker in workers
@@ -88,7 +89,8 @@ def _next(task: Task, free: int, ways: WaysOut) -> Iterator[str]:
 
 
 def _count_before(task: Task) -> int:
-    # As a row: so the index is read up to this one, and not over those behind it.
+    # A row comparison is an index condition, so that the index is read up to this task only. Two
+    # conditions with OR would be a filter over the whole queue.
     ((count,),) = fetch(
         """
         SELECT count(*) FROM (

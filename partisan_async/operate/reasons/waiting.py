@@ -55,7 +55,7 @@ def _unknown_here(task: Task) -> Iterator[str]:
     try:
         registry.get(task.processor_class)
     except ProcessorClassNotFound as error:
-        # As the error says it, which knows no Django and so no languages.
+        # The error's text again, to translate it: the error itself does not import Django.
         if error.is_a_class:
             said = gettext(
                 "Processor class %(name)r is not registered. Decorate it with @registry.register"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from django_stubs_ext import StrPromise
 
 
-# "number" says which of the two; "count" is it, as it is written.
+# "number" chooses singular or plural; "count" is the same number as text.
 TRIES = ngettext_lazy("%(count)s try", "%(count)s tries", "number")
 
 TIMES = ngettext_lazy("%(count)s time", "%(count)s times", "number")

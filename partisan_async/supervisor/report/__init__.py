@@ -1,1 +1,1 @@
-"""What a supervisor tells of itself: counts, metrics, health, and the service manager."""
+"""What a supervisor reports: counts, metrics, health, and messages to the service manager."""

@@ -1,8 +1,9 @@
-"""Counts what becomes of each task, once: for the tables and for whoever scrapes this supervisor.
+"""Counts what becomes of each task, for the tally tables and for the metrics.
 
-Per processor, what happened since the *tally* last took it is *recent*; what it has taken is added
-up in the *figures*, which reach back to the supervisor's start. So a task is counted in one place,
-and the sums are made when somebody reads them.
+The counts of a processor since the *tally* last took them are *recent*. Its *figures* are the sums
+since the supervisor's start. A task is counted once, in the recent ones; they are added to the
+figures when the tally takes them, or when somebody reads the metrics. Histograms are in the figures
+alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from partisan_async.policy import (
 )
 
 BOUNDS = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
-"""The bounds of the histograms, in seconds; each is part of what it bounds."""
+"""The inclusive upper bounds of the histograms' buckets, in seconds."""
 
 OUTCOMES: dict[type, str] = {
     Finished: "finished",
@@ -41,21 +42,21 @@ OUTCOMES: dict[type, str] = {
 }
 
 TALLIED = (Finished, Failed, Retried, Postponed, Suspected, Cancelled)
-"""The decisions that the tables count, in the order of their columns; the others are no runs."""
+"""The decisions that the tables count, in the order of their columns; others count as no run."""
 
 UNKNOWN = "(unknown)"
-"""The name under which tasks are counted whose processor is not known here."""
+"""The name under which tasks of unknown processors are counted."""
 
 
 @dataclass(slots=True)
 class Spread:
-    """A histogram of seconds: how many lie within each bound, and last how many beyond."""
+    """A histogram of seconds: a count per bucket, and last a count of those above all bounds."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     total: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Count a time."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
@@ -66,10 +67,10 @@ def _none_yet() -> dict[type, int]:
 
 @dataclass(slots=True)
 class Figures:
-    """What the tasks of one processor did since the supervisor's start.
+    """The counts of one processor since the supervisor's start.
 
-    :param ran: how long they took.
-    :param waited: how long they had been due when they were claimed.
+    :param ran: how long the runs took.
+    :param waited: how long the tasks had been due when they were claimed.
     """
 
     outcomes: dict[type, int] = field(default_factory=_none_yet)
@@ -79,10 +80,10 @@ class Figures:
 
 @dataclass(slots=True)
 class _Recent:
-    """What the tasks of one processor did since the tally last took it.
+    """The counts of one processor since the tally last took them.
 
-    :param unrun: the decisions on tasks that did not run.
-    :param spreads: those of the figures, where somebody may ask for them.
+    :param spreads: the figures with the histograms; ``None``: no histograms are kept.
+    :param unrun: number of decisions about tasks that did not run.
     """
 
     spreads: Figures | None
@@ -95,9 +96,9 @@ class _Recent:
 
 
 class Counts:
-    """One supervisor's.
+    """The counts of one supervisor.
 
-    :param with_spreads: count times by ``BOUNDS`` too; it takes about as long as all the rest.
+    :param with_spreads: keep histograms, too; they take about as long as all other counts.
     """
 
     def __init__(self, *, with_spreads: bool) -> None:
@@ -106,7 +107,10 @@ class Counts:
         self._figures: dict[str, Figures] = {}
 
     def count(self, claim: Claim, decision: Decision, attempt: Attempt | None) -> None:
-        """Count what became of a task; ``attempt``: ``None`` if it did not run."""
+        """Count a decision about a task.
+
+        :param attempt: the run; ``None``: the task did not run.
+        """
         recent = self._recent.get(claim.processor_class)
         if recent is None:
             recent = self._begin(claim.processor_class)
@@ -129,7 +133,7 @@ class Counts:
             recent.longest_wait_seconds = waited
 
     def take(self) -> list[tuple[str | float, ...]]:
-        """Return the tally's rows of what is recent, and begin anew; see ``store.tally``."""
+        """Return the recent counts as rows for ``store.tally``, and reset them."""
         recent, self._recent = self._recent, {}
         rows: list[tuple[str | float, ...]] = []
         for name, each in recent.items():
@@ -154,7 +158,7 @@ class Counts:
             registry.get(name)
             name = registry.names(name)[0]
         except ProcessorClassNotFound:
-            # Rows may name processors without number, and each would be a series for ever.
+            # Rows may name any number of unknown processors, and each would stay a time series.
             name = UNKNOWN
         figures = self._figures.setdefault(name, Figures())
         recent = self._recent.get(name)

@@ -1,8 +1,8 @@
-"""What the metrics say, family by family: of tasks, of the supervisor, of the queue."""
+"""The metric families: of tasks, of the supervisor, of the queue, of schedules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -12,6 +12,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from partisan_async.store import Punctuality
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.report.counts import BOUNDS, OUTCOMES, Counts, Spread
@@ -21,10 +22,10 @@ from partisan_async.supervisor.wakeup import Wakeup
 
 
 class Families:
-    """The families of one supervisor.
+    """The metric families of one supervisor.
 
-    :param workers: how many worker processes are to be there.
-    :param wakeup: ``None``: it does not listen.
+    :param workers: the configured number of worker processes.
+    :param wakeup: ``None``: the supervisor does not listen.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Families:
         self._wakeup = wakeup
 
     def of_tasks(self) -> Iterator[Metric]:
-        """Yield what became of tasks, and how long they took and waited."""
+        """Yield the counts of tasks by outcome, and the histograms of their run and wait times."""
         labels = ("queue", "processor")
         tasks = CounterMetricFamily(
             "partisan_tasks", "Tasks by what became of them.", labels=(*labels, "outcome")
@@ -69,11 +70,11 @@ class Families:
         return iter((tasks, ran, waited))
 
     def of_supervisor(self) -> Iterator[Metric]:
-        """Yield how the supervisor fares."""
+        """Yield the gauges and counters of the supervisor."""
         dispatcher, pool = self._dispatcher, self._dispatcher.pool
         pauses = dispatcher.pauses
         gauges: list[tuple[str, str, float]] = [
-            ("workers", "Worker processes that are to be there.", self._workers),
+            ("workers", "Worker processes that are configured.", self._workers),
             ("workers_up", "Worker processes that have started, and live.", pool.up),
             ("workers_busy", "Worker processes that run a task.", pool.busy),
             ("buffered_tasks", "Claimed tasks that wait for a worker here.", dispatcher.buffered),
@@ -91,12 +92,12 @@ class Families:
             ("worker_deaths", "Worker processes that died by themselves.", dispatcher.deaths),
             ("worker_kills", "Worker processes that were killed for a task.", dispatcher.kills),
             ("settle_retries", "Statements with outcomes that failed.", self._settler.retries),
-            ("fenced", "Outcomes dropped, the claims being another's.", self._settler.fenced),
+            ("fenced", "Outcomes dropped because the claims were lost.", self._settler.fenced),
         ):
             yield self._one(CounterMetricFamily, name, what, value)
 
     def of_queue(self, depth: Depth) -> Iterator[Metric]:
-        """Yield how deep the queue is."""
+        """Yield the depth of the queue."""
         *counts, oldest = depth
         tasks = GaugeMetricFamily(
             "partisan_queue_tasks",
@@ -109,6 +110,26 @@ class Families:
         yield tasks
         name, what = "queue_oldest_seconds", "How long the oldest ready task has been due."
         yield self._one(GaugeMetricFamily, name, what, oldest or 0.0)
+
+    def of_schedules(self, schedules: Iterable[Punctuality]) -> Iterator[Metric]:
+        """Yield how punctual the queue's schedules are."""
+        labels = ("queue", "schedule")
+        success = GaugeMetricFamily(
+            "partisan_schedule_success_seconds",
+            "How long ago a task of the schedule last finished.",
+            labels=labels,
+        )
+        overdue = GaugeMetricFamily(
+            "partisan_schedule_overdue",
+            "Whether its tick is not taken, or none of its tasks finishes.",
+            labels=labels,
+        )
+        for each in schedules:
+            own = (self._queue_name, each.key)
+            if each.success_seconds is not None:
+                success.add_metric(own, max(0.0, each.success_seconds))
+            overdue.add_metric(own, float(each.is_overdue))
+        return iter((success, overdue))
 
     def _one(
         self,

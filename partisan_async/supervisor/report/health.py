@@ -1,8 +1,8 @@
-"""Answers on the health port: whether the supervisor is alive, whether it is ready, its figures.
+"""Answers on the health port: is the supervisor alive, is it ready, and its metrics.
 
-It is served by the supervisor's own event loop, so that an answer is itself the proof that the loop
-turns. Whoever can reach the port may send anything: a request is short and soon over, or dropped;
-and when many are open, the oldest makes room for the newest, so that nobody can keep a probe out.
+The supervisor's own event loop serves the port, so an answer proves that the loop turns. Clients
+may send anything: a request that is long or slow is dropped. If many are open, the oldest is
+dropped for the newest, so that nobody can keep a probe out.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 PATIENCE_SECONDS = 5.0
-"""So long a request and its answer may take together."""
+"""Maximum time for a request and its answer."""
 
 LONGEST_REQUEST = 8192
-"""So many bytes a request may have; the three that are answered have a few hundred."""
+"""Maximum number of bytes of a request; probes send a few hundred."""
 
 OPEN_AT_ONCE = 32
+"""Maximum number of open connections."""
 
 PLAIN = "text/plain; charset=utf-8"
 
@@ -27,7 +28,7 @@ NO_METRICS = "Metrics need prometheus_client: pip install 'partisan-async[metric
 
 
 class Answer(NamedTuple):
-    """What a request is answered with."""
+    """The answer to a request."""
 
     status: HTTPStatus
     text: bytes
@@ -35,11 +36,11 @@ class Answer(NamedTuple):
 
 
 class Health:
-    """Serves ``/live``, ``/ready`` and ``/metrics`` on a socket that listens.
+    """Serves ``/live``, ``/ready`` and ``/metrics`` on a listening socket.
 
-    :param ailment: asked why the supervisor should be ended; empty: it need not.
-    :param hindrance: asked why it runs no tasks; empty: it does, or could.
-    :param show: returns the figures, see ``Metrics.show``; ``None``: they cannot be had.
+    :param ailment: returns why the supervisor should be ended; empty: there is no reason.
+    :param hindrance: returns why it starts no tasks; empty: it does, or could.
+    :param show: returns the metrics, see ``Metrics.show``; ``None``: there are none.
     """
 
     def __init__(
@@ -55,17 +56,17 @@ class Health:
         self._hindrance = hindrance
         self._show = show
         self._server: asyncio.Server | None = None
-        # In the order in which they came.
+        # Oldest first.
         self._open: dict[asyncio.StreamWriter, None] = {}
 
     async def open(self) -> None:
-        """Begin to answer."""
+        """Start to serve."""
         self._server = await asyncio.start_server(
             self._attend, sock=self._listening, limit=LONGEST_REQUEST
         )
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop serving, and drop open connections."""
         if self._server is not None:
             self._server.close()
         self._listening.close()

@@ -1,6 +1,6 @@
-"""Shows a supervisor's figures as Prometheus reads them; needs ``prometheus_client``.
+"""Renders a supervisor's metrics for Prometheus; needs ``prometheus_client``.
 
-They are put together when somebody asks: for each task nothing is done but to count it.
+They are rendered when a client asks; a task itself is only counted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from partisan_async.store import Punctuality
 from partisan_async.supervisor.report.families import Families
+from partisan_async.supervisor.report.punctual import Punctual
 from partisan_async.supervisor.report.queue_depth import Depth, QueueDepth
 
 MADE_EVERY_SECONDS = 1.0
-"""Time for which a page is shown again as it is: for a thousand processors, to make one takes some
-300 ms of the event loop."""
+"""Time for which a page is reused: for 1,000 processors, rendering blocks the event loop for some
+300 ms."""
 
 OPENMETRICS = "application/openmetrics-text"
 
@@ -32,38 +34,41 @@ class _Made(NamedTuple):
 
 
 class Metrics:
-    """The page of one supervisor."""
+    """The metrics page of one supervisor."""
 
-    def __init__(self, families: Families, depth: QueueDepth) -> None:
+    def __init__(self, families: Families, depth: QueueDepth, punctual: Punctual) -> None:
         self._families = families
         self._queue_depth = depth
+        self._punctual = punctual
         self._depth: Depth | None = None
+        self._schedules: list[Punctuality] = []
         self._asking = asyncio.Lock()
-        # By whether it is OpenMetrics.
+        # The latest page of each format; the key is True for OpenMetrics.
         self._made: dict[bool, _Made] = {}
-        # Not the library's global one: what a site's own code registers there is not ours to show.
+        # Not the library's global registry: it may have metrics of the site's own code.
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Collector(self._collect))
 
     async def show(self, accept: str) -> tuple[str, bytes]:
-        """Return the figures, and before them their content type.
+        """Return the content type and the text of the page.
 
-        :param accept: the header by which the client says which formats it reads.
+        :param accept: the client's ``Accept`` header.
         """
         is_open = OPENMETRICS in accept
         async with self._asking:
             self._depth = await self._queue_depth.ask()
+            self._schedules = await self._punctual.ask()
             made = self._made.get(is_open)
             if made is None or time.monotonic() - made.at >= MADE_EVERY_SECONDS:
                 made = self._made[is_open] = self._make(is_open=is_open)
         return made.content_type, made.text
 
     async def close(self) -> None:
-        """Close the connection that it asks by."""
+        """Close the connection to the database."""
         await self._queue_depth.close()
 
     def _make(self, *, is_open: bool) -> _Made:
-        # Of what the header says besides nothing matters here, and it may be anything.
+        # Not the client's header itself: it may be anything, and nothing else in it matters.
         wanted = f"{OPENMETRICS}; version=1.0.0" if is_open else ""
         encode, content_type = choose_encoder(wanted)
         text = encode(self._registry)
@@ -74,6 +79,8 @@ class Metrics:
         yield from self._families.of_supervisor()
         if self._depth is not None:
             yield from self._families.of_queue(self._depth)
+        if self._schedules:
+            yield from self._families.of_schedules(self._schedules)
 
 
 class _Collector(Collector):

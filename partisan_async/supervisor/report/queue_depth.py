@@ -1,6 +1,6 @@
-"""Asks the database how deep the queue is: seldom, on a connection of its own, and not too exactly.
+"""Asks the database for the depth of the queue: rarely, on a connection of its own, with a limit.
 
-So no beat and no claim waits for a count, however many ask.
+So no beat and no claim waits for a count, however often clients ask.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from partisan_async.store import NEVER, Statement, is_parked
 from partisan_async.supervisor.connection import Connection
 
 FRESH_SECONDS = 5.0
-"""Time for which an answer is told again."""
+"""Time for which an answer is reused."""
 
 PATIENCE = timedelta(seconds=2)
-"""Time that the database has to answer."""
+"""Time limit of the statement."""
 
 COUNTED = 10_000
-"""Up to how many tasks are counted: a count of millions would cost more than it says."""
+"""Maximum number of tasks that are counted: counting millions would cost more than it tells."""
 
-# The oldest of each priority stands first in the index, so it is found without reading the others.
+# In the index, each priority's oldest task comes first, so one index probe per priority finds it.
 _QUEUE = f"""
 WITH RECURSIVE first AS (
     (SELECT priority, GREATEST(execute_after, created_at) AS due, 1 AS n
@@ -61,7 +61,7 @@ FROM (
 
 
 class Depth(NamedTuple):
-    """How many tasks of the queue there are, and for how long the oldest ready one has been due."""
+    """Numbers of tasks in the queue, and the seconds that the oldest ready one has been due."""
 
     ready: int
     scheduled: int | None
@@ -75,21 +75,21 @@ class QueueDepth:
 
     def __init__(self, alias: str, queue_name: str) -> None:
         self._queue_name = queue_name
-        self._connection = Connection(alias, f"{queue_name} metrics", PATIENCE)
+        self.connection = Connection(alias, f"{queue_name} metrics", PATIENCE)
         self._asked_at: float | None = None
         self._depth: Depth | None = None
 
     async def ask(self) -> Depth | None:
-        """Return the depth, at most ``FRESH_SECONDS`` old; ``None``: the database did not say."""
+        """Return the depth, at most ``FRESH_SECONDS`` old; ``None``: the query failed."""
         now = time.monotonic()
         if self._asked_at is not None and now - self._asked_at < FRESH_SECONDS:
             return self._depth
         statement = Statement(_QUEUE, {"queue_name": self._queue_name})
         try:
-            (row,) = await self._connection.execute(statement)
+            (row,) = await self.connection.execute(statement)
             self._depth = Depth(*row)
         except psycopg.Error as error:
-            # Rather nothing than what was true before.
+            # Show no depth rather than an outdated one.
             self._depth = None
             logs.queues.not_counted(error)
         self._asked_at = time.monotonic()
@@ -97,4 +97,4 @@ class QueueDepth:
 
     async def close(self) -> None:
         """Close its connection."""
-        await self._connection.close()
+        await self.connection.close()

@@ -1,7 +1,7 @@
-"""Tells the service manager what becomes of this process, where it asked to be told.
+"""Notifies the service manager of the state of this process, if it asked for that.
 
-It is systemd's protocol (sd_notify(3)): datagrams of assignments to the socket that
-``NOTIFY_SOCKET`` names, a path or, with an ``@``, an abstract name.
+The protocol is systemd's, sd_notify(3): datagrams with assignments, to the socket named by
+``NOTIFY_SOCKET``, which is a path or, with an ``@``, an abstract name.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class ServiceManager:
-    """Who started this process, if it wants to know how it fares.
+    """The service manager that started this process, if it asked for notifications.
 
-    To make one takes the variables out of the environment: workers, and the commands that tasks
-    start, must not speak in this process's name.
+    The constructor removes the variables from the environment: workers, and commands that tasks
+    start, must not send notifications in this process's name.
     """
 
     def __init__(self) -> None:
@@ -26,10 +26,10 @@ class ServiceManager:
             self._address = "\0" + self._address[1:]
 
     def tell(self, *assignments: str) -> None:
-        """Send ``READY=1`` and the like; nothing, where nobody asked for it."""
+        """Send assignments such as ``READY=1``, if the service manager asked for them."""
         if not self._address:
             return
-        # What cannot be sent is not worth to stop for: a manager that misses it says so itself.
+        # A lost message is no reason to stop: a manager that misses one reports that itself.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
             link.setblocking(False)
             link.sendto("\n".join(assignments).encode(), self._address)

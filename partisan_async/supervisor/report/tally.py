@@ -1,7 +1,6 @@
-"""Writes what tasks did, per processor, to the rows of the current minute, every few seconds.
+"""Adds the counts of each processor to the row of the current minute, every few seconds.
 
-Rows of tasks that ended may be deleted, and there may be millions of them: what is shown of the
-last hour cannot be counted from them.
+The dashboard cannot count task rows instead: ended ones may be deleted, or there may be millions.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from partisan_async.text.one_line import explain
 WRITE_EVERY_SECONDS = 5.0
 
 KEPT = timedelta(days=1)
+"""Time after which tallies are deleted."""
 
 
 class Tally:
@@ -35,18 +35,18 @@ class Tally:
         self._told: str | None = None
 
     async def keep(self) -> None:
-        """Write for ever what there is to write."""
+        """Write until cancelled."""
         while True:
             await asyncio.sleep(WRITE_EVERY_SECONDS)
             await self.write()
 
     async def write(self) -> None:
-        """Write what was counted since the last time, if there is anything."""
+        """Write the counts since the last write, if there are any."""
         if rows := self._counts.take():
             try:
                 await self._write(rows)
             except psycopg.Error as error:
-                # No task depends on it, so nothing waits for it: what was counted is lost.
+                # Do not try again: no task depends on these counts, so they may be lost.
                 self._tell_of_loss(error)
 
     async def _write(self, rows: list[tuple[str | float, ...]]) -> None:
@@ -59,7 +59,8 @@ class Tally:
     def _tell_of_loss(self, error: psycopg.Error) -> None:
         told = explain(error)
         passes = whose(error) in (Blame.CONNECTION, Blame.CONTENTION)
-        # What does not pass is said once, and then by `doctor`: it would come every few seconds.
+        # Warn once of an error that will not pass, else there would be a warning every few seconds.
+        # `doctor` tells of it, too.
         level = logging.INFO if passes or told == self._told else logging.WARNING
         self._told = None if passes else told
         logs.queues.not_tallied(level, told)

@@ -1,1 +1,1 @@
-"""The worker processes as their supervisor sees them: started, fed, replaced, ended."""
+"""The supervisor's side of worker processes: starts, feeds, replaces and ends them."""

@@ -1,6 +1,6 @@
-"""Asks workers to hand back what waits in them for too long, so that others start it.
+"""Asks workers to hand back tasks that wait too long in them, so that other workers start them.
 
-What is too long is the rule of ``room``.
+``room`` decides what is too long.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from partisan_async.supervisor.workers.process import WorkerProcess
 
 
 class Balance:
-    """Looks at the processes from time to time, while anything waits in one of them.
+    """Looks at the processes repeatedly while a task waits in one of them.
 
-    :param processes: returns them.
-    :param on_capacity: called when a worker may take more than a moment ago.
+    :param processes: returns the processes.
+    :param on_capacity: called when a worker may have room again.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class Balance:
         self._timer: asyncio.TimerHandle | None = None
 
     def look_later(self, seconds: float = room.OVERDUE_SECONDS) -> None:
-        """Look after this time, unless a look is due already."""
+        """Schedule a look, unless one is scheduled already."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Cancel the scheduled look."""
         if self._timer is not None:
             self._timer.cancel()
 

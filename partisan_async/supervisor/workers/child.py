@@ -1,7 +1,7 @@
-"""A worker process as the operating system has it: its id, signals to it, and its exit code.
+"""A worker process as the operating system sees it: its id, signals to it, and its exit code.
 
-A *forked* worker is the forkserver's child, which tells of it on a socket; a *cold* one is this
-process's own.
+A *forked* worker is a child of the forkserver, which reports its exit code on a socket. A *cold*
+worker is a child of this process.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Child(Protocol):
     pid: int
 
     def signal(self, number: int) -> bool:
-        """Send it a signal; return whether it was still there."""
+        """Send the process a signal; return whether it still existed."""
 
     def wait(self) -> int | None:
-        """Wait for its end; return its exit code, ``None`` where nobody knows it."""
+        """Wait until the process ends; return its exit code, ``None`` if it is unknown."""
 
 
 class Forked:
-    """A worker of the forkserver's.
+    """A worker that the forkserver forked.
 
-    :param status: where the forkserver tells its exit code, and nothing if it dies itself.
-    :param descriptor: of the process, made before anybody could ask for its exit code.
+    :param status: socket on which the forkserver sends the exit code; it ends if the server dies.
+    :param descriptor: pidfd of the worker, opened before anybody could collect its exit code.
     """
 
     def __init__(self, pid: int, status: socket.socket, descriptor: int | None) -> None:
@@ -53,7 +53,7 @@ class Forked:
             self._handle.close()
 
     def _exit_code(self) -> int | None:
-        with self._status, suppress(OSError, ValueError):  # it may die in the midst of a word
+        with self._status, suppress(OSError, ValueError):  # the server may die in mid-line
             if code := read_line(self._status):
                 return int(code)
         while not self._is_gone():
@@ -61,7 +61,7 @@ class Forked:
         return None
 
     def _is_gone(self) -> bool:
-        with suppress(ChildProcessError):  # as process 1 of a container we inherit it
+        with suppress(ChildProcessError):  # as process 1 of a container we inherit orphans
             os.waitpid(self.pid, os.WNOHANG)
         if not self.signal(0):
             return True
@@ -69,16 +69,17 @@ class Forked:
             stat = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
             return False
-        return stat.rpartition(")")[2].split()[0] == "Z"  # nobody inherits it
+        return stat.rpartition(")")[2].split()[0] == "Z"  # a zombie that nobody collects
 
 
 class Cold:
-    """A worker that inherits nothing."""
+    """A worker in a fresh interpreter."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
         self._process = process
-        # Popen's send_signal() may strike after the thread in wait() got the exit code.
+        # Not Popen.send_signal(): the thread in wait() may have just collected the exit code, and
+        # then the pid may be another process's.
         self._handle = Handle(self.pid, descriptor_of(self.pid))
         self.signal = self._handle.signal
 
@@ -97,12 +98,12 @@ def start_cold(feed: socket.socket, link: socket.socket, setup: bytes) -> Cold:
 
 
 def read_line(status: socket.socket) -> str:
-    """Return the next line, or nothing at the end."""
+    """Return the next line; an empty text at the end of the stream."""
     return _rest_of_line(status, b"")
 
 
 def read_birth(status: socket.socket) -> tuple[str, int | None]:
-    """Return the line on a birth, and the descriptor that came with it."""
+    """Return the line that reports a fork, and the pidfd that came with it, if any."""
     first, descriptors, *_ = socket.recv_fds(status, 1, 1)
     try:
         for descriptor in descriptors:

@@ -1,4 +1,4 @@
-"""The supervisor's end of a feed: the socket by which tasks go to a worker process."""
+"""The supervisor's end of a feed: the socket that carries tasks to a worker process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from partisan_async.worker import wire
 class Feed(asyncio.Protocol):
     """Writes tasks.
 
-    :param on_end: called when it ends. A write that failed has lost the tasks that were in it.
+    :param on_end: called when the connection ends. Tasks of a failed write are lost.
     """
 
     def __init__(self, on_end: Callable[[], None]) -> None:
@@ -24,19 +24,22 @@ class Feed(asyncio.Protocol):
         self.write = self._transport.write
 
     def read_nothing(self) -> None:
-        """Ignore whatever a task may write there."""
+        """Stop reading: only a task could write to this socket."""
         assert self._transport is not None
         self._transport.pause_reading()
 
     def close(self, *, in_order: bool) -> None:
-        """End it when all is written; ``in_order``: and tell the process to end."""
+        """Close the feed after all is written.
+
+        :param in_order: first tell the process to end.
+        """
         if self._transport is not None:
             if in_order and not self._transport.is_closing():
                 self.write(wire.END)
             self._transport.close()
 
     def hang_up(self) -> None:
-        """End it at once."""
+        """Close the feed at once."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -1,8 +1,8 @@
-"""Starts worker processes: forked from a server that has imported the project, or each cold.
+"""Starts worker processes: forked from a server that has imported the project, or *cold*.
 
-The server is this process's child, one for all queues, and is asked by a pair of sockets: there is
-no address of it in any folder, that somebody could remove or listen at. One that died or does not
-answer is replaced. Where it cannot import the project, workers start cold for a while.
+This process has one server, a child, for all queues. It talks to the server by a socket pair, so
+there is no socket file that somebody could remove or listen on. A server that died or does not
+answer is replaced. If a server cannot import the project, workers start cold for a while.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from partisan_async.worker import birth, messages
 from partisan_async.worker.setup import Setup
 
 START_SECONDS = 60
-"""A server that has not imported the project by then is given up."""
+"""Time that a server has to import the project; then it is ended."""
 
 ANSWER_SECONDS = 10
-"""One that has not forked by then is ended, and the next worker has another one."""
+"""Time that a server has to fork a worker; then it is ended, and the next start makes another."""
 
 END_SECONDS = 1
-"""Time that one that is not needed any more has to clear away what the project made in it."""
+"""Time that a server has to run finalizers of the project before it is killed."""
 
 COLD_SECONDS = 30
-"""Time for which no other is tried after one that could not import the project."""
+"""Time for which workers start cold after a server could not import the project."""
 
 _FORKS = sys.platform != "darwin"
-"""On macOS a fork meets system libraries that do not survive it."""
+"""On macOS, system libraries do not survive a fork."""
 
 
 def start_worker(feed: socket.socket, link: socket.socket, setup: Setup) -> Child:
-    """Start a worker process with its ends of feed and link; it may take some seconds.
+    """Start a worker process with its ends of feed and link; this may take some seconds.
 
-    :raises OSError: it could not be started, or nobody knows whether it was; the next may be.
+    :raises OSError: it could not be started, or may have been, unknown to us. A retry may succeed.
     """
     packed = setup.encoded()
     with _lock:
@@ -54,7 +54,7 @@ def start_worker(feed: socket.socket, link: socket.socket, setup: Setup) -> Chil
 
 
 def stop() -> None:
-    """Stop this process's server; the next worker has another one."""
+    """Stop the server; the next start makes another one."""
     global _server
     with _lock:
         if _server is not None:
@@ -63,22 +63,22 @@ def stop() -> None:
 
 
 def give_up_start() -> None:
-    """End a server that imports the project still; who waits for it has a cold worker instead."""
+    """Kill a server that still imports the project; its callers then start cold workers."""
     if (process := _starting) is not None:
         process.kill()
 
 
 def warn_once(message: str) -> None:
-    """Log a warning, unless this process has done so."""
+    """Log a warning once per process."""
     if message not in _warned:
         _warned.add(message)
         logs.workers.warned(message)
 
 
 class Server:
-    """A forkserver, as the process sees it that asks it for workers.
+    """A running forkserver.
 
-    ``trouble`` says why it cannot be asked.
+    ``trouble`` says why it forks no workers; ``None``: it does.
     """
 
     def __init__(self) -> None:
@@ -99,11 +99,11 @@ class Server:
 
     @property
     def lives(self) -> bool:
-        """Whether it can be asked."""
+        """True while the server can be asked."""
         return self._control.fileno() >= 0 and self._process.poll() is None
 
     def ask(self, feed: socket.socket, link: socket.socket, setup: bytes) -> socket.socket:
-        """Ask for a worker; return where the server will answer."""
+        """Ask for a worker; return the socket on which the server will answer."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -116,19 +116,20 @@ class Server:
         return ours
 
     def answer(self, status: socket.socket) -> Child:
-        """Return the worker that was asked for; it may take a while, and others ask meanwhile."""
+        """Wait for the answer, without the lock, and return the new worker."""
         status.settimeout(ANSWER_SECONDS)
         pid, descriptor = 0, None
         try:
             line, descriptor = read_birth(status)
             pid = int(line or "0")
-        except ValueError as error:  # what the fork raised
+        except ValueError as error:  # the line is what the fork raised
             status.close()
             raise OSError(f"the forkserver could not fork: {error}") from error
         except OSError:
             pass
         if not pid:
-            # It may have forked, and not have told: with other sockets the next one is no twin.
+            # It may have forked without an answer. A retry is safe: it uses other sockets, so no
+            # two workers share a feed.
             status.close()
             with _lock:  # another thread may be asking it
                 self.stop()
@@ -137,7 +138,7 @@ class Server:
         return Forked(pid, status, descriptor)
 
     def stop(self) -> None:
-        """End it. Its workers live on."""
+        """End the server; its workers go on."""
         self._control.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
@@ -145,7 +146,7 @@ class Server:
         self._process.wait()
 
     def forget(self) -> None:
-        """In a child of this process: leave it to the parent."""
+        """In a fork of this process: leave the server to the parent."""
         self._control.close()
         self._process.returncode = 0
 
@@ -158,7 +159,7 @@ _warned: set[str] = set()
 
 
 def _running_server() -> Server | None:
-    """Return a server, a new one if need be; ``None`` where it cannot import the project."""
+    """Return a server, a new one if needed; ``None`` if it cannot import the project."""
     global _server, _cold_until
     if _server is not None and _server.lives:
         return _server

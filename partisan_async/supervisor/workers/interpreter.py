@@ -1,7 +1,7 @@
-"""Fresh interpreters for workers and their forkserver, started as this one was.
+"""Fresh interpreters for workers and their forkserver, with the options of this one.
 
-The standard library knows which options this interpreter was started with, by a function that it
-does not document. Where that is gone, the options are left out, and this is said once.
+An undocumented function of the standard library returns these options. If it is missing, they are
+left out, and a warning is logged once.
 """
 
 from __future__ import annotations
@@ -21,24 +21,30 @@ from partisan_async.worker.arrangements import STOP_SIGNALS
 
 
 def spawn(what: str, *passed: socket.socket) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a fresh interpreter with a program of ``birth``; return it, and the way to it."""
+    """Start a fresh interpreter that runs a function of ``birth``.
+
+    Return the process, and the socket that controls it.
+
+    :param what: the function's name.
+    :param passed: sockets that the process inherits.
+    """
     started = origin.of_this_process()
     ours, theirs = socket.socketpair()
     with theirs:
         fds = [each.fileno() for each in (theirs, *passed)]
-        # The path first: -c puts the current folder on it, where anything may lie.
+        # Set sys.path first: -c puts the current folder on it, which may hold any module.
         code = (
             f"import sys; sys.path[:] = {started.path!r};"
             f" from partisan_async.worker import birth; birth.{what}(*{fds})"
         )
         command = [sys.executable, *_options(), "-c", code]
         try:
-            with _signals_kept_off():
+            with _stop_signals_blocked():
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=fds)  # noqa: S603  this interpreter
         except OSError:
             ours.close()
             raise
-    with suppress(OSError):  # it has ended already, and is found to have
+    with suppress(OSError):  # it has ended already, which the caller will notice
         messages.send(ours, json.dumps(started).encode(), [])
     return process, ours
 
@@ -49,13 +55,13 @@ def _options() -> list[str]:
     except (AttributeError, TypeError):
         options = None
     if options is None or not all(isinstance(option, str) for option in options):
-        _say_that_options_are_lacking()
+        _warn_of_missing_options()
         return []
     return options
 
 
 @cache
-def _say_that_options_are_lacking() -> None:
+def _warn_of_missing_options() -> None:
     logs.workers.warned(
         "worker processes are started without the options of this interpreter, such as -W and -X:"
         " this version of Python does not tell them; set PYTHONWARNINGS and the like instead"
@@ -63,8 +69,9 @@ def _say_that_options_are_lacking() -> None:
 
 
 @contextmanager
-def _signals_kept_off() -> Iterator[None]:
-    # A new process inherits the mask: until it has seen to these signals, they would end it.
+def _stop_signals_blocked() -> Iterator[None]:
+    # A new process inherits the mask. Without it these signals would end the process before it has
+    # set its handlers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield

@@ -13,10 +13,10 @@ from partisan_async.supervisor.workers.link import Link
 from partisan_async.worker.setup import Setup
 
 HELLO_SECONDS = 60
-"""A worker that has not said hello by then is given up."""
+"""Time that a worker has to say hello; then it is given up."""
 
 BIRTH_SECONDS = 2.0
-"""Maximum time that a stop waits for a process that is being made."""
+"""Maximum time that a stop waits for a process that is still being created."""
 
 
 class WorkerStartError(RuntimeError):
@@ -24,7 +24,7 @@ class WorkerStartError(RuntimeError):
 
 
 class WorkerVanishedError(WorkerStartError):
-    """A worker process ended while it started, and did not say why: the next one may do better."""
+    """A worker process ended while it started, and did not say why. A retry may succeed."""
 
 
 class Launch:
@@ -32,19 +32,19 @@ class Launch:
 
     def __init__(self, setup: Setup) -> None:
         self.child: Child | None = None
-        """The process, once there is one."""
+        """The process; ``None`` until it exists."""
         self._setup = setup
         self._making: asyncio.Future[Child] | None = None
 
     async def run(self, feed: Feed, link: Link) -> None:
-        """Make the process, and return when it has said hello.
+        """Create the process, and return when it has said hello.
 
-        :raises WorkerStartError: it says that it could not start, or says nothing in time.
-        :raises WorkerVanishedError: it ended before it said anything, or could not be made.
+        :raises WorkerStartError: it reports that it cannot start, or does not report in time.
+        :raises WorkerVanishedError: it ended before it reported, or could not be created.
         """
         try:
             await self._begin(feed, link)
-        except OSError as error:  # it may be a limit of the system's, too, such as of open files
+        except OSError as error:  # also a limit of the system, such as on open files
             raise WorkerVanishedError(f"A worker process could not be started: {error}.") from error
         try:
             async with asyncio.timeout(HELLO_SECONDS):
@@ -61,7 +61,7 @@ class Launch:
             forkserver.warn_once(hello.note)
 
     async def finish(self) -> None:
-        """Return when no thread makes the process any more, whatever the project's import does."""
+        """Wait up to ``BIRTH_SECONDS`` for the process; then kill a server that still imports."""
         if self._making is not None:
             _, late = await asyncio.wait({self._making}, timeout=BIRTH_SECONDS)
             if late:
@@ -76,14 +76,14 @@ class Launch:
                 self.child = await self._make(their_feed, their_link)
 
     async def _make(self, feed: socket.socket, link: socket.socket) -> Child:
-        # A fork takes 10 ms, and the first of all several hundred.
+        # In a thread: a fork takes 10 ms, and the first one several hundred.
         self._making = making = asyncio.get_running_loop().run_in_executor(
             None, forkserver.start_worker, feed, link, self._setup
         )
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            # The thread goes on: wait for the process, so that it can be ended.
+            # The thread cannot be cancelled: wait for the process, so that close() can end it.
             await self.finish()
             with suppress(Exception):
                 self.child = await making

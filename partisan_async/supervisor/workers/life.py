@@ -1,4 +1,4 @@
-"""How far one worker process is in its life, and what is waited for in it."""
+"""The state of one worker process, and the events that others wait for."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ class Life:
     def __init__(self) -> None:
         self.state = State.STARTING
         self.over = asyncio.Event()
-        """It is gone, or takes no more tasks: its slot needs another process."""
+        """Set when the process is gone or takes no more tasks: its slot needs another process."""
         self.empty = asyncio.Event()
-        """It is gone, or takes no more tasks and has none."""
+        """Set when the process is gone, or takes no more tasks and has none."""
 
     @property
     def is_up(self) -> bool:
-        """Whether the process has started, and is not gone."""
+        """True if the process has started and is not gone."""
         return self.state not in NOT_UP
 
     @property
     def is_gone(self) -> bool:
-        """Whether its link or its feed has ended."""
+        """True if its link or its feed has ended."""
         return self.state in GONE
 
     def become(self, state: State) -> bool:
-        """Go to a state; where it may not follow, stay, and return ``False``."""
+        """Change to a state; return ``False`` and stay if it may not follow the current one."""
         if not may_follow(self.state, state):
             return False
         self.state = state
@@ -40,15 +40,15 @@ class Life:
         return True
 
     def end(self) -> None:
-        """Note that its link or its feed has ended: as it was told to, or by itself."""
+        """Note that its link or its feed has ended."""
         wanted = self.state in (State.CLOSING, State.KILLED)
         self.become(State.ENDED if wanted else State.DIED)
 
     def note_idle(self) -> None:
-        """Note that no task is in it."""
+        """Note that the process has no task."""
         if self.state is State.TO_REPLACE:
-            # Not before: where tasks come and go side by side, it would be long until it is idle,
-            # and two processes would be in one worker's place.
+            # Not earlier: if async tasks keep the process busy, it would run for long beside its
+            # successor, and two processes would be in one slot.
             self.become(State.SPENT)
         if self.state is State.SPENT:
             self.empty.set()

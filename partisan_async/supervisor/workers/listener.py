@@ -1,4 +1,4 @@
-"""Who is told what becomes of tasks and of their worker processes."""
+"""The interface by which the pool reports the ends of tasks and of worker processes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from partisan_async.policy import Outcome
 
 
 class Listener(Protocol):
-    """Who is told what happens in the pool."""
+    """Handles what happens in the pool."""
 
     def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
-        """A run is over, or was ended by its process's death."""
+        """Handle the outcome of a run that is over, also by the death of its process."""
 
     def on_returned(self, claims: Sequence[Claim]) -> None:
-        """These never started, and are the supervisor's to start again."""
+        """Handle claims that come back because their tasks never started."""
 
     def on_interrupted(self, claim: Claim, seconds: float, worker_id: str) -> None:
-        """It was killed while it ran, through no doing of its own."""
+        """Handle a run that was killed through no fault of its task."""
 
     def on_capacity(self) -> None:
-        """A worker can take more than a moment ago."""
+        """Handle new room in a worker."""
 
     def on_death(self, *, killed: bool) -> None:
-        """A worker process ended: by the supervisor's own hand, or nobody had told it to."""
+        """Handle the death of a worker process.
+
+        :param killed: the supervisor killed it; else it died by itself.
+        """

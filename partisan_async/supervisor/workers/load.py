@@ -1,7 +1,7 @@
-"""What is in one worker process: which tasks are open and started, and since when. No I/O.
+"""The tasks in one worker process: which are open, which have started, and when. No I/O.
 
 A *run* is one claim in one process: *open* until it is done or taken back, *started* once the
-process said so. A *ticket* is the number by which feed and link name it.
+process has reported its start. Feed and link name a run by its *ticket*, a number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from partisan_async.claim import Claim
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One claim in one process. ``limit``: the seconds that it may take, if there is a limit."""
+    """One claim in one process.
+
+    :param limit: its time limit in seconds; ``None``: none.
+    """
 
     claim: Claim
     is_async: bool
@@ -26,45 +29,45 @@ class Run:
 class Load:
     """The runs of one process.
 
-    :param limit: how many tasks the process may run in its life.
+    :param limit: maximum number of tasks that the process runs in its life.
     """
 
     def __init__(self, limit: float) -> None:
         self.runs: dict[int, Run] = {}
-        """Those that are open, by ticket."""
+        """The open runs, by ticket."""
         self.remaining = limit
-        """How many more tasks it may be sent."""
+        """Number of tasks that the process may still be sent."""
         self.last_ticket = 0
-        """The ticket of the task that it was sent last; 0: it was sent none."""
+        """Ticket of the last task that was sent; 0: none was."""
         self.open_sync = 0
         self.open_async = 0
         self.runs_suspect = False
-        """It runs a suspect."""
+        """True while a suspect is in the process."""
         self.only_short = False
-        """All its open sync tasks were sent as short ones."""
+        """True if all open sync tasks were sent as short ones."""
         self.asked_back = False
-        """It was asked for the tasks that it has not started, and has not answered."""
+        """True between the request to hand back unstarted tasks and the answer."""
         self.busy_since: float | None = None
-        """When its running sync task began."""
+        """When the running sync task started; ``None``: none runs."""
         self.loop_waited_for_since: float | None = None
-        """Since when it has async tasks to start and has started none."""
+        """Since when async tasks wait and none has started; ``None``: none waits."""
         self.loop_blocked_until = 0.0
-        """Its event loop is taken to be blocked until then."""
+        """Until then, its event loop is considered blocked."""
         self._unstarted_async = 0
 
     @property
     def has_unstarted(self) -> bool:
-        """Whether a task waits in it."""
+        """True if a task in the process has not started."""
         waiting_sync = self.open_sync > 1 or (self.open_sync == 1 and self.busy_since is None)
         return waiting_sync or self._unstarted_async > 0
 
     def add(
         self, claims: Sequence[Claim], now: float, *, is_async: bool, alone: bool, short: bool
     ) -> list[tuple[int, Claim]]:
-        """Take tasks in; return them with their tickets.
+        """Add claims as open runs; return them with their tickets.
 
-        :param alone: it is a suspect.
-        :param short: more of these may be queued in it.
+        :param alone: the claim is a suspect, which runs alone.
+        :param short: the tasks are short, so that more may be sent ahead.
         """
         self.runs_suspect = alone
         self.remaining -= len(claims)
@@ -104,7 +107,11 @@ class Load:
         return run
 
     def take_back(self, after: int, upto: int, now: float) -> list[Run]:
-        """Return the runs that will not start, as the process answers; they are open no more."""
+        """Close and return the runs that the process handed back.
+
+        :param after: sync runs up to this ticket have started.
+        :param upto: the last ticket that was asked for.
+        """
         self.asked_back = False
         tickets = [
             ticket
@@ -115,9 +122,9 @@ class Load:
         return [self._close(ticket, now) for ticket in tickets]
 
     def give_up(self) -> tuple[list[Run], list[Run]]:
-        """Return the runs that had started, and the others: the process is gone with all of them.
+        """Close all runs of a process that is gone; return the started ones, and the others.
 
-        ``runs_suspect`` stays: the slot is a suspect's until it has another process.
+        ``runs_suspect`` stays: the slot counts as a suspect's until it has another process.
         """
         runs = list(self.runs.values())
         self.runs.clear()
@@ -126,7 +133,7 @@ class Load:
         return started, [run for run in runs if run.started_at is None]
 
     def running(self, now: float) -> list[dict[str, Any]]:
-        """Return of each task that runs the id, the processor and since how many seconds."""
+        """Return the id, the processor and the seconds so far of each running task."""
         return [
             {"id": run.claim.id, "processor": run.claim.processor_class, "seconds": now - started}
             for run in self.runs.values()

@@ -1,4 +1,4 @@
-"""What the death of a worker process means for the runs in it, as pure rules; and who is told."""
+"""Decides and reports what the death of a worker process means for the runs in it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from partisan_async.supervisor.workers.load import Load, Run
 def outcome_of(
     run: Run, started: Sequence[Run], *, overran: Run | None, innocent: bool, reason: str
 ) -> Outcome | None:
-    """Return how a run ended; ``None``: it was interrupted through no doing of its own.
+    """Return the outcome of a run; ``None``: it was interrupted through no fault of its task.
 
-    :param started: all runs that had started in the process, this one too.
-    :param overran: the one that did not heed its time limit, if the process was killed for that.
-    :param innocent: the supervisor ended the process.
+    :param started: all runs that had started in the process, including this one.
+    :param overran: the run whose time limit made the supervisor kill the process, if any.
+    :param innocent: the supervisor ended the process, so no run but ``overran`` is to blame.
     :param reason: why it died, as a sentence.
     """
     if innocent and overran not in started:
         return None
-    alone = len(started) == 1
-    if overran is run and alone and run.limit is not None:
+    ran_alone = len(started) == 1
+    if overran is run and ran_alone and run.limit is not None:
         return Overran(run.limit)
-    # Beside others it proves nothing: one of them may have kept this one from running.
-    return Died(reason, alone)
+    # If others ran beside it, nothing is proven: one of them may have blocked this one.
+    return Died(reason, ran_alone)
 
 
 def tell_of_loss(
@@ -40,7 +40,7 @@ def tell_of_loss(
     innocent: bool,
     reason: str,
 ) -> None:
-    """Tell the listener of all runs in a process that is gone; parameters as for ``outcome_of``."""
+    """Report all runs of a dead process to the listener; parameters as for ``outcome_of``."""
     now = asyncio.get_running_loop().time()
     started, unstarted = load.give_up()
     for run in started:

@@ -1,4 +1,4 @@
-"""Which slot is sent the next tasks, and how many of them: one policy for each kind of task."""
+"""Chooses the slot for the next tasks, and how many it gets: one policy for each kind of task."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from partisan_async.supervisor.workers.slot import Slot
 
 Place = tuple[Slot, int]
-"""A slot, and how many tasks it is sent at most. No class: that takes longer than to choose."""
+"""A slot, and the maximum number of tasks for it. A tuple: to make an object of a class takes
+longer than to choose the slot."""
 
 
 def of_suspect(slots: Sequence[Slot], spare: Slot | None) -> Place | None:
-    """Place a suspect with a worker that has nothing else."""
+    """Place a suspect in a worker that has no other task."""
     spares = () if spare is None else (spare,)
     for slot in (*_open_to_suspects(slots), *spares):
         if slot.process.is_empty:
@@ -21,12 +22,12 @@ def of_suspect(slots: Sequence[Slot], spare: Slot | None) -> Place | None:
 
 
 def are_busy(slots: Sequence[Slot]) -> bool:
-    """Tell whether every slot that one more suspect may take has something in it."""
+    """Tell whether each slot that is open to suspects has a task."""
     return all(slot.process.load.runs for slot in _open_to_suspects(slots))
 
 
 def of_async(slots: Sequence[Slot], count: int, concurrency: int, now: float) -> Place | None:
-    """Place async tasks where most of them fit, and no more than an even share of them."""
+    """Place async tasks in the slot with the most room, but at most an even share of them."""
     rooms = {slot: slot.async_room(concurrency, now) for slot in slots}
     slot = max(slots, key=rooms.__getitem__)
     if rooms[slot] < 1:
@@ -36,9 +37,9 @@ def of_async(slots: Sequence[Slot], count: int, concurrency: int, now: float) ->
 
 
 def of_sync(slots: Sequence[Slot], count: int, ahead: int, now: float) -> Place | None:
-    """Place sync tasks where the fewest are open, and of those beside the fewest async ones.
+    """Place sync tasks in the slot with the fewest open sync tasks, then the fewest async ones.
 
-    Sync and async tasks share the process.
+    Async tasks count, since they share the process.
     """
     takers = [slot for slot in slots if slot.takes_sync(ahead, now)]
     slot = min(takers, key=_crowd, default=None)
@@ -53,6 +54,6 @@ def _crowd(slot: Slot) -> tuple[int, int]:
 
 
 def _open_to_suspects(slots: Sequence[Slot]) -> Sequence[Slot]:
-    # Not all: suspects may take long, and the others are to go on meanwhile.
+    # One slot is kept free of suspects: they may take long, and other tasks must go on.
     suspects = sum(1 for slot in slots if slot.process.load.runs_suspect)
     return slots if suspects < max(1, len(slots) - 1) else ()

@@ -1,10 +1,10 @@
-"""The worker processes: WORKERS_COUNT slots, each of one process.
+"""The worker processes: WORKERS_COUNT slots, each with one process.
 
-Not a ``ProcessPoolExecutor``: there, a process that is killed fails every pending future and takes
-its siblings with it, in the middle of their tasks, and nobody can tell which task it was.
+Not a ``ProcessPoolExecutor``: if one of its processes is killed, it ends all others in the middle
+of their tasks, fails every pending future, and cannot say which task was to blame.
 
-A *spare* slot comes and goes for suspects, which must run with nothing beside them: where others
-come and go side by side, or take hours, no worker is ever empty.
+A *spare* slot is added while a suspect finds no empty worker: a suspect must run alone, and async
+tasks, or tasks that take hours, may leave no worker empty.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from partisan_async.supervisor.workers.slot import Slot
 from partisan_async.worker.setup import Setup
 
 NAMED = 10
-"""Maximum number of tasks that are told of each process."""
+"""Maximum number of tasks that are listed for each process."""
 
 
 class Pool:
-    """The slots. It starts, feeds and replaces their processes."""
+    """Starts, feeds and replaces the processes of all slots."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class Pool:
     async def start(self) -> None:
         """Start all processes.
 
-        :raises WorkerStartError: one of them could not be.
+        :raises WorkerStartError: one of them could not be started.
         """
         await asyncio.gather(*(slot.open() for slot in self._slots))
 
     async def keep(self) -> None:
-        """Replace processes that die or reach their count of tasks, until ``close()``."""
+        """Replace processes that die or have run their maximum of tasks, until ``close()``."""
         for slot in self._slots:
             self._keep(slot.keep())
         await self._failed.wait()
@@ -66,7 +66,7 @@ class Pool:
                 keeper.result()
 
     async def close(self) -> None:
-        """End all processes: those that still run a task by SIGKILL."""
+        """End all processes; kill those that still run a task."""
         self._balance.stop()
         await asyncio.gather(*(slot.close() for slot in self._all_slots()))
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -78,8 +78,7 @@ class Pool:
         return [run.claim for process in self._processes() for run in process.load.runs.values()]
 
     def running(self) -> list[dict[str, Any]]:
-        """Return what each process runs: its pid, and of its first tasks the id, processor and
-        seconds."""
+        """Return, for each process, its pid, its number of running tasks, and its first ones."""
         now = asyncio.get_running_loop().time()
         running = [
             (process.pid, process.load.running(now))
@@ -92,39 +91,38 @@ class Pool:
 
     @property
     def up(self) -> int:
-        """How many workers have started, and live."""
+        """Number of workers that have started and are not gone."""
         return sum(1 for slot in self._slots if slot.process.life.is_up)
 
     @property
     def busy(self) -> int:
-        """How many processes run something."""
+        """Number of processes that have a task."""
         return sum(1 for process in self._processes() if process.load.runs)
 
     # Room
 
     def sync_room(self, ahead: int = 0) -> int:
-        """Return how many workers can be sent sync tasks.
+        """Return the number of workers that can be sent sync tasks.
 
-        :param ahead: maximum number of short tasks that may still be open in one of them.
+        :param ahead: maximum number of short sync tasks that such a worker may still have.
         """
         now = asyncio.get_running_loop().time()
         return sum(1 for slot in self._slots if slot.takes_sync(ahead, now))
 
     @property
     def async_room(self) -> int:
-        """How many more async tasks the workers can take."""
+        """Number of async tasks that the workers can be sent."""
         now = asyncio.get_running_loop().time()
         return sum(slot.async_room(self._concurrency, now) for slot in self._slots)
 
     # Tasks
 
     def dispatch(self, claims: Sequence[Claim], *, is_async: bool, ahead: int = 0) -> int:
-        """Send tasks of one kind to the worker with most room; return how many it took.
+        """Send tasks of one kind to the worker that suits best; return how many were sent.
 
-        A suspect is taken alone, by a worker that runs nothing else; if there is none, a spare one
-        is started.
+        A suspect goes alone to an empty worker; if every worker is busy, a spare one is started.
 
-        :param ahead: as in ``sync_room``; more than 0 where these are short.
+        :param ahead: as in ``sync_room``; more than 0 only if these tasks are short.
         """
         suspect = claims[0].alone
         now = asyncio.get_running_loop().time()
@@ -144,25 +142,25 @@ class Pool:
         return len(taken)
 
     def retire_spare(self) -> None:
-        """End the spare worker, if there is one and it runs nothing."""
+        """End the spare worker, if there is one and it is empty."""
         if self._spare is not None and self._spare.process.is_empty:
             spare, self._spare = self._spare, None
             self._keep(spare.close())
 
     def revoke(self) -> None:
-        """Ask all workers for the tasks that they have not started."""
+        """Ask all workers to hand back the tasks that they have not started."""
         for process in self._processes():
             process.ask_back()
 
     def kill(self, claims: Sequence[Claim]) -> None:
-        """Kill the processes that run one of these; the other tasks in them are interrupted."""
+        """Kill the processes that have one of these; the other runs in them are interrupted."""
         for process in self._processes():
             if any(run.claim in claims for run in process.load.runs.values()):
                 process.kill()
 
     def _place_of_suspect(self) -> Place | None:
         place = placement.of_suspect(self._slots, self._spare)
-        # A worker that is being started is empty in a moment.
+        # Wait for a worker that is being started: it will be empty.
         if place is None and self._spare is None and placement.are_busy(self._slots):
             self._spare = self._new_slot()
             self._keep(self._spare.open_and_keep())
@@ -178,8 +176,8 @@ class Pool:
             yield from slot.processes
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        # Not in a TaskGroup: the failure of one must not cancel another while that one finds out
-        # what a dead worker had in it.
+        # Not in a TaskGroup: the failure of one keeper must not cancel another that is reporting
+        # the runs of a dead worker.
         keeper = asyncio.ensure_future(coroutine)
         self._keepers.add(keeper)
         keeper.add_done_callback(self._on_keeper_end)

@@ -1,7 +1,7 @@
 """One worker process from its start to its end: its state, and the tasks in it.
 
-Tasks go to it by the *feed*; by the *link* it tells what becomes of them. Its *state* says how far
-it is in its life, its *load* what is in it.
+The *feed* carries tasks to the process; on the *link* it reports what becomes of them. The *life*
+has its state, the *load* its tasks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class WorkerProcess:
         self.life = Life()
         self.load = Load(limit)
         self.worker_id = ""
-        """What names it on the rows."""
+        """Name of the process on task rows."""
         self._listener = listener
         self._launch = Launch(setup)
         self._feed = Feed(self.life.end)
@@ -44,12 +44,12 @@ class WorkerProcess:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it takes tasks and has none."""
+        """True if the process takes tasks and has none."""
         return self.life.state in TAKES_TASKS and not self.load.runs
 
     @property
     def pid(self) -> int | None:
-        """The process's, once it has one."""
+        """The process id; ``None`` until the process exists."""
         return None if self._launch.child is None else self._launch.child.pid
 
     # Start
@@ -57,8 +57,8 @@ class WorkerProcess:
     async def start(self) -> None:
         """Start the process and wait for its hello.
 
-        :raises WorkerStartError: it says that it could not start.
-        :raises WorkerVanishedError: it ended before it said anything, or could not be made.
+        :raises WorkerStartError: it reports that it cannot start, or does not report in time.
+        :raises WorkerVanishedError: it ended before it reported, or could not be created.
         """
         self._loop = asyncio.get_running_loop()
         try:
@@ -74,7 +74,7 @@ class WorkerProcess:
     def dispatch(
         self, claims: Sequence[Claim], now: float, *, is_async: bool, alone: bool, short: bool
     ) -> None:
-        """Send these tasks to it."""
+        """Send tasks to the process; parameters as in ``Load.add``."""
         load = self.load
         batch = load.add(claims, now, is_async=is_async, alone=alone, short=short)
         self._feed.write(wire.pack(batch))
@@ -82,12 +82,12 @@ class WorkerProcess:
             self.life.become(State.SPENT)
 
     def ask_back(self) -> None:
-        """Ask for the tasks that it has not started; the answer comes by the link."""
+        """Ask the process to hand back unstarted tasks; the answer comes by the link."""
         if self.load.has_unstarted and self._link.ask_back(self.load.last_ticket):
             self.load.asked_back = True
 
     def on_frames(self, frames: Iterator[wire.Frame]) -> None:
-        """It tells what became of tasks."""
+        """Handle what the process reports about its tasks."""
         load, now = self.load, self._loop.time()
         freed = False
         for frame in frames:
@@ -98,7 +98,8 @@ class WorkerProcess:
                     if run.limit is not None:
                         self._time_limits.forget(run)
                     if overran:
-                        # What cut the run short may have left locks and threads behind.
+                        # A timed-out run may leave locks or threads behind: replace the process
+                        # once it is idle.
                         self.life.become(State.TO_REPLACE)
                     seconds = microseconds / 1e6
                     self._listener.on_ended(run.claim, outcome, seconds, self.worker_id)
@@ -122,11 +123,11 @@ class WorkerProcess:
             self._listener.on_capacity()
 
     def on_end(self) -> None:
-        """Its link has ended."""
+        """Handle the end of the link."""
         self.life.end()
 
     def on_garbage(self) -> None:
-        """A task wrote to its link: it is not to be understood any more."""
+        """Kill the process: a task wrote to its link, so later frames cannot be trusted."""
         logs.workers.link_garbled(self.pid)
         self.life.become(State.GARBLED)
         self._signal(signal.SIGKILL)
@@ -138,19 +139,19 @@ class WorkerProcess:
     # End
 
     def kill(self) -> None:
-        """End it with SIGKILL: of the tasks in it only one that overran its time is blamed."""
+        """Kill the process. No task in it is blamed, except one that overran its time limit."""
         self.life.become(State.KILLED)
         if self._signal(signal.SIGKILL) and self.life.state is State.DIED:
-            # Its feed alone had ended, or its link: it lived on until now.
+            # Only its feed or link had ended: the process was alive until this kill.
             self.life.become(State.ENDED)
 
     async def conclude(self) -> None:
-        """After its death: find out why, and hand back what was in it."""
+        """After its death: find out why it died, and report all its runs."""
         self._listener.on_death(killed=self.life.state is State.ENDED)
         await self._link.wait_for_end()
         was_killed = self.life.state is State.ENDED
         innocent = was_killed or (self._signal(0) and not self._link.ended.is_set())
-        # A task may have closed the link, and its process lives on.
+        # A task may have closed the feed or the link, while the process is alive.
         self._signal(signal.SIGKILL)
         await self._link.wait_for_end()
         how = how_it_ended(await self._shut_down())
@@ -158,22 +159,22 @@ class WorkerProcess:
         self._give_up_runs(innocent=innocent, reason=reason)
 
     async def close(self) -> None:
-        """End it: at once if it is idle, else by SIGKILL."""
+        """End the process: in order if it is idle, else with SIGKILL."""
         if self._launch.child is None:
-            # It is closed while it starts: start() ends the process that may still come.
+            # Closed during the start: start() ends the process, if it is still created.
             self._hang_up()
             await self._launch.finish()
             return
-        if self.load.runs or not self.worker_id:  # it has not said hello, and may be far from it
+        if self.load.runs or not self.worker_id:  # no hello yet: it may be busy for long
             self.kill()
         await self._shut_down()
         self._give_up_runs(innocent=True, reason="")
 
     async def _shut_down(self) -> int | None:
-        """Have the process end; return its exit code."""
+        """Tell the process to end; return its exit code."""
         assert self._launch.child is not None
         self._feed.close(in_order=self.life.become(State.CLOSING))
-        # It may be closed twice. Its link stays until it has ended.
+        # Once: close() may be called twice. The link stays open until the process has ended.
         if self._exiting is None:
             self._exiting = asyncio.ensure_future(wait_for_exit(self._launch.child))
         code = await asyncio.shield(self._exiting)

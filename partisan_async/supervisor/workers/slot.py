@@ -1,7 +1,6 @@
-"""One place for a worker process: it starts the process, and replaces it when it has ended.
+"""One place for a worker process: starts a process, and replaces it when it ends.
 
-A slot holds one process at a time, and while that one is replaced because it has run as many tasks
-as it may, the old one too, until that one is empty.
+A slot holds one process. While a spent process finishes its tasks, it also holds the successor.
 """
 
 from __future__ import annotations
@@ -22,11 +21,12 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 
 LAST_PAUSE_AT_START_SECONDS = 1
-"""At the supervisor's start a worker that vanishes is tried again up to a pause of this length."""
+"""Longest pause before a vanished worker is tried again at the supervisor's start; then the start
+fails."""
 
 
 class Slot:
-    """One place for a worker process, and the processes that take it one after the other."""
+    """The processes that follow each other in one place."""
 
     def __init__(self, limit: float, setup: Setup, listener: Listener) -> None:
         self._limit = limit
@@ -38,11 +38,11 @@ class Slot:
         self._retiring: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
         self._is_patient = False
-        """What cannot be started is tried again without end: others are at work meanwhile."""
+        """True after the first start: then starts are retried without end."""
 
     @property
     def processes(self) -> list[WorkerProcess]:
-        """The process, and the one that it takes over from."""
+        """The process, and the spent one before it, if that has tasks."""
         return [self.process] if self._retired is None else [self._retired, self.process]
 
     def takes_sync(self, ahead: int, now: float) -> bool:
@@ -51,20 +51,23 @@ class Slot:
         return process.life.state in TAKES_TASKS and room.takes_sync(process.load, ahead, now)
 
     def async_room(self, concurrency: int, now: float) -> int:
-        """Return how many async tasks its process may be sent."""
+        """Return the number of async tasks that its process may be sent."""
         process = self.process
         if process.life.state not in TAKES_TASKS:
             return 0
         return room.async_room(process.load, concurrency, now)
 
     async def open(self) -> None:
-        """Start the process."""
+        """Start the process.
+
+        :raises WorkerStartError: it could not be started.
+        """
         self.process = await self._start_one()
         self._is_patient = True
         self._listener.on_capacity()
 
     async def open_and_keep(self) -> None:
-        """Start the process, and keep it."""
+        """Start a spare process and keep it, as ``keep``."""
         self._is_patient = True
         try:
             await self.open()
@@ -76,7 +79,7 @@ class Slot:
         await self.keep()
 
     async def keep(self) -> None:
-        """Replace the process whenever it is gone or spent, until ``close()``."""
+        """Replace the process each time it is gone or spent, until ``close()``."""
         backoff = _backoff()
         while True:
             process = self.process
@@ -86,7 +89,7 @@ class Slot:
                 if process.load.last_ticket:
                     backoff.reset()
                 else:
-                    # Nothing that it ran explains its death: its successor may die at once too.
+                    # It died before it got a task, so its successor may die at once, too.
                     await self._pause(backoff.next())
             if self._closed.is_set():
                 return
@@ -102,14 +105,14 @@ class Slot:
                 await self.close()
 
     async def close(self) -> None:
-        """End the process, by SIGKILL if it still runs a task."""
+        """End the processes; kill those that still run a task."""
         self._closed.set()
         await asyncio.gather(*(process.close() for process in {*self.processes, self._starting}))
         self.process.life.over.set()
 
     async def _succeed(self, process: WorkerProcess) -> None:
-        """Start the successor of a process that is spent."""
-        # At most one old generation: a successor that is spent too has to wait for it.
+        """Start the successor of a spent process."""
+        # One spent process at a time: if the successor is spent, too, wait for the first.
         if self._retiring is not None:
             await self._retiring
         successor = await self._start_one()

@@ -1,19 +1,19 @@
 """The states of a worker process, and which may follow which.
 
-One state says all that is known of a process's life. What is in it says the *load*: whether it runs
-a suspect, too, which keeps it from more tasks in any state.
+The state does not say which tasks the process has: that is its *load*. In any state, a process that
+has a suspect gets no more tasks.
 
-| state | it |
+| state | the process |
 | --- | --- |
 | `STARTING` | has not said hello yet |
 | `READY` | takes tasks |
-| `TO_REPLACE` | takes tasks, and is replaced as soon as it is idle |
-| `SPENT` | takes no more tasks; those in it go on |
+| `TO_REPLACE` | takes tasks until it is idle; then it is replaced |
+| `SPENT` | takes no more tasks, and finishes those that it has |
 | `CLOSING` | is idle, and was told to end |
-| `GARBLED` | is killed for a task that wrote garbage to its link; the death is the task's |
-| `KILLED` | is killed by the supervisor; the death is no task's |
-| `DIED` | has ended, or its feed or its link has, and nobody had told it to |
-| `ENDED` | has ended, as the supervisor wanted |
+| `GARBLED` | was killed because a task wrote garbage to its link; the task is to blame |
+| `KILLED` | was killed by the supervisor; no task is to blame |
+| `DIED` | has ended unexpectedly, or its feed or its link has |
+| `ENDED` | has ended as the supervisor ordered |
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """How far a worker process is in its life."""
+    """The state of a worker process."""
 
     STARTING = "starting"
     READY = "ready"
@@ -38,21 +38,21 @@ class State(Enum):
 TAKES_TASKS = (State.READY, State.TO_REPLACE)
 
 ENDS_IDLE = (State.TO_REPLACE, State.SPENT)
-"""It ends as soon as it is idle."""
+"""The process ends as soon as it is idle."""
 
 GONE = (State.DIED, State.ENDED)
-"""Its link or its feed has ended."""
+"""The link or the feed of the process has ended."""
 
 NOT_UP = (State.STARTING, *GONE)
 
 
 def may_follow(before: State, after: State) -> bool:
-    """Tell whether a process goes from one state to the other."""
+    """Tell whether a process may change from one state to the other."""
     return after in _MOVES[before]
 
 
 _ENDS = (State.GARBLED, State.KILLED, State.DIED)
-"""They come at any time: a task or the system may end a process, or the supervisor by a signal."""
+"""Possible at any time: a task, the system or the supervisor may kill a process."""
 
 _MOVES: dict[State, tuple[State, ...]] = {
     State.STARTING: (State.READY, *_ENDS),

@@ -1,4 +1,4 @@
-"""Runs that do not heed their time limit: their worker process is to be killed."""
+"""Finds runs that do not heed their time limit, so that their worker process is killed."""
 
 from __future__ import annotations
 
@@ -8,41 +8,44 @@ from collections.abc import Callable
 from partisan_async.supervisor.workers.load import Run
 
 GRACE_SECONDS = 5.0
-"""Time that a task may take to heed its time limit, before its worker is killed."""
+"""Time that a run has to end after its time limit; then its worker is killed."""
 
 STALE_SECONDS = 0.1
-"""Within this, what a worker had sent while the supervisor was held up has been read."""
+"""Time in which a supervisor that was held up reads what workers have sent."""
 
 
 class TimeLimits:
-    """The limits of the runs in one process.
+    """The time limits of the runs in one process.
 
-    :param on_overrun: called with a run that is not over ``GRACE_SECONDS`` after its limit.
+    :param on_overrun: called with a run that goes on ``GRACE_SECONDS`` after its limit.
     """
 
     def __init__(self, on_overrun: Callable[[Run], None]) -> None:
         self.overran: Run | None = None
-        """The last such run."""
+        """The last run that did not heed its limit."""
         self._on_overrun = on_overrun
         self._timers: dict[Run, asyncio.TimerHandle] = {}
 
     def watch(self, run: Run, limit: float) -> None:
-        """It has started, and may take so many seconds."""
+        """Watch a run that has started.
+
+        :param limit: its time limit in seconds.
+        """
         self._call_later(limit + GRACE_SECONDS, self._doubt, run)
 
     def forget(self, run: Run) -> None:
-        """It is over."""
+        """Stop watching a run: it is over."""
         if timer := self._timers.pop(run, None):
             timer.cancel()
 
     def end(self) -> None:
-        """All of them are over."""
+        """Stop watching all runs."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
     def _doubt(self, run: Run) -> None:
-        # Where this process was held up, the run's end may have been sent and not been read yet.
+        # If this process was held up, the end of the run may have arrived but is not read yet.
         self._call_later(STALE_SECONDS, self._note_overrun, run)
 
     def _note_overrun(self, run: Run) -> None:

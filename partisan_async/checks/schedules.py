@@ -1,0 +1,100 @@
+"""Checks of the schedules in the code: their names, their times, and what they call with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, register
+
+from partisan_async import naming, registry, schedule
+from partisan_async.checks.processors import known_processors
+from partisan_async.enqueue.parameters.complaints import complaints
+from partisan_async.enqueue.scheduled import arguments_of, schedules_of, wrong_name
+from partisan_async.processor import BaseTaskProcessor
+
+EXAMPLE = '{"eu": Cron("0 7 * * *", kwargs={"region": "eu"})}'
+
+Faults = Iterator[tuple[str, str]]
+"""What is wrong, and the way out, as sentences."""
+
+
+@register("partisan_async")
+def check_schedules(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """E024: ``SCHEDULES`` cannot be. E025: ``run()`` does not take what a schedule calls it with.
+    E026: two schedules have the same key.
+    """
+    errors: list[CheckMessage] = []
+    owners: dict[str, type] = {}
+    for processor in known_processors():
+        wrong = [*_wrong_schedules(processor)]
+        errors += (_error("partisan_async.E024", *fault, processor) for fault in wrong)
+        if wrong or schedule.wrong(processor.SCHEDULE):  # E004 tells of that
+            continue
+        errors += (
+            _error("partisan_async.E025", *fault, processor) for fault in _wrong_calls(processor)
+        )
+        errors += (
+            _error("partisan_async.E026", *fault, processor) for fault in _taken(processor, owners)
+        )
+    return errors
+
+
+def _error(number: str, wrong: str, hint: str, processor: type[BaseTaskProcessor]) -> Error:
+    return Error(wrong, hint=hint, obj=processor, id=number)
+
+
+def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
+    whose, value = f"{processor.__name__}.SCHEDULES", processor.SCHEDULES
+    if not isinstance(value, Mapping):
+        yield (
+            f"{whose} is {value!r}.",
+            f"It must be a dict by names, such as {EXAMPLE}.",
+        )
+        return
+    lasting = registry.lasting_name(naming.name_of(processor))
+    for name, each in value.items():
+        if not isinstance(name, str):
+            yield f"{whose} has the name {name!r}.", "A schedule's name must be text, such as 'eu'."
+        elif wrong := wrong_name(name, lasting):
+            yield f"{whose} has the name {name!r}.", f"It {wrong}."
+        if each is None:
+            yield f"{whose}[{name!r}] is None.", "Leave it out."
+        elif wrong := schedule.wrong(each):
+            yield f"{whose}[{name!r}] is {each!r}.", f"It {wrong}."
+
+
+def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
+    if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
+        return  # E005 and E017 tell of that
+    lasting = registry.lasting_name(naming.name_of(processor))
+    for key, each in schedules_of(processor).items():
+        if key == lasting and not each.kwargs:
+            continue  # likewise
+        place = f"The schedule {key!r} calls {processor.__name__} with kwargs={each.kwargs!r}"
+        try:
+            arguments_of(processor, each)
+            if processor.__init__ is not BaseTaskProcessor.__init__:
+                inspect.signature(processor).bind(**each.kwargs)
+        except (TypeError, ValueError) as error:
+            yield f"{place}: {error}", "Give the schedule kwargs that run() takes."
+
+
+def _taken(processor: type[BaseTaskProcessor], owners: dict[str, type]) -> Faults:
+    for key in schedules_of(processor):
+        owner = owners.setdefault(key, processor)
+        if owner is not processor:
+            others = naming.name_of(owner)
+            yield (
+                f"The schedule {key!r} of {processor.__name__} has the name of one of {others}.",
+                "Rename one of the two processors, or the schedule.",
+            )
+        elif key.startswith(":"):
+            yield (
+                f"The schedule {key!r} of {processor.__name__} has a name of one made at run time.",
+                "Give the processor a NAME without a colon in front.",
+            )

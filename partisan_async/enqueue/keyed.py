@@ -1,0 +1,179 @@
+"""Enqueues calls with a ``UNIQUE`` that says more than which calls are the same.
+
+A call gets a row of its own, or a twin stands for it: one that waits, or runs, or the task that a
+window has begun with. See ``unique`` for these words.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from django.db import connections, transaction
+
+from partisan_async.claim import Call
+from partisan_async.enqueue.rows import Rows
+from partisan_async.enqueue.run import fetch, run
+from partisan_async.enqueue.taking import Taken, attempts
+from partisan_async.enqueue.wake import wake
+from partisan_async.models import WAITING, Status, Task
+from partisan_async.store import inserting
+from partisan_async.store.inserting import INSERTED_AT_ONCE
+from partisan_async.store.keyed import (
+    close_windows,
+    column_of,
+    insert_keyed,
+    meet_twins,
+    windows,
+)
+from partisan_async.store.statement import array
+
+
+def enqueue_keyed(call: Call, alias: str, taken: Taken) -> Task:
+    """Enqueue one call, in the caller's transaction, if there is one; as ``enqueue_all_keyed``."""
+    own = transaction.atomic(using=alias) if connections[alias].get_autocommit() else nullcontext()
+    with own:
+        (task,) = enqueue_all_keyed(call, [call.arguments], [call.key], alias, taken)
+    return task
+
+
+def enqueue_all_keyed(
+    common: Call, encoded: Sequence[str], keys: Sequence[bytes], alias: str, taken: Taken
+) -> list[Task]:
+    """Return the row of each call, or its twin's; wake supervisors after the commit.
+
+    It has to be in a transaction.
+
+    :param common: the first of them; they differ in their arguments and keys alone.
+    """
+    assert common.unique is not None
+    ones: dict[bytes, str] = {}
+    for key, each in zip(keys, encoded, strict=True):
+        if common.unique.on_twin == "replace" or key not in ones:
+            ones[key] = each
+    takes = taken.has_room_for(len(ones))
+    taken.count += len(ones) if takes else 0
+    found = _Calls(common, ones, alias, takes=takes).enqueued()
+    woken = {(task.queue_name, task.status) for task in found.values() if task.status in WAITING}
+    for queue_name, status in woken:
+        wake(queue_name, status, alias, taken)
+    if not woken and connections[alias].in_atomic_block:
+        taken.keep(alias)
+    return [found[key] for key in keys]
+
+
+class _Calls:
+    """Calls of different keys: the arguments of each, by its key.
+
+    :param takes: whether the keys are taken, see ``taking``.
+    """
+
+    def __init__(self, common: Call, encoded: dict[bytes, str], alias: str, *, takes: bool) -> None:
+        assert common.unique is not None
+        self._common, self._rule = common, common.unique
+        self._encoded = encoded
+        self._alias = alias
+        self._takes = takes
+        self._column = column_of(common)
+        self._place = {key: place for place, key in enumerate(encoded)}
+        self._given = ["NULL"] * len(encoded)
+        if len(encoded) > INSERTED_AT_ONCE:
+            # Ids are given out in the order of the calls, and rows inserted in that of the keys.
+            ((given,),) = fetch(*inserting.next_ids(len(encoded)), alias)
+            self._given = sorted(given.split(","), key=int)
+
+    def enqueued(self) -> dict[bytes, Task]:
+        """Return the row of each, or its twin's."""
+        found: dict[bytes, Task] = {}
+        missing = sorted(self._encoded)
+        for is_unique in attempts():
+            for way in self._ways() if is_unique else [self._insert_beside]:
+                for chunk in self._chunks(missing):
+                    found |= way(chunk)
+                missing = [key for key in missing if key not in found]
+                if not missing:
+                    return found
+        raise AssertionError("beside its twins each call has a row")
+
+    def _ways(self) -> Iterator[Any]:
+        yield self._insert
+        # A twin waits or runs, or another transaction, which is open yet, takes the key. The twin
+        # may go on, or that transaction end, before the look: then the insert is tried again.
+        yield self._meet_twins
+        if self._rule.within_seconds is not None:
+            yield self._look_at_windows
+
+    def _insert(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
+        statement = insert_keyed(
+            self._common, self._ids(keys), self._texts(keys), keys, takes=self._takes
+        )
+        found, in_vain = self._inserted(keys, *fetch(*statement, self._alias))
+        if in_vain:
+            run(*close_windows(keys, in_vain), self._alias)
+        for key, task in found.items():
+            setattr(task, self._column, key)
+        return found
+
+    def _meet_twins(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
+        statement = meet_twins(self._common, {key: self._encoded[key] for key in keys})
+        twins = {}
+        for task in Task.objects.using(self._alias).raw(*statement):
+            task.is_twin = True
+            twins[bytes(getattr(task, self._column))] = task
+        return twins
+
+    def _look_at_windows(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
+        """Return the tasks that open windows began with, also those whose rows are gone."""
+        found = fetch(*windows(self._common, keys), self._alias)
+        rows = Task.objects.using(self._alias).in_bulk([pk for _, pk, _ in found])
+        twins = {}
+        for key, pk, began in found:
+            task = rows.get(pk) or self._gone(bytes(key), pk, began)
+            is_twin = task.status in WAITING and getattr(task, self._column) is not None
+            # A twin that was not met is locked by somebody: what is to change it may not be lost.
+            if not is_twin or self._rule.on_twin == "ignore":
+                task.is_twin = True
+                twins[bytes(key)] = task
+        return twins
+
+    def _insert_beside(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
+        """Insert calls that no call will be a twin of: two rows rather than a wait."""
+        common = self._common.beside_twins()
+        statement = inserting.bulk_insert(
+            common, self._ids(keys), self._texts(keys), None, takes=False
+        )
+        ((*answer,),) = fetch(*statement, self._alias)
+        return self._inserted(keys, [*answer, None])[0]
+
+    def _inserted(
+        self, keys: Sequence[bytes], answer: Sequence[Any]
+    ) -> tuple[dict[bytes, Task], Sequence[Any]]:
+        """Return the rows that an insert made, and the windows that began in vain."""
+        given, pks, *same, in_vain = answer
+        if not pks:
+            return {}, in_vain
+        rows = Rows(self._alias, self._common, *same)
+        key_of = dict(zip(given, keys, strict=True))
+        calls = {key_of[pk]: pk for pk in pks}
+        return {
+            key: rows.of(pk, json.loads(self._encoded[key]), None) for key, pk in calls.items()
+        }, in_vain
+
+    def _gone(self, key: bytes, pk: int, created_at: datetime.datetime) -> Task:
+        """Return a task whose row is gone, as far as anybody knows it."""
+        rows = Rows(self._alias, self._common, Status.FINISHED.value, created_at, None)
+        return rows.of(pk, json.loads(self._encoded[key]), None)
+
+    def _chunks(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
+        """Yield a thousand at a time, each thousand in the order of the calls."""
+        for start in range(0, len(keys), INSERTED_AT_ONCE):
+            yield sorted(keys[start : start + INSERTED_AT_ONCE], key=self._place.__getitem__)
+
+    def _ids(self, keys: Sequence[bytes]) -> str:
+        return array(self._given[self._place[key]] for key in keys)
+
+    def _texts(self, keys: Sequence[bytes]) -> list[str]:
+        return [self._encoded[key] for key in keys]

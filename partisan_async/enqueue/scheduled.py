@@ -1,0 +1,164 @@
+"""The calls that schedules enqueue, and the keys by which schedules are known.
+
+A *key* is what a schedule's row is called: ``Report`` for a ``SCHEDULE``, ``Report:eu`` for one of
+``SCHEDULES``, and ``:acme`` for one that is *made* at run time, and is in no code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from partisan_async import naming, registry, schedule
+from partisan_async.claim import Call
+from partisan_async.enqueue import arguments, keys
+from partisan_async.enqueue.calls import call_of, encoded_of
+from partisan_async.exceptions import ArgumentsTooLarge
+from partisan_async.schedule import Cron, Every
+
+MOST_BYTES = 2**16
+"""Maximum size of a schedule's arguments: whoever looks what is due reads them."""
+
+
+def schedules_of(processor_class: type[Any]) -> dict[str, Cron | Every]:
+    """Return the schedules of a processor in the code, by their keys."""
+    lasting = registry.lasting_name(naming.name_of(processor_class))
+    found = {}
+    if processor_class.SCHEDULE is not None:
+        found[lasting] = schedule.of(processor_class.SCHEDULE)
+    for name, value in processor_class.SCHEDULES.items():
+        found[f"{lasting}:{name}"] = schedule.of(value)
+    return found
+
+
+def has_schedules(processor_class: type[Any]) -> bool:
+    """Tell whether a processor has schedules in the code."""
+    return processor_class.SCHEDULE is not None or bool(processor_class.SCHEDULES)
+
+
+def scheduled() -> dict[str, type[Any]]:
+    """Return the processors of all schedules in the code, by the schedules' keys."""
+    return {
+        key: each
+        for each in registry.processors()
+        if has_schedules(each)
+        for key in schedules_of(each)
+    }
+
+
+def key_of(name: str) -> str:
+    """Return the key of a schedule, of which somebody may know its processor by another name."""
+    for each in registry.processors():
+        if has_schedules(each):
+            for known in naming.names_of(each):
+                if name == known or name.startswith(f"{known}:"):
+                    key = registry.lasting_name(known) + name.removeprefix(known)
+                    if key in schedules_of(each):
+                        return key
+    return registry.lasting_name(name)
+
+
+def made_key(name: str) -> str:
+    """Return the key of a schedule that is made at run time.
+
+    :raises TypeError, ValueError: none can have this name.
+    """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"A schedule's name is text, such as 'acme', and not {name!r} of type"
+            f" {type(name).__name__}."
+        )
+    if wrong := wrong_name(name):
+        raise ValueError(f"{name!r} cannot be the name of a schedule: it {wrong}.")
+    return f":{name}"
+
+
+def wrong_name(name: str, processor: str = "") -> str | None:
+    """Say what is wrong with the name of a schedule, ``None`` if nothing.
+
+    :param processor: the processor's name that the key begins with.
+    """
+    longest = naming.LONGEST - 1 - len(processor)
+    if not 1 <= len(name) <= longest:
+        return f"has {len(name)} characters; it must have 1 to {longest}"
+    if not name.isprintable() or name != name.strip():
+        return "must be text that can be printed, without blanks around it"
+    return None
+
+
+def tick_of(processor_class: type[Any], known: Cron | Every | None = None) -> Call:
+    """Return the call that a tick of a processor's schedule enqueues; errors as for ``delay``."""
+    call = call_of(_called(processor_class, known), 0, None)
+    _require_size(call.arguments)
+    return call if known is None else _fitted(call, known)
+
+
+def arguments_of(processor_class: type[Any], known: Cron | Every) -> str:
+    """Return the arguments that the ticks of a processor's schedule call it with.
+
+    :raises TypeError, ValueError: ``run()`` does not take them, or they cannot be stored.
+    """
+    encoded = encoded_of(_called(processor_class, known))
+    _require_size(encoded)
+    return encoded
+
+
+def made_call_of(processor_class: type[Any], encoded: str, queue_name: str) -> Call:
+    """Return the call of a schedule made at run time, as ``delay()`` makes it.
+
+    :param encoded: its arguments, as ``checked_arguments`` has returned them.
+    :raises TypeError: ``UNIQUE`` is invalid, or the call does not pass what it names.
+    """
+    name, lasting_name = registry.names_for_calls(processor_class)
+    call = Call(queue_name, name, encoded, processor_class.PRIORITY, None, None)
+    if processor_class.UNIQUE is not None:
+        return keys.with_key(call, processor_class, lasting_name)
+    return _with_digest(call) if processor_class.UNIQUE_FOR_PARAMS else call
+
+
+def made_tick_of(
+    processor_class: type[Any], encoded: str, queue_name: str, known: Cron | Every
+) -> Call:
+    """Return the call that its ticks enqueue; as ``made_call_of``."""
+    return _fitted(made_call_of(processor_class, encoded, queue_name), known)
+
+
+def checked_arguments(call: Any) -> str:
+    """Return the arguments of a call that is to be enqueued again and again; errors as for
+    ``delay``."""
+    encoded = call_of(call, 0, None).arguments
+    _require_size(encoded)
+    return encoded
+
+
+def names_to_skip(processor_class: type[Any], known: Cron | Every) -> tuple[str, ...]:
+    """Return the names of the processor whose running tasks hold a schedule's tick up."""
+    return naming.names_of(processor_class) if known.skip_while_running else ()
+
+
+def _called(processor_class: type[Any], known: Cron | Every | None) -> Any:
+    processor = object.__new__(processor_class)
+    # Not by its own __init__(): it is project code, which may do anything in a supervisor.
+    processor.args, processor.kwargs = (), {} if known is None else dict(known.kwargs)
+    return processor
+
+
+def _fitted(call: Call, known: Cron | Every) -> Call:
+    if known.catch_up:
+        # Somebody counts on a task for each tick, so none may be dropped as identical.
+        return call.beside_twins()
+    if known.skip_while_running and not call.key:
+        return _with_digest(call)  # or two of its tasks could wait, and then run, side by side
+    return call
+
+
+def _with_digest(call: Call) -> Call:
+    lasting = registry.lasting_name(call.processor_class)
+    return call._replace(digest=arguments.digest(lasting, call.arguments))
+
+
+def _require_size(encoded: str) -> None:
+    if len(encoded) > MOST_BYTES:
+        raise ArgumentsTooLarge(
+            f"The arguments of a schedule are {len(encoded):,} bytes of JSON, and may be"
+            f" {MOST_BYTES:,}: pass the key of a row or of a file that holds them."
+        )

@@ -1,0 +1,155 @@
+"""Makes, changes, deletes and runs the schedules that are in no code."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from partisan_async import naming, registry, schedule, signals, store
+from partisan_async.enqueue.insert import enqueue
+from partisan_async.enqueue.run import fetch, run
+from partisan_async.enqueue.scheduled import checked_arguments, made_call_of, made_key
+from partisan_async.enqueue.wake import wake
+from partisan_async.models import Schedule, Task
+from partisan_async.models.readable import is_moment
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Cron, Every
+from partisan_async.steering import audit
+from partisan_async.steering.rows import change
+
+TTL = timedelta(seconds=store.TTL_SECONDS)
+
+
+def create(name: str, call: BaseTaskProcessor, when: str | Cron | Every) -> Schedule:
+    """Have a call enqueued by a schedule from now on, in the caller's transaction; return its row.
+
+    If there is a schedule of this name, it becomes this one, and a tick that is due and not taken
+    yet comes with the new call. Switched off it stays off.
+
+    :param name: text of 1 to 254 characters; the schedule's key is ``:name``.
+    :param call: as for ``delay()``, such as ``Report("acme")``.
+    :param when: a string is a cron expression.
+    :raises TypeError, ValueError, ProcessorClassNotFound: a parameter cannot be, or ``delay()``
+        would refuse the call. Nothing is written.
+    """
+    key, known = made_key(name), _checked_schedule(when)
+    arguments = checked_arguments(_checked_call(call))
+    return _make(key, type(call), arguments, call.QUEUE_NAME, known)
+
+
+def change_schedule(row: Schedule, arguments: str, known: Cron | Every) -> Schedule:
+    """Have a schedule that was made at run time be another one, of the same processor.
+
+    :param arguments: as a row of a task stores them.
+    """
+    processor = registry.get(row.processor_name)
+    return _make(row.pk, processor, arguments, processor.QUEUE_NAME, known)
+
+
+def make_schedule(
+    name: str, processor: type[BaseTaskProcessor], arguments: str, known: Cron | Every
+) -> Schedule:
+    """As ``create``, for a call whose arguments are stored ones already, and were checked."""
+    return _make(made_key(name), processor, arguments, processor.QUEUE_NAME, known)
+
+
+def delete(name: str) -> bool:
+    """Delete a schedule that was made at run time, in the caller's transaction.
+
+    Return whether there was one. The tasks that it has enqueued stay.
+
+    :raises TypeError, ValueError: none can have this name.
+    """
+    return bool(delete_schedules([made_key(name)]))
+
+
+def delete_schedules(keys: list[str]) -> list[str]:
+    """Delete schedules that were made at run time; return the keys of those that there were."""
+    deleted = change(store.forget_schedules, keys, store.STEERED)
+    audit.put_down("delete-schedule", deleted, schedules=deleted)
+    return deleted
+
+
+def run_once(row: Schedule) -> Task:
+    """Enqueue the call of a schedule that was made at run time, once more and now.
+
+    :raises ProcessorClassNotFound: nobody here knows its processor.
+    :raises TypeError, ValueError: ``delay()`` would refuse it, or its row was changed by hand.
+    """
+    processor = registry.get(row.processor_name)
+    task = enqueue(made_call_of(processor, row.arguments or "", row.queue_name))
+    signals.tell_of_enqueued(processor, [task])
+    return task
+
+
+def _checked_call(call: object) -> BaseTaskProcessor:
+    if isinstance(call, BaseTaskProcessor):
+        return call
+    if isinstance(call, type) and issubclass(call, BaseTaskProcessor):
+        raise TypeError(
+            f"{call.__name__} is a class; make a call first:"
+            f' schedules.create("acme", {call.__name__}(…), "0 7 * * *").'
+        )
+    raise TypeError(
+        f"A schedule enqueues the call of a processor, such as Report('acme'), and not {call!r}."
+    )
+
+
+def _checked_schedule(when: object) -> Cron | Every:
+    if when is None or (wrong := schedule.wrong(when)):
+        wrong = "must be a cron expression, Every(seconds=…) or Cron(…)" if when is None else wrong
+        kind = ValueError if isinstance(when, str) else TypeError
+        raise kind(f"The schedule is {when!r}; it {wrong}.")
+    assert isinstance(when, str | Cron | Every)
+    known = schedule.of(when)
+    if known.kwargs:
+        raise ValueError(
+            f"The schedule has kwargs={known.kwargs!r}; pass them in the call, as in Report(…)."
+        )
+    return known
+
+
+def _make(
+    key: str, processor: type[BaseTaskProcessor], arguments: str, queue_name: str, known: Any
+) -> Schedule:
+    lasting = registry.lasting_name(naming.name_of(processor))
+    rule = json.dumps(known.rule)
+    made = store.Made(key, queue_name, lasting, arguments, str(known), rule, uuid.uuid4())
+    alias = store.database()
+    with transaction.atomic(using=alias):
+        run(*store.hold(made))
+        ((now, before, *ticks),) = fetch(*store.held_schedule(key))
+        held = store.Held(_aware(now), before, *map(_aware, ticks))
+        run(*store.make(made, _first_tick(held, made, known)))
+        wake(queue_name, store.STEERED, alias)
+        action = "change-schedule" if held.schedule else "create-schedule"
+        audit.put_down(action, [key], schedules=[key])
+        return Schedule.objects.using(alias).get(pk=key)
+
+
+def _aware(moment: Any) -> Any:
+    """Return a moment as schedules reckon with it: without ``USE_TZ`` Django reads them naive."""
+    if moment is None or timezone.is_aware(moment):
+        return moment
+    return timezone.make_aware(moment, timezone.get_default_timezone())
+
+
+def _first_tick(held: store.Held, made: store.Made, known: Cron | Every) -> datetime.datetime:
+    """Return the first tick of a schedule that comes in the place of another one.
+
+    A tick that is past and not taken yet is not lost; one that was taken does not come again.
+    """
+    due = held.next_tick
+    if due is not None and is_moment(due) and (due <= held.now or held.schedule == made.schedule):
+        return due
+    since, last = held.now, held.last_tick
+    # Not of a clock that was ahead: such a tick may be years away.
+    if last is not None and is_moment(last) and since < last <= since + TTL:
+        since = last
+    return known.following(since, since)
