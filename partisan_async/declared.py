@@ -59,6 +59,7 @@ def on_error_of(processor_class: type[BaseTaskProcessor]) -> type[BaseTaskProces
     ``None``: there is none; or this one is called so itself, by those of its own tasks that fail:
     such a circle would have no end.
 
+    :raises TypeError: it is no processor class.
     :raises ProcessorClassNotFound: it is one of Django's own tasks, and not to be found.
     """
     told = _told_by(processor_class)
@@ -74,10 +75,12 @@ def on_error_of(processor_class: type[BaseTaskProcessor]) -> type[BaseTaskProces
 
 def _told_by(processor_class: type[BaseTaskProcessor]) -> type[BaseTaskProcessor] | None:
     declared: Any = processor_class.ON_ERROR
-    if declared is None or isinstance(declared, type):
-        return declared
-    found: type[BaseTaskProcessor] = registry.get(declared.module_path)
-    return found
+    if hasattr(declared, "module_path"):  # one of Django's own tasks
+        declared = registry.get(declared.module_path)
+    if wrong := wrong_on_error(declared):
+        raise TypeError(f"{processor_class.__name__}.ON_ERROR is {declared!r}; it {wrong}.")
+    told: type[BaseTaskProcessor] | None = declared
+    return told
 
 
 def rules_of(processor_name: str, settings: QueueSettings) -> Rules:

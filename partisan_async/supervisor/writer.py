@@ -137,7 +137,7 @@ class Writer:
                     continue
                 logs.outcomes.unstorable(settlement.claim, error)
                 return written
-        if settlement.told_by and whose(error) in REFUSALS:
+        if settlement.on_error and whose(error) in REFUSALS:
             return await self._write_untold(settlement, error)
         self.failed.append((settlement, error))
         return set()
