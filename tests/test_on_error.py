@@ -576,7 +576,7 @@ class TestHere:
     [
         ("Told", "must be a processor class, one of Django's tasks, or None"),
         (Told(1), "must be a processor class, one of Django's tasks, or None"),
-        (tasks.cancel, "must take the id of a task alone: tests.testapp.tasks.cancel takes "),
+        (tasks.cancel, "must take the id of a task alone: Task tests.testapp.tasks.cancel takes "),
     ],
 )
 def test_options_refuse_what_cannot_be(on_error, told):
@@ -593,9 +593,13 @@ class TestChecked:
             (Told(1), "E004", "Nothing.ON_ERROR is <tests.testapp"),
             (Unregistered, "E027", "Nothing.ON_ERROR is Unregistered, which is not registered"),
             (Pay, "E028", "Nothing.ON_ERROR is Pay, which cannot be called with the id of a task"),
-            (Follow, "E028", "alone: its mark is Mark, of another table."),
-            (NothingAtAll, "E028", "alone: it takes 0 by position, and got 1;"),
-            (TwoNeeded, "E028", "alone: b is missing;"),
+            (Follow, "E028", "alone: it would take that for the key of a Mark."),
+            (
+                NothingAtAll,
+                "E028",
+                "the stored call does not fit: it takes 0 by position, and got 1;",
+            ),
+            (TwoNeeded, "E028", "does not fit: b is missing;"),
             (OwnInit, "E028", "alone: missing a required argument: 'b'."),
         ],
     )

@@ -22,7 +22,7 @@ def check_on_error(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
         return [Error(wrong, hint=hint, obj=processor, id="partisan_async.E027")]
     errors: list[CheckMessage] = []
     if why := misfit(on_error, BaseTaskProcessor):
-        wrong = f"{told}, which cannot be called with the id of a task alone: {why}."
+        wrong = f"{told}, which cannot be called with the id of a task alone: {why}"
         hint = f"Let {on_error.__name__} take it: def run(self, task_id: int)."
         errors.append(Error(wrong, hint=hint, obj=processor, id="partisan_async.E028"))
     if on_error_of(processor) is None:

@@ -43,39 +43,47 @@ def options(
     :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` is by what is no
         parameter of the function, or ``@task`` is below.
     """
-    for name, check, value in (
-        ("retry_on_error", _check_retries, retry_on_error),
-        ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
-        ("timeout_seconds", validation.check_time_limit, timeout_seconds),
-        ("atomic", validation.check_flag, atomic),
-        ("unique", validation.check_unique, unique),
-        ("on_error", _check_on_error, on_error),
-    ):
+    attributes = {
+        "RETRY_ON_ERROR_CONFIG": retry_on_error,
+        "POSTPONE_CONFIG": postpone,
+        "TIMEOUT_SECONDS": timeout_seconds,
+        "ATOMIC": atomic,
+        "UNIQUE": unique,
+        "ON_ERROR": on_error,
+    }
+    for (name, check), value in zip(_checks(), attributes.values(), strict=True):
         if wrong := check(value):
             raise TypeError(f"@options({name}={value!r}): it {wrong}.")
 
     def decorate(function: F) -> F:
-        attributes = {
-            "RETRY_ON_ERROR_CONFIG": retry_on_error,
-            "POSTPONE_CONFIG": postpone,
-            "TIMEOUT_SECONDS": timeout_seconds,
-            "ATOMIC": atomic,
-            "UNIQUE": unique,
-            "ON_ERROR": on_error,
-        }
-        if isinstance(function, Task):
-            raise TypeError("@options(…) belongs below @task, next to the function.")
-        if atomic and iscoroutinefunction(function):
-            raise TypeError(
-                f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
-                " transactions in async code."
-            )
-        if unique is not None:
-            _require_parameters(function, unique)
+        _refuse_function(function, unique, atomic=atomic)
         setattr(function, _ATTRIBUTE, attributes)
         return function
 
     return decorate
+
+
+def _checks() -> list[tuple[str, Callable[[Any], str | None]]]:
+    return [
+        ("retry_on_error", _check_retries),
+        ("postpone", validation.check_instance_or_none(PostponeConfig)),
+        ("timeout_seconds", validation.check_time_limit),
+        ("atomic", validation.check_flag),
+        ("unique", validation.check_unique),
+        ("on_error", _check_on_error),
+    ]
+
+
+def _refuse_function(function: Any, unique: Unique | None, *, atomic: bool) -> None:
+    if isinstance(function, Task):
+        raise TypeError("@options(…) belongs below @task, next to the function.")
+    if atomic and iscoroutinefunction(function):
+        raise TypeError(
+            f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
+            " transactions in async code."
+        )
+    if unique is not None:
+        _require_parameters(function, unique)
 
 
 def _check_retries(value: Any) -> str | None:

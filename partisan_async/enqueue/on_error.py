@@ -13,6 +13,7 @@ from partisan_async.claim import Call
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.turn import checked_priority
+from partisan_async.exceptions import ArgumentsDoNotFit
 from partisan_async.models import Task
 from partisan_async.validation import check_queue_name
 
@@ -54,13 +55,20 @@ def misfit(processor_class: type, base: type) -> str | None:
         parameters = parameters_of(processor_class)
     except TypeError:  # of another kind, and told by another check
         return None
-    if parameters is not None:
-        return parameters.misfit(_WITH_ID, Task)
-    made: Any = processor_class
-    if made.__init__ is base.__init__:  # type: ignore[misc]
+    if parameters is None:
+        return _misfit_of_init(processor_class, base)
+    try:
+        others = [each for each in parameters.models(_WITH_ID) if not issubclass(each, Task)]
+    except ArgumentsDoNotFit as error:
+        return error.why
+    return f"it would take that for the key of a {others[0].__name__}." if others else None
+
+
+def _misfit_of_init(processor_class: Any, base: Any) -> str | None:
+    if processor_class.__init__ is base.__init__:
         return None
     try:
-        inspect.signature(made).bind(*_WITH_ID.args)
+        inspect.signature(processor_class).bind(*_WITH_ID.args)
     except (TypeError, ValueError) as error:
-        return str(error)
+        return f"{error}."
     return None

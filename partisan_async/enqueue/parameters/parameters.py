@@ -52,31 +52,20 @@ class Parameters:
         """
         return self._decoder.decode(stored)
 
-    def misfit(self, stored: Stored, model: type[Model]) -> str | None:
-        """Return why a stored call is not what ``run()`` takes, if it is not; no row is fetched.
-
-        :param model: the only one whose keys are in it.
-        """
-        if fault := self._binding.fault(len(stored.args), stored.kwargs):
-            return fault
-        wanted = Wanted()
-        for place in stored.places():
-            parameter = self._by_name[str(self._binding.owner(place[1]))]
-            try:
-                parameter.decode(stored.at(place), wanted)
-            except ValueError:
-                return f"its {parameter.name} is {parameter.shown}"
-            if any(not issubclass(key.model, model) for key in wanted.keys):
-                return f"its {parameter.name} is {parameter.shown}, of another table"
-        return None
-
     def require_fit(self, stored: Stored) -> None:
         """Refuse a call that ``decode`` would refuse, and fetch no row.
 
 
         :raises ArgumentsDoNotFit: as for ``decode``.
         """
-        self._decoder.require_fit(stored)
+        self._decoder.keys(stored)
+
+    def models(self, stored: Stored) -> set[type[Model]]:
+        """Return the models of which a call passes instances, and fetch none of these.
+
+        :raises ArgumentsDoNotFit: as for ``decode``.
+        """
+        return {key.model for key in self._decoder.keys(stored)}
 
     def places(self, stored: Stored, name: str) -> list[Place]:
         """Return the places of a parameter's values in a stored call; none if it is left out.
