@@ -141,8 +141,9 @@ def calls(on_error=Told):
 def enqueue(name, *args, **changed):
     """Enqueue a call, and change its row before anybody can claim it."""
     call = getattr(processors, name)(*args)
-    task = call.delay()
-    Task.objects.filter(pk=task.pk).update(**changed)
+    with transaction.atomic():
+        task = call.delay()
+        Task.objects.filter(pk=task.pk).update(**changed)
     return task
 
 
@@ -200,8 +201,8 @@ class TestEachWay:
         """What has not ended in error, or was cancelled: that is no failure."""
         told_by(*(each for each in registry.processors() if each is not Told))
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1):
-            running = Sleep(60).delay()
-            wait_until(lambda: Task.objects.filter(pk=running.pk, status="in_process").exists())
+            running = Sleep(60, "it").delay()
+            wait_until(lambda: "start it" in marks())
             steering.cancel([running.pk])
             others = [
                 Write().delay(),
