@@ -124,6 +124,10 @@ def told_by(monkeypatch):
     return set_it
 
 
+UNHURRIED = {"beat_seconds": 600, "ttl_seconds": 1800, "SLEEP_DELAY_SECONDS": 600}
+"""Neither a beat nor a poll comes while a test waits."""
+
+
 def ending(task, me):
     """Claim a task, and return how it ends, told by ``Told``."""
     (claimed,) = store.claims(fetch(*store.claim_only(me, task.pk)))
@@ -266,7 +270,7 @@ class TestEachWay:
         told_by(Fail, on_error=ToldWhy)
         with (
             live_supervisor(WORKERS_COUNT=1),
-            live_supervisor("elsewhere", WORKERS_COUNT=1, beat_seconds=5) as other,
+            live_supervisor("elsewhere", WORKERS_COUNT=1, **UNHURRIED) as other,
         ):
             wait_until(other.parts.wakeup.proven.is_set)
             Fail("LookupError", "the shop is closed").delay()
@@ -274,6 +278,13 @@ class TestEachWay:
 
         (call,) = Task.objects.filter(queue_name="elsewhere")
         assert (call.processor_class, call.priority) == ("testapp.told_why", 3)
+
+    def test_in_its_own_queue_it_runs_at_once_though_nobody_listens(self, told_by):
+        """Without --async a supervisor polls, and would come to its own call only then."""
+        told_by(Fail)
+        task = Fail("LookupError").delay()
+        with live_supervisor(WORKERS_COUNT=1, listen=False, **UNHURRIED):
+            wait_until(lambda: f"told of {task.pk}" in marks())
 
     def test_the_line_names_both(self, told_by, caplog):
         caplog.set_level("INFO")
