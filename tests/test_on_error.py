@@ -37,7 +37,7 @@ from partisan_async.testing.bench import Bench
 from partisan_async.verdict import Verdicts
 from tests.claims import claim
 from tests.conftest import ended, marks, wait_until
-from tests.site_rules import refusal, role, trigger
+from tests.site_rules import constraint, refusal, role, trigger
 from tests.testapp import partisan_tasks as processors
 from tests.testapp import tasks
 from tests.testapp.models import Mark
@@ -331,6 +331,17 @@ class TestRefused:
         assert {each.task_id for each in lines} == {bad.pk, others[0].pk}
         assert "the site refuses it" in lines[0].getMessage()
 
+    def test_the_line_about_it_tells_no_row(self, told_by, caplog):
+        """PostgreSQL's detail quotes the whole row that it refuses."""
+        told_by(Fail)
+        with constraint("processor_class <> 'Told'"), live_supervisor(WORKERS_COUNT=1):
+            task = Fail("LookupError").delay()
+            wait_until(lambda: ended(task))
+
+        (line,) = (each for each in caplog.records if each.event == "no ON_ERROR")
+        assert 'violates check constraint "site_rule"' in line.getMessage()
+        assert "Failing row" not in caplog.text
+
     def test_a_text_that_it_refuses_costs_no_call(self, told_by):
         """The text is tried without first."""
         told_by(Fail)
@@ -513,7 +524,7 @@ class TestHere:
         told_by(Fail, on_error=Fail)
         Fail("LookupError").delay()
 
-        (ran,) = run_pending(errors="keep")
+        (ran,) = run_pending(errors="keep", most_more=20)
 
         assert isinstance(ran.decision, Failed)
 
@@ -535,7 +546,7 @@ class TestHere:
         told_by(Retry, on_error=Fail)
         task = enqueue("Retry", "it", 99, tries=3)
 
-        ran = run_pending(errors="keep")
+        ran = run_pending(errors="keep", most_more=20)
 
         assert on_error_of(Retry) is Fail
         assert [each.task.processor_class for each in ran] == ["Retry", "Fail"]
