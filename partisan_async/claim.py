@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 from typing import NamedTuple
 
-from partisan_async.policy import Decision
+from partisan_async.policy import Decision, Failed
 from partisan_async.unique import Unique
 
 
@@ -95,9 +95,17 @@ class Settlement(NamedTuple):
 
     :param attempt: ``None`` if the run never started.
     :param stores_result: the row is kept at its end, and whoever waits for that end is told.
+    :param on_error: the call that is enqueued with it if the decision is ``Failed``, except that
+        its one argument, the task's id, is not in it yet.
     """
 
     claim: Claim
     decision: Decision
     attempt: Attempt | None
     stores_result: bool = False
+    on_error: Call | None = None
+
+    @property
+    def told_by(self) -> Call | None:
+        """The call that is enqueued with it, if any."""
+        return self.on_error if isinstance(self.decision, Failed) else None

@@ -10,7 +10,7 @@ import math
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from partisan_async import registry
 from partisan_async.config.processor_configs import ErrorsHandleConfig
@@ -44,6 +44,43 @@ def errors_of(processor_class: type[BaseTaskProcessor]) -> tuple[ErrorsHandleCon
     if declared is None:
         return ()
     return (declared,) if isinstance(declared, ErrorsHandleConfig) else tuple(declared)
+
+
+def wrong_on_error(value: Any) -> str | None:
+    """Return the complaint about a value that must be an ``ON_ERROR``, or ``None``."""
+    if value is None or registry.is_processor(value):
+        return None
+    return "must be a processor class, the class itself, or None"
+
+
+def on_error_of(processor_class: type[BaseTaskProcessor]) -> type[BaseTaskProcessor] | None:
+    """Return the processor of which a call is enqueued when a task of this one ends in ``error``.
+
+    ``None``: there is none; or this one is called so itself, by those of its own tasks that fail:
+    such a circle would have no end.
+
+    :raises TypeError: it is no processor class.
+    :raises ProcessorClassNotFound: it is one of Django's own tasks, and not to be found.
+    """
+    told = _told_by(processor_class)
+    met: list[type] = []
+    after: type[BaseTaskProcessor] | None = told
+    while after is not None and after not in met:
+        if after is processor_class:
+            return None
+        met.append(after)
+        after = _told_by(after)
+    return told
+
+
+def _told_by(processor_class: type[BaseTaskProcessor]) -> type[BaseTaskProcessor] | None:
+    declared: Any = processor_class.ON_ERROR
+    if hasattr(declared, "module_path"):  # one of Django's own tasks
+        declared = registry.get(declared.module_path)
+    if wrong := wrong_on_error(declared):
+        raise TypeError(f"{processor_class.__name__}.ON_ERROR is {declared!r}; it {wrong}.")
+    told: type[BaseTaskProcessor] | None = declared
+    return told
 
 
 def rules_of(processor_name: str, settings: QueueSettings) -> Rules:

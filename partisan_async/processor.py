@@ -12,7 +12,7 @@ from django.db import connections
 
 from partisan_async import signals
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.enqueue import refusals
+from partisan_async.enqueue import on_error, refusals
 from partisan_async.enqueue.bulk import bulk_enqueue
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.insert import enqueue
@@ -22,6 +22,7 @@ from partisan_async.telling import Telling
 from partisan_async.unique import Unique
 
 if TYPE_CHECKING:
+    from partisan_async.claim import Call
     from partisan_async.models import Task
 
 
@@ -77,6 +78,10 @@ class BaseTaskProcessor(Telling, abc.ABC):
     SENSITIVE: ClassVar[Sequence[str]] = ()
     """Names of parameters whose values are masked wherever arguments are shown, and in the texts of
     errors from six characters on. Rows hold them as they are."""
+
+    ON_ERROR: ClassVar[type[BaseTaskProcessor] | None] = None
+    """The processor of which a call is enqueued, with the task's id, when a task of this one ends
+    in ``error`` and has not been cancelled: exactly once for each such end."""
 
     SCHEDULE: ClassVar[str | Cron | Every | None] = None
     """When a call is enqueued by itself; a string is a cron expression."""
@@ -178,6 +183,11 @@ class BaseTaskProcessor(Telling, abc.ABC):
         ``bulk_delay``."""
         bulk_delay = sync_to_async(cls.bulk_delay)
         return await bulk_delay(processors, priority=priority, execute_after=execute_after)
+
+    @classmethod
+    def _call_on_error(cls) -> Call:
+        """Return the call of this processor as an ``ON_ERROR``, without the id."""
+        return on_error.call_of(cls)
 
     async def release_connections(self) -> None:
         """Give back the database connections of this ``async def run()``.

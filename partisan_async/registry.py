@@ -34,7 +34,7 @@ def register(processor_class: P) -> P:
         has a wrong type.
     :raises ValueError: one of these is no text that can be a name.
     """
-    if not _is_processor(processor_class):
+    if not is_processor(processor_class):
         raise TypeError(_no_processor(processor_class))
     names = checked_names(processor_class)
     for name in names:
@@ -65,6 +65,11 @@ def get(name: str) -> Any:
 def processors() -> list[Any]:
     """Return all registered processor classes, by name."""
     return sorted(set(_processors.values()), key=name_of)
+
+
+def is_processor(found: object) -> bool:
+    """Tell whether this is a processor class; whether it is registered does not matter."""
+    return isinstance(found, type) and BASE in map(_path, found.__mro__)
 
 
 def names_for_calls(processor_class: type[Any]) -> tuple[str, str]:
@@ -140,10 +145,6 @@ def _no_bridge() -> None:
 _bridge: Callable[[], Bridge | None] = _no_bridge
 
 
-def _is_processor(found: object) -> bool:
-    return isinstance(found, type) and BASE in map(_path, found.__mro__)
-
-
 def _no_processor(found: Any) -> str:
     base = f"a subclass of {BASE} with a run() of its own"
     if isinstance(found, type):
@@ -153,7 +154,7 @@ def _no_processor(found: Any) -> str:
             f"@registry.register belongs above a class, and {found.__name__} is a function: write"
             f" {base}. For functions there is @task of Django's own tasks."
         )
-    if _is_processor(type(found)):
+    if is_processor(type(found)):
         return f"@registry.register: pass the class {type(found).__name__}, not an object of it."
     return f"@registry.register takes nothing but {base}, and got {found!r}: write it without ()."
 

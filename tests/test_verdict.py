@@ -29,7 +29,7 @@ def test_a_row_of_a_processor_that_stores_its_result_is_kept():
 
     settlement = Verdicts(QueueSettings()).settlement(claim_of(Tell.__name__), RETURNED, attempt)
 
-    assert settlement == (claim_of("Tell"), Finished(), attempt, True)
+    assert settlement == (claim_of("Tell"), Finished(), attempt, True, None)
 
 
 def test_rules_of_processors_that_nobody_knows_are_not_kept():

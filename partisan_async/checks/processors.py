@@ -13,10 +13,11 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 
 from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
+from partisan_async.checks.on_error import check_on_error
 from partisan_async.checks.uniqueness import contradictions
 from partisan_async.config import complaints as of_retries
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.declared import errors_of
+from partisan_async.declared import errors_of, wrong_on_error
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import parameters_declared_by, taken_by
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
@@ -39,6 +40,7 @@ ATTRIBUTES: dict[str, Callable[[Any], str | None]] = {
     "ATOMIC": validation.check_flag,
     "ON_MISSING": validation.check_choice("error", "finish"),
     "SENSITIVE": validation.check_names,
+    "ON_ERROR": wrong_on_error,
     "SCHEDULE": schedule.wrong,
     "SCHEDULES": _left_to_its_own_check,
 }
@@ -56,7 +58,8 @@ def check_processors(
     E007: a ``partisan_tasks.py``, or a ``tasks.py`` for Django's own tasks, cannot be imported.
     E017: a parameter of ``run()`` is invalid. E018 to E020: a config of retries never applies, has
     a function that cannot be called, or gives up at once. E021: ``UNIQUE`` is invalid. E022: it is
-    by what calls do not pass. E023: ``UNIQUE_FOR_PARAMS`` is set where ``UNIQUE`` holds.
+    by what calls do not pass. E023: ``UNIQUE_FOR_PARAMS`` is set where ``UNIQUE`` holds. E027 to
+    E029: an ``ON_ERROR`` is not registered, does not take the id of a task, or is in a circle.
     """
     errors: list[CheckMessage] = []
     try:
@@ -83,6 +86,7 @@ def check_processors(
             + _wrong_retries(processor)
             + _wrong_runs(processor)
             + _wrong_parameters(processor)
+            + _wrong_on_error(processor)
         )
         errors += contradictions(processor)
     return errors
@@ -184,6 +188,12 @@ def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
     return [
         Error(wrong, hint=hint, obj=processor, id="partisan_async.E017") for wrong, hint in found
     ]
+
+
+def _wrong_on_error(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    if wrong_on_error(processor.ON_ERROR):
+        return []  # E004 tells it
+    return check_on_error(processor)
 
 
 def _not_taken(processor: type[BaseTaskProcessor]) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from partisan_async.django_tasks.compat import InvalidTask, Task, normalize_json
 from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import row_priority
 from partisan_async.enqueue import arguments, keys
+from partisan_async.enqueue.on_error import call_without_id
 from partisan_async.enqueue.turn import checked_time
 from partisan_async.unique import Unique
 
@@ -80,6 +81,16 @@ def chosen(
         with suppress(TypeError, ValueError):  # of a default that no call could pass
             values[name] = _json(passed.get(name, takes.parameters[name].default))
     return values
+
+
+def call_on_error(task: Task[Any, Any]) -> Call:
+    """Return the call of a task as an ``ON_ERROR``, without the id.
+
+    :raises ValueError: its queue's name or its priority cannot be.
+    """
+    encoded = arguments.encode((), {}, backend=task.backend)
+    priority = row_priority(task.priority)
+    return call_without_id(task.module_path, task.queue_name, priority, encoded)
 
 
 def _json(value: Any) -> Any:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from inspect import Signature, iscoroutinefunction, signature
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from partisan_async import validation
 from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.declared import wrong_on_error
 from partisan_async.django_tasks.compat import Task
+from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.unique import Unique
+
+if TYPE_CHECKING:
+    from partisan_async.processor import BaseTaskProcessor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,46 +30,60 @@ def options(
     timeout_seconds: float | None = None,
     atomic: bool = False,
     unique: Unique | None = None,
+    on_error: type[BaseTaskProcessor] | Task[Any, Any] | None = None,
 ) -> Callable[[F], F]:
     """Say how a task is run: a decorator, to place below ``@task``. Other backends ignore it.
 
     The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS``,
-    ``ATOMIC`` and ``UNIQUE`` of a processor; that is by the function's parameters.
+    ``ATOMIC``, ``UNIQUE`` and ``ON_ERROR`` of a processor; ``unique`` is by the function's
+    parameters.
 
+    :param on_error: a processor class or another of Django's own tasks. Its one argument is the id
+        of the task that failed, an ``int``.
     :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` is by what is no
         parameter of the function, or ``@task`` is below.
     """
-    for name, check, value in (
-        ("retry_on_error", _check_retries, retry_on_error),
-        ("postpone", validation.check_instance_or_none(PostponeConfig), postpone),
-        ("timeout_seconds", validation.check_time_limit, timeout_seconds),
-        ("atomic", validation.check_flag, atomic),
-        ("unique", validation.check_unique, unique),
-    ):
+    attributes = {
+        "RETRY_ON_ERROR_CONFIG": retry_on_error,
+        "POSTPONE_CONFIG": postpone,
+        "TIMEOUT_SECONDS": timeout_seconds,
+        "ATOMIC": atomic,
+        "UNIQUE": unique,
+        "ON_ERROR": on_error,
+    }
+    for (name, check), value in zip(_checks(), attributes.values(), strict=True):
         if wrong := check(value):
             raise TypeError(f"@options({name}={value!r}): it {wrong}.")
 
     def decorate(function: F) -> F:
-        attributes = {
-            "RETRY_ON_ERROR_CONFIG": retry_on_error,
-            "POSTPONE_CONFIG": postpone,
-            "TIMEOUT_SECONDS": timeout_seconds,
-            "ATOMIC": atomic,
-            "UNIQUE": unique,
-        }
-        if isinstance(function, Task):
-            raise TypeError("@options(…) belongs below @task, next to the function.")
-        if atomic and iscoroutinefunction(function):
-            raise TypeError(
-                f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
-                " transactions in async code."
-            )
-        if unique is not None:
-            _require_parameters(function, unique)
+        _refuse_function(function, unique, atomic=atomic)
         setattr(function, _ATTRIBUTE, attributes)
         return function
 
     return decorate
+
+
+def _checks() -> list[tuple[str, Callable[[Any], str | None]]]:
+    return [
+        ("retry_on_error", _check_retries),
+        ("postpone", validation.check_instance_or_none(PostponeConfig)),
+        ("timeout_seconds", validation.check_time_limit),
+        ("atomic", validation.check_flag),
+        ("unique", validation.check_unique),
+        ("on_error", _check_on_error),
+    ]
+
+
+def _refuse_function(function: Any, unique: Unique | None, *, atomic: bool) -> None:
+    if isinstance(function, Task):
+        raise TypeError("@options(…) belongs below @task, next to the function.")
+    if atomic and iscoroutinefunction(function):
+        raise TypeError(
+            f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
+            " transactions in async code."
+        )
+    if unique is not None:
+        _require_parameters(function, unique)
 
 
 def _check_retries(value: Any) -> str | None:
@@ -73,6 +92,16 @@ def _check_retries(value: Any) -> str | None:
     configs = value if isinstance(value, list | tuple) else [value]
     told = next(complaints([] if value is None else configs), None)
     return told and f"{told.wrong}. {told.hint.removesuffix('.')}"
+
+
+def _check_on_error(value: Any) -> str | None:
+    if not isinstance(value, Task):
+        return wrong_on_error(value) and "must be a processor class, one of Django's tasks, or None"
+    try:
+        refuse_wrong_call(value, [1], {})
+    except TypeError as error:
+        return f"must take the id of a task alone: {str(error).removesuffix('.')}"
+    return None
 
 
 def of_function(function: Callable[..., Any]) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from django.utils import timezone
 
 from partisan_async import signals
+from partisan_async.claim import Call
 from partisan_async.context import current_task
 from partisan_async.django_tasks import options
-from partisan_async.django_tasks.calls import chosen
+from partisan_async.django_tasks.calls import call_on_error, chosen
 from partisan_async.django_tasks.compat import (
     Task,
     TaskContext,
@@ -88,6 +89,10 @@ class _DjangoTask(BaseTaskProcessor):
     def _tell_loss(cls, task: Row, decision: Decision) -> None:
         super()._tell_loss(task, decision)
         _tell_end(result_of(task), decision)
+
+    @classmethod
+    def _call_on_error(cls) -> Call:
+        return call_on_error(cls.task)
 
     @classmethod
     def values_by(

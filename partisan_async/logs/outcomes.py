@@ -28,6 +28,15 @@ def untold(claim: Claim, error: BaseException) -> None:
     )
 
 
+def no_on_error(claim: Claim, error: BaseException) -> None:
+    """Say that an ``ON_ERROR`` cannot be enqueued; the task's own end is written without it."""
+    logger.error(
+        "task %s %s: its ON_ERROR cannot be enqueued: %s",
+        *(claim.id, plain(claim.processor_class), plain(primary(error))),
+        extra=about(claim, "no ON_ERROR"),
+    )
+
+
 def row_missing(claim: Claim, model: str) -> None:
     """Say that a task ends as finished without a run: ``ON_MISSING`` wants that."""
     logger.info(
@@ -102,6 +111,15 @@ def not_announced(count: int, error: BaseException) -> None:
         "the NOTIFY about the end of %d task(s) failed: %s",
         *(count, explain(error)),
         extra={"event": "not announced"},
+    )
+
+
+def not_woken(count: int, error: BaseException) -> None:
+    """Say that the NOTIFY about some calls of an ``ON_ERROR`` failed."""
+    logger.warning(
+        "the NOTIFY about %d task(s) of an ON_ERROR failed: %s",
+        *(count, explain(error)),
+        extra={"event": "not woken"},
     )
 
 

@@ -57,6 +57,15 @@ def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
         )
 
 
+def told(claim: Claim, task_id: int, processor_class: str) -> None:
+    """Say that a task's end in error has enqueued a call of its ``ON_ERROR``."""
+    logger.info(
+        "on error %s %s: enqueued %s %s",
+        *(claim.id, plain(claim.processor_class), task_id, plain(processor_class)),
+        extra=about(claim, "on error") | {"enqueued": task_id},
+    )
+
+
 def _not_done(claim: Claim, decision: _NotDone, seconds: float | None) -> None:
     of_task = (claim.id, plain(claim.processor_class))
     extra = about(claim, _EVENTS[type(decision)]) | {"seconds": seconds} | _exception(decision)

@@ -20,7 +20,7 @@ from partisan_async.store.kept import KEPT_PER_ROW
 from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
 from partisan_async.store.mending import broken, constraints, mend, validate
-from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify
+from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify, wake
 from partisan_async.store.parking import (
     NEVER,
     PARKED_AT_ONCE,
@@ -156,4 +156,5 @@ __all__ = [
     "unpark",
     "unserved",
     "validate",
+    "wake",
 ]

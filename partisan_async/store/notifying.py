@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from partisan_async.store.statement import Statement
 
@@ -20,6 +21,16 @@ def channel(queue_name: str) -> str:
     if len(name.encode()) < 64:
         return name
     return f"partisan_async.{hashlib.sha256(queue_name.encode()).hexdigest()[:40]}"
+
+
+def wake(queue_names: Sequence[str]) -> Statement:
+    """Wake the supervisors of these queues: rows are ready there."""
+    # In a hurry, as below; one statement, which can be prepared.
+    sql = """
+    SELECT set_config('synchronous_commit', 'off', true), pg_notify(c.channel, 'new')
+    FROM unnest(%(channels)s::text[]) AS c (channel)
+    """
+    return Statement(sql, {"channels": [channel(each) for each in queue_names]})
 
 
 def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statement:

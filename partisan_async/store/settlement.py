@@ -24,7 +24,7 @@ from partisan_async.store.kept import encoded
 
 def columns(settlement: Settlement) -> dict[str, Any]:
     """Return what a settlement writes, by the names that ``settling`` uses."""
-    claim, decision, attempt, _ = settlement
+    claim, decision, attempt, _, _ = settlement
     row: dict[str, Any] = {
         "id": claim.id,
         "claim_seq": claim.claim_seq,

@@ -9,6 +9,7 @@ from uuid import UUID
 from partisan_async.claim import Settlement
 from partisan_async.models.status import ENDED_SQL, WAITING_SQL, Status
 from partisan_async.policy import Finished
+from partisan_async.store import on_error
 from partisan_async.store.kept import kept
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.settlement import columns
@@ -46,17 +47,18 @@ _TIMED = f"""
 # knows no keys may retry it beside a twin.
 _KEY = f"unique_key = CASE WHEN d.status <> '{Status.ERROR}' THEN t.unique_key END"
 
-_SETTLE_FORM = f"""
+_GIVEN_FORM = f"""
 {PATIENCE}, d AS MATERIALIZED (
     SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
         %(id)s::bigint[], %(claim_seq)s::int[], %(status)s::text[], %(pause)s::float8[],
         %(tries)s::int[], %(postpones)s::int[], %(lost)s::int[], %(suspect)s::bool[],
         %(unrecognised)s::int[], %(interrupted)s::int[], %(ran_seconds)s::float8[],
-        %(worker)s::text[], %(failure)s::text[], %(result)s::text[]{{timed_array}})
+        %(worker)s::text[], %(failure)s::text[], %(result)s::text[]{{arrays}})
     AS d (id, claim_seq, status, pause, tries, postpones, lost, suspect, unrecognised,
-        interrupted, ran_seconds, worker, failure, result{{timed}}))
-UPDATE partisan_async_task t
-SET {{set_timed}}status = d.status,
+        interrupted, ran_seconds, worker, failure, result{{columns}}))
+"""  # noqa: S608
+_SETTLE_FORM = f"""UPDATE partisan_async_task t
+SET {{timed}}status = d.status,
     claimed_by = NULL,
     claimed_at = NULL,
     execute_after = CASE WHEN d.pause IS NULL THEN t.execute_after
@@ -84,10 +86,16 @@ SET {{set_timed}}status = d.status,
 FROM d WHERE {_FENCE}
 """  # noqa: S608
 
-_SETTLE = _SETTLE_FORM.format(timed_array="", timed="", set_timed="")
-_SETTLE_TIMED = _SETTLE_FORM.format(
-    timed_array=", %(timed)s::bool[]", timed=", timed", set_timed=f"{_TIMED}\n    "
+_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(timed="")
+_SETTLE_TIMED = _GIVEN_FORM.format(
+    arrays=", %(timed)s::bool[]", columns=", timed"
+) + _SETTLE_FORM.format(timed=f"{_TIMED}\n    ")
+
+# With that, too: failures that an ON_ERROR tells of are few, and each form is one more plan.
+_GIVEN_TOLD = _GIVEN_FORM.format(
+    arrays=f", %(timed)s::bool[]{on_error.ARRAYS}", columns=f", timed{on_error.COLUMNS}"
 )
+_SETTLE_TOLD = _SETTLE_FORM.format(timed=f"{_TIMED}\n    ")
 
 # The same for a batch of runs that all finished without a result, as most do. It leaves out the
 # columns that do not change, which halves its cost.
@@ -122,6 +130,9 @@ DELETE FROM partisan_async_task t USING d WHERE {_FENCE}
 def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False) -> Statement:
     """Write the outcomes of my claims. Rows: the ids of the settled ones.
 
+    If calls of an ``ON_ERROR`` are enqueued with it, each row has the id of its call, too, or
+    ``None``.
+
     :param gently: for attempts after a unique violation or a lock timeout: skip rows that another
         transaction has locked, and drop the digests of rows that wait again, since an identical
         call may wait already.
@@ -129,7 +140,7 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
     free = _FREE.format(lock="NO KEY UPDATE") if gently else ""
     runs = [
         (claim.id, claim.claim_seq, *attempt)
-        for claim, decision, attempt, _ in settlements
+        for claim, decision, attempt, _, _ in settlements
         if attempt and isinstance(decision, Finished) and decision.result is None
     ]
     if len(runs) == len(settlements):
@@ -146,8 +157,11 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
     rows = [columns(settlement) for settlement in settlements]
     written: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     written |= {name: array_of_texts(written[name]) for name in ("failure", "result")}
-    way = _SETTLE_TIMED if any(written["timed"]) else _SETTLE
-    return _settling(way, written | {"me": me, "gently": gently}, free)
+    written |= {"me": me, "gently": gently}
+    if any(settlement.told_by for settlement in settlements):
+        sql = on_error.telling(_GIVEN_TOLD, _SETTLE_TOLD + free)
+        return _patient(sql, written | on_error.params(settlements))
+    return _settling(_SETTLE_TIMED if any(written["timed"]) else _SETTLE, written, free)
 
 
 def delete_finished(
@@ -172,5 +186,8 @@ def settle_within(me: UUID, settlement: Settlement, *, delete: bool) -> Statemen
 
 
 def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:
-    params["patience"] = str(LOCK_PATIENCE_MILLISECONDS)
-    return Statement(f"{sql}{free} RETURNING t.id", params)
+    return _patient(f"{sql}{free} RETURNING t.id", params)
+
+
+def _patient(sql: str, params: dict[str, Any]) -> Statement:
+    return Statement(sql, params | {"patience": str(LOCK_PATIENCE_MILLISECONDS)})

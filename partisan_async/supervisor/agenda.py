@@ -14,7 +14,15 @@ from uuid import UUID
 from partisan_async import store
 from partisan_async.claim import Settlement
 from partisan_async.models import Task
-from partisan_async.policy import Deferred, GivenBack, Interrupted, Postponed, Retried, Suspected
+from partisan_async.policy import (
+    Deferred,
+    Failed,
+    GivenBack,
+    Interrupted,
+    Postponed,
+    Retried,
+    Suspected,
+)
 from partisan_async.supervisor.sight import Sight
 
 
@@ -77,6 +85,8 @@ class Agenda:
                     self.ready = True
                 case GivenBack() if settlement.attempt:
                     self.ready = True
+                case Failed() if _tells_here(settlement):
+                    self.ready = True
                 case _:  # it has ended; or it never started, as there was no room here
                     continue
             self.wake.set()
@@ -96,3 +106,9 @@ class Agenda:
         # Never later than a known time: what a beat saw may be older.
         due_at = time.monotonic() + due_seconds
         self.due_at = due_at if self.due_at is None else min(self.due_at, due_at)
+
+
+def _tells_here(settlement: Settlement) -> bool:
+    """Tell whether a call was enqueued with this end, into the same queue."""
+    call = settlement.on_error
+    return call is not None and call.queue_name == settlement.claim.queue_name

@@ -146,6 +146,20 @@ class Settler:
             tell(settled)
         self._tell_of_room()
         await self._announce([each.claim.id for each in settled if each.stores_result])
+        if self._writer.told:
+            await self._wake()
+
+    async def _wake(self) -> None:
+        told, self._writer.told = self._writer.told, []
+        queues = set()
+        for claim, call, pk in told:
+            logs.tasks.told(claim, pk, call.processor_class)
+            queues.add(call.queue_name)
+        try:
+            await self._connection.execute(store.wake(sorted(queues)))
+        except psycopg.Error as error:
+            # Their supervisors find the rows by their next beats.
+            logs.outcomes.not_woken(len(told), error)
 
     def _tell_of_room(self) -> None:
         if not self._had_room and self.has_room():
@@ -163,8 +177,8 @@ class Settler:
 
 def _aged(settlement: Settlement, seconds: float) -> Settlement:
     """Return a settlement whose start is this much longer ago: the time since its run was over."""
-    claim, decision, attempt, stores_result = settlement
+    claim, decision, attempt, stores_result, on_error = settlement
     if attempt is None:
         return settlement
     attempt = Attempt(attempt[0] + seconds, attempt[1])
-    return Settlement(claim, decision, attempt, stores_result)
+    return Settlement(claim, decision, attempt, stores_result, on_error)

@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.claim import Settlement
+from partisan_async.claim import Call, Claim, Settlement
 from partisan_async.policy import Finished
 from partisan_async.postgres.blame import Blame, NoAnswer, whose
 from partisan_async.store import Statement
@@ -24,6 +24,9 @@ from partisan_async.supervisor.storable import reduced
 
 CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable)
 """Another row or another transaction is in the way; a gentle attempt leaves such rows out."""
+
+REFUSALS = (Blame.ROW, Blame.RIGHT, Blame.STATEMENT)
+"""What no second attempt mends."""
 
 LONGEST_PAUSE_SECONDS = 1.0
 """Maximum pause between two attempts. A stop waits a few seconds for outcomes; if the database is
@@ -42,6 +45,9 @@ class Writer:
     def __init__(self, me: UUID, connection: Connection, *, delete_finished: bool) -> None:
         self.failed: list[tuple[Settlement, psycopg.Error]] = []
         """Settlements that could not be written, and why; the caller empties it."""
+        self.told: list[tuple[Claim, Call, int]] = []
+        """Claims with the calls of ``ON_ERROR`` that their ends enqueued, and the ids of these; the
+        caller empties it."""
         self.retries = 0
         """Number of times that a statement was sent again."""
         self.delete_finished = delete_finished
@@ -106,6 +112,11 @@ class Writer:
             rows = await self.persist(way(self._me, batch, gently=gently))
         except CONFLICTS:
             rows = await self.persist(way(self._me, batch, gently=True))
+        if rows and len(rows[0]) > 1:
+            ids = dict(rows)
+            for each in batch:
+                if (call := each.told_by) and (pk := ids.get(each.claim.id)):
+                    self.told.append((each.claim, call, pk))
         return {row[0] for row in rows}
 
     async def _write_halves(
@@ -126,5 +137,14 @@ class Writer:
                     continue
                 logs.outcomes.unstorable(settlement.claim, error)
                 return written
+        if settlement.on_error and whose(error) in REFUSALS:
+            return await self._write_untold(settlement, error)
         self.failed.append((settlement, error))
         return set()
+
+    async def _write_untold(self, settlement: Settlement, error: psycopg.Error) -> set[int]:
+        """Write an end without the call that tells of it: that may be what is refused."""
+        written = await self.write(store.settle, [settlement._replace(on_error=None)], gently=True)
+        if written:
+            logs.outcomes.no_on_error(settlement.claim, error)
+        return written

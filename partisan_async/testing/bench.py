@@ -84,8 +84,11 @@ class Bench:
         rows = self._execute(store.advance(only, until))
         return rows[0][0] if rows else None
 
-    def run(self, claim: Claim, moment: datetime.datetime | None) -> Ran:
-        """Run a claim, and settle it as of a moment; ``None``: now."""
+    def run(self, claim: Claim, moment: datetime.datetime | None, *, tells: bool = True) -> Ran:
+        """Run a claim, and settle it as of a moment; ``None``: now.
+
+        :param tells: whether to enqueue its ``ON_ERROR``.
+        """
         claim = self._as_of(claim, moment)
         executor = self._executor(claim, moment)
         began = time.perf_counter()
@@ -96,7 +99,8 @@ class Bench:
         decision = settlement.decision
         logs.tasks.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
-            self._settle(settlement, moment or timezone.now())
+            settled = settlement if tells else settlement._replace(on_error=None)
+            self._settle(settled, moment or timezone.now())
         if isinstance(decision, Finished):
             decision = Finished(decision.result)
         task = Task.objects.using(self.alias).get(pk=claim.id)

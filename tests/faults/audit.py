@@ -51,7 +51,10 @@ FOR EACH ROW EXECUTE FUNCTION faults_audit();
 """
 """It takes its numbers from the ledger's sequence: one order for both. Install the ledger first."""
 
-ROWS = "SELECT t.id, t.processor_class, faults_state(t) FROM partisan_async_task t ORDER BY t.id"
+ROWS = """
+SELECT t.id, t.processor_class, faults_state(t), t.arguments -> 'args' ->> 0
+FROM partisan_async_task t ORDER BY t.id
+"""
 
 
 def read_rows(execute: Callable[[str], list[Any]]) -> list[Row]:
@@ -59,7 +62,8 @@ def read_rows(execute: Callable[[str], list[Any]]) -> list[Row]:
 
     :param execute: runs a query and returns its rows.
     """
-    return [Row(task, processor, State(**state)) for task, processor, state in execute(ROWS)]
+    rows = execute(ROWS)
+    return [Row(task, processor, State(**state), first) for task, processor, state, first in rows]
 
 
 def read(execute: Callable[[str], list[Any]]) -> list[Change]:

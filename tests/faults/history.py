@@ -53,11 +53,15 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A task as it is in the end."""
+    """A task as it is in the end.
+
+    :param first: the first argument of its call, as text.
+    """
 
     id: int
     processor: str
     state: State
+    first: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,14 @@ class Kind:
     """What is known of a processor: how its tasks must end, and where they run.
 
     :param tells: it keeps a result, which the database may refuse.
+    :param on_error: the processor that is told of those of its tasks that end in error.
     """
 
     ends: str = "either"
     poison: bool = False
     is_async: bool = False
     tells: bool = False
+    on_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ MIX: list[tuple[float, Make]] = [
     (3, lambda rng: tasks.AsyncSnooze(rng.randint(1, 3), round(rng.uniform(0, 0.5), 2))),
     (1, lambda rng: tasks.SnoozeForEver()),
     (2, lambda rng: tasks.Break()),
+    (2, lambda rng: tasks.TellingBreak()),
     (1, lambda rng: tasks.AsyncBreak()),
     (8, lambda rng: tasks.Deposit()),
     (3, lambda rng: tasks.Parent(rng.randint(1, 3))),
@@ -47,7 +48,8 @@ ENDINGS: list[tuple[float, Make]] = [
 LONG: list[tuple[float, Make]] = [(0.5, lambda rng: tasks.Nap(round(rng.uniform(2, 4), 1)))]
 
 POISON: list[tuple[float, Make]] = [
-    (0.3, lambda rng: tasks.Poison(rng.choice(["SIGKILL", "SIGSEGV", "exit"]))),
+    (0.2, lambda rng: tasks.Poison(rng.choice(["SIGKILL", "SIGSEGV", "exit"]))),
+    (0.1, lambda rng: tasks.TellingPoison("SIGKILL")),
     (0.1, lambda rng: tasks.AsyncPoison("SIGKILL", round(rng.uniform(0, 0.3), 2))),
 ]
 

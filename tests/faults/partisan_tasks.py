@@ -285,6 +285,67 @@ class AsyncPoison(AsyncRecorded):
         die(how)
 
 
+# What another task is told of
+
+
+@registry.register
+class Report(Recorded):
+    """Is told of the end of another task: its argument is that task's id."""
+
+    def work(self):
+        pass
+
+
+@registry.register
+class TellingNap(Nap):
+    ON_ERROR = Report
+
+
+@registry.register
+class TellingBreak(Break):
+    ON_ERROR = Report
+
+
+@registry.register
+class AsyncTellingBreak(AsyncBreak):
+    ON_ERROR = Report
+
+
+@registry.register
+class AtomicTellingBreak(Break):
+    ATOMIC = True
+    ON_ERROR = Report
+
+
+@registry.register
+class TellingStumble(StumbleForEver):
+    ON_ERROR = Report
+
+
+@registry.register
+class TellingSnooze(SnoozeForEver):
+    ON_ERROR = Report
+
+
+@registry.register
+class TellingPoison(Poison):
+    ON_ERROR = Report
+
+
+@registry.register
+class TellingMisfit(Recorded):
+    """Does not take what a row has, if that has anything."""
+
+    ENDS = "error"
+    ON_ERROR = Report
+
+    def __init__(self):
+        super().__init__()
+
+    def work(self):
+        pass
+
+
 @registry.register
 class Trip(Recorded):
     """Kills its worker once, if it is told how; and being short, it goes out in batches."""
@@ -423,6 +484,11 @@ class NeverEnds(Recorded):
 
     def work(self):
         go_on(self.args[0])
+
+
+@registry.register
+class TellingNeverEnds(NeverEnds):
+    ON_ERROR = Report
 
 
 @registry.register

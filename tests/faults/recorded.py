@@ -49,7 +49,8 @@ def kinds() -> dict[str, Kind]:
     """Return what the checker must know of each registered processor, by name."""
     return {
         processor.__name__: Kind(
-            processor.ENDS, processor.POISON, is_async(processor), processor.STORE_RESULT
+            *(processor.ENDS, processor.POISON, is_async(processor), processor.STORE_RESULT),
+            on_error=processor.ON_ERROR and processor.ON_ERROR.__name__,
         )
         for processor in registry.processors()
         if issubclass(processor, Recorded)

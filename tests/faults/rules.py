@@ -85,6 +85,16 @@ def every_task_ends_as_it_must(record: Record) -> Iterator[Violation]:
             )
 
 
+def each_end_in_error_is_told_of_once(record: Record) -> Iterator[Violation]:
+    """Where its processor has an ``ON_ERROR``; and nothing else is told of."""
+    told = Counter((row.processor, row.first) for row in record.rows.values())
+    for row in record.rows.values():
+        if on_error := record.kind(row.id).on_error:
+            due = row.state.status == "error"
+            if (count := told[on_error, str(row.id)]) != due:
+                yield Violation(row.id, f"it is {row.state.status}, and told of {count} times")
+
+
 def what_is_finished_has_returned(record: Record) -> Iterator[Violation]:
     """Under its last claim. A postponed task, marked finished, would be lost."""
     for row in record.rows.values():
@@ -390,6 +400,7 @@ RULES = (
     only_committed_tasks_run,
     every_task_ends,
     every_task_ends_as_it_must,
+    each_end_in_error_is_told_of_once,
     what_is_finished_has_returned,
     no_claim_starts_or_ends_twice,
     every_end_has_its_start,

@@ -17,6 +17,7 @@ KINDS = {
     "AsyncJob": Kind("finished", is_async=True),
     "Failing": Kind("error"),
     "Deadly": Kind("error", poison=True),
+    "Telling": Kind(on_error="Job"),
 }
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 PIDS = {"p1": 101, "p2": 102, "p3": 103, "p4": 104}
@@ -28,6 +29,7 @@ class Story:
     def __init__(self) -> None:
         self.n = 0
         self.processors: dict[int, str] = {}
+        self.firsts: dict[int, str] = {}
         self.states: dict[int, State | None] = {}
         self.events: list[Event] = []
         self.changes: list[Change] = []
@@ -84,7 +86,9 @@ class Story:
 
     def history(self) -> History:
         rows = [
-            Row(task, self.processors[task], state) for task, state in self.states.items() if state
+            Row(task, self.processors[task], state, self.firsts.get(task))
+            for task, state in self.states.items()
+            if state
         ]
         return History(
             rows=rows, events=self.events, changes=self.changes, kinds=KINDS, **self.given
@@ -123,6 +127,19 @@ def worker_dies(story: Story, task: int, process: str = "p1", **changes: object)
     """Write that a task was running, alone, in a worker that died."""
     changes = {"lost": 1, "errors": 1, "error": WORKER_LOST, "suspect": True} | changes
     story.settle(task, changes.pop("status", "new"), process, **changes)
+
+
+def told_of(story, status, calls):
+    """Have a task end so, with so many calls of its ON_ERROR."""
+    story.enqueue(1, "Telling")
+    story.claim(1)
+    story.start(1)
+    story.end(1, "raised" if status == "error" else "returned")
+    story.settle(1, status, "p1", tries=1, errors=int(status == "error"))
+    for task in range(2, 2 + calls):
+        story.firsts[task] = "1"
+        story.enqueue(task)
+        story.run(task)
 
 
 class TestSilence:
@@ -197,6 +214,13 @@ class TestSilence:
 
         assert story.judge().ok
         assert not story.judge().duplicates
+
+    @pytest.mark.parametrize(("status", "calls"), [("error", 1), ("finished", 0)])
+    def test_an_end_in_error_may_be_told_of(self, story, status, calls):
+        """By a call of its ON_ERROR, which is a task like any other."""
+        told_of(story, status, calls)
+
+        assert story.judge().ok
 
     def test_poison_kills_three_workers(self, story):
         story.enqueue(1, "Deadly")
@@ -350,6 +374,12 @@ class TestWhatBecameOfEachTask:
         story.run(1)
 
         assert story.broken() == {"every task ends as it must"}
+
+    @pytest.mark.parametrize(("status", "calls"), [("error", 0), ("error", 2), ("finished", 1)])
+    def test_an_end_that_is_not_told_of_as_it_must(self, story, status, calls):
+        told_of(story, status, calls)
+
+        assert story.broken() == {"each end in error is told of once"}
 
     def test_an_error_without_its_reason(self, story):
         story.enqueue(1, "Failing")

@@ -229,6 +229,26 @@ class Fail(Marking):
 
 
 @registry.register
+class Told(TaskProcessor):
+    """Leaves a mark about the end of another task; the tests make it an ``ON_ERROR``."""
+
+    def run(self, task_id: int) -> None:
+        Mark.objects.create(text=f"told of {task_id}")
+
+
+@registry.register
+class ToldWhy(TaskProcessor):
+    """The same, elsewhere, by the row of the task."""
+
+    QUEUE_NAME = "elsewhere"
+    PRIORITY = 3
+    NAME = "testapp.told_why"
+
+    def run(self, task: Task) -> None:
+        Mark.objects.create(text=f"told of {task.errors[-1]['message']}")
+
+
+@registry.register
 class AsyncFail(Marking):
     async def run(self):
         raise LookupError("nothing there")

@@ -11,6 +11,7 @@ from partisan_async.tasks_backend import options
 from partisan_async.unique import Unique
 from tests.conformance.api import task
 from tests.testapp.models import Mark
+from tests.testapp.partisan_tasks import Told
 
 
 @task
@@ -108,6 +109,23 @@ def cancel():
 @task
 def put_off():
     raise PostponeTask(600, reason="not yet")
+
+
+@task(takes_context=True, priority=5)
+def told_with_context(context, task_id):
+    return [context.task_result.id, task_id]
+
+
+@task
+@options(on_error=Told)
+def fails_and_tells():
+    raise LookupError
+
+
+@task
+@options(on_error=told_with_context)
+def fails_and_tells_djangos():
+    raise LookupError
 
 
 @task

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.instances import Fetched, Instances, Wanted
 from partisan_async.enqueue.parameters.parameter import Parameter
-from partisan_async.enqueue.parameters.rows import fetch
+from partisan_async.enqueue.parameters.rows import Key, fetch
 from partisan_async.enqueue.parameters.stored import Stored
 from partisan_async.exceptions import ArgumentsDoNotFit
 
@@ -61,9 +61,11 @@ class Decoder:
         fetched = fetch(self._processor_name, wanted.keys) if wanted.keys else {}
         return self._values(shape, stored, Fetched(fetched))
 
-    def require_fit(self, stored: Stored) -> None:
-        """Refuse a call that does not fit; see ``Parameters.require_fit``."""
-        self._values(self._shape(stored), stored, Wanted())
+    def keys(self, stored: Stored) -> set[Key]:
+        """Return the keys of instances in a call, if it fits; see ``Parameters.require_fit``."""
+        wanted = Wanted()
+        self._values(self._shape(stored), stored, wanted)
+        return wanted.keys
 
     def _shape(self, stored: Stored) -> _Shape:
         # Calls are mostly written in one way, and to bind one takes longer than to read it.

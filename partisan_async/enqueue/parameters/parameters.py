@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from django.db.models import Model
+
 from partisan_async.enqueue.parameters.annotations import place_of, resolve
 from partisan_async.enqueue.parameters.binding import Binding
 from partisan_async.enqueue.parameters.decoder import Decoder
@@ -58,9 +60,17 @@ class Parameters:
     def require_fit(self, stored: Stored) -> None:
         """Refuse a call that ``decode`` would refuse, and fetch no row.
 
+
         :raises ArgumentsDoNotFit: as for ``decode``.
         """
-        self._decoder.require_fit(stored)
+        self._decoder.keys(stored)
+
+    def models(self, stored: Stored) -> set[type[Model]]:
+        """Return the models of which a call passes instances, and fetch none of these.
+
+        :raises ArgumentsDoNotFit: as for ``decode``.
+        """
+        return {key.model for key in self._decoder.keys(stored)}
 
     def places(self, stored: Stored, name: str) -> list[Place]:
         """Return the places of a parameter's values in a stored call; none if it is left out.
