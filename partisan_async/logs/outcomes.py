@@ -32,7 +32,7 @@ def no_on_error(claim: Claim, error: BaseException) -> None:
     """Say that an ``ON_ERROR`` cannot be enqueued; the task's own end is written without it."""
     logger.error(
         "task %s %s: its ON_ERROR cannot be enqueued: %s",
-        *(claim.id, plain(claim.processor_class), plain(primary(error))),
+        *(claim.id, plain(claim.processor_class), plain(explain(error))),
         extra=about(claim, "no ON_ERROR"),
     )
 
