@@ -12,7 +12,7 @@ from django.db import connections
 
 from partisan_async import signals
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
-from partisan_async.enqueue import on_error, refusals
+from partisan_async.enqueue import refusals
 from partisan_async.enqueue.bulk import bulk_enqueue
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.insert import enqueue
@@ -22,7 +22,6 @@ from partisan_async.telling import Telling
 from partisan_async.unique import Unique
 
 if TYPE_CHECKING:
-    from partisan_async.claim import Call
     from partisan_async.models import Task
 
 
@@ -183,11 +182,6 @@ class BaseTaskProcessor(Telling, abc.ABC):
         ``bulk_delay``."""
         bulk_delay = sync_to_async(cls.bulk_delay)
         return await bulk_delay(processors, priority=priority, execute_after=execute_after)
-
-    @classmethod
-    def _call_on_error(cls) -> Call:
-        """Return the call of this processor as an ``ON_ERROR``, without the id."""
-        return on_error.call_of(cls)
 
     async def release_connections(self) -> None:
         """Give back the database connections of this ``async def run()``.

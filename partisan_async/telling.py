@@ -1,4 +1,4 @@
-"""The running side's half of a processor: its row, and what signals tell of its runs."""
+"""The running side's half of a processor: its row, and what is told of its runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from partisan_async import signals
+from partisan_async.claim import Call
+from partisan_async.enqueue import on_error
 from partisan_async.policy import Decision
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ class Telling:
         """Tell what becomes of the task after a run."""
         if self.task_obj is not None:
             signals.send_decision(type(self), self.task_obj, decision)
+
+    @classmethod
+    def _call_on_error(cls) -> Call:
+        """Return the call of this processor as an ``ON_ERROR``, without the id."""
+        return on_error.call_of(cls)
 
     @classmethod
     def _tell_loss(cls, task: Task, decision: Decision) -> None:

@@ -6,7 +6,7 @@ Its one argument is that task's id, which the statement that enqueues it puts in
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from partisan_async import registry
 from partisan_async.claim import Call
@@ -16,9 +16,6 @@ from partisan_async.enqueue.turn import checked_priority
 from partisan_async.exceptions import ArgumentsDoNotFit
 from partisan_async.models import Task
 from partisan_async.validation import check_queue_name
-
-if TYPE_CHECKING:
-    from partisan_async.enqueue.calls import Delayed
 
 _WITH_ID = Stored([1], {})
 
@@ -36,7 +33,7 @@ def call_without_id(
     return Call(queue_name, name, encoded, checked_priority(priority), None, digest=None)
 
 
-def call_of(processor_class: type[Delayed]) -> Call:
+def call_of(processor_class: type[Any]) -> Call:
     """Return the call of a processor, without the id.
 
     :raises ProcessorClassNotFound: it is not registered.
