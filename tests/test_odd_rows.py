@@ -26,6 +26,7 @@ from partisan_async.models import (
     Supervisor,
     Tally,
     Task,
+    UniqueWindow,
 )
 from partisan_async.schedule import Every
 from partisan_async.settings import queue_settings
@@ -110,6 +111,12 @@ def homes():
     yield Home(database="odd")
 
 
+def windows():
+    """One that is open, of a task that is gone."""
+    until = timezone.now() + timedelta(hours=1)
+    yield UniqueWindow(key=uuid.uuid4().bytes, until=until, task_id=1)
+
+
 def tallies():
     minute = timezone.now().replace(second=0, microsecond=0)
     for ago in range(2):
@@ -123,7 +130,7 @@ def tallies():
 
 ROWS = {
     Task: tasks, Supervisor: supervisors, Schedule: schedules, PausedQueue: pauses, Tally: tallies,
-    PausedProcessor: processor_pauses, Home: homes,
+    PausedProcessor: processor_pauses, Home: homes, UniqueWindow: windows,
 }  # fmt: skip
 """By model, what its odd rows are but for the odd value."""
 
@@ -257,7 +264,7 @@ def steer():
 def clear(supervisor):
     Task.objects.all().delete()
     Supervisor.objects.exclude(pk=supervisor.id).delete()
-    for model in (Schedule, PausedQueue, PausedProcessor, Home, Tally):
+    for model in (Schedule, PausedQueue, PausedProcessor, Home, Tally, UniqueWindow):
         model.objects.all().delete()
 
 
