@@ -46,7 +46,7 @@ from tests.testapp.partisan_tasks import (
     AtomicLostClaim,
     CancelItself,
     Die,
-    EndlessAfterWriting,
+    Endless,
     Fail,
     Follow,
     Nothing,
@@ -379,9 +379,9 @@ class TestRefused:
         assert calls() == [task.pk]
 
     def test_a_row_that_is_locked_is_told_of_when_it_is_written(self, told_by, as_owner, caplog):
-        told_by(EndlessAfterWriting)
+        told_by(Endless)
         with live_supervisor(WORKERS_COUNT=1):
-            task = EndlessAfterWriting("sleep").delay()
+            task = Endless("sleep").delay()
             wait_until(lambda: Task.objects.filter(status="in_process").exists())
             with transaction.atomic():
                 Task.objects.select_for_update().get(pk=task.pk)
