@@ -268,7 +268,7 @@ class TestMisbehaviour:
     @pytest.mark.parametrize("name", ["a.b\\u0000c", "a.\\ud800", "\\u0000", ""])
     def test_an_error_of_a_name_that_no_class_can_have_ends_the_task_alone(self, name):
         """It is told to log handlers as an exception, of a class by that name."""
-        words = f'["Done",1,5,false,"Raised",["{name}","m","t",[]],false]'
+        words = f'["Done",1,5,false,"Raised",["{name}","m","t",[]],null]'
         with live_supervisor(WORKERS_COUNT=1):
             task = Misbehave("last words", words).delay()
             wait_until(lambda: ended(task))

@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, register
 
-from partisan_async import naming, registry, schedule
+from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.processors import known_processors
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.scheduled import arguments_of, schedules_of, wrong_name
@@ -69,8 +69,10 @@ def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
 
 
 def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
-    if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
-        return  # E005 and E017 tell of that
+    if inspect.isabstract(processor) or validation.check_names(processor.SENSITIVE):
+        return  # E005 and E004 tell of that
+    if complaints(processor, BaseTaskProcessor):
+        return  # E017 does
     lasting = registry.lasting_name(naming.name_of(processor))
     for key, each in schedules_of(processor).items():
         if key == lasting and not each.kwargs:
