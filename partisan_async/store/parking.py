@@ -43,6 +43,8 @@ paused AS MATERIALIZED (
 held AS MATERIALIZED (SELECT processor_class, min(at) AS at FROM paused GROUP BY processor_class)
 """  # noqa: S608
 
+# status || '': else the planner may find the ids by reading all of an index of waiting rows, which
+# it takes for empty.
 _PARK = f"""
 WITH {_HELD},
 first AS MATERIALIZED (
@@ -51,7 +53,7 @@ first AS MATERIALIZED (
     ORDER BY priority, id LIMIT {PARKED_AT_ONCE}),
 free AS MATERIALIZED (
     SELECT id, processor_class FROM partisan_async_task
-    WHERE status = '{Status.NEW}' AND id = ANY (ARRAY(
+    WHERE status || '' = '{Status.NEW}' AND id = ANY (ARRAY(
         SELECT id FROM first WHERE processor_class IN (SELECT processor_class FROM held)))
     FOR UPDATE SKIP LOCKED),
 parked AS (

@@ -204,7 +204,9 @@ def test_session_pooling_is_like_no_pooling(site):
         assert COMPLAINT not in supervisor.output
 
 
-QUEUES = "queues 'cron', 'default', 'elsewhere', 'metronome', 'rings', 'ticks', 'waiting'"
+QUEUES = (
+    "queues 'cron', 'default', 'elsewhere', 'errands', 'metronome', 'rings', 'ticks', 'waiting'"
+)
 
 
 class TestDoctor:
