@@ -76,26 +76,43 @@ call AS MATERIALIZED (
           FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)))
             WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u)
 """
-_BULK_INSERT = f"""
-WITH {CALLS},
+
+
+def insert_of(calls: str, *, where: str, column: str, target: str, more: str = "") -> str:
+    """Return SQL, behind ``CALLS``, that inserts calls and reads what ``bulk_insert`` tells.
+
+    :param calls: the name of what has them.
+    :param column: where their digests, or keys, go.
+    :param target: of ``ON CONFLICT``.
+    :param more: further columns of the row that is read.
+    """
+    return f"""
 inserted AS (
     INSERT INTO partisan_async_task
-        (id, queue_name, processor_class, arguments, priority, digest, traceparent, execute_after,
+        (id, queue_name, processor_class, arguments, priority, {column}, traceparent, execute_after,
         status)
     SELECT id, %(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s, digest,
         %(traceparent)s, due.at,
         CASE WHEN due.at > statement_timestamp()
             THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
-    FROM call,
+    FROM {calls},
         (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
-    WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({lock_of("digest")})
+    {where}
     ORDER BY digest, id
-    ON CONFLICT {TO_TWINS} DO NOTHING
+    ON CONFLICT {target} DO NOTHING
     RETURNING id, status, created_at, execute_after)
 SELECT (SELECT array_agg(id) FROM call), array_agg(id), min(status), min(created_at),
-    NULLIF(min(execute_after), min(created_at))
+    NULLIF(min(execute_after), min(created_at)){more}
 FROM inserted
 """  # noqa: S608
+
+
+_BULK_INSERT = f"WITH {CALLS}," + insert_of(
+    "call",
+    where=f"WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({lock_of('digest')})",
+    column="digest",
+    target=TO_TWINS,
+)
 
 # One text, which is sent back as it is: psycopg would make an object of each value of an array.
 _NEXT_IDS = """

@@ -17,6 +17,7 @@ from partisan_async.store.inserting import (
     COLUMNS_READABLE,
     TO_TWINS,
     bulk_params,
+    insert_of,
     lock_of,
 )
 from partisan_async.store.parking import is_parked
@@ -47,50 +48,27 @@ opened AS (
 
 # As many calls are inserted, see there. A twin that is known is looked for first, by the snapshot:
 # the index would have a caller wait for whoever changes that row, such as an ATOMIC run that ends.
-_INSERT = """
-WITH {CALLS},
+_FREE = """
 free AS MATERIALIZED (
     SELECT * FROM call
     WHERE NOT EXISTS (SELECT 1 FROM partisan_async_task t
                       WHERE t.{column} = call.digest AND {is_twin})
         AND (NOT %(takes)s OR pg_try_advisory_xact_lock({lock}))),
-{opened}
-inserted AS (
-    INSERT INTO partisan_async_task
-        (id, queue_name, processor_class, arguments, priority, {column}, traceparent, execute_after,
-        status)
-    SELECT id, %(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s, digest,
-        %(traceparent)s, due.at,
-        CASE WHEN due.at > statement_timestamp()
-            THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
-    FROM free,
-        (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at) AS due
-    {of_opened}
-    ORDER BY digest, id
-    ON CONFLICT {to_twins} DO NOTHING
-    RETURNING id, status, created_at, execute_after)
-SELECT (SELECT array_agg(id) FROM call), array_agg(id), min(status), min(created_at),
-    NULLIF(min(execute_after), min(created_at)), {in_vain}
-FROM inserted
 """
 
-_IN_VAIN = """
-(SELECT array_agg(task_id) FROM opened WHERE task_id NOT IN (SELECT id FROM inserted))
-"""
+_IN_VAIN = """,
+    (SELECT array_agg(task_id) FROM opened WHERE task_id NOT IN (SELECT id FROM inserted))"""
 
 
 def _insert(column: str, *, opens: bool) -> str:
-    opened = _OPENED if opens else ""
-    return _INSERT.format(
-        CALLS=CALLS,
-        Status=Status,
-        is_twin=IS_TWIN[column],
-        lock=lock_of("digest"),
-        opened=opened,
+    free = _FREE.format(column=column, is_twin=IS_TWIN[column], lock=lock_of("digest"))
+    before = ["WITH ", CALLS, ",", free, _OPENED if opens else ""]
+    return "".join(before) + insert_of(
+        "free",
+        where="WHERE digest IN (SELECT key FROM opened)" if opens else "",
         column=column,
-        of_opened="WHERE digest IN (SELECT key FROM opened)" if opens else "",
-        to_twins=TARGETS[column],
-        in_vain=_IN_VAIN if opens else "NULL",
+        target=TARGETS[column],
+        more=_IN_VAIN if opens else ", NULL",
     )
 
 
