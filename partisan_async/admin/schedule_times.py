@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from partisan_async import schedule
 from partisan_async.models import Schedule
-from partisan_async.models.readable import is_moment
+from partisan_async.models.readable import aware, is_moment
 from partisan_async.schedule import Cron, Every
 
 SHOWN_TICKS = 5
@@ -27,16 +27,11 @@ def next_times(known: Cron | Every, next_tick: datetime.datetime | None = None) 
 
     :param next_tick: the next one, if that is known; else they are counted from now.
     """
-    now = _aware(timezone.now())
+    now = aware(timezone.now())
     first = None
     if next_tick is not None and is_moment(next_tick):
-        first = _aware(next_tick)
+        first = aware(next_tick)
     if first is None or first <= now:
         first = known.following(first or now, now)
     ticks = schedule.ticks_from(first, known, SHOWN_TICKS)
     return [f"{tick:%Y-%m-%d %H:%M:%S} {tick.tzname()} ({tick:%z})" for tick in ticks]
-
-
-def _aware(moment: datetime.datetime) -> datetime.datetime:
-    zone = timezone.get_default_timezone()
-    return timezone.make_aware(moment, zone) if timezone.is_naive(moment) else moment

@@ -6,11 +6,10 @@ import datetime
 
 from django.db import models
 from django.db.models.functions import Now
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from partisan_async.models.readable import always_read
+from partisan_async.models.readable import always_read, aware
 
 NEVER_BEGINS = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 NEVER_ENDS = datetime.datetime(9999, 12, 1, tzinfo=datetime.UTC)
@@ -21,9 +20,7 @@ def is_far(due: object) -> bool:
     """Tell whether a task's time is that of a parked one."""
     if not isinstance(due, datetime.datetime):  # replaced by "?", see readable.mark
         return False
-    if timezone.is_naive(due):  # without USE_TZ
-        due = timezone.make_aware(due)
-    return NEVER_BEGINS <= due < NEVER_ENDS
+    return NEVER_BEGINS <= aware(due) < NEVER_ENDS
 
 
 class PausedQueue(models.Model):

@@ -94,8 +94,14 @@ def moment(sql: str) -> str:
 
 def _stands_in(value: datetime) -> bool:
     """Tell whether a time is a stand-in."""
-    aware = timezone.make_aware(value) if timezone.is_naive(value) else value
-    return aware in _STAND_INS
+    return aware(value) in _STAND_INS
+
+
+def aware(value: datetime) -> datetime:
+    """Return a time with its zone: without ``USE_TZ`` Django reads a column's times without one."""
+    if timezone.is_aware(value):
+        return value
+    return timezone.make_aware(value, timezone.get_default_timezone())
 
 
 def is_moment(value: datetime) -> bool:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 
 from partisan_async import naming, registry, schedule, signals, store
 from partisan_async.enqueue.insert import enqueue
@@ -17,7 +16,7 @@ from partisan_async.enqueue.run import fetch, run
 from partisan_async.enqueue.scheduled import checked_arguments, made_call_of, made_key
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Schedule, Task
-from partisan_async.models.readable import is_moment
+from partisan_async.models.readable import aware, is_moment
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
 from partisan_async.steering import audit
@@ -125,19 +124,12 @@ def _make(
     with transaction.atomic(using=alias):
         run(*store.hold(made))
         ((now, before, *ticks),) = fetch(*store.held_schedule(key))
-        held = store.Held(_aware(now), before, *map(_aware, ticks))
+        held = store.Held(aware(now), before, *(tick and aware(tick) for tick in ticks))
         run(*store.make(made, _first_tick(held, made, known)))
         wake(queue_name, store.STEERED, alias)
         action = "change-schedule" if held.schedule else "create-schedule"
         audit.put_down(action, [key], schedules=[key])
         return Schedule.objects.using(alias).get(pk=key)
-
-
-def _aware(moment: Any) -> Any:
-    """Return a moment as schedules reckon with it: without ``USE_TZ`` Django reads them naive."""
-    if moment is None or timezone.is_aware(moment):
-        return moment
-    return timezone.make_aware(moment, timezone.get_default_timezone())
 
 
 def _first_tick(held: store.Held, made: store.Made, known: Cron | Every) -> datetime.datetime:
