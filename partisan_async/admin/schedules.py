@@ -25,7 +25,7 @@ from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, told_moment
 from partisan_async.admin.schedule_times import next_times, rule_of
 from partisan_async.admin.sight import sees_arguments
-from partisan_async.enqueue.scheduled import has_schedules, schedules_of
+from partisan_async.enqueue.scheduled import schedules_of
 from partisan_async.enqueue.sensitive import masked
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Schedule, Task
@@ -247,7 +247,7 @@ def _processor(row: Schedule) -> type[BaseTaskProcessor] | None:
         return None
     if row.is_made:
         return processor
-    return processor if has_schedules(processor) and row.pk in schedules_of(processor) else None
+    return processor if row.pk in schedules_of(processor) else None
 
 
 def _known(row: Schedule) -> Cron | Every | None:

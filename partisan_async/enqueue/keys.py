@@ -24,6 +24,18 @@ class Misfit(NamedTuple):
     hint: str
 
 
+def identified(call: Call, processor: type[Any], lasting_name: str) -> Call:
+    """Return a call with the key or the digest that its processor gives it, if any.
+
+    :raises TypeError: as ``with_key``.
+    """
+    if processor.UNIQUE is not None:
+        return with_key(call, processor, lasting_name)
+    if processor.UNIQUE_FOR_PARAMS:
+        return call._replace(digest=arguments.digest(lasting_name, call.arguments))
+    return call
+
+
 def with_key(call: Call, processor: type[Any], lasting_name: str) -> Call:
     """Return a call with the key that its processor's ``UNIQUE`` gives it.
 

@@ -37,12 +37,7 @@ def has_schedules(processor_class: type[Any]) -> bool:
 
 def scheduled() -> dict[str, type[Any]]:
     """Return the processors of all schedules in the code, by the schedules' keys."""
-    return {
-        key: each
-        for each in registry.processors()
-        if has_schedules(each)
-        for key in schedules_of(each)
-    }
+    return {key: each for each in registry.processors() for key in schedules_of(each)}
 
 
 def key_of(name: str) -> str:
@@ -110,9 +105,7 @@ def made_call_of(processor_class: type[Any], encoded: str, queue_name: str) -> C
     """
     name, lasting_name = registry.names_for_calls(processor_class)
     call = Call(queue_name, name, encoded, processor_class.PRIORITY, None, None)
-    if processor_class.UNIQUE is not None:
-        return keys.with_key(call, processor_class, lasting_name)
-    return _with_digest(call) if processor_class.UNIQUE_FOR_PARAMS else call
+    return keys.identified(call, processor_class, lasting_name)
 
 
 def made_tick_of(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import IntegrityError, connections
 
 from partisan_async import registry, store
+from partisan_async.claim import Call
 from partisan_async.enqueue.corrected import check_arguments, check_call
-from partisan_async.enqueue.keys import keys_of
+from partisan_async.enqueue.keys import identified
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import key_of, taken_by
 from partisan_async.exceptions import ProcessorClassNotFound
@@ -23,16 +24,6 @@ Given = Mapping[str, Any] | str
 """A call: ``{"args": […], "kwargs": {…}}``, or the JSON of that."""
 
 
-class _Other(NamedTuple):
-    encoded: str
-    digest: bytes | None
-    unique_key: bytes | None
-
-    @property
-    def key(self) -> bytes | None:
-        return self.digest or self.unique_key
-
-
 def retry_with(pk: int, given: Given) -> None:
     """Run a task again that ended in error, all counts at zero, with these arguments.
 
@@ -42,18 +33,20 @@ def retry_with(pk: int, given: Given) -> None:
         there, somebody has locked it, or an identical call waits.
     """
     rows = Task.objects.using(store.database())
-    task = rows.only("id", "processor_class", "queue_name", "status").filter(pk=pk).first()
+    task = (
+        rows.only("id", "processor_class", "queue_name", "priority", "status").filter(pk=pk).first()
+    )
     _require_failed(pk, task)
     assert task is not None
     other = _other(task, given)
     taken = taken_by(connections[store.database()])
-    taken.count += other.key is not None
+    taken.count += bool(other.key)
     way = partial(
         store.again_with,
-        encoded=other.encoded,
+        encoded=other.arguments,
         digest=other.digest,
         unique_key=other.unique_key,
-        key=None if other.key is None else key_of(other.key),
+        key=key_of(other.key) if other.key else None,
     )
     try:
         done = change(way, [pk], Task.STATUS_NEW, taken)
@@ -66,7 +59,8 @@ def retry_with(pk: int, given: Given) -> None:
     audit.put_down("retry", [f"{pk} with other arguments"], task_ids=done)
 
 
-def _other(task: Task, given: Given) -> _Other:
+def _other(task: Task, given: Given) -> Call:
+    """Return the call that the task becomes."""
     processor, name = None, registry.discovered_names(task.processor_class)[0]
     with suppress(ProcessorClassNotFound):
         processor = registry.get(name)
@@ -74,12 +68,8 @@ def _other(task: Task, given: Given) -> _Other:
         encoded = check_arguments(processor, given, task.queue_name)
     else:
         encoded = check_call(processor, given, task.queue_name)
-    if processor is None or not (processor.UNIQUE_FOR_PARAMS or processor.UNIQUE):
-        return _Other(encoded, None, None)
-    (key,) = keys_of(name, [encoded])
-    if processor.UNIQUE is not None and processor.UNIQUE.while_running:
-        return _Other(encoded, None, key)
-    return _Other(encoded, key, None)
+    call = Call(task.queue_name, name, encoded, task.priority, None, digest=None)
+    return call if processor is None else identified(call, processor, registry.lasting_name(name))
 
 
 def _require_failed(pk: int, task: Task | None) -> None:
@@ -100,7 +90,7 @@ def _require_failed(pk: int, task: Task | None) -> None:
     )
 
 
-def _refuse_twin(other: _Other) -> None:
+def _refuse_twin(other: Call) -> None:
     rows = Task.objects.using(store.database())
     if other.digest is not None:
         twins = rows.filter(digest=other.digest, status__in=WAITING)
