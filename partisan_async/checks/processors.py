@@ -180,8 +180,6 @@ def _wrong_runs(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 
 
 def _wrong_parameters(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
-    if validation.check_names(processor.SENSITIVE):  # E004 tells: there are no names to look for
-        return []
     found: list[tuple[str, str]] = [*complaints(processor, BaseTaskProcessor)]
     if parameters_declared_by(processor) is None:
         found += _not_taken(processor)
@@ -198,6 +196,8 @@ def _wrong_on_error(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 
 def _not_taken(processor: type[BaseTaskProcessor]) -> Iterator[tuple[str, str]]:
     """Yield what ``SENSITIVE`` of an untyped processor names, and no call can pass by name."""
+    if validation.check_names(processor.SENSITIVE):  # E004 tells: there are no names to look for
+        return
     takes = taken_by(processor)
     for name in processor.SENSITIVE:
         try:

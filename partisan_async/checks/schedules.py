@@ -9,9 +9,10 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, register
 
-from partisan_async import naming, registry, schedule, validation
+from partisan_async import naming, registry, schedule
 from partisan_async.checks.processors import known_processors
 from partisan_async.enqueue.parameters.complaints import complaints
+from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.enqueue.scheduled import arguments_of, schedules_of, wrong_name
 from partisan_async.processor import BaseTaskProcessor
 
@@ -69,10 +70,8 @@ def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
 
 
 def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
-    if inspect.isabstract(processor) or validation.check_names(processor.SENSITIVE):
-        return  # E005 and E004 tell of that
-    if complaints(processor, BaseTaskProcessor):
-        return  # E017 does
+    if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
+        return  # E005 and E017 tell of that
     lasting = registry.lasting_name(naming.name_of(processor))
     for key, each in schedules_of(processor).items():
         if key == lasting and not each.kwargs:
@@ -81,7 +80,7 @@ def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
         try:
             arguments_of(processor, each)
             if processor.__init__ is not BaseTaskProcessor.__init__:
-                inspect.signature(processor).bind(**each.kwargs)
+                taken_by(processor).bind(**each.kwargs)
         except (TypeError, ValueError) as error:
             yield f"{place}: {error}", "Give the schedule kwargs that run() takes."
 

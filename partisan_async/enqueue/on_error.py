@@ -5,13 +5,13 @@ Its one argument is that task's id, which the statement that enqueues it puts in
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from partisan_async import registry
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.parameters import Stored, parameters_of
+from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.enqueue.turn import checked_priority
 from partisan_async.exceptions import ArgumentsDoNotFit
 from partisan_async.models import Task
@@ -65,7 +65,7 @@ def _misfit_of_init(processor_class: Any, base: Any) -> str | None:
     if processor_class.__init__ is base.__init__:
         return None
     try:
-        inspect.signature(processor_class).bind(*_WITH_ID.args)
+        taken_by(processor_class).bind(*_WITH_ID.args)
     except (TypeError, ValueError) as error:
         return f"{error}."
     return None

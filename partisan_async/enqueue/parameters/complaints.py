@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from partisan_async.enqueue.parameters.annotations import UnresolvedError, place_of, resolve
 from partisan_async.enqueue.parameters.signature import Declared, parameters_declared_by, shown
+from partisan_async.validation import check_names
 
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -59,8 +60,10 @@ def _unschedulable(processor_class: type, declared: Declared) -> list[Complaint]
 
 
 def _no_parameters(processor_class: type, declared: Declared) -> Iterator[Complaint]:
-    names = {each.name for each in declared}
-    for name in getattr(processor_class, "SENSITIVE", ()):
+    names, sensitive = {each.name for each in declared}, getattr(processor_class, "SENSITIVE", ())
+    if check_names(sensitive):  # another check tells: there are no names to look for
+        return
+    for name in sensitive:
         if name not in names and not any(each.kind is each.VAR_KEYWORD for each in declared):
             wrong = f"{processor_class.__name__}.SENSITIVE names {name!r}, which is no parameter."
             yield Complaint(wrong, f"Name those of {shown(declared)}.")
