@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis
+import psycopg
 import pytest
 from asgiref.sync import SyncToAsync
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 
 from partisan_async import registry
@@ -66,3 +67,12 @@ def _no_connection_left_open():
     """Async ORM calls leave one in asgiref's thread; the test database is dropped in the end."""
     yield
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+
+
+@pytest.fixture
+def as_owner():
+    """A session of its own that may change rights while the test's is another role's."""
+    params = connection.get_connection_params()
+    params.pop("cursor_factory"), params.pop("context")
+    with psycopg.connect(**params, autocommit=True) as session:
+        yield session.execute

@@ -9,7 +9,6 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-import psycopg
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -102,15 +101,6 @@ def known(monkeypatch):
     """These are registered."""
     found = {each.__name__: each for each in _KNOWN}
     monkeypatch.setattr(registry, "_processors", {**registry._processors, **found})
-
-
-@pytest.fixture
-def as_owner():
-    """A session of its own, of who may change rights."""
-    params = connection.get_connection_params()
-    params.pop("cursor_factory"), params.pop("context")
-    with psycopg.connect(**params, autocommit=True) as session:
-        yield session.execute
 
 
 @pytest.fixture

@@ -41,15 +41,6 @@ def status(task):
     return Task.objects.values_list("status", flat=True).get(pk=task.pk)
 
 
-@pytest.fixture
-def as_owner():
-    """A session of its own that may change rights while the test's is another role's."""
-    params = connection.get_connection_params()
-    params.pop("cursor_factory"), params.pop("context")
-    with psycopg.connect(**params, autocommit=True) as session:
-        yield session.execute
-
-
 class TestOutcomes:
     def test_a_row_that_is_always_refused_is_left_and_its_neighbours_are_written(self, caplog):
         """It is said once, and the task is not run again, neither by this one nor by a beat."""

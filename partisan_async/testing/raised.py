@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
@@ -12,7 +12,6 @@ from partisan_async.claim import Claim, Settlement
 from partisan_async.exceptions import MaxPostponesReached, PostponeTask
 from partisan_async.models import Task
 from partisan_async.policy import Decision, Failed, Outcome, class_path
-from partisan_async.processor import BaseTaskProcessor
 from partisan_async.settings import QueueSettings
 from partisan_async.store import Statement
 from partisan_async.testing.clock import as_of
@@ -33,16 +32,9 @@ class Witness(Executor):
         self.raised: BaseException | None = None
         self._moment = moment
 
-    def _outcome(
-        self,
-        claim: Claim,
-        error: BaseException,
-        secrets: Sequence[str],
-        processor: BaseTaskProcessor | None,
-        began: float,
-    ) -> Outcome:
+    def _outcome(self, claim: Claim, error: BaseException, *about: Any) -> Outcome:
         self.raised = error
-        return super()._outcome(claim, error, secrets, processor, began)
+        return super()._outcome(claim, error, *about)
 
     def _end(self, settlement: Settlement) -> Statement:
         return as_of(super()._end(settlement), self._moment or timezone.now())
