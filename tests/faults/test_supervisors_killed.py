@@ -220,7 +220,10 @@ class TestForkserver:
                 site.wait_until_ended(*naps)
             site.wait_until_ended()
             assert {each.pid for each in supervisor.workers()} == before
-            supervisor.workers()[0].kill()
+            victim = supervisor.workers()[0]
+            victim.kill()
+            # Until it is seen to be gone, it counts as one of the two.
+            site.wait_until(lambda victim=victim: victim not in supervisor.workers(), "it is gone")
 
         verdict = site.settle_down()
 
