@@ -9,10 +9,12 @@ from django.db import IntegrityError, OperationalError, connection, connections,
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from partisan_async.enqueue import bulk
 from partisan_async.enqueue.bulk import INSERTED_AT_ONCE
 from partisan_async.enqueue.taking import TAKEN_AT_MOST
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor, run_pending
+from partisan_async.unique import Unique
 from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.test_enqueue import ears  # noqa: F401
 from tests.testapp.partisan_tasks import Write, WriteElsewhere, WriteFirst, WriteUnique
@@ -261,8 +263,14 @@ class TestTransaction:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_at_once_of_the_same_calls_meet_no_deadlock():
+@pytest.mark.parametrize(
+    "rule",
+    [None, Unique(on_twin="replace"), Unique(while_running=True), Unique(within_seconds=0.1)],
+)
+def test_many_at_once_of_the_same_calls_meet_no_deadlock(rule, monkeypatch):
     """While twins are claimed, a call may be inserted below those that its transaction holds."""
+    monkeypatch.setattr(WriteUnique, "UNIQUE", rule)
+    monkeypatch.setattr(bulk, "DEADLOCK_ATTEMPTS", 1)
     failed = []
 
     def enqueue(seed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from django.db import OperationalError, connections, transaction
@@ -13,6 +14,7 @@ from partisan_async.claim import Call
 from partisan_async.enqueue import spans
 from partisan_async.enqueue.keyed import enqueue_all_keyed
 from partisan_async.enqueue.keys import keys_of
+from partisan_async.enqueue.late import none_if_it_waits
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import Taken, attempts, taken_by
@@ -74,9 +76,10 @@ def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> l
     missing = range(count) if digests is None else sorted(range(count), key=digests.__getitem__)
     takes = digests is not None and taken.has_room_for(count)
     taken.count += count if takes else 0
-    for is_unique in attempts():
+    for attempt, is_unique in enumerate(attempts()):
         unique = digests if is_unique else None
-        found |= _insert_chunks(common, encoded, unique, ids, missing, alias, takes=takes)
+        with none_if_it_waits(alias) if attempt and is_unique else nullcontext():
+            found |= _insert_chunks(common, encoded, unique, ids, missing, alias, takes=takes)
         missing = [n for n in missing if n not in found]
         if not missing:
             break

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from django.db import connections, transaction
 
 from partisan_async.claim import Call
+from partisan_async.enqueue.late import none_if_it_waits
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.enqueue.taking import Taken, attempts
@@ -30,6 +31,8 @@ from partisan_async.store.keyed import (
     windows,
 )
 from partisan_async.store.statement import array
+
+_Way = Callable[[Sequence[bytes]], dict[bytes, Task]]
 
 
 def enqueue_keyed(call: Call, alias: str, taken: Taken) -> Task:
@@ -89,16 +92,22 @@ class _Calls:
         """Return the row of each, or its twin's."""
         found: dict[bytes, Task] = {}
         missing = sorted(self._encoded)
-        for is_unique in attempts():
+        for attempt, is_unique in enumerate(attempts()):
             for way in self._ways() if is_unique else [self._insert_beside]:
-                for chunk in self._chunks(missing):
-                    found |= way(chunk)
+                with none_if_it_waits(self._alias) if attempt and is_unique else nullcontext():
+                    found |= self._all(way, missing)
                 missing = [key for key in missing if key not in found]
                 if not missing:
                     return found
         raise AssertionError("beside its twins each call has a row")
 
-    def _ways(self) -> Iterator[Any]:
+    def _all(self, way: _Way, keys: Sequence[bytes]) -> dict[bytes, Task]:
+        found: dict[bytes, Task] = {}
+        for chunk in self._chunks(keys):
+            found |= way(chunk)
+        return found
+
+    def _ways(self) -> Iterator[_Way]:
         yield self._insert
         # A twin waits or runs, or another transaction, which is open yet, takes the key. The twin
         # may go on, or that transaction end, before the look: then the insert is tried again.

@@ -63,10 +63,9 @@ TO_TWINS = f"(digest) WHERE digest IS NOT NULL AND status IN {WAITING_SQL}"
 
 # Ids are drawn in the order of the calls, since lower ids start first. Rows are inserted in the
 # order of the digests: otherwise two callers in opposite orders deadlock, if their digests are too
-# many to be taken. (They still may, if a twin is claimed before we read it: its call is then
-# inserted late, while we hold higher digests.) The arguments come as lines and the digests as one
-# value: quoting each for an array would double the client's work. The sequence is looked up in a
-# subquery, which runs once and not for each row.
+# many to be taken. (A call may come late all the same: see ``enqueue.late``.) The arguments come as
+# lines and the digests as one value: quoting each for an array would double the client's work. The
+# sequence is looked up in a subquery, which runs once and not for each row.
 CALLS = """
 call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(
