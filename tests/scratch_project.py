@@ -137,7 +137,7 @@ def main() -> int:
                 supervisor.send_signal(signal.SIGINT)
             for supervisor in supervisors:
                 try:
-                    supervisor.wait(30)
+                    supervisor.wait(60)
                 finally:
                     supervisor.kill()
             if code:

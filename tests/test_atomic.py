@@ -75,7 +75,7 @@ class TestInTheKit:
 class TestInAWorker:
     def test_it_finishes_with_its_writes(self):
         with live_supervisor(WORKERS_COUNT=1):
-            task = AtomicWrite("kept").delay().wait(timeout_seconds=20)
+            task = AtomicWrite("kept").delay().wait(timeout_seconds=60)
 
         assert (task.status, task.result, task.tries) == ("finished", "written", 1)
         assert task.worker_ids
@@ -98,7 +98,7 @@ class TestInAWorker:
             cursor.execute("CREATE TABLE deferred (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
         try:
             with live_supervisor(WORKERS_COUNT=1):
-                task = AtomicViolate().delay().wait(timeout_seconds=20)
+                task = AtomicViolate().delay().wait(timeout_seconds=60)
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("DROP TABLE deferred")
@@ -110,7 +110,7 @@ class TestInAWorker:
     def test_a_rollback_that_it_asked_for_is_an_error(self):
         """The row's end would be rolled back with it, and the task would run for ever."""
         with live_supervisor(WORKERS_COUNT=1):
-            task = AtomicRollback().delay().wait(timeout_seconds=20)
+            task = AtomicRollback().delay().wait(timeout_seconds=60)
 
         assert task.errors[0]["exception_class"].endswith("TransactionManagementError")
         assert marks() == []
@@ -128,7 +128,7 @@ class TestInAWorker:
     def test_what_its_on_commit_raises_comes_too_late_for_its_end(self, caplog):
         caplog.set_level(logging.INFO, "partisan_async")
         with live_supervisor(WORKERS_COUNT=1):
-            task = AtomicFailOnCommit().delay().wait(timeout_seconds=20)
+            task = AtomicFailOnCommit().delay().wait(timeout_seconds=60)
             wait_until(lambda: f"done {task.pk} AtomicFailOnCommit" in caplog.text)
 
         assert (task.status, task.errors) == ("finished", [])

@@ -207,7 +207,7 @@ class TestAsTheCommandWas:
             import math, multiprocessing
             child = multiprocessing.get_context("spawn").Process(target=math.sqrt, args=(4,))
             child.start()
-            child.join(30)
+            child.join(60)
             answer = child.exitcode
         """
         with Site(tmp_path, manage=manage).start() as supervisor:
@@ -346,7 +346,7 @@ class TestSignals:
 
             os.killpg(supervisor.pid, signal.SIGTERM)
 
-            assert supervisor.wait(20) == 0
+            assert supervisor.wait() == 0
             supervisor.wait_until_nothing_is_left()
         task.refresh_from_db()
         assert (task.status, task.tries) == ("finished", 1)
@@ -576,7 +576,7 @@ class TestPreloadFalse:
 
             os.killpg(supervisor.pid, signal.SIGTERM)
 
-            assert supervisor.wait(20) == 0
+            assert supervisor.wait() == 0
             supervisor.wait_until_nothing_is_left()
         assert ended(task)
 
@@ -589,8 +589,8 @@ class TestPreloadFalse:
             child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
             child.start()
             child.terminate()
-            child.join(10)
-            answer = [command.wait(10), child.exitcode]
+            child.join(60)
+            answer = [command.wait(60), child.exitcode]
             child.kill()
         """
         with self.site(tmp_path).start():
@@ -611,7 +611,7 @@ class TestPreloadFalse:
             task = Sleep(1, "it").delay()
             wait_until(lambda: marks() == ["start it"])
             supervisor.workers()[0].kill()
-            wait_until(lambda: ended(task), seconds=30)
+            wait_until(lambda: ended(task))
             assert "was killed by SIGKILL" in supervisor.output
 
         task.refresh_from_db()
@@ -636,7 +636,7 @@ class TestPreloadFalse:
         """
         site = Site(tmp_path, ready=ready, settings="PRELOAD = False")
         with site.start(wait=False) as supervisor:
-            assert supervisor.wait(40) == 1
+            assert supervisor.wait() == 1
             assert "A worker process could not start: RuntimeError: not twice" in supervisor.output
 
 
@@ -680,7 +680,7 @@ class TestReceiversOfWorkerStarted:
             task = Sleep(1, "it").delay()
             wait_until(lambda: marks() == ["start it"])
             os.killpg(supervisor.pid, signal.SIGTERM)
-            assert supervisor.wait(40) == 0
+            assert supervisor.wait() == 0
 
         task.refresh_from_db()
         assert (blocked, task.status, task.claim_seq) == ([], "finished", 1)
@@ -765,7 +765,7 @@ class TestImportsThatBlock:
             wait_until((tmp_path / "stuck").exists)
             supervisor.wait_for("listening")
             supervisor.signal(signal.SIGINT)
-            assert supervisor.wait(40) == 0
+            assert supervisor.wait() == 0
             supervisor.wait_until_nothing_is_left()
 
     def test_so_it_does_where_a_later_one_is_stuck(self, tmp_path):
@@ -777,7 +777,7 @@ class TestImportsThatBlock:
             os.kill(told("import os; answer = os.getpid()"), signal.SIGKILL)
             wait_until((tmp_path / "stuck").exists)
             supervisor.signal(signal.SIGINT)
-            assert supervisor.wait(40) == 0
+            assert supervisor.wait() == 0
             supervisor.wait_until_nothing_is_left()
 
     def test_what_it_prints_may_be_more_than_a_pipe_holds(self, tmp_path):
@@ -813,7 +813,7 @@ class TestWhatCannotBeStarted:
             after = Write("after").delay()
             wait_until(lambda: len(broken.read_text()) > 6, seconds=60)
             broken.unlink()
-            wait_until(lambda: ended(after), seconds=40)
+            wait_until(lambda: ended(after))
 
             assert supervisor.output.count("Trying again.") >= 6
             long.refresh_from_db()

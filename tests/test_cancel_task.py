@@ -72,7 +72,7 @@ def test_it_ends_now(processor, written, caplog):
     """Though its processor tries again on any Exception; who waits for its end is woken."""
     with caplog.at_level(logging.INFO), live_supervisor(WORKERS_COUNT=1) as supervisor:
         task = processor("the order is void").delay()
-        task.wait(timeout_seconds=30)
+        task.wait(timeout_seconds=60)
         wait_until(lambda: supervisor.parts.counts.take() or Tally.objects.exists())
 
     assert is_cancelled(task)

@@ -48,7 +48,7 @@ TERMINATED = """
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
     child.start()
     child.terminate()
-    child.join(10)
+    child.join(60)
     answer = child.exitcode
     child.kill()
 """
@@ -170,7 +170,7 @@ def test_a_command_takes_signals_as_any_process_does(worker):
         import subprocess
         command = subprocess.Popen(["sleep", "60"])
         command.terminate()
-        answer = command.wait(10)
+        answer = command.wait(60)
     """)
 
     assert answer == -signal.SIGTERM

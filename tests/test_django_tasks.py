@@ -89,7 +89,7 @@ class TestInWorkers:
     def test_its_row_can_be_waited_for(self):
         with live_supervisor(WORKERS_COUNT=1):
             result = tasks.write.enqueue("here")
-            Task.objects.get(pk=result.id).wait(timeout_seconds=20)
+            Task.objects.get(pk=result.id).wait(timeout_seconds=60)
 
         result.refresh()
         assert result.is_finished

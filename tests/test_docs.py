@@ -67,7 +67,7 @@ from partisan_async.text import retold
 from partisan_async.worker import failure
 from partisan_async.worker.loading import load
 from tests.conftest import wait_until
-from tests.process import ends_with_tests
+from tests.process import DEADLINE_SECONDS, ends_with_tests
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(partisan_async.__file__).parent
@@ -802,7 +802,7 @@ class Walk:
             process, self._supervisor = self._supervisor, None
             process.send_signal(signal.SIGINT)
             try:
-                assert process.wait(30) == 0
+                assert process.wait(DEADLINE_SECONDS) == 0
             finally:
                 process.kill()  # its workers end with it
 

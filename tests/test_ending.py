@@ -127,7 +127,7 @@ def run_three(supervisor):
     tasks = [Write(number).delay() for number in range(3)]
     wait_until(lambda: ended(*tasks))
     supervisor.signal(signal.SIGTERM)
-    assert supervisor.wait(40) == 0
+    assert supervisor.wait() == 0
 
 
 def test_what_is_registered_runs_whether_a_worker_is_spent_or_stopped(shop):

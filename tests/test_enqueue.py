@@ -20,7 +20,7 @@ from partisan_async.models import Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.store import Statement
 from partisan_async.worker.loading import load
-from tests.conftest import state
+from tests.conftest import DEADLINE_SECONDS, state
 from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 
@@ -39,7 +39,7 @@ def ears(transactional_db):
             with psycopg.connect(**params, autocommit=True) as other:
                 other.execute("NOTIFY \"partisan_async.default\", 'end'")
             notes = []
-            for note in listener.notifies(timeout=10):
+            for note in listener.notifies(timeout=DEADLINE_SECONDS):
                 if note.payload == "end":
                     return notes
                 notes.append(names[note.channel])
@@ -312,7 +312,7 @@ class TestWake:
 
             Write().delay()
 
-            notes = list(listener.notifies(timeout=10, stop_after=1))
+            notes = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
         assert [(note.channel, note.payload) for note in notes] == [(store.channel(name), "new")]
 
     def test_the_channel_of_a_long_queue_name_fits(self):

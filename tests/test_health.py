@@ -17,14 +17,14 @@ import pytest
 from partisan_async import registry
 from partisan_async.supervisor.report import health
 from partisan_async.supervisor.report.health import Health
-from tests.conftest import ended, wait_until
+from tests.conftest import DEADLINE_SECONDS, ended, wait_until
 from tests.process import ROOT, Partisan, ends_with_tests, environment, partisan
 
 CLOCK = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
 
 def get(port, path, method="GET", **headers):
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
     try:
         client.request(method, path, headers=headers)
         answer = client.getresponse()
@@ -208,7 +208,7 @@ class TestProcess:
                 client.recv(1)
 
             running.signal(signal.SIGCONT)
-            client.settimeout(20)
+            client.settimeout(DEADLINE_SECONDS)
             assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
             client.close()
 

@@ -19,7 +19,7 @@ from partisan_async.context import CurrentTask, TaskFilter, current_task
 from partisan_async.models import Supervisor, Task
 from partisan_async.supervisor import log_queue, stuck
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
-from tests.conftest import ended, marks, wait_until
+from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.process import ROOT, Partisan, ends_with_tests, partisan
 from tests.test_health import get, port_of
 from tests.testapp.partisan_tasks import Die, Print, Sleep, Write
@@ -55,7 +55,7 @@ class TestSupervisor:
 
             supervisor.signal(signal.SIGTERM)
 
-            assert supervisor.wait(30) == 0
+            assert supervisor.wait() == 0
             supervisor.wait_until_nothing_is_left()
         finally:
             supervisor.end()
@@ -75,7 +75,7 @@ class TestSupervisor:
             for task in tasks:
                 supervisor.wait_for(f"done {task.pk} Write")
             supervisor.signal(signal.SIGTERM)
-            assert supervisor.wait(30) == 0
+            assert supervisor.wait() == 0
             assert "stopped: queue 'default'" in supervisor.output
             assert "dropped" not in supervisor.output
         finally:
@@ -115,7 +115,7 @@ class TestSupervisor:
 
                 supervisor.signal(signal.SIGTERM)
 
-                assert supervisor.wait(30) == 0
+                assert supervisor.wait() == 0
                 supervisor.wait_until_nothing_is_left()
             finally:
                 supervisor.end()
@@ -132,11 +132,11 @@ class TestSupervisor:
             wait_until(lambda: "printing" in marks())
             others = [Write(number).delay() for number in range(5)]
             wait_until(lambda: ended(*others))
-            wait_until(lambda: ended(stuck), seconds=40)
+            wait_until(lambda: ended(stuck))
 
             supervisor.signal(signal.SIGTERM)
 
-            assert supervisor.wait(30) == 0
+            assert supervisor.wait() == 0
             supervisor.wait_until_nothing_is_left()
         finally:
             supervisor.end()
@@ -154,7 +154,7 @@ class TestSupervisor:
 
             supervisor.signal(signal.SIGTERM)
 
-            assert supervisor.wait(30) == 0
+            assert supervisor.wait() == 0
             supervisor.wait_until_nothing_is_left()
 
 
@@ -191,7 +191,7 @@ def log(handler):
     log.removeHandler(handler)
 
 
-def wait_for(true, seconds=30):
+def wait_for(true, seconds=DEADLINE_SECONDS):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -300,7 +300,7 @@ class TestFull:
         monkeypatch.setattr(log_queue, "MOST_LINES", 100)
         with handlers_behind_a_queue() as queue:
             log.info("first")
-            assert handler.reached.wait(30)
+            assert handler.reached.wait(60)
             root = logging.getLogger("partisan_async")
             root.addHandler(handler)
             for number in range(150):
@@ -374,7 +374,7 @@ class TestEnd:
         end = f"print('more', file=sys.{stream})"
         running = script(code, end, **{stream: subprocess.PIPE})
         try:
-            assert running.wait(30) == 0
+            assert running.wait() == 0
         finally:
             running.kill()
             getattr(running, stream).close()
@@ -394,7 +394,7 @@ log.addHandler(stuck)
         running = script(code, pass_fds=[write])
         os.close(write)
         try:
-            assert running.wait(30) == 0
+            assert running.wait() == 0
         finally:
             running.kill()
             os.close(read)

@@ -146,7 +146,7 @@ def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, 
         assert migration.is_alive()
     finally:
         open_transaction.close()
-        migration.join(30)
+        migration.join(60)
         call_command("migrate", "partisan_async", verbosity=0)
     assert not migration.is_alive()
 
@@ -231,7 +231,7 @@ class TestUnique:
         finally:
             self.execute("RESET lock_timeout")
             open_transaction.close()
-            migration.join(30)
+            migration.join(60)
         assert not migration.is_alive()
 
     def test_one_that_was_cut_off_while_it_built_the_index_begins_anew(self):

@@ -10,7 +10,7 @@ import pytest
 
 from partisan_async import registry
 from partisan_async.supervisor.report.service_manager import ServiceManager
-from tests.conftest import marks
+from tests.conftest import DEADLINE_SECONDS, marks
 from tests.process import partisan
 
 
@@ -22,7 +22,7 @@ class Manager:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address.replace("@", "\0", 1) if address[0] == "@" else address)
 
-    def listen(self, until, *, seconds=30):
+    def listen(self, until, *, seconds=DEADLINE_SECONDS):
         """Return all that it heard until a datagram holds this line."""
         deadline = time.monotonic() + seconds
         while not any(until in lines for lines in self.heard):

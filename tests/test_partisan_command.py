@@ -28,7 +28,7 @@ from partisan_async.models import PausedQueue, Supervisor, Tally, Task
 from partisan_async.operate import overview
 from partisan_async.steering.tasks import ACTIONS
 from partisan_async.testing import live_supervisor, run_pending
-from tests.conftest import ended, marks, state, wait_until
+from tests.conftest import DEADLINE_SECONDS, ended, marks, state, wait_until
 from tests.process import ROOT, ends_with_tests, environment
 from tests.testapp.partisan_tasks import AsyncSleep, Fail, Sleep, Write, WriteElsewhere
 
@@ -615,7 +615,7 @@ class Pty:
                 break
         return self.output
 
-    def wait_for(self, words, *, seconds=30):
+    def wait_for(self, words, *, seconds=DEADLINE_SECONDS):
         deadline = time.monotonic() + seconds
         while words not in self.read():
             assert time.monotonic() < deadline, self.output
@@ -663,7 +663,7 @@ class TestOnATerminal:
         watch.wait_for("\x1b[HThere are no queues yet")
         watch.process.send_signal(signal.SIGINT)
 
-        assert watch.process.wait(20) == 0
+        assert watch.process.wait(DEADLINE_SECONDS) == 0
         watch.read()
         assert "Traceback" not in watch.output
         # The cursor is back, and so is the screen before.
@@ -685,14 +685,14 @@ class TestOnATerminal:
         for options, coloured in (((), True), (("--no-color",), False)):
             doctor = terminal(*options, "doctor", **env)
             doctor.wait_for("listen")
-            doctor.process.wait(20)
+            doctor.process.wait(DEADLINE_SECONDS)
 
             assert ("\x1b[" in doctor.read()) == coloured
 
     def test_a_database_that_is_away_is_one_line(self, terminal):
         status = terminal("status", DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
 
-        assert status.process.wait(20) == 1
+        assert status.process.wait(DEADLINE_SECONDS) == 1
         assert "CommandError: Database 'default' does not answer: " in status.read()
         assert "Traceback" not in status.output
 
@@ -703,7 +703,7 @@ class TestOnATerminal:
         try:
             status = terminal("status", DATABASE_URL=server.url)
 
-            assert status.process.wait(20) == 1
+            assert status.process.wait(DEADLINE_SECONDS) == 1
             assert "Are all migrations applied? manage.py migrate" in status.read()
         finally:
             subprocess.run(migrate, cwd=ROOT, env=env, check=True)

@@ -476,7 +476,7 @@ class TestRaces:
             steering.resume(processor="Nothing")
             other = threading.Thread(target=park)
             other.start()
-            other.join(30)
+            other.join(60)
             assert not other.is_alive()
 
         assert parked_then == [[(0,)]]
@@ -495,7 +495,7 @@ class TestRaces:
             parked().select_for_update().get()
             other = threading.Thread(target=resume)
             other.start()
-            other.join(30)
+            other.join(60)
             assert not other.is_alive()
         assert [each.ending for each in overview.pauses()] == [True]
 

@@ -351,7 +351,7 @@ class TestSignals:
             child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
             child.start()
             Mark.objects.create(text="forked")
-            child.join(50)
+            child.join(60)
             answer = child.exitcode
             child.kill()
         """

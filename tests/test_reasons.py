@@ -20,7 +20,7 @@ from partisan_async.models import Supervisor, Task
 from partisan_async.postgres import parameters
 from partisan_async.steering import home
 from partisan_async.testing import live_supervisor, run_pending
-from tests.conftest import ended, marks, wait_until
+from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.old_rows import before_the_constraints
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import (
@@ -289,13 +289,13 @@ class TestLocked:
             with transaction.atomic():
                 assert WriteUnique().delay().is_twin
                 ready.set()
-                done.wait(20)
+                done.wait(DEADLINE_SECONDS)
             connection.close()
 
         caller = threading.Thread(target=call)
         caller.start()
         try:
-            assert ready.wait(20)
+            assert ready.wait(DEADLINE_SECONDS)
             said = why(task)
         finally:
             done.set()

@@ -104,13 +104,13 @@ class TestWaiting:
         with live_supervisor(WORKERS_COUNT=1):
             task = Add(2, 2).delay()
 
-            assert task.wait(timeout_seconds=10) is task
+            assert task.wait(timeout_seconds=60) is task
 
         assert (task.status, task.result) == ("finished", 4)
 
     def test_a_failure_ends_it_too(self):
         with live_supervisor(WORKERS_COUNT=1):
-            task = FailWithResult("ValueError").delay().wait(timeout_seconds=10)
+            task = FailWithResult("ValueError").delay().wait(timeout_seconds=60)
 
         assert task.status == "error"
 
@@ -118,7 +118,7 @@ class TestWaiting:
         monkeypatch.setattr("partisan_async.ends.waited.LOOK_EVERY_SECONDS", 1000)
         with live_supervisor(WORKERS_COUNT=1):
             Sleep(0.5, "before").delay()  # it is no race: the wait begins before the end
-            task = Add(1).delay().wait(timeout_seconds=10)
+            task = Add(1).delay().wait(timeout_seconds=60)
 
         assert task.result == 1
 
@@ -133,7 +133,7 @@ class TestWaiting:
 
         thread = threading.Thread(target=end_it)
         thread.start()
-        task.wait(timeout_seconds=10)
+        task.wait(timeout_seconds=60)
         thread.join()
 
         assert task.status == "finished"
@@ -185,7 +185,7 @@ class TestWaiting:
             lambda: wait_until(lambda: tell(task)),
         )
 
-        task.wait(timeout_seconds=20)
+        task.wait(timeout_seconds=60)
         thread.join()
 
         assert task.result == 3
@@ -196,7 +196,7 @@ class TestWaiting:
         task = await Add(3).adelay()
         thread = self.in_a_thread(lambda: wait_until(listens), lambda: run_pending())
 
-        await task.await_end(timeout_seconds=20)
+        await task.await_end(timeout_seconds=60)
         thread.join()
 
         assert task.result == 3
@@ -215,7 +215,7 @@ class TestWaiting:
         thread = self.in_a_thread(lambda: time.sleep(0.3), Task.objects.all().delete)
 
         with pytest.raises(Task.DoesNotExist, match=f"Task {task.pk} Add is gone: its row was"):
-            task.wait(timeout_seconds=20)
+            task.wait(timeout_seconds=60)
         thread.join()
 
     def test_it_looks_where_tasks_are_written(self, settings):
@@ -224,14 +224,14 @@ class TestWaiting:
         task = Add(1).delay()
         thread = self.in_a_thread(lambda: run_pending(), lambda: wait_until(lambda: tell(task)))
 
-        assert task.wait(timeout_seconds=20).result == 1
+        assert task.wait(timeout_seconds=60).result == 1
         thread.join()
 
     async def test_async_code_waits_too(self):
         with live_supervisor(WORKERS_COUNT=1):
             task = await AsyncAdd(2, 3).adelay()
 
-            assert await task.await_end(timeout_seconds=10) is task
+            assert await task.await_end(timeout_seconds=60) is task
 
         assert task.result == {"sum": 5}
 
@@ -261,7 +261,7 @@ class TestWaiting:
     def test_a_row_with_a_result_is_kept_where_others_are_deleted(self):
         with live_supervisor(WORKERS_COUNT=1, DELETE_TASKS_ON_COMPLETE=True):
             Nothing().delay()
-            task = Add(1).delay().wait(timeout_seconds=10)
+            task = Add(1).delay().wait(timeout_seconds=60)
             wait_until(ended)
 
         assert list(Task.objects.all()) == [task]

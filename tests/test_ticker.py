@@ -692,7 +692,7 @@ class TestLive:
             before = len(marks())
             steering.switch_on(["Tick"])
 
-            wait_until(lambda: len(marks()) > before, seconds=10)
+            wait_until(lambda: len(marks()) > before)
 
     def test_it_goes_on_when_its_connection_was_ended(self):
         with live_supervisor("ticks", WORKERS_COUNT=1):
