@@ -67,6 +67,18 @@ def processors() -> list[Any]:
     return sorted(set(_processors.values()), key=name_of)
 
 
+def tasks_with_options() -> list[Any]:
+    """Return the processors of those of Django's own tasks that have options, by name."""
+    bridge = _bridge()
+    return [] if bridge is None else bridge.with_options()
+
+
+def stray_functions() -> list[str]:
+    """Return the dotted names of functions that have schedules and are no task of Django's."""
+    bridge = _bridge()
+    return [] if bridge is None else bridge.strays()
+
+
 def is_processor(found: object) -> bool:
     """Tell whether this is a processor class; whether it is registered does not matter."""
     return isinstance(found, type) and BASE in map(_path, found.__mro__)
@@ -126,10 +138,14 @@ class Bridge(NamedTuple):
 
     :param processor_of: returns the processor of a name, or raises ``ProcessorClassNotFound``.
     :param module_names: returns the names of the modules to import in every installed app.
+    :param with_options: returns the processors of those that have options.
+    :param strays: returns the names of functions that have schedules and are no tasks.
     """
 
     processor_of: Callable[[str], type[Any]]
     module_names: Callable[[], list[str]]
+    with_options: Callable[[], list[type[Any]]]
+    strays: Callable[[], list[str]]
 
 
 def connect(load: Callable[[], Bridge | None]) -> None:

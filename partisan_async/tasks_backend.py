@@ -24,7 +24,7 @@ from partisan_async.django_tasks.compat import (
 from partisan_async.django_tasks.finding import find_task
 from partisan_async.django_tasks.options import options
 
-__all__ = ["PartisanBackend", "is_configured", "options"]
+__all__ = ["PartisanBackend", "is_configured", "is_ours", "options"]
 
 NAME_LENGTH = 255
 
@@ -113,10 +113,11 @@ def is_configured() -> bool:
         aliases = list(task_backends)
     except Exception:  # noqa: BLE001  TASKS is no dict of backends, which Django's check tells
         return False
-    return any(map(_is_ours, aliases))
+    return any(map(is_ours, aliases))
 
 
-def _is_ours(alias: str) -> bool:
+def is_ours(alias: str) -> bool:
+    """Tell whether TASKS names this backend by this alias."""
     try:
         return isinstance(task_backends[alias], PartisanBackend)
     except Exception:  # noqa: BLE001  another one's mistake must not keep this one's tasks waiting

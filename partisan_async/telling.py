@@ -1,4 +1,4 @@
-"""The running side's half of a processor: its row, and what is told of its runs."""
+"""The running side's half of a processor: its row, what is told of its runs, and calls by us."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from partisan_async import signals
 from partisan_async.claim import Call
-from partisan_async.enqueue import on_error
+from partisan_async.enqueue import on_error, scheduled
 from partisan_async.policy import Decision
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class Telling:
     def _call_on_error(cls) -> Call:
         """Return the call of this processor as an ``ON_ERROR``, without the id."""
         return on_error.call_of(cls)
+
+    @classmethod
+    def _call_by_schedule(cls, encoded: str, queue_name: str) -> Call:
+        """Return the call of this processor that a schedule enqueues, with stored arguments."""
+        return scheduled.call_by_schedule(cls, encoded, queue_name)
 
     @classmethod
     def _tell_loss(cls, task: Task, decision: Decision) -> None:

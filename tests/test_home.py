@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -13,19 +14,24 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
+from django.utils import timezone
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from partisan_async import embedded, signals, steering
+from partisan_async import embedded, schedules, signals, steering
 from partisan_async.checks import check_settings
 from partisan_async.management.partisan import adopt
-from partisan_async.models import Home, PausedQueue, Supervisor, Task
+from partisan_async.models import Home, PausedQueue, Schedule, Supervisor, Task
 from partisan_async.operate.doctor import place
+from partisan_async.schedule import Every
 from partisan_async.steering import audit, home
 from partisan_async.testing import live_supervisor
+from tests import test_ticker, test_timetable
 from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, Partisan, environment
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Sleep, Write, WriteElsewhere
+
+only = test_ticker.only
 
 
 def partisan(*arguments):
@@ -337,6 +343,49 @@ class TestHome:
 
         assert "cancel: 2 tasks." in partisan("adopt", "--cancel", "--yes")
         assert set(Task.objects.values_list("status", flat=True)) == {"error"}
+
+    @pytest.mark.django_db(transaction=True)
+    def test_its_schedules_do_not_tick_for_the_original(self, at, only):
+        """Those made at run time are rows of it; those in the code are in the code here, too."""
+        (report,) = only(Report=Every(seconds=3600, catch_up=True)).values()
+        host, made = test_ticker.Host(), test_timetable.Host()
+        host.turn()
+        for name in ("acme", "off"):
+            schedules.create(name, report(name), Every(seconds=3600))
+            test_timetable.late(name)
+        steering.switch_off([":off"])
+        test_ticker.late(seconds=7 * 3600)
+        self.kept(name="production")
+        at("staging")
+
+        told = partisan("adopt", "--cancel", "--yes")
+
+        assert "switch-off: 1 schedule made at run time." in told
+        assert not Schedule.objects.filter(pk__startswith=":", enabled=True).exists()
+        host.turn(), made.turn()
+        assert not Task.objects.exists()
+        row = Schedule.objects.get(pk="Report")
+        assert row.enabled
+        assert timedelta(0) < row.next_tick - timezone.now() <= timedelta(hours=1)
+        steering.switch_on([":acme"])
+        made.turn()
+        assert Schedule.objects.get(pk=":acme").next_tick > timezone.now()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_kept_its_schedules_go_on(self, at, only):
+        """As after an outage: it is the same site, at another place."""
+        (report,) = only(Report=Every(seconds=3600)).values()
+        host, made = test_ticker.Host(), test_timetable.Host()
+        host.turn()
+        schedules.create("acme", report("acme"), Every(seconds=3600))
+        test_timetable.late(), test_ticker.late()
+        self.kept(name="production")
+        at("staging")
+
+        partisan("adopt", "--keep", "--yes")
+
+        host.turn(), made.turn()
+        assert sorted(task.args for task in Task.objects.all()) == [[], ["acme"]]
 
     @pytest.mark.parametrize(
         "kept",

@@ -553,7 +553,9 @@ class TestRaces:
         Host().turn()
         due = late()
         following = due + timedelta(hours=1)
-        return store.tick(tick_of(report), report.__name__, "every 3600 s", [due], following)
+        return store.tick(
+            tick_of(report, HOURLY), report.__name__, "every 3600 s", [due], following
+        )
 
     @pytest.fixture
     def other(self):
@@ -622,7 +624,7 @@ class TestRaces:
         schedule = Schedule.objects.get()
         Schedule.objects.update(next_tick=schedule.next_tick + timedelta(days=1))
         moment = schedule.next_tick + timedelta(days=1)
-        call = tick_of(registry.get("Report"))
+        call = tick_of(registry.get("Report"), HOURLY)
         statement = store.tick(
             call, call.processor_class, "every 3600 s", [moment], moment + timedelta(hours=1)
         )

@@ -21,11 +21,13 @@ from partisan_async.tasks_backend import options
 from partisan_async.testing import (
     assert_enqueued,
     assert_not_enqueued,
+    live_supervisor,
     perform,
     run_pending,
 )
 from partisan_async.unique import Unique, has_windows
 from tests import test_timetable
+from tests.conftest import wait_until
 from tests.test_taking import Begun
 from tests.test_ticker import HOURLY, Host, late, only
 from tests.test_unique import LATER, call, elsewhere, other, rows, unique, windows
@@ -205,6 +207,19 @@ class TestTicks:
         (row,) = rows()
         assert (row.pk, row.execute_after) == (waiting.pk, waiting.execute_after)
 
+    def test_one_that_a_call_replaces_is_still_the_ticks(self, tick):
+        """And what a call replaces that no tick has enqueued is none."""
+        report = tick(by=(), on_twin="replace")
+        (ticked,) = rows()
+
+        replaced = report("mine").delay()
+
+        assert (replaced.pk, replaced.is_twin, replaced.args) == (ticked.pk, True, ["mine"])
+        assert replaced.tick == ticked.tick is not None
+        run_pending()
+        report("first").delay()
+        assert report("second").delay().arguments == {"args": ["second"], "kwargs": {}}
+
     def test_it_asks_for_no_window_and_begins_none(self, tick):
         """Else one in each hour, by a window of an hour, would be ignored now and then."""
         report = tick(by=(), within_seconds=3600)
@@ -298,6 +313,20 @@ class TestMadeAtRunTime:
         self.tick(seconds=60 * 5 + 10)
 
         assert [(row.digest, row.unique_key) for row in rows()] == [(None, None)] * 6
+
+    @pytest.mark.parametrize("while_running", [False, True])
+    def test_the_success_of_one_that_a_call_replaced_counts(self, unique, while_running):
+        """The tick enqueues nothing more: without that, its schedule would be overdue for ever."""
+        unique(on_twin="replace", while_running=while_running)
+        schedules.create("acme", Sync("ada", "of the schedule"), HOURLY)
+        self.tick()
+        assert Sync("ada", "of mine").delay().is_twin
+
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(lambda: Schedule.objects.get().last_success)
+
+        (row,) = rows()
+        assert (call(row), row.arguments["schedule"]) == (("ada", "of mine"), ":acme")
 
     def test_a_call_that_does_not_pass_what_it_is_by_is_refused(self, unique):
         unique(SyncUntyped)

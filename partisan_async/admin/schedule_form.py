@@ -22,7 +22,7 @@ from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.schedule_times import next_times, rule_of
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.enqueue.corrected import SHAPE, check_arguments
-from partisan_async.enqueue.scheduled import MOST_BYTES, made_call_of, made_key
+from partisan_async.enqueue.scheduled import MOST_BYTES, call_of_stored, made_key
 from partisan_async.enqueue.sensitive import hides
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
@@ -108,7 +108,7 @@ class ScheduleForm(forms.Form):
         if processor is not None:
             try:
                 encoded = self._encoded(processor, cleaned.get("arguments", ""))
-                made_call_of(processor, encoded, processor.QUEUE_NAME)  # UNIQUE may refuse it
+                call_of_stored(processor, encoded, processor.QUEUE_NAME)  # UNIQUE may refuse it
                 cleaned["encoded"] = encoded
             except (TypeError, ValueError) as error:
                 self.add_error("arguments", str(error))

@@ -28,7 +28,7 @@ from partisan_async.admin.sight import sees_arguments
 from partisan_async.enqueue.scheduled import schedules_of
 from partisan_async.enqueue.sensitive import masked
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.models import WAITING, Schedule, Task
+from partisan_async.models import WAITING, Schedule
 from partisan_async.models.schedule import MADE
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
@@ -148,11 +148,11 @@ class ScheduleAdmin(RowAdmin):
     @admin.action(description=_("Run once now"), permissions=["steer"])
     def run_once(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
         for row in rows:
-            if (processor := _processor(row)) is None or (row.is_made and _known(row) is None):
+            if _processor(row) is None or (row.is_made and _known(row) is None):
                 wrong = gettext("%(processor)s has no schedule in the code; nothing was enqueued.")
                 self.message_user(request, wrong % {"processor": row.pk}, messages.WARNING)
             else:
-                self._run_once(request, row, processor)
+                self._run_once(request, row)
 
     @admin.action(description=_("Delete …"), permissions=["forget"])
     def delete_made(self, request: HttpRequest, rows: QuerySet[Schedule]) -> HttpResponse:
@@ -205,13 +205,11 @@ class ScheduleAdmin(RowAdmin):
             names = ", ".join(switched) or gettext("nothing")
             self.message_user(request, done % {"names": names})
 
-    def _run_once(
-        self, request: HttpRequest, row: Schedule, processor: type[BaseTaskProcessor]
-    ) -> None:
+    def _run_once(self, request: HttpRequest, row: Schedule) -> None:
         with self.acting(request):
             try:
                 with transaction.atomic(using=store.database()):
-                    task = _enqueue(row, processor)
+                    task = run_once(row)
             except (TypeError, ValueError) as error:
                 # It may quote the arguments.
                 told = str(error) if sees_arguments(request) else gettext("The call is refused.")
@@ -230,12 +228,6 @@ class ScheduleAdmin(RowAdmin):
             self.put_down(request, [row], history.ONCE % {"id": task.pk})
             told = gettext("Task %(id)s of %(processor)s is enqueued.")
             self.message_user(request, told % about)
-
-
-def _enqueue(row: Schedule, processor: type[BaseTaskProcessor]) -> Task:
-    if row.is_made:
-        return run_once(row)
-    return processor(**schedules_of(processor)[row.pk].kwargs).delay()
 
 
 def _processor(row: Schedule) -> type[BaseTaskProcessor] | None:

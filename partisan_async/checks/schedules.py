@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
@@ -13,10 +13,8 @@ from partisan_async import naming, registry, schedule
 from partisan_async.checks.processors import known_processors
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import taken_by
-from partisan_async.enqueue.scheduled import arguments_of, schedules_of, wrong_name
+from partisan_async.enqueue.scheduled import arguments_of, schedules_of, wrong_schedules
 from partisan_async.processor import BaseTaskProcessor
-
-EXAMPLE = '{"eu": Cron("0 7 * * *", kwargs={"region": "eu"})}'
 
 Faults = Iterator[tuple[str, str]]
 """What is wrong, and the way out, as sentences."""
@@ -27,11 +25,11 @@ def check_schedules(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """E024: ``SCHEDULES`` cannot be. E025: ``run()`` does not take what a schedule calls it with.
-    E026: two schedules have the same key.
+    E026: two schedules have the same key. E030: a function with schedules is no task of Django's.
     """
     errors: list[CheckMessage] = []
     owners: dict[str, type] = {}
-    for processor in known_processors():
+    for processor in (*known_processors(), *registry.tasks_with_options()):
         wrong = [*_wrong_schedules(processor)]
         errors += (_error("partisan_async.E024", *fault, processor) for fault in wrong)
         if wrong or schedule.wrong(processor.SCHEDULE):  # E004 tells of that
@@ -42,40 +40,28 @@ def check_schedules(
         errors += (
             _error("partisan_async.E026", *fault, processor) for fault in _taken(processor, owners)
         )
+    errors += (_error("partisan_async.E030", *_stray(name)) for name in registry.stray_functions())
     return errors
 
 
-def _error(number: str, wrong: str, hint: str, processor: type[BaseTaskProcessor]) -> Error:
-    return Error(wrong, hint=hint, obj=processor, id=number)
+def _error(number: str, wrong: str, hint: str, obj: object = None) -> Error:
+    return Error(wrong, hint=hint, obj=obj, id=number)
+
+
+def _stray(name: str) -> tuple[str, str]:
+    wrong = f"@options gives {name} schedules, and its module has no task of this name: it never"
+    return f"{wrong} ticks.", "Put @task above @options, and do not rename the result."
 
 
 def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
-    whose, value = f"{processor.__name__}.SCHEDULES", processor.SCHEDULES
-    if not isinstance(value, Mapping):
-        yield (
-            f"{whose} is {value!r}.",
-            f"It must be a dict by names, such as {EXAMPLE}.",
-        )
-        return
     lasting = registry.lasting_name(naming.name_of(processor))
-    for name, each in value.items():
-        if not isinstance(name, str):
-            yield f"{whose} has the name {name!r}.", "A schedule's name must be text, such as 'eu'."
-        elif wrong := wrong_name(name, lasting):
-            yield f"{whose} has the name {name!r}.", f"It {wrong}."
-        if each is None:
-            yield f"{whose}[{name!r}] is None.", "Leave it out."
-        elif wrong := schedule.wrong(each):
-            yield f"{whose}[{name!r}] is {each!r}.", f"It {wrong}."
+    return wrong_schedules(processor.SCHEDULES, lasting, f"{processor.__name__}.SCHEDULES")
 
 
 def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
     if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
         return  # E005 and E017 tell of that
-    lasting = registry.lasting_name(naming.name_of(processor))
     for key, each in schedules_of(processor).items():
-        if key == lasting and not each.kwargs:
-            continue  # likewise
         place = f"The schedule {key!r} calls {processor.__name__} with kwargs={each.kwargs!r}"
         try:
             arguments_of(processor, each)

@@ -8,6 +8,7 @@ given.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -81,6 +82,22 @@ def chosen(
         with suppress(TypeError, ValueError):  # of a default that no call could pass
             values[name] = _json(passed.get(name, takes.parameters[name].default))
     return values
+
+
+def call_by_schedule(task: Task[Any, Any], encoded: str, queue_name: str) -> Call:
+    """Return the call of a task that a schedule enqueues.
+
+    Without ``unique`` two calls of users are two tasks; but of a schedule's ticks one waits at
+    most.
+
+    :param encoded: its arguments, as a schedule's row stores them.
+    :raises TypeError, ValueError: as for ``call_of``.
+    """
+    stored = json.loads(encoded)
+    call = call_of(task, stored["args"], stored["kwargs"])._replace(queue_name=queue_name)
+    if call.key:
+        return call
+    return call._replace(digest=_key(task, Unique(), stored["args"], stored["kwargs"]))
 
 
 def call_on_error(task: Task[Any, Any]) -> Call:

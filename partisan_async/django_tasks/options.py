@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Signature, iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,8 +10,12 @@ from partisan_async import validation
 from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.declared import wrong_on_error
+from partisan_async.django_tasks import functions
 from partisan_async.django_tasks.compat import Task
 from partisan_async.django_tasks.fits import refuse_wrong_call
+from partisan_async.enqueue.scheduled import wrong_schedules
+from partisan_async.schedule import Cron, Every
+from partisan_async.schedule import wrong as wrong_schedule
 from partisan_async.unique import Unique
 
 if TYPE_CHECKING:
@@ -31,15 +35,19 @@ def options(
     atomic: bool = False,
     unique: Unique | None = None,
     on_error: type[BaseTaskProcessor] | Task[Any, Any] | None = None,
+    schedule: str | Cron | Every | None = None,
+    schedules: Mapping[str, str | Cron | Every] | None = None,
 ) -> Callable[[F], F]:
     """Say how a task is run: a decorator, to place below ``@task``. Other backends ignore it.
 
     The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS``,
-    ``ATOMIC``, ``UNIQUE`` and ``ON_ERROR`` of a processor; ``unique`` is by the function's
-    parameters.
+    ``ATOMIC``, ``UNIQUE``, ``ON_ERROR``, ``SCHEDULE`` and ``SCHEDULES`` of a processor; ``unique``
+    is by the function's parameters.
 
     :param on_error: a processor class or another of Django's own tasks. Its one argument is the id
         of the task that failed, an ``int``.
+    :param schedule, schedules: their tasks are those that ``@task`` declares. Of their ticks one
+        waits at most, unless ``catch_up`` or ``unique`` says otherwise.
     :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` is by what is no
         parameter of the function, or ``@task`` is below.
     """
@@ -50,6 +58,8 @@ def options(
         "ATOMIC": atomic,
         "UNIQUE": unique,
         "ON_ERROR": on_error,
+        "SCHEDULE": schedule,
+        "SCHEDULES": {} if schedules is None else schedules,
     }
     for (name, check), value in zip(_checks(), attributes.values(), strict=True):
         if wrong := check(value):
@@ -57,7 +67,9 @@ def options(
 
     def decorate(function: F) -> F:
         _refuse_function(function, unique, atomic=atomic)
+        _refuse_schedules(function, attributes["SCHEDULES"])
         setattr(function, _ATTRIBUTE, attributes)
+        functions.keep(function)
         return function
 
     return decorate
@@ -71,7 +83,13 @@ def _checks() -> list[tuple[str, Callable[[Any], str | None]]]:
         ("atomic", validation.check_flag),
         ("unique", validation.check_unique),
         ("on_error", _check_on_error),
+        ("schedule", wrong_schedule),
+        ("schedules", _left_to_the_function),
     ]
+
+
+def _left_to_the_function(value: object) -> None:
+    """Complain of nothing: ``_refuse_schedules`` does, name by name."""
 
 
 def _refuse_function(function: Any, unique: Unique | None, *, atomic: bool) -> None:
@@ -84,6 +102,12 @@ def _refuse_function(function: Any, unique: Unique | None, *, atomic: bool) -> N
         )
     if unique is not None:
         _require_parameters(function, unique)
+
+
+def _refuse_schedules(function: Any, schedules: Any) -> None:
+    name = functions.name_of(function)
+    for wrong, way in wrong_schedules(schedules, name, "schedules"):
+        raise TypeError(f"@options(schedules=…) of {function.__name__}: {wrong} {way}")
 
 
 def _check_retries(value: Any) -> str | None:
@@ -108,6 +132,12 @@ def of_function(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the options of a task's function, as a processor's attributes."""
     attributes: dict[str, Any] = getattr(function, _ATTRIBUTE, {})
     return attributes
+
+
+def has_schedules(function: Callable[..., Any]) -> bool:
+    """Tell whether the options of a task's function have schedules."""
+    attributes = of_function(function)
+    return attributes.get("SCHEDULE") is not None or bool(attributes.get("SCHEDULES"))
 
 
 def _require_parameters(function: Callable[..., Any], unique: Unique) -> None:

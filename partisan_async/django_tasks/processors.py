@@ -14,8 +14,8 @@ from django.utils import timezone
 from partisan_async import signals
 from partisan_async.claim import Call
 from partisan_async.context import current_task
-from partisan_async.django_tasks import options
-from partisan_async.django_tasks.calls import call_on_error, chosen
+from partisan_async.django_tasks import functions, options
+from partisan_async.django_tasks.calls import call_by_schedule, call_on_error, chosen
 from partisan_async.django_tasks.compat import (
     Task,
     TaskContext,
@@ -27,12 +27,12 @@ from partisan_async.django_tasks.compat import (
 )
 from partisan_async.django_tasks.finding import known_task
 from partisan_async.django_tasks.fits import refuse_wrong_call
-from partisan_async.django_tasks.results import change, error_of, result_of
+from partisan_async.django_tasks.results import change, error_of, result_of, row_priority
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
 from partisan_async.policy import Cancelled, Decision, Failed, Finished
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.tasks_backend import is_configured
+from partisan_async.tasks_backend import is_configured, is_ours
 
 
 @cache
@@ -46,7 +46,18 @@ def processor_of(name: str) -> type[BaseTaskProcessor]:
         raise ProcessorClassNotFound(name)
     task = known_task(name)
     base = _AsyncTask if iscoroutinefunction(task.func) else _SyncTask
-    return type(name, (base,), {"task": task, **options.of_function(task.func)})
+    attributes = {
+        "task": task,
+        "QUEUE_NAME": task.queue_name,
+        "PRIORITY": row_priority(task.priority),
+        **options.of_function(task.func),
+    }
+    return type(name, (base,), attributes)
+
+
+def processors_with_options() -> list[type[BaseTaskProcessor]]:
+    """Return the processors of the tasks that have options, and are those of our backend."""
+    return [processor_of(task.module_path) for task in functions.tasks() if is_ours(task.backend)]
 
 
 class _DjangoTask(BaseTaskProcessor):
@@ -93,6 +104,28 @@ class _DjangoTask(BaseTaskProcessor):
     @classmethod
     def _call_on_error(cls) -> Call:
         return call_on_error(cls.task)
+
+    @classmethod
+    def _call_by_schedule(cls, encoded: str, queue_name: str) -> Call:
+        return call_by_schedule(cls.task, encoded, queue_name)
+
+    @classmethod
+    def _refuse_other(cls, task: Task[Any, Any]) -> None:
+        """Refuse a task that a schedule cannot enqueue as it is.
+
+        :raises TypeError: it is another backend's, or ``using()`` has changed it.
+        """
+        name = task.module_path
+        if not is_ours(task.backend):
+            raise TypeError(
+                f"The task {name} has backend={task.backend!r}, which is no PartisanBackend: no"
+                " schedule can enqueue it."
+            )
+        if task != cls.task:
+            raise TypeError(
+                f"A schedule enqueues {name} as @task declares it, and keeps nothing of using(…):"
+                " leave it out, or declare another task."
+            )
 
     @classmethod
     def values_by(

@@ -1,11 +1,13 @@
 """The calls that schedules enqueue, and the keys by which schedules are known.
 
 A *key* is what a schedule's row is called: ``Report`` for a ``SCHEDULE``, ``Report:eu`` for one of
-``SCHEDULES``, and ``:acme`` for one that is *made* at run time, and is in no code.
+``SCHEDULES``, and ``:acme`` for one that is *made* at run time, and is in no code. One of Django's
+own tasks is called by its dotted name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from partisan_async import naming, registry, schedule
@@ -14,6 +16,8 @@ from partisan_async.enqueue import arguments, keys
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.exceptions import ArgumentsTooLarge
 from partisan_async.schedule import Cron, Every
+
+EXAMPLE = '{"eu": Cron("0 7 * * *", kwargs={"region": "eu"})}'
 
 MOST_BYTES = 2**16
 """Maximum size of a schedule's arguments: whoever looks what is due reads them."""
@@ -35,20 +39,25 @@ def has_schedules(processor_class: type[Any]) -> bool:
     return processor_class.SCHEDULE is not None or bool(processor_class.SCHEDULES)
 
 
+def having_schedules() -> list[type[Any]]:
+    """Return the processors with schedules in the code, those of Django's own tasks among them."""
+    known = (*registry.processors(), *registry.tasks_with_options())
+    return [each for each in known if has_schedules(each)]
+
+
 def scheduled() -> dict[str, type[Any]]:
     """Return the processors of all schedules in the code, by the schedules' keys."""
-    return {key: each for each in registry.processors() for key in schedules_of(each)}
+    return {key: each for each in having_schedules() for key in schedules_of(each)}
 
 
 def key_of(name: str) -> str:
     """Return the key of a schedule, of which somebody may know its processor by another name."""
-    for each in registry.processors():
-        if has_schedules(each):
-            for known in naming.names_of(each):
-                if name == known or name.startswith(f"{known}:"):
-                    key = registry.lasting_name(known) + name.removeprefix(known)
-                    if key in schedules_of(each):
-                        return key
+    for each in having_schedules():
+        for known in naming.names_of(each):
+            if name == known or name.startswith(f"{known}:"):
+                key = registry.lasting_name(known) + name.removeprefix(known)
+                if key in schedules_of(each):
+                    return key
     return registry.lasting_name(name)
 
 
@@ -80,11 +89,30 @@ def wrong_name(name: str, processor: str = "") -> str | None:
     return None
 
 
-def tick_of(processor_class: type[Any], known: Cron | Every | None = None) -> Call:
+def wrong_schedules(value: object, processor: str, whose: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a value as ``SCHEDULES``, and the way out, as sentences.
+
+    :param processor: the name that the keys begin with.
+    :param whose: what the value is called.
+    """
+    if not isinstance(value, Mapping):
+        yield f"{whose} is {value!r}.", f"It must be a dict by names, such as {EXAMPLE}."
+        return
+    for name, each in value.items():
+        if not isinstance(name, str):
+            yield f"{whose} has the name {name!r}.", "A schedule's name must be text, such as 'eu'."
+        elif wrong := wrong_name(name, processor):
+            yield f"{whose} has the name {name!r}.", f"It {wrong}."
+        if each is None:
+            yield f"{whose}[{name!r}] is None.", "Leave it out."
+        elif wrong := schedule.wrong(each):
+            yield f"{whose}[{name!r}] is {each!r}.", f"It {wrong}."
+
+
+def tick_of(processor_class: type[Any], known: Cron | Every) -> Call:
     """Return the call that a tick of a processor's schedule enqueues; errors as for ``delay``."""
-    call = call_of(_called(processor_class, known), 0, None)
-    _require_size(call.arguments)
-    return call if known is None else _fitted(call, known)
+    encoded = arguments_of(processor_class, known)
+    return made_tick_of(processor_class, encoded, processor_class.QUEUE_NAME, known)
 
 
 def arguments_of(processor_class: type[Any], known: Cron | Every) -> str:
@@ -92,17 +120,36 @@ def arguments_of(processor_class: type[Any], known: Cron | Every) -> str:
 
     :raises TypeError, ValueError: ``run()`` does not take them, or they cannot be stored.
     """
-    encoded = encoded_of(_called(processor_class, known))
+    return stored_arguments(processor_class, (), known.kwargs)
+
+
+def stored_arguments(
+    processor_class: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str:
+    """Return these arguments of a processor as a schedule's row stores them; as above."""
+    called = object.__new__(processor_class)
+    # Not by its own __init__(): it is project code, which may do anything in a supervisor.
+    called.args, called.kwargs = args, dict(kwargs)
+    refuse_misfit = getattr(processor_class, "_refuse_misfit", None)
+    if refuse_misfit is not None:  # one of Django's own tasks
+        refuse_misfit(args, kwargs)
+    encoded = encoded_of(called)
     _require_size(encoded)
     return encoded
 
 
-def made_call_of(processor_class: type[Any], encoded: str, queue_name: str) -> Call:
-    """Return the call of a schedule made at run time, as ``delay()`` makes it.
+def call_of_stored(processor_class: type[Any], encoded: str, queue_name: str) -> Call:
+    """Return the call of a schedule, as ``delay()`` makes it.
 
-    :param encoded: its arguments, as ``checked_arguments`` has returned them.
+    :param encoded: its arguments, as a schedule's row stores them.
     :raises TypeError: ``UNIQUE`` is invalid, or the call does not pass what it names.
     """
+    made: Call = processor_class._call_by_schedule(encoded, queue_name)  # noqa: SLF001
+    return made
+
+
+def call_by_schedule(processor_class: type[Any], encoded: str, queue_name: str) -> Call:
+    """As ``call_of_stored``, of a processor that is none of Django's own tasks."""
     name, lasting_name = registry.names_for_calls(processor_class)
     call = Call(queue_name, name, encoded, processor_class.PRIORITY, None, None)
     return keys.identified(call, processor_class, lasting_name)
@@ -111,8 +158,8 @@ def made_call_of(processor_class: type[Any], encoded: str, queue_name: str) -> C
 def made_tick_of(
     processor_class: type[Any], encoded: str, queue_name: str, known: Cron | Every
 ) -> Call:
-    """Return the call that its ticks enqueue; as ``made_call_of``."""
-    return _fitted(made_call_of(processor_class, encoded, queue_name), known)
+    """Return the call that a schedule's ticks enqueue; as ``call_of_stored``."""
+    return _fitted(call_of_stored(processor_class, encoded, queue_name), known)
 
 
 def checked_arguments(call: Any) -> str:
@@ -126,13 +173,6 @@ def checked_arguments(call: Any) -> str:
 def names_to_skip(processor_class: type[Any], known: Cron | Every) -> tuple[str, ...]:
     """Return the names of the processor whose running tasks hold a schedule's tick up."""
     return naming.names_of(processor_class) if known.skip_while_running else ()
-
-
-def _called(processor_class: type[Any], known: Cron | Every | None) -> Any:
-    processor = object.__new__(processor_class)
-    # Not by its own __init__(): it is project code, which may do anything in a supervisor.
-    processor.args, processor.kwargs = (), {} if known is None else dict(known.kwargs)
-    return processor
 
 
 def _fitted(call: Call, known: Cron | Every) -> Call:

@@ -30,6 +30,9 @@ INDEXES = [
 ]
 
 CONSTRAINTS = [
+    # Without "digest IS NOT NULL", so that a planner who takes it for empty may read by it all that
+    # waits: see ``supervisor.opening.KEEP_PLANS``. But the release before names it in ON CONFLICT
+    # by its states alone, and finds no index that asks for more.
     UniqueConstraint(
         fields=["digest"], condition=Q(status__in=WAITING), name="partisan_async_one_waiting"
     ),

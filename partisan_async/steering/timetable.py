@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,33 +14,36 @@ from django.db import transaction
 from partisan_async import naming, registry, schedule, signals, store
 from partisan_async.enqueue.insert import enqueue
 from partisan_async.enqueue.run import fetch, run
-from partisan_async.enqueue.scheduled import checked_arguments, made_call_of, made_key
+from partisan_async.enqueue.scheduled import arguments_of, call_of_stored, made_key, schedules_of
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Schedule, Task
 from partisan_async.models.readable import aware, is_moment
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
 from partisan_async.steering import audit
+from partisan_async.steering.called import called
 from partisan_async.steering.rows import change
 
 TTL = timedelta(seconds=store.TTL_SECONDS)
 
 
-def create(name: str, call: BaseTaskProcessor, when: str | Cron | Every) -> Schedule:
+def create(
+    name: str, call: BaseTaskProcessor | Callable[..., object], when: str | Cron | Every
+) -> Schedule:
     """Have a call enqueued by a schedule from now on, in the caller's transaction; return its row.
 
     If there is a schedule of this name, it becomes this one, and a tick that is due and not taken
     yet comes with the new call. Switched off it stays off.
 
     :param name: text of 1 to 254 characters; the schedule's key is ``:name``.
-    :param call: as for ``delay()``, such as ``Report("acme")``.
+    :param call: as for ``delay()``, such as ``Report("acme")``; of one of Django's own tasks, such
+        as ``partial(report.enqueue, "acme")``.
     :param when: a string is a cron expression.
     :raises TypeError, ValueError, ProcessorClassNotFound: a parameter cannot be, or ``delay()``
         would refuse the call. Nothing is written.
     """
     key, known = made_key(name), _checked_schedule(when)
-    arguments = checked_arguments(_checked_call(call))
-    return _make(key, type(call), arguments, call.QUEUE_NAME, known)
+    return _make(key, *called(call), known)
 
 
 def change_schedule(row: Schedule, arguments: str, known: Cron | Every) -> Schedule:
@@ -76,28 +80,21 @@ def delete_schedules(keys: list[str]) -> list[str]:
 
 
 def run_once(row: Schedule) -> Task:
-    """Enqueue the call of a schedule that was made at run time, once more and now.
+    """Enqueue the call of a schedule once more and now, as ``delay()`` does.
 
     :raises ProcessorClassNotFound: nobody here knows its processor.
+    :raises KeyError: it was not made at run time, and is in the code no more.
     :raises TypeError, ValueError: ``delay()`` would refuse it, or its row was changed by hand.
     """
     processor = registry.get(row.processor_name)
-    task = enqueue(made_call_of(processor, row.arguments or "", row.queue_name))
+    if row.arguments is not None:
+        call = call_of_stored(processor, row.arguments, row.queue_name)
+    else:
+        encoded = arguments_of(processor, schedules_of(processor)[row.pk])
+        call = call_of_stored(processor, encoded, processor.QUEUE_NAME)
+    task = enqueue(call)
     signals.tell_of_enqueued(processor, [task])
     return task
-
-
-def _checked_call(call: object) -> BaseTaskProcessor:
-    if isinstance(call, BaseTaskProcessor):
-        return call
-    if isinstance(call, type) and issubclass(call, BaseTaskProcessor):
-        raise TypeError(
-            f"{call.__name__} is a class; make a call first:"
-            f' schedules.create("acme", {call.__name__}(…), "0 7 * * *").'
-        )
-    raise TypeError(
-        f"A schedule enqueues the call of a processor, such as Report('acme'), and not {call!r}."
-    )
 
 
 def _checked_schedule(when: object) -> Cron | Every:

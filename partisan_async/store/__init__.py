@@ -53,6 +53,7 @@ from partisan_async.store.tallying import TALLY_COLUMNS, forget_tallies, tally
 from partisan_async.store.ticking import (
     Scheduled,
     move_up,
+    recount_schedules,
     schedules,
     set_schedules,
     switch_schedules,
@@ -140,6 +141,7 @@ __all__ = [
     "prune_windows",
     "punctuality",
     "ready",
+    "recount_schedules",
     "rescue",
     "resume",
     "resume_processor",

@@ -59,7 +59,8 @@ WHERE digest = %(digest)s AND status IN {WAITING_SQL} FOR SHARE SKIP LOCKED
 """  # noqa: S608
 
 TO_TWINS = f"(digest) WHERE digest IS NOT NULL AND status IN {WAITING_SQL}"
-"""The target of ``ON CONFLICT``. It may ask for more than the index that it means."""
+"""The target of ``ON CONFLICT``. It asks for more than the index that it means, as the index of a
+later release will."""
 
 # Ids are drawn in the order of the calls, since lower ids start first. Rows are inserted in the
 # order of the digests: otherwise two callers in opposite orders deadlock, if their digests are too

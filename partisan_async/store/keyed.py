@@ -97,8 +97,13 @@ _STATUS = f"""
 CASE WHEN {{at}} > statement_timestamp() THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
 """
 
-# It becomes what an insert would have made of it, but for its id and its age: counts and errors are
-# those of a call that will not run.
+_TICK = """
+jsonb_strip_nulls(jsonb_build_object(
+    'tick', t.arguments -> 'tick', 'schedule', t.arguments -> 'schedule'))
+"""
+
+# It becomes what an insert would have made of it, but for its id, its age and its tick: counts and
+# errors are those of a call that will not run, but a schedule that enqueued it counts on its end.
 _REPLACE = f"""
 WITH {_DUE},
 given AS (SELECT * FROM unnest(%(keys)s::bytea[], %(arguments)s::text[]) AS g (key, arguments)),
@@ -108,8 +113,9 @@ free AS MATERIALIZED (
 changed AS (
     UPDATE partisan_async_task t
     SET queue_name = %(queue_name)s, processor_class = %(processor_class)s,
-        arguments = given.arguments::jsonb, priority = %(priority)s, traceparent = %(traceparent)s,
-        execute_after = due.at, status = {_STATUS.format(at="due.at")}, parked_from = NULL,
+        arguments = given.arguments::jsonb || {_TICK}, priority = %(priority)s,
+        traceparent = %(traceparent)s, execute_after = due.at,
+        status = {_STATUS.format(at="due.at")}, parked_from = NULL,
         tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
         started_at = NULL, last_attempted_at = NULL, first_tried_at = NULL,
         worker_ids = '[]', errors = '[]', result = NULL

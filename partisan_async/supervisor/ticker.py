@@ -14,7 +14,7 @@ import psycopg
 
 from partisan_async import registry, store
 from partisan_async.enqueue.scheduled import (
-    has_schedules,
+    having_schedules,
     names_to_skip,
     schedules_of,
     tick_of,
@@ -45,8 +45,8 @@ class Ticker:
         self._ticks = Ticks(queue_name, connection, ttl=ttl)
         self._known: dict[str, Plan] = {}
         self._processors: dict[str, str] = {}
-        for processor in registry.processors():
-            if has_schedules(processor) and queue_name == processor.QUEUE_NAME:
+        for processor in having_schedules():
+            if queue_name == processor.QUEUE_NAME:
                 self._add(processor)
         self._turns = Turns(self.turn)
         self.hurry = self._turns.hurry

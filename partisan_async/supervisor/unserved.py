@@ -7,7 +7,7 @@ import asyncio
 import psycopg
 
 from partisan_async import logs, registry, store
-from partisan_async.enqueue.scheduled import has_schedules
+from partisan_async.enqueue.scheduled import having_schedules
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.lease import Lease
 
@@ -32,9 +32,9 @@ class Unserved:
                 logs.queues.unserved_not_sought(error)
 
     async def _look(self) -> None:
-        processors = registry.processors()
-        names = {processor.QUEUE_NAME for processor in processors} - self._told
-        scheduled = {each.QUEUE_NAME for each in processors if has_schedules(each)}
+        names = {processor.QUEUE_NAME for processor in registry.processors()}
+        scheduled = {each.QUEUE_NAME for each in having_schedules()}
+        names = (names | scheduled) - self._told
         statement = store.unserved(sorted(names), self._lease.ttl, sorted(scheduled))
         for (name,) in await self._connection.execute(statement):
             self._told.add(name)

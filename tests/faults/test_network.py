@@ -11,7 +11,15 @@ from django.db import OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
 from partisan_async.models import Task
-from tests.faults.partisan_tasks import AsyncNap, Deposit, Linger, Nap, Noop, Resume
+from tests.faults.partisan_tasks import (
+    AsyncNap,
+    Deposit,
+    Linger,
+    Nap,
+    Noop,
+    Resume,
+    TellingBreak,
+)
 from tests.faults.site import DEADLINE_SECONDS
 from tests.relay import Relay, _Link
 
@@ -20,6 +28,7 @@ SETTLE = b"set_config('lock_timeout'"
 PROMOTE = b"promoted AS ("
 BEAT = b"WITH beat AS ("
 INSERT = b"INSERT INTO partisan_async_task"
+WAKE = b"pg_notify(c.channel, 'new')"
 
 
 @pytest.fixture
@@ -297,6 +306,18 @@ class TestLostAnswers:
         task.refresh_from_db()
         assert (task.status, task.claim_seq) == ("finished", 1)
         assert "fenced" not in supervisor.output
+
+    def test_to_the_wake_for_what_tells_of_an_end_delays_it_by_a_beat_at_most(self, site, relay):
+        """Its row is there with the end itself; the supervisors of its queue look by themselves."""
+        supervisor = site.start(url=site.relayed(relay), WORKERS_COUNT=1)
+        relay.lose_answers(1, matching=WAKE)
+
+        task = TellingBreak().delay()
+
+        supervisor.wait_for("the NOTIFY about 1 task(s) of an ON_ERROR failed: ", seconds=60)
+        site.settle_down()
+        (report,) = Task.objects.filter(processor_class="Report")
+        assert (report.args, report.status) == ([task.pk], "finished")
 
     def test_who_enqueues_is_told_of_an_error_and_the_task_runs_once(self, site, relay):
         """The row was committed: the caller cannot know, and no call is lost without an error."""

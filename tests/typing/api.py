@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from typing import assert_type
 
 from partisan_async import registry, schedules, steering
@@ -80,6 +81,7 @@ assert_type(run_pending(errors="keep"), list[Ran])
 
 
 assert_type(schedules.create("acme", Sync(1), "0 7 * * *"), Schedule)
+assert_type(schedules.create("acme", partial(print, "acme"), "0 7 * * *"), Schedule)
 assert_type(schedules.delete("acme"), bool)
 assert_type(steering.cancel([1], processor="Sync"), list[int])
 

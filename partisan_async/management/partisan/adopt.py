@@ -14,6 +14,7 @@ from partisan_async.management.partisan.steer import add_up, add_yes, confirm
 from partisan_async.models import ENDED, Home, Task
 from partisan_async.steering import audit, home
 from partisan_async.steering.home import Place
+from partisan_async.steering.schedules import leave_behind
 from partisan_async.steering.tasks import cancel_untold
 from partisan_async.steering.which import in_batches
 from partisan_async.text.printable import plain
@@ -23,14 +24,15 @@ def add_to(commands: Any) -> None:
     """Add the subcommand."""
     adopt = commands.add_parser("adopt", help="have a copied database belong to this place")
     what = adopt.add_mutually_exclusive_group(required=True)
-    what.add_argument("--cancel", action="store_true", help="end all that waits or was running")
+    ends = "end all that waits or was running, and switch off schedules made at run time"
+    what.add_argument("--cancel", action="store_true", help=ends)
     what.add_argument("--keep", action="store_true", help="have it run here")
     add_yes(adopt)
     adopt.set_defaults(run=run)
 
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Adopt the database; with ``--cancel``, end its tasks first."""
+    """Adopt the database; with ``--cancel``, end its tasks and leave its schedules first."""
     place, kept = home.here(), home.kept()
     if kept is not None and _is_ours(place, kept):
         raise CommandError(
@@ -61,6 +63,9 @@ def _cancel(command: BaseCommand, total: int, place: Place) -> None:
             f"{number(left)} could not be ended, being locked or just enqueued, and the database"
             " is not adopted: try again."
         )
+    if off := leave_behind():
+        what = "schedule" if len(off) == 1 else "schedules"
+        command.stdout.write(f"switch-off: {len(off):,} {what} made at run time.")
 
 
 def _unended() -> QuerySet[Task]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from partisan_async.models import ENDED, Task
 from partisan_async.operate.reasons.ended import why_failed, why_finished
 from partisan_async.operate.reasons.missing import why_missing
+from partisan_async.operate.reasons.on_error import on_error
 from partisan_async.operate.reasons.running import who_runs
 from partisan_async.operate.reasons.turn import COUNTED
 from partisan_async.operate.reasons.twins import twin
@@ -31,7 +32,7 @@ def why(task: Task, ways: WaysOut = COMMANDS) -> list[str]:
             said = who_runs(task, ways)
         case _:
             said = why_waiting(task, ways)
-    return [*_not_at_home(task), *said, *twin(task)]
+    return [*_not_at_home(task), *said, *on_error(task), *twin(task)]
 
 
 def _not_at_home(task: Task) -> Iterator[str]:

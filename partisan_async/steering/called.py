@@ -1,0 +1,65 @@
+"""Reads what a schedule is to call: a processor's call, or ``enqueue`` of a task of Django's."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+from partisan_async import registry
+from partisan_async.enqueue.scheduled import checked_arguments, stored_arguments
+from partisan_async.processor import BaseTaskProcessor
+
+
+class Called(NamedTuple):
+    """What a schedule calls.
+
+    :param arguments: as its row stores them.
+    """
+
+    processor: type[BaseTaskProcessor]
+    arguments: str
+    queue_name: str
+
+
+def called(call: object) -> Called:
+    """Return what is called.
+
+    :param call: ``Report("acme")``; or ``report.enqueue``, or ``partial(report.enqueue, "acme")``,
+        of one of Django's own tasks.
+    :raises TypeError: it is none of these, or a task that a schedule cannot enqueue as it is.
+    :raises TypeError, ValueError, ProcessorClassNotFound: ``delay()`` would refuse the call.
+    """
+    if isinstance(call, BaseTaskProcessor):
+        return Called(type(call), checked_arguments(call), call.QUEUE_NAME)
+    args, kwargs = (call.args, call.keywords) if isinstance(call, partial) else ((), {})
+    task = _task_of(call.func if isinstance(call, partial) else call)
+    if task is None:
+        raise _no_call(call)
+    processor = registry.get(task.module_path)
+    processor._refuse_other(task)  # noqa: SLF001
+    return Called(processor, stored_arguments(processor, args, kwargs), processor.QUEUE_NAME)
+
+
+def _task_of(enqueue: Any) -> Any:
+    """Return the task whose ``enqueue`` this is; ``None``: it is something else."""
+    task = getattr(enqueue, "__self__", None)
+    is_enqueue = getattr(enqueue, "__name__", "") == "enqueue" and _is_task(task)
+    return task if is_enqueue else None
+
+
+def _is_task(found: object) -> bool:
+    return not isinstance(found, type) and hasattr(found, "module_path")
+
+
+def _no_call(found: Any) -> TypeError:
+    example = 'schedules.create("acme", {}, "0 7 * * *")'
+    if isinstance(found, type) and issubclass(found, BaseTaskProcessor):
+        way = example.format(f"{found.__name__}(…)")
+        return TypeError(f"{found.__name__} is a class; make a call first: {way}.")
+    if _is_task(found):
+        way = example.format(f"partial({found.func.__name__}.enqueue, …)")
+        return TypeError(f"{found.module_path} is a task; say with what it is enqueued: {way}.")
+    return TypeError(
+        "A schedule enqueues the call of a processor, such as Report('acme'), or of one of Django's"
+        f" own tasks, such as partial(report.enqueue, 'acme'), and not {found!r}."
+    )
