@@ -32,10 +32,9 @@ class Unserved:
                 logs.queues.unserved_not_sought(error)
 
     async def _look(self) -> None:
-        processors = registry.processors()
-        names = {processor.QUEUE_NAME for processor in processors} - self._told
-        scheduled = {each.QUEUE_NAME for each in processors if has_schedules(each)}
-        statement = store.unserved(sorted(names), self._lease.ttl, sorted(scheduled))
+        scheduled = {each.QUEUE_NAME for each in registry.processors() if has_schedules(each)}
+        statement = store.unserved(self._lease.ttl, scheduled)
         for (name,) in await self._connection.execute(statement):
-            self._told.add(name)
-            logs.queues.unserved(name)
+            if name not in self._told:
+                self._told.add(name)
+                logs.queues.unserved(name)
