@@ -59,8 +59,8 @@ def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[T
             keys = keys_of(common.processor_class, encoded)
             return enqueue_all_keyed(common, encoded, keys, alias, taken)
         tasks = _insert(common, encoded, alias, taken)
-        for status in {task.status for task in tasks}:
-            wake(common.queue_name, status, alias, taken)
+        for queue_name, status in {(task.queue_name, task.status) for task in tasks}:
+            wake(queue_name, status, alias, taken)
     return tasks
 
 

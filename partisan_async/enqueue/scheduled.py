@@ -92,7 +92,7 @@ def arguments_of(processor_class: type[Any], known: Cron | Every) -> str:
 
     :raises TypeError, ValueError: ``run()`` does not take them, or they cannot be stored.
     """
-    encoded = encoded_of(_called(processor_class, known))
+    encoded = encoded_of(_called(processor_class, known), processor_class.QUEUE_NAME)
     _require_size(encoded)
     return encoded
 
