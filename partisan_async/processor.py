@@ -12,8 +12,9 @@ from asgiref.sync import sync_to_async
 from partisan_async import signals
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.enqueue import refusals
+from partisan_async.enqueue.batch import batch_of
 from partisan_async.enqueue.bulk import bulk_enqueue
-from partisan_async.enqueue.calls import call_of, calls_of
+from partisan_async.enqueue.calls import call_of
 from partisan_async.enqueue.insert import enqueue
 from partisan_async.schedule import Cron, Every
 from partisan_async.settings import DEFAULT_QUEUE_NAME
@@ -161,20 +162,22 @@ class BaseTaskProcessor(Telling, abc.ABC):
     ) -> list[Task]:
         """Enqueue these calls, all or none, and return their rows in the same order.
 
-        One statement inserts a thousand calls. Where they are unique, identical calls share a row.
-        All calls are checked before the first one is enqueued.
+        One statement inserts a thousand calls, also of different processors. Where they are unique,
+        identical calls share a row. All calls are checked before the first one is enqueued.
 
-        :param processors: objects of exactly this class.
+        :param processors: objects of this class, and of classes that derive from it:
+            ``BaseTaskProcessor.bulk_delay()`` takes calls of any processor.
         :param priority: of all calls; as in ``delay``.
         :param execute_after: of all calls; as in ``delay``.
         :param queue_name: of all calls; as in ``delay``.
         :raises TypeError, ValueError, ProcessorClassNotFound: as in ``delay``; the message says
             which call is wrong.
         """
-        refusals.refuse_single_call(processors, cls, BaseTaskProcessor)
-        common, encoded = calls_of(processors, cls, priority, execute_after, queue_name)
-        tasks = bulk_enqueue(common, encoded) if common else []
-        signals.tell_of_enqueued(cls, tasks)
+        turn = priority, execute_after, queue_name
+        batch = batch_of(processors, cls, BaseTaskProcessor, *turn)
+        tasks = bulk_enqueue(batch)
+        for processor, own in batch.by_processor(tasks):
+            signals.tell_of_enqueued(processor, own)
         return tasks
 
     @classmethod

@@ -15,6 +15,7 @@ from partisan_async.models import Task
 from partisan_async.operate import budget
 from partisan_async.operate.doctor import tasks as looks
 from partisan_async.operate.doctor.look import ask
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.settings import queue_settings
 from partisan_async.supervisor import unserved
 from partisan_async.testing import (
@@ -42,7 +43,12 @@ def bulk_delay(call, **how):
     return task
 
 
-WAYS = [delay, bulk_delay]
+def bulk_delay_beside_another(call, **how):
+    task, _ = BaseTaskProcessor.bulk_delay([call, Write("beside")], **how)
+    return task
+
+
+WAYS = [delay, bulk_delay, bulk_delay_beside_another]
 
 
 @pytest.mark.django_db

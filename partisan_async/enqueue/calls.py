@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 from partisan_async import registry
@@ -47,27 +47,6 @@ def call_of(
         digest=arguments.digest(lasting_name, encoded) if digests else None,
     )
     return call if processor.UNIQUE is None else keys.with_key(call, kind, lasting_name)
-
-
-def calls_of(
-    processors: Iterable[Any],
-    expected: type,
-    priority: int,
-    execute_after: datetime.datetime | None,
-    queue_name: str | None,
-) -> tuple[Call | None, list[str]]:
-    """Return the first call of these processors, and the arguments of each; errors likewise."""
-    common, encoded = None, []
-    for position, found in enumerate(processors):
-        processor: Any = found
-        if type(found) is not expected:
-            raise refusals.foreign_call(position, found, expected)
-        try:
-            common = common or call_of(processor, priority, execute_after, queue_name)
-            encoded.append(encoded_of(processor, common.queue_name))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"Call {position}: {error}") from None
-    return common, encoded
 
 
 def encoded_of(processor: Delayed, queue_name: str) -> str:
