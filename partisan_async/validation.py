@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -12,6 +13,8 @@ from partisan_async.exceptions import TEN_YEARS_SECONDS
 from partisan_async.unique import Unique
 
 SHORTEST_WINDOW_SECONDS = 0.1
+
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def check_count(least: int) -> Callable[[Any], str | None]:
@@ -85,8 +88,10 @@ def check_priority(value: Any) -> str | None:
 
 def check_queue_name(value: Any) -> str | None:
     """Return the complaint about a value that must be a queue's name, or ``None``."""
-    if not isinstance(value, str) or not 1 <= len(value) <= 255 or "\x00" in value:
+    if not isinstance(value, str) or not 1 <= len(value) <= 255:
         return "must be a name of 1 to 255 characters"
+    if "\x00" in value or (not value.isascii() and _HALF_OF_A_PAIR.search(value)):
+        return "must be a name that PostgreSQL can store, without NUL and halves of surrogate pairs"
     return None
 
 

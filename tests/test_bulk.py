@@ -17,7 +17,7 @@ from partisan_async.testing import live_supervisor, run_pending
 from partisan_async.unique import Unique
 from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.test_enqueue import ears  # noqa: F401
-from tests.testapp.partisan_tasks import Write, WriteElsewhere, WriteFirst, WriteUnique
+from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 
 def statements(captured):
@@ -134,7 +134,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("wrong", "words"),
         [
-            pytest.param(WriteUnique(1), "which is no Write", id="another processor"),
+            pytest.param(Nothing(1), "which is no Write", id="another processor"),
             pytest.param((1,), "Call 1 is a value of type tuple", id="arguments alone"),
             pytest.param(Write, "is the class Write, which is no Write", id="the class itself"),
         ],

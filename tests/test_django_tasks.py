@@ -186,7 +186,7 @@ class TestBesideTheApi:
         with pytest.raises(TypeError, match="needs a plain `def write"):
             options(atomic=True)(write)
 
-    @pytest.mark.parametrize("name", ["q" * 256, "nul\0"])
+    @pytest.mark.parametrize("name", ["q" * 256, "nul\0", "\udc80"])
     def test_a_queue_that_no_row_can_hold_is_refused(self, settings, name):
         backend = "partisan_async.tasks_backend.PartisanBackend"
         settings.TASKS = {"default": {"BACKEND": backend, "QUEUES": []}}

@@ -170,7 +170,7 @@ class TestRefused:
         with pytest.raises(ProcessorClassNotFound, match="'Stray' is not registered"):
             Stray().delay()
 
-    @pytest.mark.parametrize("name", ["", None, 5, "q" * 256, "a\x00b"])
+    @pytest.mark.parametrize("name", ["", None, 5, "q" * 256, "a\x00b", "\udc80"])
     def test_a_queue_name_that_cannot_be(self, monkeypatch, name):
         monkeypatch.setattr(Write, "QUEUE_NAME", name)
 

@@ -254,7 +254,7 @@ def test_a_queue_with_one_that_nobody_serves_is_told_of(report):
 
     def unserved():
         with connection.cursor() as cursor:
-            cursor.execute(*store.unserved(["default", "elsewhere"], TTL))
+            cursor.execute(*store.unserved(TTL))
             return cursor.fetchall()
 
     assert unserved() == []

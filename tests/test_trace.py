@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from partisan_async import registry
 from partisan_async.enqueue import spans as trace
 from partisan_async.models import Task
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.testing import run_pending
 from partisan_async.text.masked import MASK
 from tests.conftest import ended, wait_until
@@ -102,6 +103,24 @@ class TestEnqueue:
         assert {task.traceparent for task in tasks} == {context_of(call)}
         assert set(Task.objects.values_list("traceparent", flat=True)) == {context_of(call)}
         assert call.attributes["messaging.batch.message_count"] == 1500
+
+    def test_so_is_one_of_several_processors_without_their_names(self, spans):
+        """The queue is told where it is the same for all."""
+        calls = [process(), registry.get("Write")(), registry.get("WriteElsewhere")()]
+        tasks = BaseTaskProcessor.bulk_delay(calls)
+        BaseTaskProcessor.bulk_delay(calls, queue_name="mail")
+
+        first, second = spans.take()
+        assert {task.traceparent for task in tasks} == {context_of(first)}
+        assert (first.name, second.name) == ("enqueue", "enqueue")
+        assert dict(first.attributes) == {
+            "messaging.system": "partisan_async",
+            "messaging.operation.name": "enqueue",
+            "messaging.operation.type": "send",
+            "messaging.batch.message_count": 3,
+        }
+        assert second.attributes["messaging.destination.name"] == "mail"
+        assert Task.objects.filter(traceparent=context_of(second)).count() == 3
 
     def test_an_error_is_on_the_span(self, spans):
         """The row is not there, and the trace says why."""

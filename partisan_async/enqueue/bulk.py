@@ -1,4 +1,4 @@
-"""Enqueues many calls of one processor: all or none, a thousand in a statement."""
+"""Enqueues many calls: all or none, a thousand in a statement."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 from django.db import OperationalError, connections, transaction
 from psycopg.errors import DeadlockDetected
 
-from partisan_async.claim import Call
 from partisan_async.enqueue import spans
+from partisan_async.enqueue.batch import Batch
 from partisan_async.enqueue.keyed import enqueue_all_keyed
-from partisan_async.enqueue.keys import keys_of
 from partisan_async.enqueue.late import none_if_it_waits
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch
@@ -23,22 +22,21 @@ from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight, Message
 from partisan_async.store import inserting
 from partisan_async.store.inserting import INSERTED_AT_ONCE
+from partisan_async.store.mixed import insert_mixed
 from partisan_async.store.statement import array, database
 
 DEADLOCK_ATTEMPTS = 5
 """Number of attempts to insert many calls before a deadlock is raised."""
 
 
-def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
-    """Insert calls, all or none, and return their rows in this order; else as ``enqueue``.
-
-    :param common: the first call; the others differ only in their arguments.
-    :param encoded: the arguments of each call.
-    """
+def bulk_enqueue(batch: Batch) -> list[Task]:
+    """Insert calls, all or none, and return their rows in this order; else as ``enqueue``."""
+    if not batch:
+        return []
     alias = database()
-    with spans.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span:
+    with spans.enqueuing(batch.queue_name, batch.processor_class, len(batch)) as span:
         if span is not None:
-            common = common._replace(traceparent=spans.traceparent())
+            batch = batch.traced(spans.traceparent())
         # A deadlock ends the caller's own transaction, and only the caller can retry that.
         connection = connections[alias]
         is_callers = connection.in_atomic_block or not connection.get_autocommit()
@@ -46,118 +44,141 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
         while True:
             left -= 1
             try:
-                return _insert_and_wake(common, encoded, alias)
+                return _insert_and_wake(batch, alias)
             except OperationalError as error:
                 if not left or not isinstance(error.__cause__, DeadlockDetected):
                     raise
 
 
-def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
+def _insert_and_wake(batch: Batch, alias: str) -> list[Task]:
+    found: dict[int, Task] = {}
     with transaction.atomic(using=alias, savepoint=False):
         taken = taken_by(connections[alias])
-        if common.unique is not None:
-            keys = keys_of(common.processor_class, encoded)
-            return enqueue_all_keyed(common, encoded, keys, alias, taken)
-        tasks = _insert(common, encoded, alias, taken)
-        for status in {task.status for task in tasks}:
-            wake(common.queue_name, status, alias, taken)
-    return tasks
+        ids = _drawn(batch, alias)
+        if batch.plain_kinds:
+            found = _Plain(batch, ids, alias).enqueued(taken)
+            woken = {(task.queue_name, task.status) for task in found.values()}
+            for queue_name, status in woken:
+                wake(queue_name, status, alias, taken)
+        # In the order of the processors, and of the keys of each: whoever inserts the same calls
+        # inserts them in the same order, as above.
+        for kind in batch.ruled_kinds:
+            numbers = batch.numbers([kind])
+            tasks = enqueue_all_keyed(
+                batch.kinds[kind],
+                [batch.encoded[n] for n in numbers],
+                [batch.keys[n] for n in numbers],
+                alias,
+                taken,
+                None if ids is None else [ids[n] for n in numbers],
+            )
+            found.update(zip(numbers, tasks, strict=True))
+    return [found[n] for n in range(len(batch))]
 
 
-def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> list[Task]:
-    count = len(encoded)
-    digests = _digests(common, encoded)
-    ids = ["NULL"] * count
-    if count > INSERTED_AT_ONCE:
-        # Each statement inserts the next calls by digest, not by position: so draw all ids first.
-        ((given,),) = fetch(*inserting.next_ids(count), alias)
-        ids = sorted(given.split(","), key=int)
-    found: dict[int, Task] = {}
-    missing = range(count) if digests is None else sorted(range(count), key=digests.__getitem__)
-    takes = digests is not None and taken.has_room_for(count)
-    taken.count += count if takes else 0
-    for attempt, is_unique in enumerate(attempts()):
-        unique = digests if is_unique else None
-        with none_if_it_waits(alias) if attempt and is_unique else nullcontext():
-            found |= _insert_chunks(common, encoded, unique, ids, missing, alias, takes=takes)
-        missing = [n for n in missing if n not in found]
-        if not missing:
-            break
-        assert digests is not None
-        found |= _twins(missing, digests, found, alias)
-        missing = [n for n in missing if n not in found]
-        if not missing:
-            break
-    return [found[n] for n in range(count)]
-
-
-def _digests(common: Call, encoded: Sequence[str]) -> list[bytes] | None:
-    if common.digest is None:
+def _drawn(batch: Batch, alias: str) -> Sequence[str] | None:
+    """Return an id for each call, in their order; ``None``: one statement inserts and draws."""
+    # Each statement inserts the next calls by digest, not by position: so draw all ids first.
+    ruled = batch.ruled_kinds
+    if (not ruled and len(batch) <= INSERTED_AT_ONCE) or len(ruled) == len(batch.kinds) == 1:
         return None
-    return keys_of(common.processor_class, encoded)
+    ((given,),) = fetch(*inserting.next_ids(len(batch)), alias)
+    return sorted(given.split(","), key=int)
 
 
-def _twins(
-    numbers: Sequence[int], digests: Sequence[bytes], inserted: dict[int, Task], alias: str
-) -> dict[int, Task]:
-    """Return the twins of these calls: among the inserted calls, or among rows that wait."""
-    twins = {digests[n]: task for n, task in inserted.items()}
-    for chunk in _chunks([n for n in numbers if digests[n] not in twins]):
-        statement = inserting.twins([digests[n] for n in chunk])
-        for task in Task.objects.using(alias).raw(*statement):
-            task.is_twin = True
-            twins[bytes(task.digest or b"")] = task
-    return {n: twins[digests[n]] for n in numbers if digests[n] in twins}
+class _Plain:
+    """The calls of a batch that are the same only while they wait, if at all."""
 
+    def __init__(self, batch: Batch, ids: Sequence[str] | None, alias: str) -> None:
+        self._batch = batch
+        self._kinds = batch.plain_kinds
+        self._ids = ids or ["NULL"] * len(batch)
+        self._alias = alias
 
-def _insert_chunks(
-    common: Call,
-    encoded: Sequence[str],
-    digests: Sequence[bytes] | None,
-    ids: Sequence[str],
-    numbers: Sequence[int],
-    alias: str,
-    *,
-    takes: bool,
-) -> dict[int, Task]:
-    """Insert calls in chunks; return the tasks of those without a twin, by the calls' numbers."""
+    def enqueued(self, taken: Taken) -> dict[int, Task]:
+        """Return the row of each call, or its twin's, by the calls' numbers."""
+        missing = self._batch.numbers(self._kinds)
+        unique = [kind for kind in self._kinds if self._batch.kinds[kind].key]
+        count = len(self._batch.numbers(unique)) if unique else 0
+        takes = count > 0 and taken.has_room_for(count)
+        taken.count += count if takes else 0
+        if count:
+            missing = sorted(missing, key=self._batch.keys.__getitem__)
+        found: dict[int, Task] = {}
+        for attempt, is_unique in enumerate(attempts()):
+            digests = self._batch.keys if count and is_unique else None
+            with none_if_it_waits(self._alias) if attempt and is_unique else nullcontext():
+                found |= self._insert(missing, digests, takes=takes)
+            missing = [n for n in missing if n not in found]
+            if not missing:
+                break
+            found |= self._twins(missing, found)
+            missing = [n for n in missing if n not in found]
+            if not missing:
+                break
+        return found
 
-    def message(chunk: Sequence[int]) -> Message:
-        statement = inserting.bulk_insert(
-            common,
-            array(ids[n] for n in chunk),
-            [encoded[n] for n in chunk],
+    def _twins(self, numbers: Sequence[int], inserted: dict[int, Task]) -> dict[int, Task]:
+        """Return the twins of these calls: among the inserted calls, or among rows that wait."""
+        digests = self._batch.keys
+        twins = {digests[n]: task for n, task in inserted.items()}
+        for chunk in _chunks([n for n in numbers if digests[n] not in twins]):
+            statement = inserting.twins([digests[n] for n in chunk])
+            for task in Task.objects.using(self._alias).raw(*statement):
+                task.is_twin = True
+                twins[bytes(task.digest or b"")] = task
+        return {n: twins[digests[n]] for n in numbers if digests[n] in twins}
+
+    def _insert(
+        self, numbers: Sequence[int], digests: Sequence[bytes] | None, *, takes: bool
+    ) -> dict[int, Task]:
+        """Insert calls in chunks; return the tasks of those without a twin, by their numbers."""
+        found: dict[int, Task] = {}
+        first, *others = _chunks(numbers)
+        with Flight(connections[self._alias]) as flight:
+            flight.send(self._message(flight, first, digests, takes=takes))
+            under_way = first
+            for chunk in others:
+                following = self._message(flight, chunk, digests, takes=takes)
+                read = flight.answer()
+                flight.send(following)
+                found |= self._made(under_way, read(), digests)
+                under_way = chunk
+            found |= self._made(under_way, flight.answer()(), digests)
+        return found
+
+    def _message(
+        self, flight: Flight, chunk: Sequence[int], digests: Sequence[bytes] | None, *, takes: bool
+    ) -> Message:
+        batch = self._batch
+        own = (
+            array(self._ids[n] for n in chunk),
+            [batch.encoded[n] for n in chunk],
             None if digests is None else [digests[n] for n in chunk],
-            takes=takes and digests is not None,
         )
+        takes = takes and digests is not None
+        if len(self._kinds) == 1:
+            statement = inserting.bulk_insert(batch.kinds[self._kinds[0]], *own, takes=takes)
+        else:
+            kind_of = [batch.kind_of[n] for n in chunk]
+            statement = insert_mixed(batch.kinds, kind_of, *own, takes=takes)
         return flight.message(*statement)
 
-    def made(chunk: Sequence[int], answer: list[Any]) -> dict[int, Task]:
+    def _made(
+        self, chunk: Sequence[int], answer: list[Any], digests: Sequence[bytes] | None
+    ) -> dict[int, Task]:
         ((given, pks, *same),) = answer
         if not pks:
             return {}
-        made = Rows(alias, common, *same)
+        kind_of, encoded = self._batch.kind_of, self._batch.encoded
+        rows = [Rows(self._alias, kind, *same) for kind in self._batch.kinds]
         number_of = dict(zip(given, chunk, strict=True))
         inserted = [number_of[pk] for pk in pks]
         decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
         return {
-            n: made.of(pk, call, None if digests is None else digests[n])
+            n: rows[kind_of[n]].of(pk, call, (digests[n] or None) if digests else None)
             for n, pk, call in zip(inserted, pks, decoded, strict=True)
         }
-
-    found: dict[int, Task] = {}
-    first, *others = _chunks(numbers)
-    with Flight(connections[alias]) as flight:
-        flight.send(message(first))
-        under_way = first
-        for chunk in others:
-            following = message(chunk)
-            read = flight.answer()
-            flight.send(following)
-            found |= made(under_way, read())
-            under_way = chunk
-        found |= made(under_way, flight.answer()())
-    return found
 
 
 def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:

@@ -10,9 +10,8 @@ from partisan_async import registry
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, keys, refusals
 from partisan_async.enqueue.parameters import parameters_of
-from partisan_async.enqueue.turn import checked_priority, checked_time
+from partisan_async.enqueue.turn import checked_priority, checked_queue, checked_time
 from partisan_async.unique import Unique
-from partisan_async.validation import check_queue_name
 
 
 class Delayed(Protocol):
@@ -27,16 +26,20 @@ class Delayed(Protocol):
     _claimed: Callable[[], Any] | None
 
 
-def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime | None) -> Call:
+def call_of(
+    processor: Delayed,
+    priority: int,
+    execute_after: datetime.datetime | None,
+    queue_name: str | None = None,
+) -> Call:
     """Return the call of a processor; parameters and errors as for ``delay``."""
-    encoded = encoded_of(processor)
+    queue = checked_queue(queue_name, processor)
+    encoded = encoded_of(processor, queue)
     kind = type(processor)
     name, lasting_name = registry.names_for_calls(kind)
-    if wrong := check_queue_name(processor.QUEUE_NAME):
-        raise ValueError(f"{kind.__name__}.QUEUE_NAME is {processor.QUEUE_NAME!r}; it {wrong}.")
     digests = processor.UNIQUE_FOR_PARAMS and processor.UNIQUE is None
     call = Call(
-        queue_name=processor.QUEUE_NAME,
+        queue_name=queue,
         processor_class=name,
         arguments=encoded,
         priority=checked_priority(priority or processor.PRIORITY),
@@ -46,12 +49,15 @@ def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime 
     return call if processor.UNIQUE is None else keys.with_key(call, kind, lasting_name)
 
 
-def encoded_of(processor: Delayed) -> str:
-    """Return the arguments of a processor's call, encoded; errors as for ``delay``."""
+def encoded_of(processor: Delayed, queue_name: str) -> str:
+    """Return the arguments of a processor's call, encoded; errors as for ``delay``.
+
+    :param queue_name: the queue whose ``MAX_ARGUMENTS_BYTES`` applies.
+    """
     if processor._claimed is not None:  # noqa: SLF001  set by Telling, its base class
         raise refusals.running_call(processor)
     parameters = parameters_of(type(processor))
     encode = arguments.encode if parameters is None else parameters.encode
     encoded = encode(processor.args, processor.kwargs)
-    arguments.require_size(encoded, processor.QUEUE_NAME)
+    arguments.require_size(encoded, queue_name)
     return encoded

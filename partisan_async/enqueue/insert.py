@@ -35,12 +35,12 @@ def enqueue(call: Call) -> Task:
         task, is_told = _insert(call, alias, taken)
         spans.set_task_id(span, task.pk)
     if not is_told:
-        wake(call.queue_name, task.status, alias, taken)
+        wake(task.queue_name, task.status, alias, taken)
     return task
 
 
 def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
-    """Return the call's row or its waiting twin's, and True if supervisors were notified."""
+    """Return the call's row or its waiting twin's, and True if its supervisors were notified."""
     if call.unique is not None:
         return enqueue_keyed(call, alias, taken), True
     if call.digest is not None:
@@ -56,7 +56,8 @@ def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
             # locked, claimed meanwhile or not committed: then the insert is tried again.
             for task in Task.objects.using(alias).raw(*inserting.twin(call.digest)):
                 task.is_twin = True
-                return task, is_told and task.status == _NEW
+                told_of = (call.queue_name, _NEW)
+                return task, is_told and (task.queue_name, task.status) == told_of
         # No attempt could insert the call or lock a twin. Insert without a digest: a duplicate is
         # better than an error.
         call = call._replace(digest=None)

@@ -44,13 +44,19 @@ def enqueue_keyed(call: Call, alias: str, taken: Taken) -> Task:
 
 
 def enqueue_all_keyed(
-    common: Call, encoded: Sequence[str], keys: Sequence[bytes], alias: str, taken: Taken
+    common: Call,
+    encoded: Sequence[str],
+    keys: Sequence[bytes],
+    alias: str,
+    taken: Taken,
+    ids: Sequence[str] | None = None,
 ) -> list[Task]:
     """Return the row of each call, or its twin's; wake supervisors after the commit.
 
     It has to be in a transaction.
 
     :param common: the first of them; they differ in their arguments and keys alone.
+    :param ids: an id for each, as text; ``None``: they are drawn here.
     """
     assert common.unique is not None
     ones: dict[bytes, str] = {}
@@ -59,7 +65,8 @@ def enqueue_all_keyed(
             ones[key] = each
     takes = taken.has_room_for(len(ones))
     taken.count += len(ones) if takes else 0
-    found = _Calls(common, ones, alias, takes=takes).enqueued()
+    given = None if ids is None else _firsts(keys, ids)
+    found = _Calls(common, ones, alias, given, takes=takes).enqueued()
     woken = {(task.queue_name, task.status) for task in found.values() if task.status in WAITING}
     for queue_name, status in woken:
         wake(queue_name, status, alias, taken)
@@ -68,13 +75,30 @@ def enqueue_all_keyed(
     return [found[key] for key in keys]
 
 
+def _firsts(keys: Sequence[bytes], ids: Sequence[str]) -> list[str]:
+    """Return the id of the first call of each key."""
+    firsts: dict[bytes, str] = {}
+    for key, given in zip(keys, ids, strict=True):
+        firsts.setdefault(key, given)
+    return list(firsts.values())
+
+
 class _Calls:
     """Calls of different keys: the arguments of each, by its key.
 
+    :param ids: of each; ``None``: they are drawn here.
     :param takes: whether the keys are taken, see ``taking``.
     """
 
-    def __init__(self, common: Call, encoded: dict[bytes, str], alias: str, *, takes: bool) -> None:
+    def __init__(
+        self,
+        common: Call,
+        encoded: dict[bytes, str],
+        alias: str,
+        ids: Sequence[str] | None,
+        *,
+        takes: bool,
+    ) -> None:
         assert common.unique is not None
         self._common, self._rule = common, common.unique
         self._encoded = encoded
@@ -82,8 +106,8 @@ class _Calls:
         self._takes = takes
         self._column = column_of(common)
         self._place = {key: place for place, key in enumerate(encoded)}
-        self._given = ["NULL"] * len(encoded)
-        if len(encoded) > INSERTED_AT_ONCE:
+        self._given = ids or ["NULL"] * len(encoded)
+        if ids is None and len(encoded) > INSERTED_AT_ONCE:
             # Ids are given out in the order of the calls, and rows inserted in that of the keys.
             ((given,),) = fetch(*inserting.next_ids(len(encoded)), alias)
             self._given = sorted(given.split(","), key=int)

@@ -52,10 +52,10 @@ def keyed(call: Call, rule: Unique, key: bytes) -> Call:
     return call._replace(digest=key, unique=None if rule.is_plain else rule)
 
 
-def keys_of(processor_name: str, encoded: Iterable[str]) -> list[bytes]:
+def keys_of(processor_name: str, encoded: Iterable[str]) -> Iterable[bytes]:
     """Return the digest or the key of each of these calls of a processor.
 
-    :raises TypeError: as ``with_key``.
+    :raises TypeError: as ``with_key``; about a call when it is its turn.
     """
     processor, lasting_name = registry.get(processor_name), registry.lasting_name(processor_name)
     if processor.UNIQUE is None:
@@ -102,7 +102,7 @@ def _not_passed_by_ticks(processor: Any, by: tuple[str | int, ...]) -> Iterator[
             )
 
 
-def _keys(processor: Any, lasting_name: str, encoded: Iterable[str]) -> list[bytes]:
+def _keys(processor: Any, lasting_name: str, encoded: Iterable[str]) -> Iterable[bytes]:
     rule = processor.UNIQUE
     if wrong := check_unique(rule):
         raise TypeError(f"{processor.__name__}.UNIQUE {wrong}.")
@@ -111,7 +111,7 @@ def _keys(processor: Any, lasting_name: str, encoded: Iterable[str]) -> list[byt
     by = tuple(rule.by)
     if found := misfit(processor, by):
         raise TypeError(f"{found.wrong} {found.hint}")
-    return [key_of_values(lasting_name, _values(processor, by, each)) for each in encoded]
+    return (key_of_values(lasting_name, _values(processor, by, each)) for each in encoded)
 
 
 def _values(processor: type[Any], by: Sequence[str | int], encoded: str) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def stored_arguments(
     refuse_misfit = getattr(processor_class, "_refuse_misfit", None)
     if refuse_misfit is not None:  # one of Django's own tasks
         refuse_misfit(args, kwargs)
-    encoded = encoded_of(called)
+    encoded = encoded_of(called, processor_class.QUEUE_NAME)
     _require_size(encoded)
     return encoded
 

@@ -43,10 +43,11 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def enqueuing(
-    queue_name: str, processor_class: str, count: int | None = None
+    queue_name: str | None, processor_class: str | None, count: int | None = None
 ) -> AbstractContextManager[Span | None]:
     """Return a span to enqueue in, for a ``with`` block.
 
+    :param queue_name, processor_class: ``None``: the calls have several.
     :param count: number of calls; ``None``: a single call by ``delay()``.
     """
     if _tracer is None or (_is_idle() and not otel.get_current_span().get_span_context().is_valid):
@@ -54,9 +55,8 @@ def enqueuing(
     attributes = _attributes("enqueue", "send", queue_name, processor_class)
     if count is not None:
         attributes["messaging.batch.message_count"] = count
-    return _tracer.start_as_current_span(
-        f"enqueue {processor_class}", kind=SpanKind.PRODUCER, attributes=attributes
-    )
+    name = "enqueue" if processor_class is None else f"enqueue {processor_class}"
+    return _tracer.start_as_current_span(name, kind=SpanKind.PRODUCER, attributes=attributes)
 
 
 def traceparent() -> str | None:
@@ -135,12 +135,15 @@ def _is_idle() -> bool:
 
 
 def _attributes(
-    operation: str, kind: str, queue_name: str, processor_class: str
+    operation: str, kind: str, queue_name: str | None, processor_class: str | None
 ) -> dict[str, str | int]:
-    return {
+    attributes: dict[str, str | int] = {
         "messaging.system": SYSTEM,
         "messaging.operation.name": operation,
         "messaging.operation.type": kind,
-        "messaging.destination.name": queue_name,
-        "partisan.processor": processor_class,
     }
+    if queue_name is not None:
+        attributes["messaging.destination.name"] = queue_name
+    if processor_class is not None:
+        attributes["partisan.processor"] = processor_class
+    return attributes

@@ -1,13 +1,14 @@
-"""Checks the priority and the time that a caller gives to a call."""
+"""Checks the priority, the time and the queue that a caller gives to a call."""
 
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
 
-from partisan_async.validation import check_priority
+from partisan_async.validation import check_priority, check_queue_name
 
 
 def checked_priority(priority: int) -> int:
@@ -45,3 +46,17 @@ def checked_time(name: str, moment: datetime.datetime | None) -> datetime.dateti
         )
     # Python allows UTC offsets beyond 15:59, PostgreSQL does not.
     return moment if timezone.is_naive(moment) else moment.astimezone(datetime.UTC)
+
+
+def checked_queue(queue_name: str | None, processor: Any) -> str:
+    """Return the queue that a call goes to.
+
+    :param queue_name: ``None``: that of its processor.
+    :raises ValueError: it is no name of 1 to 255 characters that PostgreSQL can store.
+    """
+    chosen: str = processor.QUEUE_NAME if queue_name is None else queue_name
+    if wrong := check_queue_name(chosen):
+        if queue_name is None:
+            raise ValueError(f"{type(processor).__name__}.QUEUE_NAME is {chosen!r}; it {wrong}.")
+        raise ValueError(f"queue_name={chosen!r} {wrong}.")
+    return chosen

@@ -82,7 +82,7 @@ def unserved(queue_name: str) -> None:
     logger.warning(
         "no supervisor serves queue %r, and it has tasks to run; start"
         " `manage.py start_partisan --async --queue_name=%s`",
-        *(queue_name, shlex.quote(queue_name)),
+        *(queue_name, plain(shlex.quote(queue_name))),
         extra={"event": "unserved"},
     )
 

@@ -14,5 +14,7 @@ def of_supervisor(settings: QueueSettings, *, listens: bool = True) -> int:
 
 def per_worker(queue_name: str, settings: QueueSettings) -> int:
     """Return how many each worker may open. The processors must have been imported before."""
-    processors = [each for each in registry.processors() if queue_name == each.QUEUE_NAME]
+    known = registry.processors()
+    # One that none names gets calls by delay(queue_name=…), of any.
+    processors = [each for each in known if queue_name == each.QUEUE_NAME] or known
     return 1 + settings.ASYNC_CONCURRENCY if any(map(is_async, processors)) else 1

@@ -77,21 +77,26 @@ call AS MATERIALIZED (
             WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u)
 """
 
+_OF_ALL = "%(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s"
 
-def insert_of(calls: str, *, where: str, column: str, target: str, more: str = "") -> str:
+
+def insert_of(
+    calls: str, *, where: str, column: str, target: str, more: str = "", values: str = _OF_ALL
+) -> str:
     """Return SQL, behind ``CALLS``, that inserts calls and reads what ``bulk_insert`` tells.
 
     :param calls: the name of what has them.
     :param column: where their digests, or keys, go.
     :param target: of ``ON CONFLICT``.
     :param more: further columns of the row that is read.
+    :param values: of queue, processor, arguments and priority.
     """
     return f"""
 inserted AS (
     INSERT INTO partisan_async_task
         (id, queue_name, processor_class, arguments, priority, {column}, traceparent, execute_after,
         status)
-    SELECT id, %(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s, digest,
+    SELECT id, {values}, digest,
         %(traceparent)s, due.at,
         CASE WHEN due.at > statement_timestamp()
             THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END

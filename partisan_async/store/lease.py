@@ -8,7 +8,13 @@ from uuid import UUID
 
 from partisan_async.models.status import Status
 from partisan_async.policy import MAX_INTERRUPTED
-from partisan_async.store.statement import DUE_SECONDS, Statement, due_seconds, is_alive
+from partisan_async.store.statement import (
+    DUE_SECONDS,
+    Statement,
+    due_seconds,
+    is_alive,
+    queue_names,
+)
 
 BEAT_SECONDS = 5.0
 """Interval of a supervisor's heartbeats."""
@@ -16,15 +22,13 @@ BEAT_SECONDS = 5.0
 TTL_SECONDS = 30.0
 """Length of a lease: a supervisor silent for longer counts as dead, and its tasks are rescued."""
 
-
-def _is_any_ready(queue_name: str) -> str:
-    # Not EXISTS: the planner multiplies "many rows of this queue" by "many new rows", expects to
-    # find a match early in a sequential scan, and reads a table of finished rows to its end.
-    return f"""
-    (SELECT id FROM partisan_async_task WHERE status = '{Status.NEW}' AND queue_name = {queue_name}
+# Not EXISTS: the planner multiplies "many rows of this queue" by "many new rows", expects to find a
+# match early in a sequential scan, and reads a table of finished rows to its end.
+_IS_ANY_READY = f"""
+    (SELECT id FROM partisan_async_task
+     WHERE status = '{Status.NEW}' AND queue_name = %(queue_name)s
      ORDER BY priority, id LIMIT 1) IS NOT NULL
-    """  # noqa: S608
-
+"""  # noqa: S608
 
 # By its key and not by a newer column: no lease is lost while a migration is taken back beneath
 # those that run.
@@ -59,7 +63,7 @@ claimed AS (
         ON s.id = t.claimed_by AND {is_alive("s")}
     WHERE t.status = '{Status.IN_PROCESS}')
 SELECT
-    {_is_any_ready("%(queue_name)s")},
+    {_IS_ANY_READY},
     (SELECT {DUE_SECONDS}
      FROM partisan_async_task
      WHERE status = '{Status.SCHEDULED}' AND queue_name = %(queue_name)s
@@ -145,25 +149,32 @@ def forget(supervisors: Sequence[UUID]) -> Statement:
     return Statement(sql, {"ids": list(supervisors)})
 
 
-def unserved(
-    queue_names: Sequence[str], ttl: timedelta, scheduled: Sequence[str] = ()
-) -> Statement:
-    """Read which of these queues have ready or due rows and no live supervisor.
+MOST_QUEUES = 1000
+"""Maximum number of queues among which those are looked for that nobody serves."""
+
+# The rows name the queues: calls may go to any, whatever processors and settings name.
+_UNSERVED = f"""
+WITH RECURSIVE {queue_names("ready", f"status = '{Status.NEW}'")},
+{queue_names("later", f"status = '{Status.SCHEDULED}'")},
+queue AS (
+    SELECT unnest(%(scheduled)s::text[]) AS name
+    UNION SELECT queue_name FROM partisan_async_schedule WHERE {_IS_MADE} AND enabled
+    UNION (SELECT queue_name FROM ready LIMIT {MOST_QUEUES})
+    UNION SELECT l.queue_name FROM (SELECT queue_name FROM later LIMIT {MOST_QUEUES}) AS l
+    WHERE (SELECT execute_after FROM partisan_async_task
+           WHERE status = '{Status.SCHEDULED}' AND queue_name = l.queue_name
+           ORDER BY execute_after LIMIT 1) <= statement_timestamp())
+SELECT q.name FROM queue AS q
+WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s
+                  WHERE s.queue_name = q.name AND {is_alive("s")})
+ORDER BY q.name
+"""  # noqa: S608
+
+
+def unserved(ttl: timedelta, scheduled: Collection[str] = ()) -> Statement:
+    """Read which queues have ready or due rows and no live supervisor.
 
     :param scheduled: the queues with schedules in the code. They count even without such rows: no
         supervisor ticks their schedules. So do queues with schedules that were made at run time.
     """
-    sql = f"""
-    SELECT q.name FROM unnest(%(queue_names)s::text[]) AS q (name)
-    WHERE NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s WHERE s.queue_name = q.name
-                      AND {is_alive("s")})
-        AND (q.name = ANY(%(scheduled)s::text[])
-             OR EXISTS (SELECT 1 FROM partisan_async_schedule c WHERE c.queue_name = q.name
-                        AND {_IS_MADE} AND c.enabled)
-             OR {_is_any_ready("q.name")}
-             OR (SELECT execute_after FROM partisan_async_task
-                 WHERE status = '{Status.SCHEDULED}' AND queue_name = q.name
-                 ORDER BY execute_after LIMIT 1) <= statement_timestamp())
-    """  # noqa: S608
-    params = {"queue_names": list(queue_names), "ttl": ttl, "scheduled": list(scheduled)}
-    return Statement(sql, params)
+    return Statement(_UNSERVED, {"ttl": ttl, "scheduled": list(scheduled)})

@@ -6,7 +6,7 @@ import asyncio
 
 import psycopg
 
-from partisan_async import logs, registry, store
+from partisan_async import logs, store
 from partisan_async.enqueue.scheduled import having_schedules
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.lease import Lease
@@ -32,10 +32,9 @@ class Unserved:
                 logs.queues.unserved_not_sought(error)
 
     async def _look(self) -> None:
-        names = {processor.QUEUE_NAME for processor in registry.processors()}
         scheduled = {each.QUEUE_NAME for each in having_schedules()}
-        names = (names | scheduled) - self._told
-        statement = store.unserved(sorted(names), self._lease.ttl, sorted(scheduled))
+        statement = store.unserved(self._lease.ttl, scheduled)
         for (name,) in await self._connection.execute(statement):
-            self._told.add(name)
-            logs.queues.unserved(name)
+            if name not in self._told:
+                self._told.add(name)
+                logs.queues.unserved(name)

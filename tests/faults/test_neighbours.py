@@ -136,7 +136,6 @@ def _statements(session):
     mine, all_held = held[me], 5 * HELD  # the load's own are among them
     later = [each._replace(decision=Postponed(timedelta(1))) for each in mine[20:25]]
     by_clock, by_proof = {"dead": [], "by_clock": True}, {"dead": [silent], "by_clock": False}
-    queues = ["default", "elsewhere", "nowhere"]
     yield Asked("claim", store.claim(me, "default", 10, TTL), (READY, WAITING, BY_ID), 10)
     yield Asked("claim of none", store.claim(me, "nowhere", 10, TTL), (READY, WAITING, BY_ID), 0)
     for name, how in (("rescue by the clock", by_clock), ("rescue of the dead", by_proof)):
@@ -159,7 +158,7 @@ def _statements(session):
     yield Asked("put off", store.settle(me, later), (BY_ID,), 5)
     yield Asked("delete", store.delete_finished(me, mine[25:35]), (BY_ID,), 10)
     yield Asked("forget", store.forget([silent, me]), (CLAIMED,), all_held)
-    yield Asked("unserved", store.unserved(queues, TTL), (READY, SCHEDULED, WAITING), 3)
+    yield Asked("unserved", store.unserved(TTL), (READY, SCHEDULED, WAITING), 3)
     ready = "DELETE FROM partisan_async_task WHERE status = 'new' AND queue_name = 'default'"
     session.execute(ready)
     empty = store.beat(me, **about)

@@ -76,6 +76,10 @@ class Async(BaseTaskProcessor):
 
 assert_type(Sync(1, a=2), Sync)
 assert_type(Sync(1).delay(priority=3, execute_after=datetime.datetime.now(datetime.UTC)), Task)
+assert_type(Sync(1).delay(queue_name="mail"), Task)
+assert_type(Sync.bulk_delay([Sync(1), Sync(2)], queue_name="mail"), list[Task])
+assert_type(BaseTaskProcessor.bulk_delay([Sync(1), Once(2), Async(3)]), list[Task])
+assert_type(BaseTaskProcessor.bulk_delay(Sync(each) for each in range(3)), list[Task])
 assert_type(run_pending(), list[Ran])
 assert_type(run_pending(errors="keep"), list[Ran])
 
@@ -91,4 +95,5 @@ async def view() -> None:
     assert_type(await steering.apause(processor="Sync"), bool)
     assert_type(await schedules.acreate("acme", Async(1), Every(seconds=60)), Schedule)
     assert_type(await schedules.adelete("acme"), bool)
-    assert_type(await Async(1).adelay(), Task)
+    assert_type(await Async(1).adelay(queue_name="mail"), Task)
+    assert_type(await BaseTaskProcessor.abulk_delay([Sync(1), Async(2)]), list[Task])

@@ -57,7 +57,9 @@ Sum(1, 2, label="x")
 Tick().delay()
 HandleNumber(5).delay()
 Untyped(1, any_="thing").delay()
-Pay.bulk_delay([Pay(ORDER), Pay(ORDER)])
+Pay.bulk_delay([Pay(ORDER), PayLater(ORDER)], queue_name="mail")
+TaskProcessor.bulk_delay([Pay(ORDER), Tick(), Fetch("https://example.com")])
+BaseTaskProcessor.bulk_delay([Pay(ORDER), Tick(), Untyped()])
 
 
 def enqueue(calls: Sequence[TaskProcessor]) -> None:
@@ -84,3 +86,6 @@ Sum("x")  # type: ignore[arg-type]
 Sum(1, label=2)  # type: ignore[arg-type]
 Tick(5)  # type: ignore[call-arg]
 HandleNumber("x")  # type: ignore[arg-type]
+Pay.bulk_delay([Pay(ORDER), Tick()])  # type: ignore[list-item]
+TaskProcessor.bulk_delay([Tick(), Untyped()])  # type: ignore[list-item]
+Tick().delay(queue_name=5)  # type: ignore[arg-type]

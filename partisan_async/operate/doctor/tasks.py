@@ -59,17 +59,16 @@ def silent_supervisors() -> Iterator[Said]:
 
 def unserved_queues() -> Iterator[Said]:
     """Report queues in which tasks wait and no supervisor starts them."""
-    names = [each.name for each in overview.queues(1) if each.ready or each.scheduled]
-    ttl = timedelta(seconds=store.TTL_SECONDS)
-    statement = store.unserved(names, ttl)
-    nobody = {name for (name,) in ask(statement.sql, **statement.params)}
+    names = {each.name for each in overview.queues(1) if each.ready or each.scheduled}
+    statement = store.unserved(timedelta(seconds=store.TTL_SECONDS))
+    nobody = {name for (name,) in ask(statement.sql, **statement.params)} & names
     alive = [each for each in overview.supervisors() if each.alive]
     ending = {each.queue_name: f"{each.process} is {each.farewell}" for each in alive}
     for each in alive:
         if each.starts:
             ending.pop(each.queue_name, None)
     bad = dict.fromkeys(nobody, "Nobody serves queue")
-    bad |= dict.fromkeys(ending.keys() & set(names), "Only supervisors that end serve queue")
+    bad |= dict.fromkeys(ending.keys() & names, "Only supervisors that end serve queue")
     for name, what in sorted(bad.items()):
         ends = f" ({ending[name]})" if name in ending else ""
         yield wrong(f"{what} {name!r}{ends}, and tasks wait in it: {to_copy.start(name)}")

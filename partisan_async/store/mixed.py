@@ -1,0 +1,69 @@
+"""Inserts calls of several processors by one statement; else as ``inserting`` does.
+
+Calls of one *kind* are of one processor, and have its queue and its priority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from partisan_async.claim import Call
+from partisan_async.store.inserting import TO_TWINS, insert_of, lock_of
+from partisan_async.store.statement import Statement, array
+
+# As ``CALLS``. What the calls of a kind have in common is sent once, and of each call the number of
+# its kind. The digests come as lines, too: some calls have none, which is an empty line.
+_CALLS = """
+kind AS MATERIALIZED (
+    SELECT * FROM unnest(%(queue_names)s::text[], %(processor_classes)s::text[],
+            %(priorities)s::int[])
+        WITH ORDINALITY AS k (queue_name, processor_class, priority, kind)),
+call AS MATERIALIZED (
+    SELECT n, COALESCE(given, nextval(
+            (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))) AS id,
+        arguments, digest, kind
+    FROM (SELECT *, decode(hex, 'hex') AS digest
+          FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)),
+                string_to_array(%(digests)s, chr(10), ''), %(kinds)s::bigint[])
+            WITH ORDINALITY AS u (given, arguments, hex, kind, n) ORDER BY n) AS u)
+"""
+
+# No lock is asked for NULL, which would leave the call out.
+_INSERT = f"WITH {_CALLS}," + insert_of(
+    "call JOIN kind USING (kind)",
+    where="WHERE digest IS NULL OR NOT %(takes)s"
+    f" OR pg_try_advisory_xact_lock({lock_of('digest')})",
+    column="digest",
+    target=TO_TWINS,
+    values="queue_name, processor_class, arguments::jsonb, priority",
+)
+
+
+def insert_mixed(
+    kinds: Sequence[Call],
+    kind_of: Iterable[int],
+    ids: str,
+    encoded: Sequence[str],
+    digests: Sequence[bytes] | None,
+    *,
+    takes: bool,
+) -> Statement:
+    """Insert calls of several processors; else as ``bulk_insert``.
+
+    :param kinds: a call of each processor.
+    :param kind_of: for each call the place of its processor among these.
+    :param digests: a call that has none has an empty one.
+    """
+    params = {
+        "queue_names": [each.queue_name for each in kinds],
+        "processor_classes": [each.processor_class for each in kinds],
+        "priorities": [each.priority for each in kinds],
+        "kinds": array(kind + 1 for kind in kind_of),
+        "ids": ids,
+        "arguments": "\n".join(encoded),
+        "digests": None if digests is None else "\n".join([each.hex() for each in digests]),
+        "traceparent": kinds[0].traceparent,
+        "execute_after": kinds[0].execute_after,
+        "takes": takes,
+    }
+    return Statement(_INSERT, params)
