@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from asgiref.sync import sync_to_async
-from django.db import connections
 
 from partisan_async import signals
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
@@ -16,6 +15,7 @@ from partisan_async.enqueue import refusals
 from partisan_async.enqueue.bulk import bulk_enqueue
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.insert import enqueue
+from partisan_async.enqueue.subjects import subject_of
 from partisan_async.schedule import Cron, Every
 from partisan_async.settings import DEFAULT_QUEUE_NAME
 from partisan_async.telling import Telling
@@ -101,24 +101,29 @@ class BaseTaskProcessor(Telling, abc.ABC):
         Where it has none, they are in ``self.args`` and ``self.kwargs``.
         """
 
-    def delay(self, *, priority: int = 0, execute_after: datetime.datetime | None = None) -> Task:
+    def delay(
+        self,
+        *,
+        priority: int = 0,
+        execute_after: datetime.datetime | None = None,
+        subject: str | None = None,
+    ) -> Task:
         """Enqueue this call, in the caller's transaction, and return its row.
 
-        If an identical call still waits, return that call's row: see ``UNIQUE_FOR_PARAMS``, and
-        ``UNIQUE``.
+        If an identical call still waits, return its row: see ``UNIQUE_FOR_PARAMS``, and ``UNIQUE``.
 
         :param priority: lower numbers run first; 0 takes the class's ``PRIORITY``.
         :param execute_after: the earliest time of the run; ``None`` is at once.
-        :raises TypeError: the call does not fit the parameters of ``run()``, an argument has
-            another type or is not JSON, or this object is itself running a task.
-        :raises ValueError: an argument cannot be stored; ``execute_after`` is naive though USE_TZ
-            is on, or is out of PostgreSQL's range; or ``priority`` is not a 32-bit number.
-        :raises ArgumentsTooLarge: a ``ValueError``, too: the arguments are larger than the queue's
-            ``MAX_ARGUMENTS_BYTES``.
+        :param subject: whose task it is, such as ``"customer:42"``; ``None``: whose the class's
+            ``task_subject()`` says, called with those parameters of ``run()`` that it names.
+        :raises TypeError: the call does not fit the parameters of ``run()``, something has another
+            type or is not JSON, or this object is itself running a task.
+        :raises ValueError: something cannot be stored, or is out of range; as ``ArgumentsTooLarge``
+            if the arguments are larger than the queue's ``MAX_ARGUMENTS_BYTES``.
         :raises ProcessorClassNotFound: the class is not registered, so no worker would know it.
         """
         try:
-            call = call_of(self, priority, execute_after)
+            call = call_of(self, priority, execute_after, subject)
         except AttributeError:
             refusals.refuse_no_call(self, "delay", BaseTaskProcessor)
             raise
@@ -127,7 +132,11 @@ class BaseTaskProcessor(Telling, abc.ABC):
         return task
 
     async def adelay(
-        self, *, priority: int = 0, execute_after: datetime.datetime | None = None
+        self,
+        *,
+        priority: int = 0,
+        execute_after: datetime.datetime | None = None,
+        subject: str | None = None,
     ) -> Task:
         """Enqueue this call from async code, in a transaction of its own; else as ``delay``."""
         try:
@@ -135,7 +144,9 @@ class BaseTaskProcessor(Telling, abc.ABC):
         except AttributeError:
             refusals.refuse_no_call(self, "adelay", BaseTaskProcessor)
             raise
-        return await sync_to_async(delay)(priority=priority, execute_after=execute_after)
+        return await sync_to_async(delay)(
+            priority=priority, execute_after=execute_after, subject=subject
+        )
 
     @classmethod
     def bulk_delay(
@@ -144,6 +155,7 @@ class BaseTaskProcessor(Telling, abc.ABC):
         *,
         priority: int = 0,
         execute_after: datetime.datetime | None = None,
+        subject: str | None = None,
     ) -> list[Task]:
         """Enqueue these calls, all or none, and return their rows in the same order.
 
@@ -151,22 +163,24 @@ class BaseTaskProcessor(Telling, abc.ABC):
         All calls are checked before the first one is enqueued.
 
         :param processors: objects of exactly this class.
-        :param priority: of all calls; as in ``delay``.
-        :param execute_after: of all calls; as in ``delay``.
+        :param priority, execute_after, subject: of all calls; as in ``delay``.
         :raises TypeError, ValueError, ProcessorClassNotFound: as in ``delay``; the message says
             which call is wrong.
         """
         common, encoded = None, []
+        subjects: list[str | None] = []
         refusals.refuse_single_call(processors, cls, BaseTaskProcessor)
         for position, processor in enumerate(processors):
             if type(processor) is not cls:
                 raise refusals.foreign_call(position, processor, cls)
             try:
-                common = common or call_of(processor, priority, execute_after)
+                common = common or call_of(processor, priority, execute_after, subject)
                 encoded.append(encoded_of(processor))
+                # Asked once of each call, and of the first one already.
+                subjects.append(subject_of(processor, subject) if subjects else common.subject)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"Call {position}: {error}") from None
-        tasks = bulk_enqueue(common, encoded) if common else []
+        tasks = bulk_enqueue(common, encoded, subjects) if common else []
         signals.tell_of_enqueued(cls, tasks)
         return tasks
 
@@ -177,22 +191,9 @@ class BaseTaskProcessor(Telling, abc.ABC):
         *,
         priority: int = 0,
         execute_after: datetime.datetime | None = None,
+        subject: str | None = None,
     ) -> list[Task]:
-        """Enqueue these calls from async code, in a transaction of their own; else as
-        ``bulk_delay``."""
-        bulk_delay = sync_to_async(cls.bulk_delay)
-        return await bulk_delay(processors, priority=priority, execute_after=execute_after)
-
-    async def release_connections(self) -> None:
-        """Give back the database connections of this ``async def run()``.
-
-        Call it before a long wait for something else; the next query opens a connection again. A
-        connection that is in a transaction stays open, as in a test.
-        """
-        await sync_to_async(_close_idle)()
-
-
-def _close_idle() -> None:
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
+        """Enqueue calls from async code, in a transaction of their own; else as ``bulk_delay``."""
+        return await sync_to_async(cls.bulk_delay)(
+            processors, priority=priority, execute_after=execute_after, subject=subject
+        )

@@ -1,10 +1,13 @@
-"""The running side's half of a processor: its row, and what is told of its runs."""
+"""The running side's half of a processor: its row, its connections, what is told of its runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from partisan_async import signals
 from partisan_async.claim import Call
@@ -25,6 +28,14 @@ class Telling:
         """While it runs: the row, as it was claimed; ``(id, claim_seq)`` is unique to this run."""
         # Made when asked for: it costs as much as the rest of a small task.
         return None if self._claimed is None else self._claimed()
+
+    async def release_connections(self) -> None:
+        """Give back the database connections of this ``async def run()``.
+
+        Call it before a long wait for something else; the next query opens a connection again. A
+        connection that is in a transaction stays open, as in a test.
+        """
+        await sync_to_async(_close_idle)()
 
     @classmethod
     def _is_heard(cls) -> bool:
@@ -50,3 +61,9 @@ class Telling:
     def _tell_loss(cls, task: Task, decision: Decision) -> None:
         """Tell of an end that no worker has seen."""
         signals.send_decision(cls, task, decision)
+
+
+def _close_idle() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()

@@ -14,6 +14,7 @@ from partisan_async.checks.processors import known_processors
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.enqueue.scheduled import arguments_of, schedules_of, wrong_name
+from partisan_async.enqueue.subjects import METHOD, misfit
 from partisan_async.processor import BaseTaskProcessor
 
 EXAMPLE = '{"eu": Cron("0 7 * * *", kwargs={"region": "eu"})}'
@@ -72,9 +73,12 @@ def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
 def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
     if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
         return  # E005 and E017 tell of that
+    has_subject = hasattr(processor, METHOD)
+    if has_subject and misfit(processor):
+        return  # E030 does
     lasting = registry.lasting_name(naming.name_of(processor))
     for key, each in schedules_of(processor).items():
-        if key == lasting and not each.kwargs:
+        if key == lasting and not each.kwargs and not has_subject:
             continue  # likewise
         place = f"The schedule {key!r} calls {processor.__name__} with kwargs={each.kwargs!r}"
         try:
@@ -82,7 +86,8 @@ def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
             if processor.__init__ is not BaseTaskProcessor.__init__:
                 taken_by(processor).bind(**each.kwargs)
         except (TypeError, ValueError) as error:
-            yield f"{place}: {error}", "Give the schedule kwargs that run() takes."
+            takes = f"run() and {METHOD}() take" if has_subject else "run() takes"
+            yield f"{place}: {error}", f"Give the schedule kwargs that {takes}."
 
 
 def _taken(processor: type[BaseTaskProcessor], owners: dict[str, type]) -> Faults:

@@ -17,7 +17,7 @@ from partisan_async.django_tasks import options
 from partisan_async.django_tasks.compat import InvalidTask, Task, normalize_json
 from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import row_priority
-from partisan_async.enqueue import arguments, keys
+from partisan_async.enqueue import arguments, keys, subjects
 from partisan_async.enqueue.on_error import call_without_id
 from partisan_async.enqueue.turn import checked_time
 from partisan_async.unique import Unique
@@ -47,20 +47,38 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         priority=row_priority(task.priority),
         execute_after=execute_after,
         digest=None,
+        subject=subject_of(task, args, kwargs),
     )
     rule = options.of_function(task.func).get("UNIQUE")
-    return call if rule is None else keys.keyed(call, rule, _key(task, rule, args, kwargs))
+    if rule is None:
+        return call
+    return keys.keyed(call, rule, _key(task, rule, args, kwargs, call.subject))
+
+
+def subject_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return whose a call is, as the task's options say; ``None``: nobody's.
+
+    :raises TypeError, ValueError: they cannot say it.
+    """
+    by = options.of_function(task.func).get(options.SUBJECT)
+    if by is None:
+        return None
+    values = chosen(task, args, kwargs, options.names_asked_by(by))
+    return subjects.asked(f"@options(subject=…) of {task.module_path}", lambda: by(**values))
 
 
 def _key(
-    task: Task[Any, Any], rule: Unique, args: Sequence[Any], kwargs: Mapping[str, Any]
+    task: Task[Any, Any],
+    rule: Unique,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    subject: str | None,
 ) -> bytes:
     """Return what the calls share that are the same: neither their time nor their backend count."""
     if rule.by is None:
-        return arguments.digest(
-            task.module_path, arguments.encode(tuple(_json(args)), _json(kwargs))
-        )
-    return keys.key_of_values(task.module_path, chosen(task, args, kwargs, rule.by))
+        encoded = arguments.encode(tuple(_json(args)), _json(kwargs))
+        return arguments.digest(task.module_path, encoded, subject)
+    return keys.key_of_values(task.module_path, chosen(task, args, kwargs, rule.by), subject)
 
 
 def chosen(

@@ -26,13 +26,20 @@ from partisan_async.store.statement import array, database
 DEADLOCK_ATTEMPTS = 5
 """Number of attempts to insert many calls before a deadlock is raised."""
 
+Subjects = Sequence[str | None] | None
+"""Whose each call is; ``None``: all are nobody's."""
 
-def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
+
+def bulk_enqueue(
+    common: Call, encoded: Sequence[str], subjects: Sequence[str | None]
+) -> list[Task]:
     """Insert calls, all or none, and return their rows in this order; else as ``enqueue``.
 
-    :param common: the first call; the others differ only in their arguments.
+    :param common: the first call; the others differ only in arguments and subject.
     :param encoded: the arguments of each call.
+    :param subjects: whose each call is.
     """
+    whose = None if all(each is None for each in subjects) else subjects
     alias = database()
     with spans.enqueuing(common.queue_name, common.processor_class, len(encoded)) as span:
         if span is not None:
@@ -44,27 +51,31 @@ def bulk_enqueue(common: Call, encoded: Sequence[str]) -> list[Task]:
         while True:
             left -= 1
             try:
-                return _insert_and_wake(common, encoded, alias)
+                return _insert_and_wake(common, encoded, whose, alias)
             except OperationalError as error:
                 if not left or not isinstance(error.__cause__, DeadlockDetected):
                     raise
 
 
-def _insert_and_wake(common: Call, encoded: Sequence[str], alias: str) -> list[Task]:
+def _insert_and_wake(
+    common: Call, encoded: Sequence[str], subjects: Subjects, alias: str
+) -> list[Task]:
     with transaction.atomic(using=alias, savepoint=False):
         taken = taken_by(connections[alias])
         if common.unique is not None:
-            keys = keys_of(common.processor_class, encoded)
-            return enqueue_all_keyed(common, encoded, keys, alias, taken)
-        tasks = _insert(common, encoded, alias, taken)
+            keys = keys_of(common.processor_class, encoded, subjects)
+            return enqueue_all_keyed(common, encoded, keys, alias, taken, subjects)
+        tasks = _insert(common, encoded, subjects, alias, taken)
         for status in {task.status for task in tasks}:
             wake(common.queue_name, status, alias, taken)
     return tasks
 
 
-def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> list[Task]:
+def _insert(
+    common: Call, encoded: Sequence[str], subjects: Subjects, alias: str, taken: Taken
+) -> list[Task]:
     count = len(encoded)
-    digests = _digests(common, encoded)
+    digests = _digests(common, encoded, subjects)
     ids = ["NULL"] * count
     if count > INSERTED_AT_ONCE:
         # Each statement inserts the next calls by digest, not by position: so draw all ids first.
@@ -76,7 +87,7 @@ def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> l
     taken.count += count if takes else 0
     for is_unique in attempts():
         unique = digests if is_unique else None
-        found |= _insert_chunks(common, encoded, unique, ids, missing, alias, takes=takes)
+        found |= _insert_chunks(common, encoded, subjects, unique, ids, missing, alias, takes=takes)
         missing = [n for n in missing if n not in found]
         if not missing:
             break
@@ -88,10 +99,10 @@ def _insert(common: Call, encoded: Sequence[str], alias: str, taken: Taken) -> l
     return [found[n] for n in range(count)]
 
 
-def _digests(common: Call, encoded: Sequence[str]) -> list[bytes] | None:
+def _digests(common: Call, encoded: Sequence[str], subjects: Subjects) -> list[bytes] | None:
     if common.digest is None:
         return None
-    return keys_of(common.processor_class, encoded)
+    return keys_of(common.processor_class, encoded, subjects)
 
 
 def _twins(
@@ -110,6 +121,7 @@ def _twins(
 def _insert_chunks(
     common: Call,
     encoded: Sequence[str],
+    subjects: Subjects,
     digests: Sequence[bytes] | None,
     ids: Sequence[str],
     numbers: Sequence[int],
@@ -125,6 +137,7 @@ def _insert_chunks(
             array(ids[n] for n in chunk),
             [encoded[n] for n in chunk],
             None if digests is None else [digests[n] for n in chunk],
+            None if subjects is None else [subjects[n] for n in chunk],
             takes=takes and digests is not None,
         )
         return flight.message(*statement)
@@ -137,8 +150,9 @@ def _insert_chunks(
         number_of = dict(zip(given, chunk, strict=True))
         inserted = [number_of[pk] for pk in pks]
         decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
+        whose = subjects or [None] * len(encoded)
         return {
-            n: made.of(pk, call, None if digests is None else digests[n])
+            n: made.of(pk, call, None if digests is None else digests[n], whose[n])
             for n, pk, call in zip(inserted, pks, decoded, strict=True)
         }
 
@@ -153,8 +167,7 @@ def _insert_chunks(
             flight.send(following)
             found |= made(under_way, read())
             under_way = chunk
-        found |= made(under_way, flight.answer()())
-    return found
+        return found | made(under_way, flight.answer()())
 
 
 def _chunks(numbers: Sequence[int]) -> Iterator[list[int]]:

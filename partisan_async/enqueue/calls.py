@@ -10,6 +10,7 @@ from partisan_async import registry
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, keys, refusals
 from partisan_async.enqueue.parameters import parameters_of
+from partisan_async.enqueue.subjects import subject_of
 from partisan_async.enqueue.turn import checked_priority, checked_time
 from partisan_async.unique import Unique
 from partisan_async.validation import check_queue_name
@@ -27,7 +28,12 @@ class Delayed(Protocol):
     _claimed: Callable[[], Any] | None
 
 
-def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime | None) -> Call:
+def call_of(
+    processor: Delayed,
+    priority: int,
+    execute_after: datetime.datetime | None,
+    subject: str | None = None,
+) -> Call:
     """Return the call of a processor; parameters and errors as for ``delay``."""
     encoded = encoded_of(processor)
     kind = type(processor)
@@ -35,13 +41,15 @@ def call_of(processor: Delayed, priority: int, execute_after: datetime.datetime 
     if wrong := check_queue_name(processor.QUEUE_NAME):
         raise ValueError(f"{kind.__name__}.QUEUE_NAME is {processor.QUEUE_NAME!r}; it {wrong}.")
     digests = processor.UNIQUE_FOR_PARAMS and processor.UNIQUE is None
+    subject = subject_of(processor, subject)
     call = Call(
         queue_name=processor.QUEUE_NAME,
         processor_class=name,
         arguments=encoded,
         priority=checked_priority(priority or processor.PRIORITY),
         execute_after=checked_time("execute_after", execute_after),
-        digest=arguments.digest(lasting_name, encoded) if digests else None,
+        digest=arguments.digest(lasting_name, encoded, subject) if digests else None,
+        subject=subject,
     )
     return call if processor.UNIQUE is None else keys.with_key(call, kind, lasting_name)
 

@@ -36,27 +36,35 @@ def enqueue_keyed(call: Call, alias: str, taken: Taken) -> Task:
     """Enqueue one call, in the caller's transaction, if there is one; as ``enqueue_all_keyed``."""
     own = transaction.atomic(using=alias) if connections[alias].get_autocommit() else nullcontext()
     with own:
-        (task,) = enqueue_all_keyed(call, [call.arguments], [call.key], alias, taken)
+        whose = None if call.subject is None else [call.subject]
+        (task,) = enqueue_all_keyed(call, [call.arguments], [call.key], alias, taken, whose)
     return task
 
 
 def enqueue_all_keyed(
-    common: Call, encoded: Sequence[str], keys: Sequence[bytes], alias: str, taken: Taken
+    common: Call,
+    encoded: Sequence[str],
+    keys: Sequence[bytes],
+    alias: str,
+    taken: Taken,
+    subjects: Sequence[str | None] | None = None,
 ) -> list[Task]:
     """Return the row of each call, or its twin's; wake supervisors after the commit.
 
     It has to be in a transaction.
 
-    :param common: the first of them; they differ in their arguments and keys alone.
+    :param common: the first of them; they differ in arguments, keys and subjects alone.
+    :param subjects: whose each is: one, of those with one key; ``None``: all are nobody's.
     """
     assert common.unique is not None
+    whose = None if subjects is None else dict(zip(keys, subjects, strict=True))
     ones: dict[bytes, str] = {}
     for key, each in zip(keys, encoded, strict=True):
         if common.unique.on_twin == "replace" or key not in ones:
             ones[key] = each
     takes = taken.has_room_for(len(ones))
     taken.count += len(ones) if takes else 0
-    found = _Calls(common, ones, alias, takes=takes).enqueued()
+    found = _Calls(common, ones, whose, alias, takes=takes).enqueued()
     woken = {(task.queue_name, task.status) for task in found.values() if task.status in WAITING}
     for queue_name, status in woken:
         wake(queue_name, status, alias, taken)
@@ -68,13 +76,23 @@ def enqueue_all_keyed(
 class _Calls:
     """Calls of different keys: the arguments of each, by its key.
 
+    :param whose: the subject of each, likewise; ``None``: all are nobody's.
     :param takes: whether the keys are taken, see ``taking``.
     """
 
-    def __init__(self, common: Call, encoded: dict[bytes, str], alias: str, *, takes: bool) -> None:
+    def __init__(
+        self,
+        common: Call,
+        encoded: dict[bytes, str],
+        whose: dict[bytes, str | None] | None,
+        alias: str,
+        *,
+        takes: bool,
+    ) -> None:
         assert common.unique is not None
         self._common, self._rule = common, common.unique
         self._encoded = encoded
+        self._whose = whose
         self._alias = alias
         self._takes = takes
         self._column = column_of(common)
@@ -107,9 +125,8 @@ class _Calls:
             yield self._look_at_windows
 
     def _insert(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
-        statement = insert_keyed(
-            self._common, self._ids(keys), self._texts(keys), keys, takes=self._takes
-        )
+        calls = (self._ids(keys), self._texts(keys), keys, self._subjects(keys))
+        statement = insert_keyed(self._common, *calls, takes=self._takes)
         found, in_vain = self._inserted(keys, *fetch(*statement, self._alias))
         if in_vain:
             run(*close_windows(keys, in_vain), self._alias)
@@ -142,9 +159,8 @@ class _Calls:
     def _insert_beside(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
         """Insert calls that no call will be a twin of: two rows rather than a wait."""
         common = self._common.beside_twins()
-        statement = inserting.bulk_insert(
-            common, self._ids(keys), self._texts(keys), None, takes=False
-        )
+        calls = (self._ids(keys), self._texts(keys), None, self._subjects(keys))
+        statement = inserting.bulk_insert(common, *calls, takes=False)
         ((*answer,),) = fetch(*statement, self._alias)
         return self._inserted(keys, [*answer, None])[0]
 
@@ -158,14 +174,16 @@ class _Calls:
         rows = Rows(self._alias, self._common, *same)
         key_of = dict(zip(given, keys, strict=True))
         calls = {key_of[pk]: pk for pk in pks}
-        return {
-            key: rows.of(pk, json.loads(self._encoded[key]), None) for key, pk in calls.items()
-        }, in_vain
+        return {key: self._row(rows, pk, key) for key, pk in calls.items()}, in_vain
 
     def _gone(self, key: bytes, pk: int, created_at: datetime.datetime) -> Task:
         """Return a task whose row is gone, as far as anybody knows it."""
         rows = Rows(self._alias, self._common, Status.FINISHED.value, created_at, None)
-        return rows.of(pk, json.loads(self._encoded[key]), None)
+        return self._row(rows, pk, key)
+
+    def _row(self, rows: Rows, pk: int, key: bytes) -> Task:
+        subject = None if self._whose is None else self._whose[key]
+        return rows.of(pk, json.loads(self._encoded[key]), None, subject)
 
     def _chunks(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
         """Yield a thousand at a time, each thousand in the order of the calls."""
@@ -177,3 +195,6 @@ class _Calls:
 
     def _texts(self, keys: Sequence[bytes]) -> list[str]:
         return [self._encoded[key] for key in keys]
+
+    def _subjects(self, keys: Sequence[bytes]) -> list[str | None] | None:
+        return None if self._whose is None else [self._whose[key] for key in keys]

@@ -12,6 +12,7 @@ from partisan_async import naming, registry, schedule
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, keys
 from partisan_async.enqueue.calls import call_of, encoded_of
+from partisan_async.enqueue.subjects import subject_of
 from partisan_async.exceptions import ArgumentsTooLarge
 from partisan_async.schedule import Cron, Every
 
@@ -90,37 +91,46 @@ def tick_of(processor_class: type[Any], known: Cron | Every | None = None) -> Ca
 def arguments_of(processor_class: type[Any], known: Cron | Every) -> str:
     """Return the arguments that the ticks of a processor's schedule call it with.
 
-    :raises TypeError, ValueError: ``run()`` does not take them, or they cannot be stored.
+    :raises TypeError, ValueError: ``run()`` does not take them, they cannot be stored, or its
+        ``task_subject()`` cannot say whose tasks these are.
     """
-    encoded = encoded_of(_called(processor_class, known))
+    called = _called(processor_class, known)
+    encoded = encoded_of(called)
     _require_size(encoded)
+    subject_of(called)
     return encoded
 
 
-def made_call_of(processor_class: type[Any], encoded: str, queue_name: str) -> Call:
+def made_call_of(
+    processor_class: type[Any], encoded: str, queue_name: str, subject: str | None
+) -> Call:
     """Return the call of a schedule made at run time, as ``delay()`` makes it.
 
-    :param encoded: its arguments, as ``checked_arguments`` has returned them.
+    :param encoded, subject: those of the call that ``checked_call`` has returned.
     :raises TypeError: ``UNIQUE`` is invalid, or the call does not pass what it names.
     """
     name, lasting_name = registry.names_for_calls(processor_class)
-    call = Call(queue_name, name, encoded, processor_class.PRIORITY, None, None)
+    priority = processor_class.PRIORITY
+    call = Call(queue_name, name, encoded, priority, None, None, subject=subject)
     return keys.identified(call, processor_class, lasting_name)
 
 
 def made_tick_of(
-    processor_class: type[Any], encoded: str, queue_name: str, known: Cron | Every
+    processor_class: type[Any],
+    encoded: str,
+    queue_name: str,
+    known: Cron | Every,
+    subject: str | None = None,
 ) -> Call:
     """Return the call that its ticks enqueue; as ``made_call_of``."""
-    return _fitted(made_call_of(processor_class, encoded, queue_name), known)
+    return _fitted(made_call_of(processor_class, encoded, queue_name, subject), known)
 
 
-def checked_arguments(call: Any) -> str:
-    """Return the arguments of a call that is to be enqueued again and again; errors as for
-    ``delay``."""
-    encoded = call_of(call, 0, None).arguments
-    _require_size(encoded)
-    return encoded
+def checked_call(processor: Any, subject: str | None) -> Call:
+    """Return a call that is to be enqueued again and again; errors as for ``delay``."""
+    call = call_of(processor, 0, None, subject)
+    _require_size(call.arguments)
+    return call
 
 
 def names_to_skip(processor_class: type[Any], known: Cron | Every) -> tuple[str, ...]:
@@ -146,7 +156,7 @@ def _fitted(call: Call, known: Cron | Every) -> Call:
 
 def _with_digest(call: Call) -> Call:
     lasting = registry.lasting_name(call.processor_class)
-    return call._replace(digest=arguments.digest(lasting, call.arguments))
+    return call._replace(digest=arguments.digest(lasting, call.arguments, call.subject))
 
 
 def _require_size(encoded: str) -> None:

@@ -6,14 +6,15 @@ import datetime
 import json
 import uuid
 from datetime import timedelta
-from typing import Any
 
 from django.db import transaction
 
 from partisan_async import naming, registry, schedule, signals, store
+from partisan_async.claim import Call
 from partisan_async.enqueue.insert import enqueue
 from partisan_async.enqueue.run import fetch, run
-from partisan_async.enqueue.scheduled import checked_arguments, made_call_of, made_key
+from partisan_async.enqueue.scheduled import checked_call, made_call_of, made_key
+from partisan_async.enqueue.subjects import of_stored
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Schedule, Task
 from partisan_async.models.readable import aware, is_moment
@@ -25,7 +26,13 @@ from partisan_async.steering.rows import change
 TTL = timedelta(seconds=store.TTL_SECONDS)
 
 
-def create(name: str, call: BaseTaskProcessor, when: str | Cron | Every) -> Schedule:
+def create(
+    name: str,
+    call: BaseTaskProcessor,
+    when: str | Cron | Every,
+    *,
+    subject: str | None = None,
+) -> Schedule:
     """Have a call enqueued by a schedule from now on, in the caller's transaction; return its row.
 
     If there is a schedule of this name, it becomes this one, and a tick that is due and not taken
@@ -34,28 +41,30 @@ def create(name: str, call: BaseTaskProcessor, when: str | Cron | Every) -> Sche
     :param name: text of 1 to 254 characters; the schedule's key is ``:name``.
     :param call: as for ``delay()``, such as ``Report("acme")``.
     :param when: a string is a cron expression.
+    :param subject: whose its tasks are, as for ``delay()``.
     :raises TypeError, ValueError, ProcessorClassNotFound: a parameter cannot be, or ``delay()``
         would refuse the call. Nothing is written.
     """
     key, known = made_key(name), _checked_schedule(when)
-    arguments = checked_arguments(_checked_call(call))
-    return _make(key, type(call), arguments, call.QUEUE_NAME, known)
+    return _make(key, type(call), checked_call(_checked_call(call), subject), known)
 
 
 def change_schedule(row: Schedule, arguments: str, known: Cron | Every) -> Schedule:
     """Have a schedule that was made at run time be another one, of the same processor.
 
+    Whose it is stays, where the processor has no ``task_subject()`` that says it anew.
+
     :param arguments: as a row of a task stores them.
     """
     processor = registry.get(row.processor_name)
-    return _make(row.pk, processor, arguments, processor.QUEUE_NAME, known)
+    return _make(row.pk, processor, _call_of(processor, arguments, row.subject), known)
 
 
 def make_schedule(
     name: str, processor: type[BaseTaskProcessor], arguments: str, known: Cron | Every
 ) -> Schedule:
     """As ``create``, for a call whose arguments are stored ones already, and were checked."""
-    return _make(made_key(name), processor, arguments, processor.QUEUE_NAME, known)
+    return _make(made_key(name), processor, _call_of(processor, arguments), known)
 
 
 def delete(name: str) -> bool:
@@ -82,7 +91,8 @@ def run_once(row: Schedule) -> Task:
     :raises TypeError, ValueError: ``delay()`` would refuse it, or its row was changed by hand.
     """
     processor = registry.get(row.processor_name)
-    task = enqueue(made_call_of(processor, row.arguments or "", row.queue_name))
+    call = made_call_of(processor, row.arguments or "", row.queue_name, row.subject)
+    task = enqueue(call)
     signals.tell_of_enqueued(processor, [task])
     return task
 
@@ -114,19 +124,27 @@ def _checked_schedule(when: object) -> Cron | Every:
     return known
 
 
+def _call_of(
+    processor: type[BaseTaskProcessor], arguments: str, subject: str | None = None
+) -> Call:
+    whose = of_stored(processor, arguments, subject)
+    return made_call_of(processor, arguments, processor.QUEUE_NAME, whose)
+
+
 def _make(
-    key: str, processor: type[BaseTaskProcessor], arguments: str, queue_name: str, known: Any
+    key: str, processor: type[BaseTaskProcessor], call: Call, known: Cron | Every
 ) -> Schedule:
     lasting = registry.lasting_name(naming.name_of(processor))
-    rule = json.dumps(known.rule)
-    made = store.Made(key, queue_name, lasting, arguments, str(known), rule, uuid.uuid4())
+    what = (call.queue_name, lasting, call.arguments)
+    when = (str(known), json.dumps(known.rule))
+    made = store.Made(key, *what, *when, uuid.uuid4(), call.subject)
     alias = store.database()
     with transaction.atomic(using=alias):
         run(*store.hold(made))
         ((now, before, *ticks),) = fetch(*store.held_schedule(key))
         held = store.Held(aware(now), before, *(tick and aware(tick) for tick in ticks))
         run(*store.make(made, _first_tick(held, made, known)))
-        wake(queue_name, store.STEERED, alias)
+        wake(made.queue_name, store.STEERED, alias)
         action = "change-schedule" if held.schedule else "create-schedule"
         audit.put_down(action, [key], schedules=[key])
         return Schedule.objects.using(alias).get(pk=key)
