@@ -19,6 +19,7 @@ class Call(NamedTuple):
     :param traceparent: the span that enqueues it; two calls may be identical though it differs.
     :param unique_key: in place of the digest, where calls are the same while they run, too.
     :param unique: where a twin may run, or be changed, or there is a window.
+    :param subject: whose task it is; ``None``: nobody's. Calls of two subjects are not the same.
     """
 
     queue_name: str
@@ -30,6 +31,7 @@ class Call(NamedTuple):
     traceparent: str | None = None
     unique_key: bytes | None = None
     unique: Unique | None = None
+    subject: str | None = None
 
     @property
     def key(self) -> bytes:

@@ -107,6 +107,7 @@ class BaseTaskProcessor(Telling, abc.ABC):
         priority: int = 0,
         execute_after: datetime.datetime | None = None,
         queue_name: str | None = None,
+        subject: str | None = None,
     ) -> Task:
         """Enqueue this call, in the caller's transaction, and return its row.
 
@@ -116,17 +117,16 @@ class BaseTaskProcessor(Telling, abc.ABC):
         :param priority: lower numbers run first; 0 takes the class's ``PRIORITY``.
         :param execute_after: the earliest time of the run; ``None`` is at once.
         :param queue_name: the queue whose supervisors run it; ``None``: the class's ``QUEUE_NAME``.
-        :raises TypeError: the call does not fit the parameters of ``run()``, an argument has
-            another type or is not JSON, or this object is itself running a task.
-        :raises ValueError: an argument cannot be stored; ``execute_after`` is naive though USE_TZ
-            is on, or is out of PostgreSQL's range; ``priority`` is not a 32-bit number; or
-            ``queue_name`` cannot be a name.
-        :raises ArgumentsTooLarge: a ``ValueError``, too: the arguments are larger than the queue's
-            ``MAX_ARGUMENTS_BYTES``.
+        :param subject: whose task it is, such as ``"customer:42"``; ``None``: whose the class's
+            ``task_subject()`` says, called with those parameters of ``run()`` that it names.
+        :raises TypeError: the call does not fit the parameters of ``run()``, something has another
+            type or is not JSON, or this object is itself running a task.
+        :raises ValueError: something cannot be stored, or is out of range; as ``ArgumentsTooLarge``
+            if the arguments are larger than the queue's ``MAX_ARGUMENTS_BYTES``.
         :raises ProcessorClassNotFound: the class is not registered, so no worker would know it.
         """
         try:
-            call = call_of(self, priority, execute_after, queue_name)
+            call = call_of(self, priority, execute_after, queue_name, subject)
         except AttributeError:
             refusals.refuse_no_call(self, "delay", BaseTaskProcessor)
             raise
@@ -140,6 +140,7 @@ class BaseTaskProcessor(Telling, abc.ABC):
         priority: int = 0,
         execute_after: datetime.datetime | None = None,
         queue_name: str | None = None,
+        subject: str | None = None,
     ) -> Task:
         """Enqueue this call from async code, in a transaction of its own; else as ``delay``."""
         try:
@@ -148,7 +149,7 @@ class BaseTaskProcessor(Telling, abc.ABC):
             refusals.refuse_no_call(self, "adelay", BaseTaskProcessor)
             raise
         return await sync_to_async(delay)(
-            priority=priority, execute_after=execute_after, queue_name=queue_name
+            priority=priority, execute_after=execute_after, queue_name=queue_name, subject=subject
         )
 
     @classmethod
@@ -159,6 +160,7 @@ class BaseTaskProcessor(Telling, abc.ABC):
         priority: int = 0,
         execute_after: datetime.datetime | None = None,
         queue_name: str | None = None,
+        subject: str | None = None,
     ) -> list[Task]:
         """Enqueue these calls, all or none, and return their rows in the same order.
 
@@ -167,13 +169,11 @@ class BaseTaskProcessor(Telling, abc.ABC):
 
         :param processors: objects of this class, and of classes that derive from it:
             ``BaseTaskProcessor.bulk_delay()`` takes calls of any processor.
-        :param priority: of all calls; as in ``delay``.
-        :param execute_after: of all calls; as in ``delay``.
-        :param queue_name: of all calls; as in ``delay``.
+        :param priority, execute_after, queue_name, subject: of all calls; as in ``delay``.
         :raises TypeError, ValueError, ProcessorClassNotFound: as in ``delay``; the message says
             which call is wrong.
         """
-        turn = priority, execute_after, queue_name
+        turn = priority, execute_after, queue_name, subject
         batch = batch_of(processors, cls, BaseTaskProcessor, *turn)
         tasks = bulk_enqueue(batch)
         for processor, own in batch.by_processor(tasks):
@@ -188,10 +188,13 @@ class BaseTaskProcessor(Telling, abc.ABC):
         priority: int = 0,
         execute_after: datetime.datetime | None = None,
         queue_name: str | None = None,
+        subject: str | None = None,
     ) -> list[Task]:
-        """Enqueue these calls from async code, in a transaction of their own; else as
-        ``bulk_delay``."""
-        bulk_delay = sync_to_async(cls.bulk_delay)
-        return await bulk_delay(
-            processors, priority=priority, execute_after=execute_after, queue_name=queue_name
+        """Enqueue calls from async code, in a transaction of their own; else as ``bulk_delay``."""
+        return await sync_to_async(cls.bulk_delay)(
+            processors,
+            priority=priority,
+            execute_after=execute_after,
+            queue_name=queue_name,
+            subject=subject,
         )

@@ -52,6 +52,7 @@ class QueueSettings:
     MAX_ARGUMENTS_BYTES: int = _setting(MAX_ARGUMENTS_BYTES, check_count(SMALL_ARGUMENTS_BYTES))
     MAX_RESULT_BYTES: int = _setting(2**20, check_count(1))
     KEEP_FINISHED_SECONDS: float | None = _setting(None, check_or_none(check_seconds(0)))
+    KEEP_FAILED_SECONDS: float | None = _setting(None, check_or_none(check_seconds(0)))
     DEFAULT_POSTPONE_DELAY_SECONDS: float = _setting(5, check_seconds(0))
     DEFAULT_POSTPONES_COUNT: int | None = _setting(15, check_or_none(check_count(0)))
     DEFAULT_TIMEOUT_SECONDS: float | None = _setting(None, check_or_none(check_seconds(0.01)))

@@ -50,7 +50,8 @@ task_postponed = Signal()
 
 task_cancelled = Signal()
 """``task``, ``by``, ``reason``: somebody ended it by hand. Sent in the process where they did so,
-in the caller's transaction; the sender is ``None`` if that process does not know the processor.
+in the caller's transaction; the sender is ``None`` if that process does not know the processor. The
+row of one that was erased is gone, and ``task`` is as it was.
 Where it ended itself by ``CancelTask``, the worker sends it, and ``by`` is ``"itself"``."""
 
 task_lost = Signal()
@@ -113,10 +114,15 @@ def tell_of_cancelled(ids: Sequence[int], by: str, reason: str) -> None:
     if not (ids and task_cancelled.receivers):
         return
     for task in Task.objects.using(store.database()).filter(pk__in=ids).order_by("pk"):
-        sender = None
-        with suppress(ProcessorClassNotFound):
-            sender = registry.get(task.processor_class)
-        tell(task_cancelled, "task_cancelled", sender, task=task, by=by, reason=reason)
+        send_cancelled(task, by, reason)
+
+
+def send_cancelled(task: Task, by: str, reason: str) -> None:
+    """Send that a task was cancelled."""
+    sender = None
+    with suppress(ProcessorClassNotFound):
+        sender = registry.get(task.processor_class)
+    tell(task_cancelled, "task_cancelled", sender, task=task, by=by, reason=reason)
 
 
 def tell(signal: Signal, name: str, sender: type | None, **values: Any) -> None:

@@ -58,9 +58,9 @@ class Telling:
         return on_error.call_of(cls)
 
     @classmethod
-    def _call_by_schedule(cls, encoded: str, queue_name: str) -> Call:
+    def _call_by_schedule(cls, encoded: str, queue_name: str, subject: str | None) -> Call:
         """Return the call of this processor that a schedule enqueues, with stored arguments."""
-        return scheduled.call_by_schedule(cls, encoded, queue_name)
+        return scheduled.call_by_schedule(cls, encoded, queue_name, subject)
 
     @classmethod
     def _tell_loss(cls, task: Task, decision: Decision) -> None:

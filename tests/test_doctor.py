@@ -199,6 +199,11 @@ class TestTable:
         (said,) = wrongs(table.kept_rows)
         assert f"should have been deleted, such as {task.pk}: " in said
         assert "the database keeps them, since receipt refer(s) to them" in said
+        Task.objects.update(status="error")
+        assert not wrongs(table.kept_rows)
+        with override_settings(KEEP_FAILED_SECONDS=60):
+            (said,) = wrongs(table.kept_rows)
+            assert f"should have been deleted, such as {task.pk}: " in said
 
     def test_indexes(self, db):
         assert not wrongs(indexes.indexes)
@@ -464,7 +469,12 @@ class TestWholeServer:
             wait_until(lambda: len(Supervisor.objects.get().workers) == 2)
             (more,) = wrongs(server.connections)
 
+        with live_supervisor(WORKERS_COUNT=2), override_settings(KEEP_FAILED_SECONDS=60):
+            wait_until(lambda: len(Supervisor.objects.get().workers) == 2)
+            (too,) = wrongs(server.connections)
+
         assert "may open up to 27 connections" in more
+        assert "may open up to 27 connections" in too
         assert said.startswith(
             "1 supervisor(s) that are alive may open up to 26 connections, and the server allows"
             " 22 for all"

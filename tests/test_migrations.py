@@ -14,7 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from partisan_async import schedules
-from partisan_async.models import Schedule, Task
+from partisan_async.models import Schedule, Task, UniqueWindow
 from partisan_async.operate.doctor import indexes
 from partisan_async.postgres.migration import PostgresMigration
 from partisan_async.schedule import Every
@@ -118,6 +118,7 @@ def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_relea
         ("0012", "0013"),
         ("0013", "0012"),
         ("0013", "0014"),
+        ("0015", "0016"),
     ],
 )
 def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
@@ -173,12 +174,19 @@ def _enqueue_of_each_kind(name):
     return [*ready, Write(f"{name} later").delay(execute_after=later), Fail("ValueError").delay()]
 
 
-class TestUnique:
-    """A column and an index on the largest table, and a small one beside it."""
+@pytest.mark.parametrize(
+    ("before", "after", "column", "index"),
+    [
+        ("0013", "0014", "unique_key", "partisan_async_one_unended"),
+        ("0015", "0016", "subject", "partisan_async_subject"),
+    ],
+)
+class TestColumnsWithAnIndex:
+    """A column and an index on the largest table, and small ones beside it."""
 
     @pytest.fixture(autouse=True)
-    def _before(self):
-        call_command("migrate", "partisan_async", "0013", verbosity=0)
+    def _before(self, before):
+        call_command("migrate", "partisan_async", before, verbosity=0)
         yield
         call_command("migrate", "partisan_async", verbosity=0)
 
@@ -187,24 +195,24 @@ class TestUnique:
             cursor.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
-    def test_it_writes_no_row_and_lets_the_last_release_insert(self):
+    def test_it_writes_no_row_and_lets_the_last_release_insert(self, before, after, column, index):
         filenode = "SELECT pg_relation_filenode('partisan_async_task')"
         self.execute(INSERT)
-        before = self.execute(filenode)
+        written = self.execute(filenode)
 
-        call_command("migrate", "partisan_async", "0014", verbosity=0)
+        call_command("migrate", "partisan_async", after, verbosity=0)
 
-        assert self.execute(filenode) == before
+        assert self.execute(filenode) == written
         self.execute(INSERT)
-        assert self.execute("SELECT unique_key FROM partisan_async_task") == [(None,), (None,)]
+        assert self.execute(f"SELECT {column} FROM partisan_async_task") == [(None,), (None,)]
 
-    @pytest.mark.parametrize(
-        ("before", "after", "read"),
-        [("0013", "0014", "auth_user"), ("0014", "0013", "partisan_async_task")],
-    )
-    def test_while_the_index_is_built_or_dropped_others_write(self, before, after, read):
+    @pytest.mark.parametrize("back", [False, True])
+    def test_while_the_index_is_built_or_dropped_others_write(
+        self, before, after, column, index, back
+    ):
         """It waits for transactions that are older than itself, and keeps nobody waiting."""
-        call_command("migrate", "partisan_async", before, verbosity=0)
+        if back:
+            call_command("migrate", "partisan_async", after, verbosity=0)
         self.execute(INSERT)
         open_transaction = connection.copy()
         waiting = (
@@ -213,14 +221,16 @@ class TestUnique:
         )
 
         def migrate():
-            call_command("migrate", "partisan_async", after, verbosity=0)
+            call_command("migrate", "partisan_async", before if back else after, verbosity=0)
             connections.close_all()
 
         migration = threading.Thread(target=migrate)
+        # To drop one it waits for those who use the table; 0016 drops that of a smaller one first.
+        smaller = "partisan_async_uniquewindow" if column == "subject" else "partisan_async_task"
         try:
             with open_transaction.cursor() as cursor:
                 cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-                cursor.execute(f"SELECT count(*) FROM {read}")
+                cursor.execute(f"SELECT count(*) FROM {smaller if back else 'auth_user'}")
             migration.start()
             wait_until(lambda: self.execute(waiting) == [(1,)])
             self.execute("SET lock_timeout = '2s'")
@@ -234,7 +244,9 @@ class TestUnique:
             migration.join(60)
         assert not migration.is_alive()
 
-    def test_one_that_was_cut_off_while_it_built_the_index_begins_anew(self):
+    def test_one_that_was_cut_off_while_it_built_the_index_begins_anew(
+        self, before, after, column, index
+    ):
         """An unfinished index stays behind then, and the column is there already."""
         self.execute(INSERT)
         open_transaction = connection.copy()
@@ -244,23 +256,44 @@ class TestUnique:
                 cursor.execute("SELECT count(*) FROM auth_user")
             self.execute("SET statement_timeout = '1s'")
             with pytest.raises(OperationalError, match="statement timeout"):
-                call_command("migrate", "partisan_async", "0014", verbosity=0)
+                call_command("migrate", "partisan_async", after, verbosity=0)
         finally:
             self.execute("RESET statement_timeout")
             open_transaction.close()
         valid = "SELECT indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-        valid += " WHERE relname = 'partisan_async_one_unended'"
+        valid += f" WHERE relname = '{index}'"
         assert self.execute(valid) == [(False,)]
 
-        call_command("migrate", "partisan_async", "0014", verbosity=0)
+        call_command("migrate", "partisan_async", after, verbosity=0)
 
         assert self.execute(valid) == [(True,)]
         assert self.execute("SELECT count(*) FROM partisan_async_uniquewindow") == [(0,)]
+        call_command("migrate", "partisan_async", verbosity=0)
         assert doctor_says_nothing_of_indexes()
 
-    def test_back_and_forth(self):
-        for target in ("0014", "0013", "0014", "0013"):
+    def test_back_and_forth(self, before, after, column, index):
+        for target in (after, before, after, before):
             call_command("migrate", "partisan_async", target, verbosity=0)
+
+
+def test_the_way_back_forgets_subjects_and_keeps_what_has_them():
+    """The release before runs what is there, and knows of no subject."""
+    task = Write("kept").delay(subject="customer:ada")
+    schedules.create("acme", Write(), "0 7 * * *", subject="customer:ada")
+    UniqueWindow.objects.create(
+        key=b"k" * 32, until=timezone.now(), task_id=task.pk, subject="customer:ada"
+    )
+    before = {}
+    with connection.cursor() as cursor:
+        for target in ("0016", "0015", "0016"):
+            call_command("migrate", "partisan_async", target, verbosity=0)
+            for name in ("task", "schedule", "uniquewindow"):
+                cursor.execute(f"SELECT count(*) FROM partisan_async_{name}")
+                before.setdefault(name, set()).add(cursor.fetchone())
+
+    assert before == {name: {(1,)} for name in ("task", "schedule", "uniquewindow")}
+    assert Task.objects.get().subject is None
+    assert (Schedule.objects.get().pk, Schedule.objects.get().subject) == (":acme", None)
 
 
 def doctor_says_nothing_of_indexes():

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from partisan_async import store
+from partisan_async import steering, store
 from partisan_async.models import Task
 from partisan_async.supervisor import pruner
 from partisan_async.testing import live_supervisor
@@ -41,6 +41,58 @@ class TestPruner:
             wait_until(lambda: not Task.objects.filter(pk__in=[task.pk for task in old]).exists())
 
         assert set(Task.objects.all()) == {young, failed, elsewhere}
+
+    def test_those_that_failed_go_by_a_setting_of_their_own(self, monkeypatch):
+        monkeypatch.setattr(pruner, "LOOK_EVERY_SECONDS", 0.1)
+        old = Write.bulk_delay([Write(number) for number in range(1500)])
+        finish(*old, status="error")
+        young, finished, elsewhere = Write().delay(), Write().delay(), WriteElsewhere().delay()
+        finish(young, ago=timedelta(minutes=5), status="error")
+        finish(finished)
+        finish(elsewhere, status="error")
+        left = {young, finished, elsewhere}
+
+        with live_supervisor(WORKERS_COUNT=1, KEEP_FAILED_SECONDS=3600):
+            wait_until(lambda: set(Task.objects.all()) == left)
+        with live_supervisor(WORKERS_COUNT=1, KEEP_FAILED_SECONDS=60, KEEP_FINISHED_SECONDS=60):
+            wait_until(lambda: set(Task.objects.all()) == {elsewhere})
+
+    def test_one_that_was_run_again_is_not_old_any_more(self):
+        """Whether somebody is about to, has, or it has failed once more since."""
+        about_to, ran, again, old = (Write(number).delay() for number in range(4))
+        finish(about_to, ran, again, old, status="error")
+        steering.retry([ran.pk, again.pk])
+        finish(again, ago=timedelta(0), status="error")
+        params = connection.get_connection_params()
+        params.pop("cursor_factory"), params.pop("context")
+        with psycopg.connect(**params) as other:
+            other.execute(*store.again([about_to.pk]))
+            assert steering.prune(HOUR, statuses=["error"]).deleted == 1
+            other.commit()
+        assert steering.prune(HOUR, statuses=["error"]).deleted == 0
+
+        assert set(Task.objects.all()) == {about_to, ran, again}
+
+    def test_one_that_is_run_again_between_the_look_and_the_delete(self, referring, monkeypatch):
+        """Beside a row that is kept, rows are found first and deleted then."""
+        kept, again, old = (Write(number).delay() for number in range(3))
+        finish(kept, again, old, status="error")
+        referring(kept)
+        looked = []
+
+        def meanwhile(execute, sql, *rest):
+            answer = execute(sql, *rest)
+            if sql.lstrip().startswith("SELECT finished_at::text") and not looked:
+                looked.append(sql)
+                steering.retry([again.pk])
+                finish(again, ago=timedelta(0), status="error")
+            return answer
+
+        with connection.execute_wrapper(meanwhile):
+            pruned = steering.prune(HOUR, statuses=["error"])
+
+        assert (len(looked), pruned.deleted, list(pruned.kept)) == (1, 1, [kept.pk])
+        assert set(Task.objects.all()) == {kept, again}
 
     def test_it_looks_again(self, monkeypatch):
         monkeypatch.setattr(pruner, "LOOK_EVERY_SECONDS", 0.1)

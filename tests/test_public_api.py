@@ -132,8 +132,8 @@ PARTISAN_CONFIG = {
 
 
 STEERING = (
-    "cancel", "delete", "drain", "pause", "prune", "resume", "retry", "run_now", "switch_off",
-    "switch_on",
+    "cancel", "delete", "drain", "erase", "pause", "prune", "resume", "retry", "run_now",
+    "switch_off", "switch_on",
 )  # fmt: skip
 
 
@@ -278,7 +278,7 @@ def test_what_steers_is_public_and_documented():
     """Views and scripts of a site's own are written by the reference."""
     twins = {f"a{name}" for name in STEERING}
 
-    assert set(steering.__all__) == {*STEERING, *twins, "Pruned", "locked"}
+    assert set(steering.__all__) == {*STEERING, *twins, "Erased", "Pruned", "locked"}
     listed = [code(row[0]) for row in tables("docs/reference/steering.md")["function"]]
     assert set(listed) == {*STEERING, "locked"}
     assert all(getattr(steering, name).__doc__ for name in steering.__all__)

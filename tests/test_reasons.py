@@ -483,7 +483,11 @@ class TestMissing:
         steering.prune(timedelta(0))
         settings.PARTISAN_CONFIG = {
             "default": {"DELETE_TASKS_ON_COMPLETE": True},
-            "imports": {"DELETE_TASKS_ON_COMPLETE": False, "KEEP_FINISHED_SECONDS": 604_800},
+            "imports": {
+                "DELETE_TASKS_ON_COMPLETE": False,
+                "KEEP_FINISHED_SECONDS": 604_800,
+                "KEEP_FAILED_SECONDS": 2_592_000,
+            },
         }
 
         with pytest.raises(CommandError) as raised:
@@ -493,6 +497,7 @@ class TestMissing:
         assert f"There is no task {task.pk} any more: it finished and its row was deleted" in said
         assert "Rows of queue 'default' are deleted when they finish" in said
         assert "Rows of queue 'imports' are deleted 7 days after they finished" in said
+        assert "Rows of queue 'imports' are deleted 30 days after they failed" in said
 
     def test_its_call_was_ignored(self):
         """A call that is ignored has had a number."""

@@ -23,7 +23,7 @@ from django.db import ProgrammingError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from partisan_async import steering
+from partisan_async import schedules, steering
 from partisan_async.management.start_partisan.conditions import require_database
 from partisan_async.models import PausedQueue, Schedule, Supervisor, Tally, Task
 from partisan_async.operate import doctor, reasons, rights
@@ -406,7 +406,8 @@ class TestAdmin:
         assert not PausedQueue.objects.exists()
         assert Task.objects.filter(processor_class="Tick").exists()
 
-    def test_its_command(self, site):
+    def test_its_command(self, site, monkeypatch):
+        monkeypatch.setattr(Sync, "UNIQUE", Unique(within_seconds=3600))
         task = Write().delay()
         with connected_as("admin"):
             for words in (
@@ -421,6 +422,11 @@ class TestAdmin:
                 call_command("partisan", *words, stdout=io.StringIO(), stderr=io.StringIO())
             Task.objects.update(finished_at=timezone.now() - timedelta(hours=1))
             call_command("partisan", "prune", "--older-than", "1m", "--yes", stdout=io.StringIO())
+            Sync("ada").delay(subject="customer:ada")
+            schedules.create("ada", Write(), "0 7 * * *", subject="customer:ada")
+            words = ("--subject", "customer:ada", "--yes")
+            call_command("partisan", "erase", *words, stdout=(told := io.StringIO()))
+            assert told.getvalue() == "erase: 1 task, 1 schedule, 1 window.\n"
             found = {each.look: each for each in doctor.examine()}
 
         assert not Task.objects.exists()

@@ -165,7 +165,7 @@ def errors():
     return [
         (each.id.rpartition(".")[2], each.msg, each.hint)
         for each in run_checks(tags=["partisan_async"])
-        if each.id.rpartition(".")[2] in ("E024", "E025", "E026", "E030")
+        if each.id.rpartition(".")[2] in ("E024", "E025", "E026", "E031")
     ]
 
 
@@ -225,7 +225,7 @@ class TestRefused:
 
         ((number, told, hint),) = errors()
 
-        assert number == "E030"
+        assert number == "E031"
         assert "test_a_function_that_is_no_task.<locals>.report schedules" in told
         assert "Put @task above @options" in hint
 

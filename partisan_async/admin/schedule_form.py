@@ -24,6 +24,7 @@ from partisan_async.admin.sight import sees_arguments
 from partisan_async.enqueue.corrected import SHAPE, check_arguments
 from partisan_async.enqueue.scheduled import MOST_BYTES, call_of_stored, made_key
 from partisan_async.enqueue.sensitive import hides
+from partisan_async.enqueue.subjects import of_stored
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
 from partisan_async.naming import name_of
@@ -108,7 +109,8 @@ class ScheduleForm(forms.Form):
         if processor is not None:
             try:
                 encoded = self._encoded(processor, cleaned.get("arguments", ""))
-                call_of_stored(processor, encoded, processor.QUEUE_NAME)  # UNIQUE may refuse it
+                subject = of_stored(processor, encoded)  # its task_subject(), or UNIQUE, may refuse
+                call_of_stored(processor, encoded, processor.QUEUE_NAME, subject)
                 cleaned["encoded"] = encoded
             except (TypeError, ValueError) as error:
                 self.add_error("arguments", str(error))

@@ -24,7 +24,7 @@ from partisan_async.admin import history, schedule_form
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, told_moment
 from partisan_async.admin.schedule_times import next_times, rule_of
-from partisan_async.admin.sight import sees_arguments
+from partisan_async.admin.sight import sees_arguments, told_subject
 from partisan_async.enqueue.scheduled import schedules_of
 from partisan_async.enqueue.sensitive import masked
 from partisan_async.exceptions import ProcessorClassNotFound
@@ -48,9 +48,11 @@ class ScheduleAdmin(RowAdmin):
     told_last_success = told_moment("last_success", _("last success"))
     fields = (
         "processor_class", "told_processor", "queue_name", "schedule", "enabled", "told_next_tick",
-        "told_last_tick", "told_last_success", "set_by",
+        "told_last_tick", "told_last_success", "whose", "set_by",
     )  # fmt: skip
-    readonly_fields = ("told_processor", "told_next_tick", "told_last_tick", "told_last_success")
+    readonly_fields = (
+        "told_processor", "told_next_tick", "told_last_tick", "told_last_success", "whose",
+    )  # fmt: skip
     list_filter = ("enabled", "queue_name")
     search_fields = ("processor_class", "processor")
     ordering = ("processor_class",)
@@ -94,6 +96,7 @@ class ScheduleAdmin(RowAdmin):
         known, sees = _known(row), sees_arguments(request)
         may_change = row.is_made and sees and self.has_steer_permission(request)
         arguments = _indented(row.arguments or "")
+        row.told_subject = told_subject(request, row.subject)  # type: ignore[attr-defined]
         context |= {
             "times": [] if known is None else next_times(known, row.next_tick),
             "told_arguments": sees and row.is_made and masked(row.processor_name, arguments),
@@ -111,6 +114,10 @@ class ScheduleAdmin(RowAdmin):
     @admin.display(description=_("processor"))
     def told_processor(self, row: Schedule) -> str:
         return short(row.processor_name, 80)
+
+    @admin.display(description=_("subject"))
+    def whose(self, row: Schedule) -> str:
+        return row.told_subject  # type: ignore[attr-defined, no-any-return]
 
     @admin.display(description=_("schedule"), ordering="schedule")
     def when(self, row: Schedule) -> str:

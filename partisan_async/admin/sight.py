@@ -13,6 +13,7 @@ from django.utils.translation import gettext, gettext_lazy
 from partisan_async.admin.scope import Scope
 from partisan_async.operate.overview import PauseState
 from partisan_async.operate.ways_out import WaysOut
+from partisan_async.templatetags.partisan_async import short
 
 HIDDEN = gettext_lazy("(its text is hidden from you)")
 
@@ -24,8 +25,15 @@ def may(request: HttpRequest, codename: str) -> bool:
 
 
 def sees_arguments(request: HttpRequest) -> bool:
-    """Tell whether the user may see arguments, results, and the texts of errors."""
+    """Tell whether the user may see arguments, results, subjects, and the texts of errors."""
     return may(request, "view_arguments")
+
+
+def told_subject(request: HttpRequest, subject: str | None) -> str:
+    """Return whose something is, for a page; like arguments, it may say who somebody is."""
+    if subject is None:
+        return "-"
+    return short(subject, 255) if sees_arguments(request) else str(HIDDEN)
 
 
 @dataclass(frozen=True)

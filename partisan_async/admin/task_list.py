@@ -123,7 +123,7 @@ class TaskList(ChangeList):
         tasks = tasks.order_by(*order)
         in_arguments = sees_arguments(request)
         self.search_help_text = _help(in_arguments=in_arguments)
-        wanted, is_found_by_index = _search(self.query, in_arguments=in_arguments)
+        wanted, is_found_by_index = _search(self.query, tasks.db, in_arguments=in_arguments)
         if is_found_by_index:
             tasks, wanted = tasks.filter(wanted), Q()
         wanted &= scope.condition
@@ -167,8 +167,8 @@ def _by_index(
 def _help(*, in_arguments: bool) -> str:
     if in_arguments:
         told = gettext(
-            "One or several ids; or the id of a supervisor; or a part of a processor's name or of"
-            " small arguments, among the first %(count)s of the list."
+            "One or several ids; or the id of a supervisor; or a whole subject; or a part of a"
+            " processor's name or of small arguments, among the first %(count)s of the list."
         )
     else:
         told = gettext(
@@ -178,13 +178,17 @@ def _help(*, in_arguments: bool) -> str:
     return told % {"count": f"{WALKED:,}"}
 
 
-def _search(text: str, *, in_arguments: bool) -> tuple[Q, bool]:
+def _search(text: str, alias: str, *, in_arguments: bool) -> tuple[Q, bool]:
     """Return the search text as a condition, and whether an index covers it."""
     words = text.split()
     if not words:
         return Q(), False
+    of_subject = Q(subject=text)
     if all(word.isdecimal() and len(word) < 19 for word in words):
-        return Q(pk__in=[int(word) for word in words]), True
+        by_id = Q(pk__in=[int(word) for word in words])
+        return by_id | of_subject if in_arguments else by_id, True
+    if in_arguments and Task.objects.using(alias).filter(of_subject).exists():
+        return of_subject, True
     with suppress(ValueError):
         return Q(status=Task.STATUS_IN_PROCESS, claimed_by=UUID(text)), True
     if not in_arguments:

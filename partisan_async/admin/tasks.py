@@ -21,7 +21,7 @@ from partisan_async import steering
 from partisan_async.admin import other_arguments, task_list
 from partisan_async.admin.question import CONFIRMED
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
-from partisan_async.admin.sight import PageWays, may, sees_arguments
+from partisan_async.admin.sight import PageWays, may, sees_arguments, told_subject
 from partisan_async.admin.steerings import STEERINGS, Steering
 from partisan_async.admin.task_filters import (
     EndedFilter,
@@ -83,7 +83,7 @@ class TaskAdmin(RowAdmin):
             _("Row"),
             {
                 "fields": (
-                    ("queue_name", "priority", "state"),
+                    ("queue_name", "priority", "state", "whose"),
                     ("told_created_at", "told_execute_after", "told_parked_from"),
                     ("told_started_at", "told_last_attempted_at", "told_finished_at"),
                     ("tries", "told_first_tried_at", "postpones"),
@@ -95,7 +95,7 @@ class TaskAdmin(RowAdmin):
         ),
     )
     readonly_fields = (
-        "state", "is_suspect", "workers", "told_created_at", "told_execute_after",
+        "state", "whose", "is_suspect", "workers", "told_created_at", "told_execute_after",
         "told_parked_from", "told_started_at", "told_last_attempted_at", "told_finished_at",
         "told_claimed_at", "told_first_tried_at",
     )  # fmt: skip
@@ -203,6 +203,10 @@ class TaskAdmin(RowAdmin):
 
     # On its page
 
+    @admin.display(description=_("subject"))
+    def whose(self, task: Task) -> str:
+        return task.told_subject  # type: ignore[attr-defined, no-any-return]
+
     @admin.display(description=_("suspect"))
     def is_suspect(self, task: Task) -> str:
         return gettext("yes") if task.suspect else gettext("no")
@@ -233,6 +237,7 @@ class TaskAdmin(RowAdmin):
         task: Task = context["original"]
         errors = task.errors if isinstance(task.errors, list) else [task.errors]
         alias, sees = self.get_queryset(request).db, sees_arguments(request)
+        task.told_subject = told_subject(request, task.subject)  # type: ignore[attr-defined]
         context |= {
             "title": f"{short(task.processor_class, 80)} #{task.pk}",
             "subtitle": None,

@@ -14,12 +14,14 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from partisan_async import naming, registry, schedule, validation
 from partisan_async.checks.misnamed import misnamed
 from partisan_async.checks.on_error import check_on_error
+from partisan_async.checks.own_names import own_names
 from partisan_async.checks.uniqueness import contradictions
 from partisan_async.config import complaints as of_retries
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.declared import errors_of, wrong_on_error
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import parameters_declared_by, taken_by
+from partisan_async.enqueue.subjects import METHOD, misfit
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
@@ -60,6 +62,7 @@ def check_processors(
     a function that cannot be called, or gives up at once. E021: ``UNIQUE`` is invalid. E022: it is
     by what calls do not pass. E023: ``UNIQUE_FOR_PARAMS`` is set where ``UNIQUE`` holds. E027 to
     E029: an ``ON_ERROR`` is not registered, does not take the id of a task, or is in a circle.
+    E030: ``task_subject()`` cannot be called.
     """
     errors: list[CheckMessage] = []
     try:
@@ -87,6 +90,7 @@ def check_processors(
             + _wrong_runs(processor)
             + _wrong_parameters(processor)
             + _wrong_on_error(processor)
+            + _wrong_subject(processor)
         )
         errors += contradictions(processor)
     return errors
@@ -96,21 +100,40 @@ def check_processors(
 def check_names(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W014: an attribute has almost the name of one of ours, or another runner's name for it."""
-    found = {
+    """W014: an attribute has almost the name of one of ours, or another runner's name for it.
+    W017: an attribute has the name of what the base puts on each object.
+    """
+    processors = known_processors()
+    mistaken = {
         (owner, name): ours
-        for processor in known_processors()
+        for processor in processors
         for owner, name, ours in misnamed(processor, ATTRIBUTES)
     }
+    hidden = {
+        (owner, name): ours
+        for processor in processors
+        for owner, name, ours in own_names(processor)
+    }
     return [
-        Warning(
-            f"{owner.__name__} sets {name}, which partisan_async does not read.",
-            hint=f"Did you mean {ours}? If {name} is your own, rename it, or add"
-            " 'partisan_async.W014' to SILENCED_SYSTEM_CHECKS.",
-            obj=owner,
-            id="partisan_async.W014",
-        )
-        for (owner, name), ours in found.items()
+        *(
+            Warning(
+                f"{owner.__name__} sets {name}, which partisan_async does not read.",
+                hint=f"Did you mean {ours}? If {name} is your own, rename it, or add"
+                " 'partisan_async.W014' to SILENCED_SYSTEM_CHECKS.",
+                obj=owner,
+                id="partisan_async.W014",
+            )
+            for (owner, name), ours in mistaken.items()
+        ),
+        *(
+            Warning(
+                f"{owner.__name__}.{name} has the name of what each {owner.__name__} has: {ours}.",
+                hint="Give it another name.",
+                obj=owner,
+                id="partisan_async.W017",
+            )
+            for (owner, name), ours in hidden.items()
+        ),
     ]
 
 
@@ -192,6 +215,12 @@ def _wrong_on_error(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
     if wrong_on_error(processor.ON_ERROR):
         return []  # E004 tells it
     return check_on_error(processor)
+
+
+def _wrong_subject(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
+    if not hasattr(processor, METHOD) or (found := misfit(processor)) is None:
+        return []
+    return [Error(found.wrong, hint=found.hint, obj=processor, id="partisan_async.E030")]
 
 
 def _not_taken(processor: type[BaseTaskProcessor]) -> Iterator[tuple[str, str]]:

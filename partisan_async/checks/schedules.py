@@ -13,7 +13,8 @@ from partisan_async import naming, registry, schedule
 from partisan_async.checks.processors import known_processors
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import taken_by
-from partisan_async.enqueue.scheduled import arguments_of, schedules_of, wrong_schedules
+from partisan_async.enqueue.scheduled import called_by, schedules_of, wrong_schedules
+from partisan_async.enqueue.subjects import METHOD, misfit
 from partisan_async.processor import BaseTaskProcessor
 
 Faults = Iterator[tuple[str, str]]
@@ -25,7 +26,7 @@ def check_schedules(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """E024: ``SCHEDULES`` cannot be. E025: ``run()`` does not take what a schedule calls it with.
-    E026: two schedules have the same key. E030: a function with schedules is no task of Django's.
+    E026: two schedules have the same key. E031: a function with schedules is no task of Django's.
     """
     errors: list[CheckMessage] = []
     owners: dict[str, type] = {}
@@ -40,7 +41,7 @@ def check_schedules(
         errors += (
             _error("partisan_async.E026", *fault, processor) for fault in _taken(processor, owners)
         )
-    errors += (_error("partisan_async.E030", *_stray(name)) for name in registry.stray_functions())
+    errors += (_error("partisan_async.E031", *_stray(name)) for name in registry.stray_functions())
     return errors
 
 
@@ -61,14 +62,18 @@ def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
 def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
     if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
         return  # E005 and E017 tell of that
+    has_subject = hasattr(processor, METHOD)
+    if has_subject and misfit(processor):
+        return  # E030 does
     for key, each in schedules_of(processor).items():
         place = f"The schedule {key!r} calls {processor.__name__} with kwargs={each.kwargs!r}"
         try:
-            arguments_of(processor, each)
+            called_by(processor, each)
             if processor.__init__ is not BaseTaskProcessor.__init__:
                 taken_by(processor).bind(**each.kwargs)
         except (TypeError, ValueError) as error:
-            yield f"{place}: {error}", "Give the schedule kwargs that run() takes."
+            takes = f"run() and {METHOD}() take" if has_subject else "run() takes"
+            yield f"{place}: {error}", f"Give the schedule kwargs that {takes}."
 
 
 def _taken(processor: type[BaseTaskProcessor], owners: dict[str, type]) -> Faults:

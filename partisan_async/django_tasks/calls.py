@@ -18,7 +18,7 @@ from partisan_async.django_tasks import options
 from partisan_async.django_tasks.compat import InvalidTask, Task, normalize_json
 from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import row_priority
-from partisan_async.enqueue import arguments, keys
+from partisan_async.enqueue import arguments, keys, subjects
 from partisan_async.enqueue.on_error import call_without_id
 from partisan_async.enqueue.turn import checked_time
 from partisan_async.unique import Unique
@@ -31,6 +31,25 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         or cannot be stored.
     :raises InvalidTask: its ``run_after`` is naive though USE_TZ is on, or is out of range.
     """
+    call = _unidentified(task, args, kwargs)
+    call = call._replace(subject=subject_of(task, args, kwargs))
+    return _identified(call, task, args, kwargs)
+
+
+def subject_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return whose a call is, as the task's options say; ``None``: nobody's.
+
+    :raises TypeError, ValueError: they cannot say it.
+    """
+    by = options.of_function(task.func).get(options.SUBJECT)
+    if by is None:
+        return None
+    values = chosen(task, args, kwargs, options.names_asked_by(by))
+    return subjects.asked(f"@options(subject=…) of {task.module_path}", lambda: by(**values))
+
+
+def _unidentified(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+    """Return the call, without its key and its subject; errors as for ``call_of``."""
     try:
         execute_after = checked_time("run_after", task.run_after)
     except ValueError as error:
@@ -41,7 +60,7 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         more["run_after"] = task.run_after.isoformat()
     encoded = arguments.encode(tuple(_json(args)), _json(kwargs), **more)
     arguments.require_size(encoded, task.queue_name)
-    call = Call(
+    return Call(
         queue_name=task.queue_name,
         processor_class=task.module_path,
         arguments=encoded,
@@ -49,19 +68,29 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
         execute_after=execute_after,
         digest=None,
     )
+
+
+def _identified(
+    call: Call, task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Call:
     rule = options.of_function(task.func).get("UNIQUE")
-    return call if rule is None else keys.keyed(call, rule, _key(task, rule, args, kwargs))
+    if rule is None:
+        return call
+    return keys.keyed(call, rule, _key(task, rule, args, kwargs, call.subject))
 
 
 def _key(
-    task: Task[Any, Any], rule: Unique, args: Sequence[Any], kwargs: Mapping[str, Any]
+    task: Task[Any, Any],
+    rule: Unique,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    subject: str | None,
 ) -> bytes:
     """Return what the calls share that are the same: neither their time nor their backend count."""
     if rule.by is None:
-        return arguments.digest(
-            task.module_path, arguments.encode(tuple(_json(args)), _json(kwargs))
-        )
-    return keys.key_of_values(task.module_path, chosen(task, args, kwargs, rule.by))
+        encoded = arguments.encode(tuple(_json(args)), _json(kwargs))
+        return arguments.digest(task.module_path, encoded, subject)
+    return keys.key_of_values(task.module_path, chosen(task, args, kwargs, rule.by), subject)
 
 
 def chosen(
@@ -84,20 +113,24 @@ def chosen(
     return values
 
 
-def call_by_schedule(task: Task[Any, Any], encoded: str, queue_name: str) -> Call:
+def call_by_schedule(
+    task: Task[Any, Any], encoded: str, queue_name: str, subject: str | None
+) -> Call:
     """Return the call of a task that a schedule enqueues.
 
     Without ``unique`` two calls of users are two tasks; but of a schedule's ticks one waits at
     most.
 
-    :param encoded: its arguments, as a schedule's row stores them.
+    :param encoded, subject: as a schedule's row stores them.
     :raises TypeError, ValueError: as for ``call_of``.
     """
     stored = json.loads(encoded)
-    call = call_of(task, stored["args"], stored["kwargs"])._replace(queue_name=queue_name)
+    args, kwargs = stored["args"], stored["kwargs"]
+    call = _unidentified(task, args, kwargs)._replace(queue_name=queue_name, subject=subject)
+    call = _identified(call, task, args, kwargs)
     if call.key:
         return call
-    return call._replace(digest=_key(task, Unique(), stored["args"], stored["kwargs"]))
+    return call._replace(digest=_key(task, Unique(), args, kwargs, subject))
 
 
 def call_on_error(task: Task[Any, Any]) -> Call:

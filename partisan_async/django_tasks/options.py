@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Signature, iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ATTRIBUTE = "_partisan_options"
 """The attribute of a task's function that has its options."""
 
+SUBJECT = "subject_by"
+"""The option, among the attributes of the task's processor, that says whose a call is."""
+
 
 def options(
     *,
@@ -37,6 +40,7 @@ def options(
     on_error: type[BaseTaskProcessor] | Task[Any, Any] | None = None,
     schedule: str | Cron | Every | None = None,
     schedules: Mapping[str, str | Cron | Every] | None = None,
+    subject: Callable[..., str | None] | None = None,
 ) -> Callable[[F], F]:
     """Say how a task is run: a decorator, to place below ``@task``. Other backends ignore it.
 
@@ -48,8 +52,10 @@ def options(
         of the task that failed, an ``int``.
     :param schedule, schedules: their tasks are those that ``@task`` declares. Of their ticks one
         waits at most, unless ``catch_up`` or ``unique`` says otherwise.
-    :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` is by what is no
-        parameter of the function, or ``@task`` is below.
+    :param subject: returns whose task a call is, as ``task_subject()`` of a processor; it gets
+        those parameters of the function that it names.
+    :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` or ``subject`` is
+        by what is no parameter of the function, or ``@task`` is below.
     """
     attributes = {
         "RETRY_ON_ERROR_CONFIG": retry_on_error,
@@ -60,13 +66,14 @@ def options(
         "ON_ERROR": on_error,
         "SCHEDULE": schedule,
         "SCHEDULES": {} if schedules is None else schedules,
+        SUBJECT: subject,
     }
     for (name, check), value in zip(_checks(), attributes.values(), strict=True):
         if wrong := check(value):
             raise TypeError(f"@options({name}={value!r}): it {wrong}.")
 
     def decorate(function: F) -> F:
-        _refuse_function(function, unique, atomic=atomic)
+        _refuse_function(function, unique, subject, atomic=atomic)
         _refuse_schedules(function, attributes["SCHEDULES"])
         setattr(function, _ATTRIBUTE, attributes)
         functions.keep(function)
@@ -85,6 +92,7 @@ def _checks() -> list[tuple[str, Callable[[Any], str | None]]]:
         ("on_error", _check_on_error),
         ("schedule", wrong_schedule),
         ("schedules", _left_to_the_function),
+        ("subject", _check_subject),
     ]
 
 
@@ -92,7 +100,7 @@ def _left_to_the_function(value: object) -> None:
     """Complain of nothing: ``_refuse_schedules`` does, name by name."""
 
 
-def _refuse_function(function: Any, unique: Unique | None, *, atomic: bool) -> None:
+def _refuse_function(function: Any, unique: Unique | None, subject: Any, *, atomic: bool) -> None:
     if isinstance(function, Task):
         raise TypeError("@options(…) belongs below @task, next to the function.")
     if atomic and iscoroutinefunction(function):
@@ -101,7 +109,9 @@ def _refuse_function(function: Any, unique: Unique | None, *, atomic: bool) -> N
             " transactions in async code."
         )
     if unique is not None:
-        _require_parameters(function, unique)
+        _require_parameters(function, "unique", unique.by or ())
+    if subject is not None:
+        _require_parameters(function, "subject", names_asked_by(subject))
 
 
 def _refuse_schedules(function: Any, schedules: Any) -> None:
@@ -128,6 +138,23 @@ def _check_on_error(value: Any) -> str | None:
     return None
 
 
+def _check_subject(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not callable(value) or iscoroutinefunction(value):
+        return "must be a plain function of the task's parameters that returns text, or None"
+    try:
+        names_asked_by(value)
+    except ValueError:
+        return "must be a function that tells its parameters, such as a lambda"
+    return None
+
+
+def names_asked_by(subject: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters that a ``subject`` gets."""
+    return list(signature(subject).parameters)
+
+
 def of_function(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the options of a task's function, as a processor's attributes."""
     attributes: dict[str, Any] = getattr(function, _ATTRIBUTE, {})
@@ -140,11 +167,13 @@ def has_schedules(function: Callable[..., Any]) -> bool:
     return attributes.get("SCHEDULE") is not None or bool(attributes.get("SCHEDULES"))
 
 
-def _require_parameters(function: Callable[..., Any], unique: Unique) -> None:
+def _require_parameters(
+    function: Callable[..., Any], option: str, names: Iterable[str | int]
+) -> None:
     takes = signature(function).replace(return_annotation=Signature.empty)
-    for name in unique.by or ():
+    for name in names:
         if name not in takes.parameters:
             raise TypeError(
-                f"@options(unique=…) is by {name!r}, which is no parameter of"
+                f"@options({option}=…) is by {name!r}, which is no parameter of"
                 f" {function.__name__}{takes}."
             )

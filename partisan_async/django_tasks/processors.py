@@ -15,7 +15,7 @@ from partisan_async import signals
 from partisan_async.claim import Call
 from partisan_async.context import current_task
 from partisan_async.django_tasks import functions, options
-from partisan_async.django_tasks.calls import call_by_schedule, call_on_error, chosen
+from partisan_async.django_tasks.calls import call_by_schedule, call_on_error, chosen, subject_of
 from partisan_async.django_tasks.compat import (
     Task,
     TaskContext,
@@ -106,8 +106,8 @@ class _DjangoTask(BaseTaskProcessor):
         return call_on_error(cls.task)
 
     @classmethod
-    def _call_by_schedule(cls, encoded: str, queue_name: str) -> Call:
-        return call_by_schedule(cls.task, encoded, queue_name)
+    def _call_by_schedule(cls, encoded: str, queue_name: str, subject: str | None) -> Call:
+        return call_by_schedule(cls.task, encoded, queue_name, subject)
 
     @classmethod
     def _refuse_other(cls, task: Task[Any, Any]) -> None:
@@ -133,6 +133,10 @@ class _DjangoTask(BaseTaskProcessor):
     ) -> dict[str, Any]:
         """Return what a call passes for these parameters of the function, as JSON."""
         return chosen(cls.task, args, kwargs, names)
+
+    def task_subject(self) -> str | None:
+        """Return whose the call is, as the task's options say."""
+        return subject_of(self.task, self.args, self.kwargs)
 
     def _arguments(self) -> list[Any]:
         context: list[Any] = []

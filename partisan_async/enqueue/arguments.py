@@ -71,9 +71,15 @@ quoted = json.JSONEncoder().encode
 canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
 
-def digest(processor_name: str, encoded: str) -> bytes:
-    """Return the hash of a call: the same for the same processor, args and kwargs."""
-    return digests(processor_name, [encoded])[0]
+def digest(processor_name: str, encoded: str, subject: str | None = None) -> bytes:
+    """Return the hash of a call: the same for the same processor, args, kwargs and subject."""
+    return digests(processor_name, [of_subject(encoded, subject)])[0]
+
+
+def of_subject(encoded: str, subject: str | None) -> str:
+    """Return what is hashed of a call: of one that is nobody's, its arguments as ever."""
+    # Encoded ones are one line: so this is no other call's.
+    return encoded if subject is None else f"{encoded}\n{subject}"
 
 
 def digests(processor_name: str, encoded: Iterable[str]) -> list[bytes]:

@@ -1,6 +1,6 @@
 """The calls of one ``bulk_delay()``: each is checked, and they are told apart by their kinds.
 
-Calls of one *kind* are of one processor: they differ in their arguments and their keys alone. The
+Calls of one *kind* are of one processor: they differ in arguments, subjects and keys alone. The
 *number* of a call is its place among all of them.
 """
 
@@ -15,6 +15,7 @@ from partisan_async.claim import Call
 from partisan_async.enqueue import refusals
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.keys import keys_of
+from partisan_async.enqueue.subjects import subject_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.registry import lasting_name
 
@@ -30,6 +31,7 @@ class Batch:
     :param kinds: the first call of each kind.
     :param kind_of: the kind of each call, by its place among the kinds.
     :param encoded: the arguments of each call.
+    :param subjects: whose each call is; ``None``: all are nobody's.
     :param keys: the digest or the key of each call; empty: it has none.
     """
 
@@ -37,6 +39,7 @@ class Batch:
     kinds: Sequence[Call]
     kind_of: Sequence[int]
     encoded: Sequence[str]
+    subjects: Sequence[str | None] | None
     keys: list[bytes]
 
     def __len__(self) -> int:
@@ -70,6 +73,10 @@ class Batch:
         among = set(kinds)
         return [number for number, kind in enumerate(self.kind_of) if kind in among]
 
+    def subjects_of(self, numbers: Sequence[int]) -> list[str | None] | None:
+        """Return whose these calls are; ``None``: all are nobody's."""
+        return None if self.subjects is None else [self.subjects[n] for n in numbers]
+
     def traced(self, traceparent: str | None) -> Batch:
         """Return the same calls, enqueued in this span."""
         return replace(self, kinds=[each._replace(traceparent=traceparent) for each in self.kinds])
@@ -92,6 +99,7 @@ def batch_of(
     priority: int,
     execute_after: datetime.datetime | None,
     queue_name: str | None,
+    subject: str | None,
 ) -> Batch:
     """Return these calls, checked; other parameters and errors as for ``bulk_delay``.
 
@@ -102,22 +110,29 @@ def batch_of(
     places: dict[type, int] = {}
     kinds: list[Call] = []
     kind_of, encoded = [], []
+    subjects: list[str | None] = []
     for number, processor in enumerate(processors):
         kind = places.get(type(processor))
         if kind is None and not issubclass(type(processor), expected):
             raise refusals.foreign_call(number, processor, expected, base)
         try:
             if kind is None:
-                kinds.append(call_of(processor, priority, execute_after, queue_name))
+                first = call_of(processor, priority, execute_after, queue_name, subject)
                 kind = places[type(processor)] = len(places)
-            encoded.append(encoded_of(processor, kinds[kind].queue_name))
+                kinds.append(first)
+                encoded.append(first.arguments)
+                subjects.append(first.subject)
+            else:
+                encoded.append(encoded_of(processor, kinds[kind].queue_name))
+                subjects.append(subject_of(processor, subject))
         except (TypeError, ValueError, ProcessorClassNotFound) as error:
             raise refusals.numbered(number, error) from None
         except AttributeError as error:
             why = refusals.without_arguments(processor) or error
             raise refusals.numbered(number, why) from None
         kind_of.append(kind)
-    batch = Batch(list(places), kinds, kind_of, encoded, [b""] * len(encoded))
+    whose = None if all(each is None for each in subjects) else subjects
+    batch = Batch(list(places), kinds, kind_of, encoded, whose, [b""] * len(encoded))
     for kind in range(len(kinds)):
         _set_keys(batch, kind)
     return batch
@@ -128,7 +143,8 @@ def _set_keys(batch: Batch, kind: int) -> None:
     if not first.key:
         return
     numbers = batch.numbers([kind])
-    keys = iter(keys_of(first.processor_class, [batch.encoded[n] for n in numbers]))
+    encoded = [batch.encoded[n] for n in numbers]
+    keys = iter(keys_of(first.processor_class, encoded, batch.subjects_of(numbers)))
     for number in numbers:
         try:
             batch.keys[number] = next(keys)

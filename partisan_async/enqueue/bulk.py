@@ -70,6 +70,7 @@ def _insert_and_wake(batch: Batch, alias: str) -> list[Task]:
                 [batch.keys[n] for n in numbers],
                 alias,
                 taken,
+                batch.subjects_of(numbers),
                 None if ids is None else [ids[n] for n in numbers],
             )
             found.update(zip(numbers, tasks, strict=True))
@@ -155,6 +156,7 @@ class _Plain:
             array(self._ids[n] for n in chunk),
             [batch.encoded[n] for n in chunk],
             None if digests is None else [digests[n] for n in chunk],
+            batch.subjects_of(chunk),
         )
         takes = takes and digests is not None
         if len(self._kinds) == 1:
@@ -174,9 +176,10 @@ class _Plain:
         rows = [Rows(self._alias, kind, *same) for kind in self._batch.kinds]
         number_of = dict(zip(given, chunk, strict=True))
         inserted = [number_of[pk] for pk in pks]
+        whose = self._batch.subjects or [None] * len(encoded)
         decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
         return {
-            n: rows[kind_of[n]].of(pk, call, (digests[n] or None) if digests else None)
+            n: rows[kind_of[n]].of(pk, call, (digests[n] or None) if digests else None, whose[n])
             for n, pk, call in zip(inserted, pks, decoded, strict=True)
         }
 

@@ -10,6 +10,7 @@ from partisan_async import registry
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, keys, refusals
 from partisan_async.enqueue.parameters import parameters_of
+from partisan_async.enqueue.subjects import subject_of
 from partisan_async.enqueue.turn import checked_priority, checked_queue, checked_time
 from partisan_async.unique import Unique
 
@@ -31,6 +32,7 @@ def call_of(
     priority: int,
     execute_after: datetime.datetime | None,
     queue_name: str | None = None,
+    subject: str | None = None,
 ) -> Call:
     """Return the call of a processor; parameters and errors as for ``delay``."""
     queue = checked_queue(queue_name, processor)
@@ -38,13 +40,15 @@ def call_of(
     kind = type(processor)
     name, lasting_name = registry.names_for_calls(kind)
     digests = processor.UNIQUE_FOR_PARAMS and processor.UNIQUE is None
+    subject = subject_of(processor, subject)
     call = Call(
         queue_name=queue,
         processor_class=name,
         arguments=encoded,
         priority=checked_priority(priority or processor.PRIORITY),
         execute_after=checked_time("execute_after", execute_after),
-        digest=arguments.digest(lasting_name, encoded) if digests else None,
+        digest=arguments.digest(lasting_name, encoded, subject) if digests else None,
+        subject=subject,
     )
     return call if processor.UNIQUE is None else keys.with_key(call, kind, lasting_name)
 

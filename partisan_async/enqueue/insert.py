@@ -50,7 +50,7 @@ def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
             inserted, is_told = _fetch(inserting.insert(call, key), call, alias)
             for pk, *told in inserted:
                 return Rows(alias, call, *told).of(
-                    pk, json.loads(call.arguments), call.digest
+                    pk, json.loads(call.arguments), call.digest, call.subject
                 ), is_told
             # A twin waits, or an open transaction inserts one. No row is found if the twin is
             # locked, claimed meanwhile or not committed: then the insert is tried again.
@@ -62,7 +62,8 @@ def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
         # better than an error.
         call = call._replace(digest=None)
     ((pk, *told),), is_told = _fetch(inserting.insert(call, None), call, alias)
-    return Rows(alias, call, *told).of(pk, json.loads(call.arguments), None), is_told
+    task = Rows(alias, call, *told).of(pk, json.loads(call.arguments), None, call.subject)
+    return task, is_told
 
 
 def _fetch(statement: Statement, call: Call, alias: str) -> tuple[list[Any], bool]:

@@ -39,7 +39,8 @@ def enqueue_keyed(call: Call, alias: str, taken: Taken) -> Task:
     """Enqueue one call, in the caller's transaction, if there is one; as ``enqueue_all_keyed``."""
     own = transaction.atomic(using=alias) if connections[alias].get_autocommit() else nullcontext()
     with own:
-        (task,) = enqueue_all_keyed(call, [call.arguments], [call.key], alias, taken)
+        whose = None if call.subject is None else [call.subject]
+        (task,) = enqueue_all_keyed(call, [call.arguments], [call.key], alias, taken, whose)
     return task
 
 
@@ -49,16 +50,19 @@ def enqueue_all_keyed(
     keys: Sequence[bytes],
     alias: str,
     taken: Taken,
+    subjects: Sequence[str | None] | None = None,
     ids: Sequence[str] | None = None,
 ) -> list[Task]:
     """Return the row of each call, or its twin's; wake supervisors after the commit.
 
     It has to be in a transaction.
 
-    :param common: the first of them; they differ in their arguments and keys alone.
+    :param common: the first of them; they differ in arguments, keys and subjects alone.
+    :param subjects: whose each is: one, of those with one key; ``None``: all are nobody's.
     :param ids: an id for each, as text; ``None``: they are drawn here.
     """
     assert common.unique is not None
+    whose = None if subjects is None else dict(zip(keys, subjects, strict=True))
     ones: dict[bytes, str] = {}
     for key, each in zip(keys, encoded, strict=True):
         if common.unique.on_twin == "replace" or key not in ones:
@@ -66,7 +70,7 @@ def enqueue_all_keyed(
     takes = taken.has_room_for(len(ones))
     taken.count += len(ones) if takes else 0
     given = None if ids is None else _firsts(keys, ids)
-    found = _Calls(common, ones, alias, given, takes=takes).enqueued()
+    found = _Calls(common, ones, whose, alias, given, takes=takes).enqueued()
     woken = {(task.queue_name, task.status) for task in found.values() if task.status in WAITING}
     for queue_name, status in woken:
         wake(queue_name, status, alias, taken)
@@ -86,6 +90,7 @@ def _firsts(keys: Sequence[bytes], ids: Sequence[str]) -> list[str]:
 class _Calls:
     """Calls of different keys: the arguments of each, by its key.
 
+    :param whose: the subject of each, likewise; ``None``: all are nobody's.
     :param ids: of each; ``None``: they are drawn here.
     :param takes: whether the keys are taken, see ``taking``.
     """
@@ -94,6 +99,7 @@ class _Calls:
         self,
         common: Call,
         encoded: dict[bytes, str],
+        whose: dict[bytes, str | None] | None,
         alias: str,
         ids: Sequence[str] | None,
         *,
@@ -102,6 +108,7 @@ class _Calls:
         assert common.unique is not None
         self._common, self._rule = common, common.unique
         self._encoded = encoded
+        self._whose = whose
         self._alias = alias
         self._takes = takes
         self._column = column_of(common)
@@ -140,9 +147,8 @@ class _Calls:
             yield self._look_at_windows
 
     def _insert(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
-        statement = insert_keyed(
-            self._common, self._ids(keys), self._texts(keys), keys, takes=self._takes
-        )
+        calls = (self._ids(keys), self._texts(keys), keys, self._subjects(keys))
+        statement = insert_keyed(self._common, *calls, takes=self._takes)
         found, in_vain = self._inserted(keys, *fetch(*statement, self._alias))
         if in_vain:
             run(*close_windows(keys, in_vain), self._alias)
@@ -175,9 +181,8 @@ class _Calls:
     def _insert_beside(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
         """Insert calls that no call will be a twin of: two rows rather than a wait."""
         common = self._common.beside_twins()
-        statement = inserting.bulk_insert(
-            common, self._ids(keys), self._texts(keys), None, takes=False
-        )
+        calls = (self._ids(keys), self._texts(keys), None, self._subjects(keys))
+        statement = inserting.bulk_insert(common, *calls, takes=False)
         ((*answer,),) = fetch(*statement, self._alias)
         return self._inserted(keys, [*answer, None])[0]
 
@@ -191,14 +196,16 @@ class _Calls:
         rows = Rows(self._alias, self._common, *same)
         key_of = dict(zip(given, keys, strict=True))
         calls = {key_of[pk]: pk for pk in pks}
-        return {
-            key: rows.of(pk, json.loads(self._encoded[key]), None) for key, pk in calls.items()
-        }, in_vain
+        return {key: self._row(rows, pk, key) for key, pk in calls.items()}, in_vain
 
     def _gone(self, key: bytes, pk: int, created_at: datetime.datetime) -> Task:
         """Return a task whose row is gone, as far as anybody knows it."""
         rows = Rows(self._alias, self._common, Status.FINISHED.value, created_at, None)
-        return rows.of(pk, json.loads(self._encoded[key]), None)
+        return self._row(rows, pk, key)
+
+    def _row(self, rows: Rows, pk: int, key: bytes) -> Task:
+        subject = None if self._whose is None else self._whose[key]
+        return rows.of(pk, json.loads(self._encoded[key]), None, subject)
 
     def _chunks(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
         """Yield a thousand at a time, each thousand in the order of the calls."""
@@ -210,3 +217,6 @@ class _Calls:
 
     def _texts(self, keys: Sequence[bytes]) -> list[str]:
         return [self._encoded[key] for key in keys]
+
+    def _subjects(self, keys: Sequence[bytes]) -> list[str | None] | None:
+        return None if self._whose is None else [self._whose[key] for key in keys]

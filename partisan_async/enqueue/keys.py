@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from partisan_async import registry
@@ -32,7 +33,7 @@ def identified(call: Call, processor: type[Any], lasting_name: str) -> Call:
     if processor.UNIQUE is not None:
         return with_key(call, processor, lasting_name)
     if processor.UNIQUE_FOR_PARAMS:
-        return call._replace(digest=arguments.digest(lasting_name, call.arguments))
+        return call._replace(digest=arguments.digest(lasting_name, call.arguments, call.subject))
     return call
 
 
@@ -41,7 +42,7 @@ def with_key(call: Call, processor: type[Any], lasting_name: str) -> Call:
 
     :raises TypeError: ``UNIQUE`` cannot be, or the call does not pass what it names.
     """
-    (key,) = _keys(processor, lasting_name, [call.arguments])
+    (key,) = _keys(processor, lasting_name, [call.arguments], [call.subject])
     return keyed(call, processor.UNIQUE, key)
 
 
@@ -52,22 +53,25 @@ def keyed(call: Call, rule: Unique, key: bytes) -> Call:
     return call._replace(digest=key, unique=None if rule.is_plain else rule)
 
 
-def keys_of(processor_name: str, encoded: Iterable[str]) -> Iterable[bytes]:
+def keys_of(
+    processor_name: str, encoded: Iterable[str], subjects: Sequence[str | None] | None = None
+) -> Iterable[bytes]:
     """Return the digest or the key of each of these calls of a processor.
 
+    :param subjects: whose each is; ``None``: nobody's.
     :raises TypeError: as ``with_key``; about a call when it is its turn.
     """
     processor, lasting_name = registry.get(processor_name), registry.lasting_name(processor_name)
     if processor.UNIQUE is None:
-        return arguments.digests(lasting_name, encoded)
-    return _keys(processor, lasting_name, encoded)
+        return _digests(lasting_name, encoded, subjects)
+    return _keys(processor, lasting_name, encoded, subjects)
 
 
-def key_of_values(processor_name: str, values: dict[str, Any]) -> bytes:
+def key_of_values(processor_name: str, values: dict[str, Any], subject: str | None = None) -> bytes:
     """Return the key of calls that have these JSON values in common, by their places."""
     text = arguments.canonical({"by": values})
     # A row gives another text of some numbers back: calls are the same in either.
-    return arguments.digest(processor_name, arguments.canonical(as_given_back(text)))
+    return arguments.digest(processor_name, arguments.canonical(as_given_back(text)), subject)
 
 
 @cache
@@ -102,16 +106,32 @@ def _not_passed_by_ticks(processor: Any, by: tuple[str | int, ...]) -> Iterator[
             )
 
 
-def _keys(processor: Any, lasting_name: str, encoded: Iterable[str]) -> Iterable[bytes]:
+def _digests(
+    lasting_name: str, encoded: Iterable[str], subjects: Sequence[str | None] | None
+) -> list[bytes]:
+    if subjects is not None:
+        encoded = map(arguments.of_subject, encoded, subjects)
+    return arguments.digests(lasting_name, encoded)
+
+
+def _keys(
+    processor: Any,
+    lasting_name: str,
+    encoded: Iterable[str],
+    subjects: Sequence[str | None] | None,
+) -> Iterable[bytes]:
     rule = processor.UNIQUE
     if wrong := check_unique(rule):
         raise TypeError(f"{processor.__name__}.UNIQUE {wrong}.")
     if rule.by is None:
-        return arguments.digests(lasting_name, encoded)
+        return _digests(lasting_name, encoded, subjects)
     by = tuple(rule.by)
     if found := misfit(processor, by):
         raise TypeError(f"{found.wrong} {found.hint}")
-    return (key_of_values(lasting_name, _values(processor, by, each)) for each in encoded)
+    return (
+        key_of_values(lasting_name, _values(processor, by, each), subject)
+        for each, subject in zip(encoded, subjects or repeat(None), strict=False)
+    )
 
 
 def _values(processor: type[Any], by: Sequence[str | int], encoded: str) -> dict[str, Any]:

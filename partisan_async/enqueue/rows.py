@@ -16,7 +16,7 @@ _COLUMN_NAMES = [field.attname for field in COLUMNS]
 
 
 class Rows:
-    """Makes the tasks of calls that differ only in their arguments.
+    """Makes the tasks of calls that differ only in their arguments, and whose they are.
 
     The database sends back only what the caller does not know: all columns would take as long as
     the insert.
@@ -43,12 +43,15 @@ class Rows:
         }
         self._alias = alias
 
-    def of(self, pk: int, arguments: dict[str, Any], digest: bytes | None) -> Task:
+    def of(
+        self, pk: int, arguments: dict[str, Any], digest: bytes | None, subject: str | None
+    ) -> Task:
         # Fill __dict__, as unpickling does: Model.__init__() would double the time for each task.
         task = Task.__new__(Task)
         task.__dict__ = fields = self._fields.copy()
         fields["_state"] = state = ModelState()
         state.adding, state.db = False, self._alias
         fields["id"], fields["arguments"], fields["digest"] = pk, arguments, digest
+        fields["subject"] = subject
         fields["worker_ids"], fields["errors"] = [], []
         return task

@@ -8,12 +8,13 @@ own tasks is called by its dotted name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from partisan_async import naming, registry, schedule
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments, keys
 from partisan_async.enqueue.calls import call_of, encoded_of
+from partisan_async.enqueue.subjects import subject_of
 from partisan_async.exceptions import ArgumentsTooLarge
 from partisan_async.schedule import Cron, Every
 
@@ -111,22 +112,42 @@ def wrong_schedules(value: object, processor: str, whose: str) -> Iterator[tuple
 
 def tick_of(processor_class: type[Any], known: Cron | Every) -> Call:
     """Return the call that a tick of a processor's schedule enqueues; errors as for ``delay``."""
-    encoded = arguments_of(processor_class, known)
-    return made_tick_of(processor_class, encoded, processor_class.QUEUE_NAME, known)
+    called = called_by(processor_class, known)
+    return made_tick_of(
+        processor_class, called.arguments, processor_class.QUEUE_NAME, known, called.subject
+    )
 
 
-def arguments_of(processor_class: type[Any], known: Cron | Every) -> str:
-    """Return the arguments that the ticks of a processor's schedule call it with.
+class Called(NamedTuple):
+    """What a schedule keeps of its call.
 
-    :raises TypeError, ValueError: ``run()`` does not take them, or they cannot be stored.
+    :param arguments: as its row stores them.
+    :param subject: whose its tasks are; ``None``: nobody's.
     """
-    return stored_arguments(processor_class, (), known.kwargs)
+
+    arguments: str
+    subject: str | None
 
 
-def stored_arguments(
-    processor_class: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> str:
-    """Return these arguments of a processor as a schedule's row stores them; as above."""
+def called_by(processor_class: type[Any], known: Cron | Every) -> Called:
+    """Return what a processor's schedule in the code calls it with.
+
+    :raises TypeError, ValueError: ``run()`` does not take that, it cannot be stored, or its
+        ``task_subject()`` cannot say whose these tasks are.
+    """
+    return called_with(processor_class, (), known.kwargs)
+
+
+def called_with(
+    processor_class: type[Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    subject: str | None = None,
+) -> Called:
+    """Return what a schedule keeps of a call of a processor; as above.
+
+    :param subject: whose it is, as for ``delay``.
+    """
     called = object.__new__(processor_class)
     # Not by its own __init__(): it is project code, which may do anything in a supervisor.
     called.args, called.kwargs = args, dict(kwargs)
@@ -135,39 +156,48 @@ def stored_arguments(
         refuse_misfit(args, kwargs)
     encoded = encoded_of(called, processor_class.QUEUE_NAME)
     _require_size(encoded)
-    return encoded
+    return Called(encoded, subject_of(called, subject))
 
 
-def call_of_stored(processor_class: type[Any], encoded: str, queue_name: str) -> Call:
+def call_of_stored(
+    processor_class: type[Any], encoded: str, queue_name: str, subject: str | None
+) -> Call:
     """Return the call of a schedule, as ``delay()`` makes it.
 
-    :param encoded: its arguments, as a schedule's row stores them.
+    :param encoded, subject: as its row stores them.
     :raises TypeError: ``UNIQUE`` is invalid, or the call does not pass what it names.
     """
-    made: Call = processor_class._call_by_schedule(encoded, queue_name)  # noqa: SLF001
+    made: Call = processor_class._call_by_schedule(encoded, queue_name, subject)  # noqa: SLF001
     return made
 
 
-def call_by_schedule(processor_class: type[Any], encoded: str, queue_name: str) -> Call:
+def call_by_schedule(
+    processor_class: type[Any], encoded: str, queue_name: str, subject: str | None
+) -> Call:
     """As ``call_of_stored``, of a processor that is none of Django's own tasks."""
     name, lasting_name = registry.names_for_calls(processor_class)
-    call = Call(queue_name, name, encoded, processor_class.PRIORITY, None, None)
+    priority = processor_class.PRIORITY
+    call = Call(queue_name, name, encoded, priority, None, None, subject=subject)
     return keys.identified(call, processor_class, lasting_name)
 
 
 def made_tick_of(
-    processor_class: type[Any], encoded: str, queue_name: str, known: Cron | Every
+    processor_class: type[Any],
+    encoded: str,
+    queue_name: str,
+    known: Cron | Every,
+    subject: str | None = None,
 ) -> Call:
     """Return the call that a schedule's ticks enqueue; as ``call_of_stored``."""
-    return _fitted(call_of_stored(processor_class, encoded, queue_name), known)
+    return _fitted(call_of_stored(processor_class, encoded, queue_name, subject), known)
 
 
-def checked_arguments(call: Any) -> str:
-    """Return the arguments of a call that is to be enqueued again and again; errors as for
+def checked_call(processor: Any, subject: str | None) -> Called:
+    """Return what is kept of a call that is to be enqueued again and again; errors as for
     ``delay``."""
-    encoded = call_of(call, 0, None).arguments
-    _require_size(encoded)
-    return encoded
+    call = call_of(processor, 0, None, subject=subject)
+    _require_size(call.arguments)
+    return Called(call.arguments, call.subject)
 
 
 def names_to_skip(processor_class: type[Any], known: Cron | Every) -> tuple[str, ...]:
@@ -186,7 +216,7 @@ def _fitted(call: Call, known: Cron | Every) -> Call:
 
 def _with_digest(call: Call) -> Call:
     lasting = registry.lasting_name(call.processor_class)
-    return call._replace(digest=arguments.digest(lasting, call.arguments))
+    return call._replace(digest=arguments.digest(lasting, call.arguments, call.subject))
 
 
 def _require_size(encoded: str) -> None:

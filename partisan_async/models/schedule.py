@@ -57,6 +57,9 @@ class Schedule(models.Model):
             null=True, blank=True, help_text=_("when a task of its ticks last finished")
         )
     )
+    subject = models.CharField(  # noqa: DJ001  NULL in the rows of the release before
+        max_length=255, null=True, blank=True, db_collation="C", help_text=_("whose tasks it has")
+    )
 
     def __str__(self) -> str:
         return f"{self.processor_class}: {self.schedule}"

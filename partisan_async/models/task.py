@@ -108,6 +108,9 @@ class Task(models.Model):
             help_text=_("start of its first try, where it is given up some time after that"),
         )
     )
+    subject = models.CharField(  # noqa: DJ001  NULL is in no index
+        max_length=255, null=True, blank=True, db_collation="C", help_text=_("whose task it is")
+    )
 
     class Meta:
         permissions = [

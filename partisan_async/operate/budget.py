@@ -9,7 +9,8 @@ from partisan_async.settings import QueueSettings
 
 def of_supervisor(settings: QueueSettings, *, listens: bool = True) -> int:
     """Return how many a supervisor itself may open: to claim, settle, beat, listen and prune."""
-    return 3 + listens + (settings.KEEP_FINISHED_SECONDS is not None)
+    prunes = {settings.KEEP_FINISHED_SECONDS, settings.KEEP_FAILED_SECONDS} != {None}
+    return 3 + listens + prunes
 
 
 def per_worker(queue_name: str, settings: QueueSettings) -> int:

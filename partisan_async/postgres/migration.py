@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations import AddConstraint, AddField, CreateModel, Migration
+from django.db.migrations import AddConstraint, AddField, AddIndex, CreateModel, Migration
 from django.db.migrations.state import ProjectState
 
 from partisan_async import logs
@@ -103,8 +103,8 @@ class CreateTable(_Once, CreateModel):
         return table in schema_editor.connection.introspection.table_names()
 
 
-class AddUniqueConcurrently(AddConstraint):
-    """Builds a unique index while others write to the table; it waits for their transactions."""
+class _Concurrently:
+    """Builds an index while others write to the table; it waits for their transactions."""
 
     atomic = False
 
@@ -113,16 +113,36 @@ class AddUniqueConcurrently(AddConstraint):
     ) -> None:
         """Build it, in place of one that an attempt before has left unfinished."""
         self.database_backwards(app_label, schema_editor, from_state, to_state)
-        model = to_state.apps.get_model(app_label, self.model_name)
-        sql = str(self.constraint.create_sql(model, schema_editor))
+        model = to_state.apps.get_model(app_label, self.model_name)  # type: ignore[attr-defined]
+        sql = str(self._built.create_sql(model, schema_editor))
         schema_editor.execute(sql.replace(" INDEX ", " INDEX CONCURRENTLY ", 1), params=None)
 
     def database_backwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
         """Remove it, likewise."""
-        name = schema_editor.quote_name(self.constraint.name)
+        name = schema_editor.quote_name(self._built.name)
         schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+    @property
+    def _built(self) -> Any:
+        raise NotImplementedError
+
+
+class AddUniqueConcurrently(_Concurrently, AddConstraint):
+    """Builds the unique index of a constraint."""
+
+    @property
+    def _built(self) -> Any:
+        return self.constraint
+
+
+class AddIndexConcurrently(_Concurrently, AddIndex):
+    """Builds an index."""
+
+    @property
+    def _built(self) -> Any:
+        return self.index
 
 
 def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:

@@ -1,9 +1,10 @@
-"""What an operator does: retry, run now, cancel, delete and prune tasks; pause queues and
-processors; switch schedules; drain supervisors.
+"""What an operator does: retry, run now, cancel, delete and prune tasks; erase what is of a
+subject; pause queues and processors; switch schedules; drain supervisors.
 
 Each function has a twin for async code, with an ``a`` before its name. None checks permissions.
 """
 
+from partisan_async.steering.erasing import Erased, erase
 from partisan_async.steering.pauses import pause, resume
 from partisan_async.steering.pruning import Pruned, prune
 from partisan_async.steering.schedules import switch_off, switch_on
@@ -13,6 +14,7 @@ from partisan_async.steering.twins import (
     acancel,
     adelete,
     adrain,
+    aerase,
     apause,
     aprune,
     aresume,
@@ -23,10 +25,12 @@ from partisan_async.steering.twins import (
 )
 
 __all__ = [
+    "Erased",
     "Pruned",
     "acancel",
     "adelete",
     "adrain",
+    "aerase",
     "apause",
     "aprune",
     "aresume",
@@ -37,6 +41,7 @@ __all__ = [
     "cancel",
     "delete",
     "drain",
+    "erase",
     "locked",
     "pause",
     "prune",

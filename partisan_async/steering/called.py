@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from partisan_async import registry
-from partisan_async.enqueue.scheduled import checked_arguments, stored_arguments
+from partisan_async.enqueue.scheduled import Called, called_with, checked_call
 from partisan_async.processor import BaseTaskProcessor
 
 
-class Called(NamedTuple):
-    """What a schedule calls.
-
-    :param arguments: as its row stores them.
-    """
-
-    processor: type[BaseTaskProcessor]
-    arguments: str
-    queue_name: str
-
-
-def called(call: object) -> Called:
-    """Return what is called.
+def called(call: object, subject: str | None) -> tuple[type[BaseTaskProcessor], Called]:
+    """Return the processor that is called, and what with.
 
     :param call: ``Report("acme")``; or ``report.enqueue``, or ``partial(report.enqueue, "acme")``,
         of one of Django's own tasks.
+    :param subject: whose it is, as for ``delay()``.
     :raises TypeError: it is none of these, or a task that a schedule cannot enqueue as it is.
     :raises TypeError, ValueError, ProcessorClassNotFound: ``delay()`` would refuse the call.
     """
     if isinstance(call, BaseTaskProcessor):
-        return Called(type(call), checked_arguments(call), call.QUEUE_NAME)
+        return type(call), checked_call(call, subject)
     args, kwargs = (call.args, call.keywords) if isinstance(call, partial) else ((), {})
     task = _task_of(call.func if isinstance(call, partial) else call)
     if task is None:
         raise _no_call(call)
     processor = registry.get(task.module_path)
     processor._refuse_other(task)  # noqa: SLF001
-    return Called(processor, stored_arguments(processor, args, kwargs), processor.QUEUE_NAME)
+    return processor, called_with(processor, args, kwargs, subject)
 
 
 def _task_of(enqueue: Any) -> Any:

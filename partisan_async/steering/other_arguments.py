@@ -14,6 +14,7 @@ from partisan_async.claim import Call
 from partisan_async.enqueue.corrected import check_arguments, check_call
 from partisan_async.enqueue.keys import identified
 from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.subjects import of_stored
 from partisan_async.enqueue.taking import key_of, taken_by
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
@@ -23,19 +24,20 @@ from partisan_async.steering.rows import change
 Given = Mapping[str, Any] | str
 """A call: ``{"args": […], "kwargs": {…}}``, or the JSON of that."""
 
+_READ = ("id", "processor_class", "queue_name", "priority", "status", "subject")
+
 
 def retry_with(pk: int, given: Given) -> None:
     """Run a task again that ended in error, all counts at zero, with these arguments.
 
-    What is beside ``args`` and ``kwargs`` on its row, such as the moment of its tick, stays.
+    What is beside ``args`` and ``kwargs`` on its row, such as the moment of its tick, stays. So
+    does its subject, where the processor has no ``task_subject()`` that says it anew.
 
     :raises TypeError, ValueError: ``delay()`` would refuse them, the task is not in error or not
         there, somebody has locked it, or an identical call waits.
     """
     rows = Task.objects.using(store.database())
-    task = (
-        rows.only("id", "processor_class", "queue_name", "priority", "status").filter(pk=pk).first()
-    )
+    task = rows.only(*_READ).filter(pk=pk).first()
     _require_failed(pk, task)
     assert task is not None
     other = _other(task, given)
@@ -46,6 +48,7 @@ def retry_with(pk: int, given: Given) -> None:
         encoded=other.arguments,
         digest=other.digest,
         unique_key=other.unique_key,
+        subject=other.subject,
         key=key_of(other.key) if other.key else None,
     )
     try:
@@ -68,8 +71,11 @@ def _other(task: Task, given: Given) -> Call:
         encoded = check_arguments(processor, given, task.queue_name)
     else:
         encoded = check_call(processor, given, task.queue_name)
-    call = Call(task.queue_name, name, encoded, task.priority, None, digest=None)
-    return call if processor is None else identified(call, processor, registry.lasting_name(name))
+    call = Call(task.queue_name, name, encoded, task.priority, None, None, subject=task.subject)
+    if processor is None:
+        return call
+    call = call._replace(subject=of_stored(processor, encoded, task.subject))
+    return identified(call, processor, registry.lasting_name(name))
 
 
 def _require_failed(pk: int, task: Task | None) -> None:

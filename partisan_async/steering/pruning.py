@@ -27,7 +27,11 @@ class Pruned:
 
 
 def prune(
-    older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
+    older_than: timedelta,
+    *,
+    statuses: Sequence[str] = ENDED,
+    queue_name: str | None = None,
+    subject: str | None = None,
 ) -> Pruned:
     """Delete the rows of tasks that ended longer ago than this; return their number.
 
@@ -35,20 +39,26 @@ def prune(
 
     :param statuses: delete tasks in these statuses: ``finished``, ``error`` or both.
     :param queue_name: delete tasks of this queue; ``None``: of all queues.
+    :param subject: delete tasks of this subject; ``None``: whosever they are.
     :raises ValueError: there is another status among them.
     """
     if wrong := sorted(set(statuses).difference(ENDED)):
         raise ValueError(f"prune: no task in status {wrong[0]!r}; it is for {', '.join(ENDED)}.")
     deleted = 0
     kept: dict[int, Exception] = {}
-    for part in prune_in_batches(older_than, statuses=statuses, queue_name=queue_name):
+    parts = prune_in_batches(older_than, statuses=statuses, queue_name=queue_name, subject=subject)
+    for part in parts:
         deleted += part.deleted
         kept |= part.kept
     return Pruned(deleted, kept)
 
 
 def prune_in_batches(
-    older_than: timedelta, *, statuses: Sequence[str] = ENDED, queue_name: str | None = None
+    older_than: timedelta,
+    *,
+    statuses: Sequence[str] = ENDED,
+    queue_name: str | None = None,
+    subject: str | None = None,
 ) -> Iterator[store.Pruned]:
     """As ``prune``, and yield what became of each thousand.
 
@@ -58,14 +68,15 @@ def prune_in_batches(
     for name, status in product(names, statuses):
         behind, more = None, True
         while more:
-            pruning = store.Pruning(older_than, status, name, behind=behind)
+            pruning = store.Pruning(older_than, status, name, subject=subject, behind=behind)
             for statement in pruning:
                 with pruning.refusals(), transaction.atomic(using=store.database()):
                     pruning.answer = fetch(*statement)
             pruned = pruning.pruned
             behind, more = pruned.last, pruned.more
             if pruned.deleted:
-                told = f"{pruned.deleted:,} {status} of queue {name!r}"
+                of = "" if subject is None else " and one subject"
+                told = f"{pruned.deleted:,} {status} of queue {name!r}{of}"
                 audit.put_down("prune", [told], queue_name=name, count=pruned.deleted)
             if pruned.deleted or pruned.kept:
                 yield pruned

@@ -30,6 +30,7 @@ def retry(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
+    subject: str | None = None,
     arguments: Given | None = None,
 ) -> list[int]:
     """Run failed tasks again, with all counts at zero; return the ids of the changed ones.
@@ -37,13 +38,14 @@ def retry(
     :param ids: of these; with other parameters, those of them that match.
     :param queue_name, processor: those of this queue, or of this processor.
     :param older_than: those that ended so long ago, by the database's clock.
+    :param subject: those of this subject, see ``delay``.
     :param arguments: run one task, named by its id alone, with this call in place of its own:
         ``{"args": […], "kwargs": {…}}``, or the JSON of that.
     :raises TypeError: none of these is given; or arguments, and not one id alone; or ``delay()``
         would refuse these.
     :raises ValueError: likewise; or the task is not in error; or an identical call waits.
     """
-    which = Which(queue_name, processor, older_than)
+    which = Which(queue_name, processor, older_than, subject=subject)
     if arguments is not None:
         named = list(ids or ())
         if len(named) != 1 or which != Which():
@@ -62,12 +64,13 @@ def run_now(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
+    subject: str | None = None,
 ) -> list[int]:
     """Run scheduled tasks at once; return the ids of the changed ones.
 
     The parameters are those of ``retry``; ``older_than`` counts from when they were enqueued.
     """
-    which = Which(queue_name, processor, older_than)
+    which = Which(queue_name, processor, older_than, subject=subject)
     return to_all("run-now", _run_now, ids, which)
 
 
@@ -77,6 +80,7 @@ def cancel(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
+    subject: str | None = None,
     statuses: Sequence[str] | None = None,
     by: str = "",
     reason: str = "",
@@ -90,7 +94,7 @@ def cancel(
         list matches none, and ``None`` means all three.
     :param by: who does it, for people; kept on the rows, as is the reason.
     """
-    which = Which(queue_name, processor, older_than, statuses)
+    which = Which(queue_name, processor, older_than, statuses, subject)
     do = partial(_cancel, statuses=which.statuses_for("cancel"), by=by, reason=reason)
     return to_all("cancel", do, ids, which)
 
@@ -101,6 +105,7 @@ def delete(
     queue_name: str | None = None,
     processor: str | None = None,
     older_than: timedelta | None = None,
+    subject: str | None = None,
     statuses: Sequence[str] | None = None,
 ) -> list[int]:
     """Delete tasks that have ended; return the ids of the deleted ones.
@@ -109,7 +114,7 @@ def delete(
 
     :param statuses: as in ``cancel``, but of ``finished`` and ``error``.
     """
-    which = Which(queue_name, processor, older_than, statuses)
+    which = Which(queue_name, processor, older_than, statuses, subject)
     do = partial(_delete, statuses=which.statuses_for("delete"))
     return to_all("delete", do, ids, which)
 

@@ -7,14 +7,20 @@ import json
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 from django.db import transaction
 
 from partisan_async import naming, registry, schedule, signals, store
 from partisan_async.enqueue.insert import enqueue
 from partisan_async.enqueue.run import fetch, run
-from partisan_async.enqueue.scheduled import arguments_of, call_of_stored, made_key, schedules_of
+from partisan_async.enqueue.scheduled import (
+    Called,
+    call_of_stored,
+    called_by,
+    made_key,
+    schedules_of,
+)
+from partisan_async.enqueue.subjects import of_stored
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Schedule, Task
 from partisan_async.models.readable import aware, is_moment
@@ -28,7 +34,11 @@ TTL = timedelta(seconds=store.TTL_SECONDS)
 
 
 def create(
-    name: str, call: BaseTaskProcessor | Callable[..., object], when: str | Cron | Every
+    name: str,
+    call: BaseTaskProcessor | Callable[..., object],
+    when: str | Cron | Every,
+    *,
+    subject: str | None = None,
 ) -> Schedule:
     """Have a call enqueued by a schedule from now on, in the caller's transaction; return its row.
 
@@ -39,27 +49,30 @@ def create(
     :param call: as for ``delay()``, such as ``Report("acme")``; of one of Django's own tasks, such
         as ``partial(report.enqueue, "acme")``.
     :param when: a string is a cron expression.
+    :param subject: whose its tasks are, as for ``delay()``.
     :raises TypeError, ValueError, ProcessorClassNotFound: a parameter cannot be, or ``delay()``
         would refuse the call. Nothing is written.
     """
     key, known = made_key(name), _checked_schedule(when)
-    return _make(key, *called(call), known)
+    return _make(key, *called(call, subject), known)
 
 
 def change_schedule(row: Schedule, arguments: str, known: Cron | Every) -> Schedule:
     """Have a schedule that was made at run time be another one, of the same processor.
 
+    Whose it is stays, where the processor has no ``task_subject()`` that says it anew.
+
     :param arguments: as a row of a task stores them.
     """
     processor = registry.get(row.processor_name)
-    return _make(row.pk, processor, arguments, processor.QUEUE_NAME, known)
+    return _make(row.pk, processor, _called(processor, arguments, row.subject), known)
 
 
 def make_schedule(
     name: str, processor: type[BaseTaskProcessor], arguments: str, known: Cron | Every
 ) -> Schedule:
     """As ``create``, for a call whose arguments are stored ones already, and were checked."""
-    return _make(made_key(name), processor, arguments, processor.QUEUE_NAME, known)
+    return _make(made_key(name), processor, _called(processor, arguments), known)
 
 
 def delete(name: str) -> bool:
@@ -88,10 +101,10 @@ def run_once(row: Schedule) -> Task:
     """
     processor = registry.get(row.processor_name)
     if row.arguments is not None:
-        call = call_of_stored(processor, row.arguments, row.queue_name)
+        call = call_of_stored(processor, row.arguments, row.queue_name, row.subject)
     else:
-        encoded = arguments_of(processor, schedules_of(processor)[row.pk])
-        call = call_of_stored(processor, encoded, processor.QUEUE_NAME)
+        called = called_by(processor, schedules_of(processor)[row.pk])
+        call = call_of_stored(processor, called.arguments, processor.QUEUE_NAME, called.subject)
     task = enqueue(call)
     signals.tell_of_enqueued(processor, [task])
     return task
@@ -111,19 +124,28 @@ def _checked_schedule(when: object) -> Cron | Every:
     return known
 
 
+def _called(
+    processor: type[BaseTaskProcessor], arguments: str, subject: str | None = None
+) -> Called:
+    whose = of_stored(processor, arguments, subject)
+    call_of_stored(processor, arguments, processor.QUEUE_NAME, whose)  # UNIQUE may refuse it
+    return Called(arguments, whose)
+
+
 def _make(
-    key: str, processor: type[BaseTaskProcessor], arguments: str, queue_name: str, known: Any
+    key: str, processor: type[BaseTaskProcessor], called: Called, known: Cron | Every
 ) -> Schedule:
     lasting = registry.lasting_name(naming.name_of(processor))
-    rule = json.dumps(known.rule)
-    made = store.Made(key, queue_name, lasting, arguments, str(known), rule, uuid.uuid4())
+    what = (processor.QUEUE_NAME, lasting, called.arguments)
+    when = (str(known), json.dumps(known.rule))
+    made = store.Made(key, *what, *when, uuid.uuid4(), called.subject)
     alias = store.database()
     with transaction.atomic(using=alias):
         run(*store.hold(made))
         ((now, before, *ticks),) = fetch(*store.held_schedule(key))
         held = store.Held(aware(now), before, *(tick and aware(tick) for tick in ticks))
         run(*store.make(made, _first_tick(held, made, known)))
-        wake(queue_name, store.STEERED, alias)
+        wake(made.queue_name, store.STEERED, alias)
         action = "change-schedule" if held.schedule else "create-schedule"
         audit.put_down(action, [key], schedules=[key])
         return Schedule.objects.using(alias).get(pk=key)

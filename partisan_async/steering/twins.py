@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 
+from partisan_async.steering.erasing import erase
 from partisan_async.steering.pauses import pause, resume
 from partisan_async.steering.pruning import prune
 from partisan_async.steering.schedules import switch_off, switch_on
@@ -35,6 +36,7 @@ arun_now = twin(run_now)
 acancel = twin(cancel)
 adelete = twin(delete)
 aprune = twin(prune)
+aerase = twin(erase)
 apause = twin(pause)
 aresume = twin(resume)
 adrain = twin(drain)

@@ -41,6 +41,7 @@ class Which:
     processor: str | None = None
     older_than: timedelta | None = None
     statuses: Sequence[str] | None = None
+    subject: str | None = None
 
     def among(self, action: str) -> QuerySet[Task]:
         """Return the tasks that an action is for and that match now.
@@ -53,6 +54,7 @@ class Which:
             if self.processor is None
             else discovered_names(self.processor),
             f"{SINCE[action]}__lt": None if self.older_than is None else Now() - self.older_than,
+            "subject": self.subject,
         }
         rows = Task.objects.using(store.database())
         tasks = rows.filter(status__in=self.statuses_for(action))

@@ -16,6 +16,14 @@ from partisan_async.store.among import ALL, Among
 from partisan_async.store.announcing import announce
 from partisan_async.store.claimed import arguments_of, held, look, named
 from partisan_async.store.claiming import HISTORY, claim, claim_only, claims, ready
+from partisan_async.store.erasing import (
+    counts_of,
+    empty_tasks,
+    erase_schedules,
+    erase_tasks,
+    erase_windows,
+    ids_of,
+)
 from partisan_async.store.kept import KEPT_PER_ROW
 from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
@@ -109,19 +117,25 @@ __all__ = [
     "claims",
     "constraints",
     "count_from",
+    "counts_of",
     "database",
     "delete",
     "delete_finished",
     "drain",
     "due",
+    "empty_tasks",
     "end_pauses",
     "ended_queues",
+    "erase_schedules",
+    "erase_tasks",
+    "erase_windows",
     "forget",
     "forget_schedules",
     "forget_tallies",
     "held",
     "held_schedule",
     "hold",
+    "ids_of",
     "is_parked",
     "locked",
     "look",

@@ -14,7 +14,7 @@ from partisan_async.claim import Call
 from partisan_async.models import Task
 from partisan_async.models.readable import moment
 from partisan_async.models.status import WAITING_SQL, Status
-from partisan_async.store.statement import Statement
+from partisan_async.store.statement import Statement, array_of_texts
 
 
 def lock_of(key: str) -> str:
@@ -34,11 +34,13 @@ COLUMNS_READABLE = ", ".join(
     for field in COLUMNS
 )
 
+# A call that is nobody's does not name the column.
 _INSERT = f"""
 INSERT INTO partisan_async_task
-    (queue_name, processor_class, arguments, priority, digest, traceparent, execute_after, status)
+    (queue_name, processor_class, arguments, priority, digest, traceparent, {{column}}
+    execute_after, status)
 SELECT %(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s::bytea,
-    %(traceparent)s, COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
+    %(traceparent)s, {{value}} COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
     CASE WHEN %(execute_after)s::timestamptz > statement_timestamp()
         THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
 WHERE %(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint)
@@ -47,8 +49,14 @@ _INSERTED = "RETURNING id, status, created_at, NULLIF(execute_after, created_at)
 
 # No conflict target: inferring the partial index costs 10% of the insert. A conflict on another
 # index reappears in the insert without a digest, which raises.
-_INSERT_UNIQUE = f"{_INSERT}ON CONFLICT DO NOTHING {_INSERTED}"
-_INSERT_ANY = _INSERT + _INSERTED
+_INSERTS = {
+    (owned, unique): insert + ("ON CONFLICT DO NOTHING " if unique else "") + _INSERTED
+    for owned, insert in (
+        (False, _INSERT.format(column="", value="")),
+        (True, _INSERT.format(column="subject,", value="%(subject)s,")),
+    )
+    for unique in (False, True)
+}
 
 # FOR SHARE keeps the twin from being claimed before the caller commits. Otherwise the twin could
 # run without the caller's changes, and no task would follow that sees them, as this call is
@@ -67,37 +75,52 @@ later release will."""
 # many to be taken. (A call may come late all the same: see ``enqueue.late``.) The arguments come as
 # lines and the digests as one value: quoting each for an array would double the client's work. The
 # sequence is looked up in a subquery, which runs once and not for each row.
-CALLS = """
+_CALLS = """
 call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(
             (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))) AS id,
-        arguments, digest
+        arguments, {name} digest
     FROM (SELECT *, substring(%(digests)s::bytea FROM 32 * n::int - 31 FOR 32) AS digest
-          FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)))
-            WITH ORDINALITY AS u (given, arguments, n) ORDER BY n) AS u)
+          FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)){values})
+            WITH ORDINALITY AS u (given, arguments, {name} n) ORDER BY n) AS u)
 """
+
+CALLS = {
+    False: _CALLS.format(name="", values=""),
+    True: _CALLS.format(name="subject,", values=", %(subjects)s::text[]"),
+}
+"""The calls to insert; where some have subjects, with these."""
 
 _OF_ALL = "%(queue_name)s, %(processor_class)s, arguments::jsonb, %(priority)s"
 
 
 def insert_of(
-    calls: str, *, where: str, column: str, target: str, more: str = "", values: str = _OF_ALL
+    calls: str,
+    *,
+    where: str,
+    column: str,
+    target: str,
+    owned: bool,
+    more: str = "",
+    values: str = _OF_ALL,
 ) -> str:
     """Return SQL, behind ``CALLS``, that inserts calls and reads what ``bulk_insert`` tells.
 
     :param calls: the name of what has them.
     :param column: where their digests, or keys, go.
     :param target: of ``ON CONFLICT``.
+    :param owned: whether some have subjects.
     :param more: further columns of the row that is read.
     :param values: of queue, processor, arguments and priority.
     """
+    subject = "subject," if owned else ""
     return f"""
 inserted AS (
     INSERT INTO partisan_async_task
-        (id, queue_name, processor_class, arguments, priority, {column}, traceparent, execute_after,
-        status)
+        (id, queue_name, processor_class, arguments, priority, {column}, traceparent, {subject}
+        execute_after, status)
     SELECT id, {values}, digest,
-        %(traceparent)s, due.at,
+        %(traceparent)s, {subject} due.at,
         CASE WHEN due.at > statement_timestamp()
             THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
     FROM {calls},
@@ -112,12 +135,13 @@ FROM inserted
 """  # noqa: S608
 
 
-_BULK_INSERT = f"WITH {CALLS}," + insert_of(
-    "call",
-    where=f"WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({lock_of('digest')})",
-    column="digest",
-    target=TO_TWINS,
-)
+_TAKEN = f"WHERE NOT %(takes)s OR pg_try_advisory_xact_lock({lock_of('digest')})"
+
+_BULK_INSERTS = {
+    owned: f"WITH {calls},"
+    + insert_of("call", where=_TAKEN, column="digest", target=TO_TWINS, owned=owned)
+    for owned, calls in CALLS.items()
+}
 
 # One text, which is sent back as it is: psycopg would make an object of each value of an array.
 _NEXT_IDS = """
@@ -138,7 +162,7 @@ def insert(call: Call, key: int | None) -> Statement:
 
     :param key: number of the advisory lock to take first; without the lock nothing is inserted.
     """
-    sql = _INSERT_ANY if call.digest is None else _INSERT_UNIQUE
+    sql = _INSERTS[call.subject is not None, call.digest is not None]
     return Statement(sql, call._asdict() | {"key": key})
 
 
@@ -148,27 +172,42 @@ def twin(digest: bytes) -> Statement:
 
 
 def bulk_insert(
-    common: Call, ids: str, encoded: Sequence[str], digests: Sequence[bytes] | None, *, takes: bool
+    common: Call,
+    ids: str,
+    encoded: Sequence[str],
+    digests: Sequence[bytes] | None,
+    subjects: Sequence[str | None] | None = None,
+    *,
+    takes: bool,
 ) -> Statement:
-    """Insert calls that differ only in their arguments, except those whose twins wait.
+    """Insert calls that differ only in arguments and subject, except those whose twins wait.
 
     One row: the ids of all calls, in their order; the ids of the inserted ones; and for the
     inserted ones the other columns of ``insert``.
 
     :param ids: PostgreSQL array of an id for each call, or of NULLs.
+    :param subjects: whose each is; ``None``: all are nobody's.
     :param takes: take the calls' digests, and leave out calls whose digest another transaction has.
     """
-    return Statement(_BULK_INSERT, bulk_params(common, ids, encoded, digests, takes=takes))
+    params = bulk_params(common, ids, encoded, digests, subjects, takes=takes)
+    return Statement(_BULK_INSERTS[subjects is not None], params)
 
 
 def bulk_params(
-    common: Call, ids: str, encoded: Sequence[str], digests: Sequence[bytes] | None, *, takes: bool
+    common: Call,
+    ids: str,
+    encoded: Sequence[str],
+    digests: Sequence[bytes] | None,
+    subjects: Sequence[str | None] | None,
+    *,
+    takes: bool,
 ) -> dict[str, Any]:
     """Return the parameters of a statement with ``CALLS``."""
     return common._asdict() | {
         "ids": ids,
         "arguments": "\n".join(encoded),
         "digests": None if digests is None else b"".join(digests),
+        "subjects": None if subjects is None else array_of_texts(subjects),
         "takes": takes,
     }
 

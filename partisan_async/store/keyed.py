@@ -35,11 +35,11 @@ TARGETS = {"digest": TO_TWINS, "unique_key": f"(unique_key) WHERE {IS_TWIN['uniq
 # A window that is open is seen by the upsert, whose condition is checked on the newest version of
 # its row, and not by the statement's snapshot, which may be older than the lock that was just
 # taken. A window that began for a call with a twin that only the index saw is in the last column:
-# it is to be closed again.
+# it is to be closed again. Calls with one key are of one subject.
 _OPENED = """
 opened AS (
-    INSERT INTO partisan_async_uniquewindow AS w (key, until, task_id)
-    SELECT digest, statement_timestamp() + %(within)s, id FROM free
+    INSERT INTO partisan_async_uniquewindow AS w (key, until, task_id{subject})
+    SELECT digest, statement_timestamp() + %(within)s, id{subject} FROM free
     ORDER BY digest
     ON CONFLICT (key) DO UPDATE SET until = excluded.until, task_id = excluded.task_id
     WHERE w.until <= statement_timestamp()
@@ -60,20 +60,25 @@ _IN_VAIN = """,
     (SELECT array_agg(task_id) FROM opened WHERE task_id NOT IN (SELECT id FROM inserted))"""
 
 
-def _insert(column: str, *, opens: bool) -> str:
+def _insert(column: str, *, opens: bool, owned: bool) -> str:
     free = _FREE.format(column=column, is_twin=IS_TWIN[column], lock=lock_of("digest"))
-    before = ["WITH ", CALLS, ",", free, _OPENED if opens else ""]
+    opened = _OPENED.format(subject=", subject" if owned else "") if opens else ""
+    before = ["WITH ", CALLS[owned], ",", free, opened]
     return "".join(before) + insert_of(
         "free",
         where="WHERE digest IN (SELECT key FROM opened)" if opens else "",
         column=column,
         target=TARGETS[column],
+        owned=owned,
         more=_IN_VAIN if opens else ", NULL",
     )
 
 
 _INSERTS = {
-    (column, opens): _insert(column, opens=opens) for column in TARGETS for opens in (False, True)
+    (column, opens, owned): _insert(column, opens=opens, owned=owned)
+    for column in TARGETS
+    for opens in (False, True)
+    for owned in (False, True)
 }
 
 # Nobody waits for a row that another transaction has locked, see ``inserting``; and one that runs
@@ -180,7 +185,13 @@ RETURNING 1
 
 
 def insert_keyed(
-    common: Call, ids: str, encoded: Sequence[str], keys: Sequence[bytes], *, takes: bool
+    common: Call,
+    ids: str,
+    encoded: Sequence[str],
+    keys: Sequence[bytes],
+    subjects: Sequence[str | None] | None,
+    *,
+    takes: bool,
 ) -> Statement:
     """Insert calls of different keys, but for those with a twin, or whose window is open.
 
@@ -188,9 +199,10 @@ def insert_keyed(
 
     :param takes: take their keys, and leave out those that another transaction took.
     """
-    params = bulk_params(common, ids, encoded, keys, takes=takes) | {"within": _within(common)}
+    params = bulk_params(common, ids, encoded, keys, subjects, takes=takes)
+    params |= {"within": _within(common)}
     opens = params["within"] is not None
-    return Statement(_INSERTS[column_of(common), opens], params)
+    return Statement(_INSERTS[column_of(common), opens, subjects is not None], params)
 
 
 def meet_twins(common: Call, encoded: Mapping[bytes, str]) -> Statement:

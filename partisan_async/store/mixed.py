@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from partisan_async.claim import Call
 from partisan_async.store.inserting import TO_TWINS, insert_of, lock_of
-from partisan_async.store.statement import Statement, array
+from partisan_async.store.statement import Statement, array, array_of_texts
 
 # As ``CALLS``. What the calls of a kind have in common is sent once, and of each call the number of
 # its kind. The digests come as lines, too: some calls have none, which is an empty line.
@@ -21,22 +21,32 @@ kind AS MATERIALIZED (
 call AS MATERIALIZED (
     SELECT n, COALESCE(given, nextval(
             (SELECT pg_get_serial_sequence('partisan_async_task', 'id')::regclass))) AS id,
-        arguments, digest, kind
+        arguments, {name} digest, kind
     FROM (SELECT *, decode(hex, 'hex') AS digest
           FROM unnest(%(ids)s::bigint[], string_to_array(%(arguments)s, chr(10)),
-                string_to_array(%(digests)s, chr(10), ''), %(kinds)s::bigint[])
-            WITH ORDINALITY AS u (given, arguments, hex, kind, n) ORDER BY n) AS u)
+                string_to_array(%(digests)s, chr(10), ''), %(kinds)s::bigint[]{values})
+            WITH ORDINALITY AS u (given, arguments, hex, kind, {name} n) ORDER BY n) AS u)
 """
 
 # No lock is asked for NULL, which would leave the call out.
-_INSERT = f"WITH {_CALLS}," + insert_of(
-    "call JOIN kind USING (kind)",
-    where="WHERE digest IS NULL OR NOT %(takes)s"
-    f" OR pg_try_advisory_xact_lock({lock_of('digest')})",
-    column="digest",
-    target=TO_TWINS,
-    values="queue_name, processor_class, arguments::jsonb, priority",
-)
+_TAKEN = f"WHERE digest IS NULL OR NOT %(takes)s OR pg_try_advisory_xact_lock({lock_of('digest')})"
+
+
+def _insert(*, owned: bool, name: str = "", values: str = "") -> str:
+    return f"WITH {_CALLS.format(name=name, values=values)}," + insert_of(
+        "call JOIN kind USING (kind)",
+        where=_TAKEN,
+        column="digest",
+        target=TO_TWINS,
+        owned=owned,
+        values="queue_name, processor_class, arguments::jsonb, priority",
+    )
+
+
+_INSERTS = {
+    False: _insert(owned=False),
+    True: _insert(owned=True, name="subject,", values=", %(subjects)s::text[]"),
+}
 
 
 def insert_mixed(
@@ -45,6 +55,7 @@ def insert_mixed(
     ids: str,
     encoded: Sequence[str],
     digests: Sequence[bytes] | None,
+    subjects: Sequence[str | None] | None,
     *,
     takes: bool,
 ) -> Statement:
@@ -53,6 +64,7 @@ def insert_mixed(
     :param kinds: a call of each processor.
     :param kind_of: for each call the place of its processor among these.
     :param digests: a call that has none has an empty one.
+    :param subjects: whose each is; ``None``: all are nobody's.
     """
     params = {
         "queue_names": [each.queue_name for each in kinds],
@@ -62,8 +74,9 @@ def insert_mixed(
         "ids": ids,
         "arguments": "\n".join(encoded),
         "digests": None if digests is None else "\n".join([each.hex() for each in digests]),
+        "subjects": None if subjects is None else array_of_texts(subjects),
         "traceparent": kinds[0].traceparent,
         "execute_after": kinds[0].execute_after,
         "takes": takes,
     }
-    return Statement(_INSERT, params)
+    return Statement(_INSERTS[subjects is not None], params)

@@ -26,10 +26,11 @@ told AS MATERIALIZED (
     FROM (SELECT * FROM settled WHERE told_queue IS NOT NULL ORDER BY id) AS settled),
 inserted AS (
     INSERT INTO partisan_async_task
-        (id, queue_name, processor_class, arguments, priority, traceparent, execute_after, status)
+        (id, queue_name, processor_class, arguments, priority, traceparent, subject, execute_after,
+        status)
     SELECT told_id, told_queue, told_class,
         told_arguments::jsonb || jsonb_build_object('args', jsonb_build_array(id)),
-        told_priority, told_traceparent, statement_timestamp(), '{Status.NEW}'
+        told_priority, told_traceparent, subject, statement_timestamp(), '{Status.NEW}'
     FROM told)
 SELECT settled.id, told.told_id FROM settled LEFT JOIN told USING (id)
 """  # noqa: S608
@@ -42,7 +43,7 @@ def telling(head: str, update: str) -> str:
     :param update: writes these, without a ``RETURNING``.
     """
     returned = ", ".join(f"d.{name}" for name in COLUMNS.removeprefix(", ").split(", "))
-    return f"{head}, settled AS ({update} RETURNING t.id, {returned}),{_TELL}"
+    return f"{head}, settled AS ({update} RETURNING t.id, t.subject, {returned}),{_TELL}"
 
 
 def params(settlements: Sequence[Settlement]) -> dict[str, Any]:

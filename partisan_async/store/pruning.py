@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psycopg
 from django.db import Error
 
-from partisan_async.models.status import ENDED, ENDED_SQL
+from partisan_async.models.status import ENDED_SQL
 from partisan_async.postgres.blame import is_of_some_rows
 from partisan_async.store.statement import Statement
 
@@ -38,16 +38,18 @@ class Place(NamedTuple):
 _OLD = f"""
 SELECT {{columns}} FROM partisan_async_task t
 WHERE status IN {ENDED_SQL} AND status = %(status)s AND queue_name = %(queue_name)s
-    AND finished_at < statement_timestamp() - %(older_than)s {{behind}}
-ORDER BY t.finished_at LIMIT %(at_once)s
+    AND finished_at < statement_timestamp() - %(older_than)s {{narrowed}}
+ORDER BY {{at}} LIMIT %(at_once)s
 """  # noqa: S608
 
 _BEHIND = "AND t.finished_at >= %(ended)s::timestamptz AND t.id <> ALL(%(kept)s::bigint[])"
 
+# One that was run again since it was found is not old any more, however it has ended.
 _DELETE = """
 DELETE FROM partisan_async_task WHERE id = ANY (ARRAY(
     SELECT id FROM partisan_async_task
-    WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s) FOR UPDATE SKIP LOCKED))
+    WHERE id = ANY(%(ids)s) AND status = %(status)s
+        AND finished_at < statement_timestamp() - %(older_than)s FOR UPDATE SKIP LOCKED))
 """
 
 
@@ -82,6 +84,7 @@ class Pruning:
     If the batch cannot be deleted at once, it is deleted in halves, down to single rows.
 
     :param status: ``finished`` or ``error``.
+    :param subject: delete rows of this subject alone.
     :param behind: where the batch before ended.
     """
 
@@ -89,10 +92,16 @@ class Pruning:
     """The batch's outcome, once all statements are executed."""
 
     def __init__(
-        self, older_than: timedelta, status: str, queue_name: str, *, behind: Place | None
+        self,
+        older_than: timedelta,
+        status: str,
+        queue_name: str,
+        *,
+        subject: str | None = None,
+        behind: Place | None,
     ) -> None:
         self.answer: list[Any] | Exception = []
-        self._steps = _pruning(older_than, status, queue_name, behind)
+        self._steps = _pruning(_Which(older_than, status, queue_name, subject), behind)
 
     def __iter__(self) -> Iterator[Statement]:
         try:
@@ -115,6 +124,15 @@ class Pruning:
             self.answer = error
 
 
+class _Which(NamedTuple):
+    """Which rows are old; see ``Pruning``."""
+
+    older_than: timedelta
+    status: str
+    queue_name: str
+    subject: str | None = None
+
+
 def prune(
     older_than: timedelta, status: str, queue_name: str, *, behind: Place | None = None
 ) -> Statement:
@@ -123,7 +141,11 @@ def prune(
     :param status: ``finished`` or ``error``.
     :param behind: where the batch before ended.
     """
-    old = _old("id", older_than, status, queue_name, behind)
+    return _prune(_Which(older_than, status, queue_name), behind)
+
+
+def _prune(which: _Which, behind: Place | None) -> Statement:
+    old = _old("id", which, behind)
     sql = f"""
     WITH gone AS (
         DELETE FROM partisan_async_task
@@ -133,15 +155,15 @@ def prune(
     return Statement(sql, old.params)
 
 
-def _pruning(older_than: timedelta, status: str, queue_name: str, behind: Place | None) -> _Steps:
-    answer = yield prune(older_than, status, queue_name, behind=behind)
+def _pruning(which: _Which, behind: Place | None) -> _Steps:
+    answer = yield _prune(which, behind)
     if not isinstance(answer, Exception):
         return _pruned(len(answer), {}, answer, behind)
-    old = yield _old("finished_at::text, id", older_than, status, queue_name, behind)
+    old = yield _old("finished_at::text, id", which, behind)
     if isinstance(old, Exception):
         raise old
     kept: dict[int, Exception] = {}
-    deleted = yield from _deleting([pk for _, pk in old], kept)
+    deleted = yield from _deleting([pk for _, pk in old], which, kept)
     return _pruned(deleted, kept, old, behind)
 
 
@@ -157,12 +179,12 @@ def _pruned(
 
 
 def _deleting(
-    ids: Sequence[int], kept: dict[int, Exception]
+    ids: Sequence[int], which: _Which, kept: dict[int, Exception]
 ) -> Generator[Statement, list[Any] | Exception, int]:
     """Delete rows; if the database refuses, delete them in halves. Return how many were deleted."""
     if not ids:
         return 0
-    params = {"ids": list(ids), "statuses": list(ENDED)}
+    params = {"ids": list(ids), "status": which.status, "older_than": which.older_than}
     answer = yield Statement(f"{_DELETE} RETURNING id", params)
     if not isinstance(answer, Exception):
         return len(answer)
@@ -170,17 +192,17 @@ def _deleting(
         kept[ids[0]] = answer
         return 0
     middle = len(ids) // 2
-    first = yield from _deleting(ids[:middle], kept)
-    return first + (yield from _deleting(ids[middle:], kept))
+    first = yield from _deleting(ids[:middle], which, kept)
+    return first + (yield from _deleting(ids[middle:], which, kept))
 
 
-def _old(
-    columns: str, older_than: timedelta, status: str, queue_name: str, behind: Place | None
-) -> Statement:
-    params: dict[str, Any] = {"older_than": older_than, "status": status}
-    params |= {"queue_name": queue_name, "at_once": PRUNED_AT_ONCE}
+def _old(columns: str, which: _Which, behind: Place | None) -> Statement:
+    params: dict[str, Any] = which._asdict() | {"at_once": PRUNED_AT_ONCE}
     if behind is not None:
         params |= {"ended": behind.ended, "kept": list(behind.kept)}
-    place = "" if behind is None else _BEHIND
-    sql = _OLD.replace("{columns}", columns).replace("{behind}", place)
-    return Statement(sql, params)
+    narrowed, at = "" if behind is None else _BEHIND, "t.finished_at"
+    if which.subject is not None:
+        narrowed += " AND t.subject = %(subject)s"
+        # Not in the order of an index: that would be read until enough of the subject are met.
+        at += " + interval '0'"
+    return Statement(_OLD.format(columns=columns, narrowed=narrowed, at=at), params)

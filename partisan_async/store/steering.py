@@ -61,6 +61,7 @@ def again_with(
     encoded: str,
     digest: bytes | None,
     unique_key: bytes | None,
+    subject: str | None,
     key: int | None,
 ) -> Statement:
     """Reset a row with other arguments; else as ``again``.
@@ -72,15 +73,15 @@ def again_with(
     """
     sql = f"""
     UPDATE partisan_async_task t
-    SET {_ANEW}, digest = %(digest)s, unique_key = %(unique_key)s,
+    SET {_ANEW}, digest = %(digest)s, unique_key = %(unique_key)s, subject = %(subject)s,
         arguments = CASE jsonb_typeof(t.arguments) WHEN 'object' THEN t.arguments ELSE '{{}}' END
             || %(encoded)s::jsonb
     {_SELECTED}
         AND (%(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint))
     RETURNING id, queue_name
     """  # noqa: S608
-    params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "key": key}
-    return _on(sql, ids, [Status.ERROR.value], takes=False, **params)
+    params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "subject": subject}
+    return _on(sql, ids, [Status.ERROR.value], takes=False, key=key, **params)
 
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:

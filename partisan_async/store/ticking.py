@@ -68,7 +68,8 @@ busy AS MATERIALIZED (
           WHERE t.status = '{Status.IN_PROCESS}' AND (t.{{key}} = %({{key}})s
               OR t.processor_class = ANY(%(names)s)
               AND t.arguments -> 'args' = %(arguments)s::jsonb -> 'args'
-              AND t.arguments -> 'kwargs' = %(arguments)s::jsonb -> 'kwargs')) AS runs),
+              AND t.arguments -> 'kwargs' = %(arguments)s::jsonb -> 'kwargs'
+              AND t.subject IS NOT DISTINCT FROM %(subject)s::text)) AS runs),
 """  # noqa: S608
 
 LONG_SECONDS = 3600.0
@@ -105,10 +106,10 @@ def _tick(key: str, *, skips: bool) -> str:
     RETURNING 1),
 inserted AS (
     INSERT INTO partisan_async_task
-        (queue_name, processor_class, arguments, priority, {key}, execute_after, status)
+        (queue_name, processor_class, arguments, priority, {key}, subject, execute_after, status)
     SELECT %(queue_name)s, %(processor_class)s,
         %(arguments)s::jsonb || %(beside)s::jsonb || jsonb_build_object('tick', tick),
-        %(priority)s, %({key})s, tick, '{Status.NEW}'
+        %(priority)s, %({key})s, %(subject)s::text, tick, '{Status.NEW}'
     FROM ticked{from_busy}, unnest(%(ticks)s::timestamptz[]) AS t (tick) {if_free} ORDER BY tick
     ON CONFLICT {TARGETS[key]} DO NOTHING
     RETURNING id)

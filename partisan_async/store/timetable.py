@@ -33,7 +33,7 @@ _MAKE = """
 UPDATE partisan_async_schedule SET queue_name = %(queue_name)s, schedule = %(schedule)s,
     next_tick = CASE WHEN enabled THEN %(next_tick)s::timestamptz END,
     set_by = %(made_as)s, processor = %(processor)s, arguments = %(arguments)s,
-    rule = %(rule)s::jsonb
+    rule = %(rule)s::jsonb, subject = %(subject)s
 WHERE processor_class = %(key)s
 """
 
@@ -45,7 +45,7 @@ RETURNING processor_class, queue_name
 
 _COLUMNS = f"""
 processor_class, statement_timestamp(), queue_name, schedule, enabled, {moment("next_tick")},
-{moment("last_tick")}, false, set_by, processor, arguments, rule::text
+{moment("last_tick")}, false, set_by, processor, arguments, rule::text, subject
 """
 
 _SOONEST = f"""
@@ -87,6 +87,7 @@ class Made(NamedTuple):
 
     :param arguments: JSON of its call.
     :param rule: JSON of when it ticks.
+    :param subject: whose its tasks are; ``None``: nobody's.
     """
 
     key: str
@@ -96,6 +97,7 @@ class Made(NamedTuple):
     schedule: str
     rule: str
     made_as: UUID
+    subject: str | None = None
 
 
 def hold(made: Made) -> Statement:
@@ -121,7 +123,7 @@ def forget_schedules(keys: Sequence[str]) -> Statement:
 def soonest(queue_name: str, but: Sequence[str], limit: int) -> Statement:
     """Read the schedules made at run time that are due next, those that are to be counted first.
 
-    Rows: ``Scheduled``; then processor, arguments, and the rule's JSON.
+    Rows: ``Scheduled``; then processor, arguments, the rule's JSON, and the subject.
 
     :param but: the keys of those that are not wanted.
     """

@@ -178,8 +178,12 @@ def _settler(plan: Plan, connection: Connection, agenda: Agenda) -> Settler:
 
 
 def _pruner(plan: Plan, connection: Connection) -> Pruner:
-    keep_seconds = plan.settings.KEEP_FINISHED_SECONDS
-    return Pruner(plan.queue_name, keep_seconds, connection, with_windows=has_windows())
+    settings = plan.settings
+    return Pruner(
+        *(plan.queue_name, settings.KEEP_FINISHED_SECONDS, connection),
+        keep_failed_seconds=settings.KEEP_FAILED_SECONDS,
+        with_windows=has_windows(),
+    )
 
 
 def _metrics(

@@ -1,7 +1,8 @@
-"""Deletes finished rows of the supervisor's queue that are older than ``KEEP_FINISHED_SECONDS``.
+"""Deletes rows of the supervisor's queue that ended too long ago for the queue's settings.
 
-Rows in ``error`` stay: somebody has to look at them, and may want to run the tasks again. Windows
-of ``UNIQUE`` that are over are deleted, too, of whatever queue: they know of none.
+Those of finished tasks go by ``KEEP_FINISHED_SECONDS``, and those in ``error`` by
+``KEEP_FAILED_SECONDS``: somebody may have to look at them first, and to run the tasks again.
+Windows of ``UNIQUE`` that are over are deleted, too, of whatever queue: they know of none.
 """
 
 from __future__ import annotations
@@ -26,10 +27,27 @@ NAMED = 1000
 """Maximum number of kept rows that are remembered, so that each is named once."""
 
 
+class _Old:
+    """The old rows of one status, and how far they were looked through."""
+
+    def __init__(self, status: str, keep_seconds: float) -> None:
+        self.status = status
+        self.older_than = timedelta(seconds=keep_seconds)
+        self.behind: store.Place | None = None
+        self._began = -FROM_THE_OLDEST_EVERY_SECONDS
+
+    def begin(self) -> store.Place | None:
+        """Return where a look begins."""
+        if time.monotonic() - self._began > FROM_THE_OLDEST_EVERY_SECONDS:
+            self.behind, self._began = None, time.monotonic()
+        return self.behind
+
+
 class Pruner:
     """Looks once a minute.
 
     :param keep_seconds: rows that finished longer ago are deleted; ``None``: none are.
+    :param keep_failed_seconds: likewise, of those that ended in ``error``.
     :param connection: used for nothing else: foreign keys to the rows may make deletes slow.
     :param with_windows: whether there may be windows.
     """
@@ -40,24 +58,24 @@ class Pruner:
         keep_seconds: float | None,
         connection: Connection,
         *,
+        keep_failed_seconds: float | None = None,
         with_windows: bool = False,
     ) -> None:
         self._queue_name = queue_name
-        self._keep_seconds = keep_seconds
+        kept = ((Task.STATUS_FINISHED, keep_seconds), (Task.STATUS_ERROR, keep_failed_seconds))
+        self._old = [_Old(status, seconds) for status, seconds in kept if seconds is not None]
         self._connection = connection
         self._with_windows = with_windows
-        self._behind: store.Place | None = None
-        self._began = -FROM_THE_OLDEST_EVERY_SECONDS
         self._named: set[int] = set()
 
     async def keep(self) -> None:
         """Prune until cancelled; return at once if nothing is to be pruned."""
-        while self._keep_seconds is not None or self._with_windows:
+        while self._old or self._with_windows:
             try:
                 if self._with_windows:
                     await self._prune_windows()
-                if self._keep_seconds is not None:
-                    await self._prune(timedelta(seconds=self._keep_seconds))
+                for old in self._old:
+                    await self._prune(old)
             except psycopg.Error as error:
                 logs.queues.not_pruned(self._queue_name, error)
             await self._connection.close()
@@ -69,15 +87,11 @@ class Pruner:
             pruned = await self._connection.execute(store.prune_windows())
             more = len(pruned) == store.WINDOWS_PRUNED_AT_ONCE
 
-    async def _prune(self, older_than: timedelta) -> None:
-        if time.monotonic() - self._began > FROM_THE_OLDEST_EVERY_SECONDS:
-            self._behind, self._began = None, time.monotonic()
-        behind, total, more = self._behind, 0, True
+    async def _prune(self, old: _Old) -> None:
+        behind, total, more = old.begin(), 0, True
         while more:
             began = time.monotonic()
-            pruning = store.Pruning(
-                older_than, Task.STATUS_FINISHED, self._queue_name, behind=behind
-            )
+            pruning = store.Pruning(old.older_than, old.status, self._queue_name, behind=behind)
             for statement in pruning:
                 with pruning.refusals():
                     pruning.answer = await self._connection.execute(statement)
@@ -85,7 +99,7 @@ class Pruner:
             behind, more = pruned.last, pruned.more
             total += pruned.deleted
             if pruned.kept:
-                self._behind = behind
+                old.behind = behind
                 self._tell_of(pruned.kept)
             # Leave the database half of the time for the tasks.
             await asyncio.sleep(time.monotonic() - began)

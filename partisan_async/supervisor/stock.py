@@ -6,11 +6,14 @@ up, or where somebody else has changed the rows.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from uuid import UUID
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import registry, store
+from partisan_async.claim import Claim
+from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.connection import Connection
@@ -79,8 +82,16 @@ class Stock:
             raise
         ended = {(pk, seq) for pk, seq, _, status in rows if status == Task.STATUS_FINISHED}
         if self._deletes_finished:
-            ended |= keys - {(pk, seq) for pk, seq, _, _ in rows}
+            there = {pk for pk, *_ in rows}
+            ended |= {claim.key for claim in claims if claim.id not in there and _is_atomic(claim)}
         return ended
 
     def _known(self) -> set[tuple[int, int]]:
         return {claim.key for claim in self._holdings.claims()}
+
+
+def _is_atomic(claim: Claim) -> bool:
+    """Tell whether its worker settles it: any other row that is gone was deleted by somebody."""
+    with suppress(ProcessorClassNotFound):
+        return bool(registry.get(claim.processor_class).ATOMIC)
+    return False

@@ -40,6 +40,7 @@ class _Row(NamedTuple):
     processor: str | None
     arguments: str
     rule: str | None
+    subject: str | None
 
 
 class Timetable:
@@ -126,7 +127,7 @@ class Timetable:
             known = schedule.of_rule(rule)
             if str(known) != seen.schedule:
                 raise ValueError(f"its rule is {known}, and its schedule {seen.schedule}")
-            call = made_tick_of(processor, row.arguments, self._queue_name, known)
+            call = made_tick_of(processor, row.arguments, self._queue_name, known, row.subject)
         except (ProcessorClassNotFound, LookupError, TypeError, ValueError) as error:
             told = (seen.made_as, str(error))
             if self._told.get(key) != told:

@@ -146,6 +146,31 @@ def test_an_operator_of_the_release_before_retries_what_is_unique_while_it_runs(
     assert Task.objects.get(pk=failed.pk).status == "new"
 
 
+def test_the_release_before_keeps_subjects_and_brings_back_nothing_that_is_erased(site, releases):
+    """It knows of no subject; a row that is gone while it runs is a claim that it has lost."""
+    enqueue(site, releases["now"], 20)
+    Task.objects.update(subject="customer:ada")
+    call = {"args": [], "kwargs": {}}
+    tried = Task.objects.create(
+        queue_name="default",
+        processor_class="Try",
+        arguments=call,
+        priority=10,
+        execute_after=timezone.now(),
+        subject="customer:bob",
+    )
+    with supervisor(site, releases["before"]):
+        site.wait_until(lambda: Task.objects.get(pk=tried.pk).tries >= 3)
+        assert steering.erase("customer:bob").tasks == 1
+        site.wait_until(lambda: Task.objects.filter(status="finished").count() == 20)
+        enqueue(site, releases["before"], 20)
+        site.wait_until(lambda: Task.objects.filter(status="finished").count() == 40)
+
+    assert not Task.objects.exclude(processor_class="Pay").exists()
+    assert Task.objects.filter(subject="customer:ada").count() == 20
+    assert Task.objects.filter(subject=None).count() == 20
+
+
 class Ring(BaseTaskProcessor):
     """What the releases have, as a web process of this one enqueues it."""
 

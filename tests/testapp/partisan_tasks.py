@@ -1181,6 +1181,19 @@ class AtomicLostClaim(Marking):
 
 
 @registry.register
+class AtomicWait(Marking):
+    """Says in a session of its own that it waits until a file is there, and leaves a mark then."""
+
+    ATOMIC = True
+
+    def run(self):
+        Mark.objects.using("second").create(text="waits", pid=os.getpid())
+        while not os.path.exists(self.args[0]):
+            time.sleep(0.05)
+        self.mark("goes on")
+
+
+@registry.register
 class SayWhoRuns(Marking):
     """Writes down what a log line would know of the task, also in a thread."""
 

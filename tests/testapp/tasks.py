@@ -140,6 +140,18 @@ def unique_by_both(context, account, *, note=""):
     return account
 
 
+def whose(customer):
+    if customer == "empty":
+        return ""
+    return None if customer is None else "customer:" + customer
+
+
+@task
+@options(unique=Unique(by=("customer",)), subject=whose)
+def of_customer(customer=None, note=""):
+    return customer
+
+
 @task
 @options(unique=Unique())
 def unique_as_written(account):

@@ -52,6 +52,9 @@ class Once(BaseTaskProcessor):
 
     def run(self) -> None: ...
 
+    def task_subject(self) -> str | None:
+        return None
+
 
 @registry.register
 class Async(BaseTaskProcessor):
@@ -88,6 +91,11 @@ assert_type(schedules.create("acme", Sync(1), "0 7 * * *"), Schedule)
 assert_type(schedules.create("acme", partial(print, "acme"), "0 7 * * *"), Schedule)
 assert_type(schedules.delete("acme"), bool)
 assert_type(steering.cancel([1], processor="Sync"), list[int])
+assert_type(Sync(1).delay(subject="customer:42").subject, str | None)
+assert_type(Sync.bulk_delay([Sync(1)], subject=None), list[Task])
+assert_type(schedules.create("acme", Sync(1), "0 7 * * *", subject="customer:42"), Schedule)
+assert_type(steering.erase("customer:42"), steering.Erased)
+assert_type(steering.erase("customer:42").left, int)
 
 
 async def view() -> None:
@@ -95,5 +103,6 @@ async def view() -> None:
     assert_type(await steering.apause(processor="Sync"), bool)
     assert_type(await schedules.acreate("acme", Async(1), Every(seconds=60)), Schedule)
     assert_type(await schedules.adelete("acme"), bool)
-    assert_type(await Async(1).adelay(queue_name="mail"), Task)
+    assert_type(await Async(1).adelay(queue_name="mail", subject="customer:42"), Task)
     assert_type(await BaseTaskProcessor.abulk_delay([Sync(1), Async(2)]), list[Task])
+    assert_type(await steering.aerase("customer:42"), steering.Erased)

@@ -21,6 +21,9 @@ class Pay(TaskProcessor):
     def run(self, order: UUID, *, at: datetime | None = None) -> int:
         return 1
 
+    def task_subject(self, order: UUID) -> str:
+        return f"order:{order}"
+
 
 class PayLater(Pay): ...
 
@@ -51,7 +54,7 @@ class Untyped(BaseTaskProcessor):
 assert_type(Pay(ORDER), Pay)
 assert_type(PayLater(ORDER, at=None), PayLater)
 assert_type(Pay(order=ORDER).run(ORDER), int)
-Pay(ORDER).delay(priority=3)
+Pay(ORDER).delay(priority=3, subject="customer:42")
 Fetch("https://example.com", retries=1)
 Sum(1, 2, label="x")
 Tick().delay()

@@ -69,6 +69,18 @@ class Parameter:
             raise ValueError("unknown fields")
         return made
 
+    def given_back(self, value: Any) -> Any:
+        """Return a value that can be encoded as ``decode`` gives it back.
+
+        A model instance is the very one that was passed.
+        """
+        if type(value) in self._as_stored:
+            return value
+        saved = Saved()
+        if self.hint is not Any:
+            value = msgspec.to_builtins(value, str_keys=True, enc_hook=_Hook(saved))
+        return self.decode(as_given_back(canonical(value)), saved)
+
     def takes_as_it_is(self, stored: Any) -> bool:
         """Tell whether ``decode`` returns this stored value, and all of its type, as it is."""
         return self.hint is Any or type(stored) in self._as_stored

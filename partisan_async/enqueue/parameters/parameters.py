@@ -57,6 +57,27 @@ class Parameters:
         """
         return self._decoder.decode(stored)
 
+    def given(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], names: Iterable[str]
+    ) -> dict[str, Any]:
+        """Return what a call that fits passes for these parameters, or their defaults.
+
+        As ``run()`` gets it, except that a model instance is the very one that is passed.
+        """
+        passed = Stored(list(args), dict(kwargs))
+        found: dict[str, Any] = {}
+        for name in names:
+            parameter = self.by_name[name]
+            places = [each for each in passed.places() if self.binding.owner(each[1]) == name]
+            values = {each[1]: parameter.given_back(passed.at(each)) for each in places}
+            if name == self.binding.rest:
+                found[name] = tuple(values.values())
+            elif name == self.binding.more:
+                found[name] = values
+            else:
+                found[name] = next(iter(values.values()), self.binding.defaults.get(name))
+        return found
+
     def require_fit(self, stored: Stored) -> None:
         """Refuse a call that ``decode`` would refuse, and fetch no row.
 

@@ -13,7 +13,16 @@ from django.core.management.base import (
 from django.db import Error
 
 from partisan_async import store
-from partisan_async.management.partisan import adopt, doctor, drain, hold, status, steer, why
+from partisan_async.management.partisan import (
+    adopt,
+    doctor,
+    drain,
+    erase,
+    hold,
+    status,
+    steer,
+    why,
+)
 from partisan_async.operate import rights
 from partisan_async.postgres.blame import Blame, way_out, whose
 from partisan_async.steering import audit
@@ -33,7 +42,7 @@ class Command(BaseCommand):
         """Let each module add its subcommands. Without a subcommand it runs ``status``."""
         parser.set_defaults(run=status.run)
         commands = parser.add_subparsers(metavar="COMMAND")
-        for module in (status, why, steer, hold, drain, adopt, doctor):
+        for module in (status, why, steer, erase, hold, drain, adopt, doctor):
             module.add_to(commands)
 
     @no_translations

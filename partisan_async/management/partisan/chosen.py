@@ -17,7 +17,11 @@ _ADJECTIVES = {Task.STATUS_ERROR: "in error", Task.STATUS_IN_PROCESS: "in proces
 
 def tasks(count: int, action: str, which: Which) -> str:
     """Return a text like "5 tasks of queue 'imports' that were enqueued over 2 hours ago"."""
-    named = (("queue", which.queue_name), ("processor", which.processor))
+    named = (
+        ("queue", which.queue_name),
+        ("processor", which.processor),
+        ("subject", which.subject),
+    )
     of = [f"{what} {name!r}" for what, name in named if name is not None]
     that = []
     if which.statuses is not None:

@@ -96,9 +96,9 @@ class Progress:
             self._out.write("")
 
 
-def number(count: int) -> str:
+def number(count: int, what: str = "task") -> str:
     """Return a text like "2,500 tasks"."""
-    return f"{count:,} task" if count == 1 else f"{count:,} tasks"
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _plain(cell: Cell | str) -> Cell:

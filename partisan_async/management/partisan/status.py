@@ -11,13 +11,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error, connections
 from django.utils import timezone
 
 from partisan_async import store
+from partisan_async.management.partisan import of_subject
 from partisan_async.management.partisan.screen import Cell, cut, table, width
+from partisan_async.management.partisan.subject import add_subject
 from partisan_async.models import readable
 from partisan_async.operate import overview
 from partisan_async.operate.overview import FailedTask, PauseState, QueueState, SupervisorState
@@ -39,12 +41,17 @@ def add_to(commands: Any) -> None:
     how = status.add_mutually_exclusive_group()
     how.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     how.add_argument("--json", action="store_true", help="for programs")
+    add_subject(status, "what there is of this subject, instead")
     status.set_defaults(run=run)
 
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
     """Show the status once, as JSON, or again and again."""
-    if options.get("json"):
+    if (subject := options.get("subject")) is not None:
+        if options["watch"]:
+            raise CommandError("--subject is shown once: leave out --watch.")
+        of_subject.show(command, subject, as_json=options["json"])
+    elif options.get("json"):
         told = {
             "queues": [asdict(each) for each in overview.queues()],
             "supervisors": [asdict(each) for each in overview.supervisors()],

@@ -21,6 +21,7 @@ from partisan_async.management.partisan import chosen, names
 from partisan_async.management.partisan.held import count_held, tell_held
 from partisan_async.management.partisan.other_arguments import retry_with
 from partisan_async.management.partisan.screen import Progress, number
+from partisan_async.management.partisan.subject import add_subject
 from partisan_async.models import ENDED, Task
 from partisan_async.operate.overview import PauseState
 from partisan_async.steering import audit
@@ -87,7 +88,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         by = audit.user_of_the_system()
         cancel = partial(steering.cancel, statuses=statuses, by=by, reason=options["reason"])
         do = partial(_in_the_sites_language, cancel)
-    which = Which(options["queue"], options["processor"], options["older_than"], statuses)
+    age, subject = options["older_than"], options["subject"]
+    which = Which(options["queue"], options["processor"], age, statuses, subject)
     if (arguments := options.get("arguments")) is not None:
         retry_with(command, ids, arguments, which)
         return
@@ -97,7 +99,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     if not (ids or given or options.get("all")):
         others = ", --status, --all" if name == "cancel" else ""
         raise CommandError(
-            f"Say which: manage.py partisan {name} ID …, or one of --queue, --processor,"
+            f"Say which: manage.py partisan {name} ID …, or one of --queue, --subject, --processor,"
             f" --older-than{others}."
         )
     tasks = which.among(name)
@@ -141,7 +143,8 @@ def _refuse_unknown(name: str, which: Which) -> None:
 
 def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
     """Delete the rows of ended tasks that match."""
-    which = Which(options["queue"], None, options["older_than"], options["status"])
+    age, subject = options["older_than"], options["subject"]
+    which = Which(options["queue"], None, age, options["status"], subject)
     total = which.among("delete").count()
     if total:
         confirm(f"Delete {chosen.tasks(total, 'delete', which)}", options)
@@ -155,6 +158,7 @@ def run_prune(command: BaseCommand, options: dict[str, Any]) -> None:
             options["older_than"],
             statuses=which.statuses_for("delete"),
             queue_name=which.queue_name,
+            subject=which.subject,
         ):
             kept.update(pruned.kept)
             yield pruned.deleted
@@ -241,6 +245,7 @@ def _add_status(parser: argparse.ArgumentParser, statuses: Sequence[str]) -> Non
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     add_queue(parser, "those of this queue")
+    add_subject(parser, "those of this subject")
     add_yes(parser)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from partisan_async import settings
+from partisan_async.models import Task
 from partisan_async.operate.doctor.look import Said, ask, well, wrong
 from partisan_async.text.durations import in_words
 
@@ -78,20 +79,18 @@ def bloat() -> Iterator[Said]:
 
 
 def kept_rows() -> Iterator[Said]:
-    """Report finished rows that should have been deleted by now."""
+    """Report rows that should have been deleted by now."""
     found = False
-    for name in settings.configured_queues():
-        seconds = settings.queue_settings(name).KEEP_FINISHED_SECONDS
-        if seconds is None:
-            continue
+    for name, status, seconds in _kept():
         rows = ask(
             """
             SELECT id FROM partisan_async_task
-            WHERE status IN ('finished', 'error') AND status = 'finished'
+            WHERE status IN ('finished', 'error') AND status = %(status)s
                 AND queue_name = %(name)s AND finished_at < statement_timestamp() - %(age)s
             ORDER BY finished_at LIMIT %(limit)s
             """,
             name=name,
+            status=status,
             age=timedelta(seconds=seconds + PRUNED_LATE_SECONDS),
             limit=NAMED,
         )
@@ -105,6 +104,16 @@ def kept_rows() -> Iterator[Said]:
             )
     if not found:
         yield well("none that should have been deleted")
+
+
+def _kept() -> Iterator[tuple[str, str, float]]:
+    """Yield each queue with a status whose rows are deleted after so many seconds."""
+    for name in settings.configured_queues():
+        queue = settings.queue_settings(name)
+        if queue.KEEP_FINISHED_SECONDS is not None:
+            yield name, Task.STATUS_FINISHED, queue.KEEP_FINISHED_SECONDS
+        if queue.KEEP_FAILED_SECONDS is not None:
+            yield name, Task.STATUS_ERROR, queue.KEEP_FAILED_SECONDS
 
 
 def _referring() -> str:

@@ -24,6 +24,7 @@ def why_missing(pk: int) -> list[str]:
         return [f"No task has had the number {pk} yet: {known}."]
     return [
         f"There is no task {pk} any more: it finished and its row was deleted, or was pruned.",
+        "Or it was of a subject that somebody erased.",
         "Or there never was one: what enqueued it was rolled back, or is not committed yet.",
         "Or its number was meant for a call that was ignored, since an identical one waited.",
         *_deletions(),
@@ -39,4 +40,9 @@ def _deletions() -> Iterator[str]:
             yield (
                 f"Rows of queue {name!r} are deleted {in_words(kept)} after they finished:"
                 " KEEP_FINISHED_SECONDS."
+            )
+        if (kept := queue.KEEP_FAILED_SECONDS) is not None:
+            yield (
+                f"Rows of queue {name!r} are deleted {in_words(kept)} after they failed:"
+                " KEEP_FAILED_SECONDS."
             )

@@ -48,7 +48,7 @@ def _key(task: Task) -> bytes | None:
         if task.status not in WAITING and not failed:
             return None
         encoded = arguments.encode(tuple(task.args), task.kwargs)
-        (key,) = keys_of(task.processor_class, [encoded])
+        (key,) = keys_of(task.processor_class, [encoded], [task.subject])
     except (ProcessorClassNotFound, TypeError, ValueError):
         return None
     return key
