@@ -4,19 +4,21 @@ import datetime
 import random
 import threading
 
+import psycopg
 import pytest
 from django.db import IntegrityError, OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from partisan_async.enqueue import bulk
+from partisan_async.enqueue import bulk, keyed
 from partisan_async.enqueue.bulk import INSERTED_AT_ONCE
-from partisan_async.enqueue.taking import TAKEN_AT_MOST
+from partisan_async.enqueue.taking import TAKEN_AT_MOST, attempts
 from partisan_async.models import Task
 from partisan_async.testing import live_supervisor, run_pending
 from partisan_async.unique import Unique
 from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.test_enqueue import ears  # noqa: F401
+from tests.test_taking import Begun, elsewhere  # noqa: F401
 from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 
@@ -270,7 +272,6 @@ class TestTransaction:
 def test_many_at_once_of_the_same_calls_meet_no_deadlock(rule, monkeypatch):
     """While twins are claimed, a call may be inserted below those that its transaction holds."""
     monkeypatch.setattr(WriteUnique, "UNIQUE", rule)
-    monkeypatch.setattr(bulk, "DEADLOCK_ATTEMPTS", 1)
     failed = []
 
     def enqueue(seed):
@@ -294,6 +295,77 @@ def test_many_at_once_of_the_same_calls_meet_no_deadlock(rule, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("rule", [None, Unique(on_twin="replace"), Unique(while_running=True)])
+def test_a_call_that_comes_late_does_not_wait_for_one_who_waits_for_us(
+    rule, monkeypatch, elsewhere,  # noqa: F811
+):  # fmt: skip
+    """Its twin is locked when it is its turn, and has run when it is looked for again."""
+    monkeypatch.setattr(WriteUnique, "UNIQUE", rule)
+    monkeypatch.setattr(bulk, "DEADLOCK_ATTEMPTS", 1)
+    twins = [WriteUnique(name).delay() for name in "ab"]
+    low, high = sorted(twins, key=lambda task: bytes(task.digest or task.unique_key))
+    Task.objects.filter(pk=high.pk).delete()
+    with connection.cursor() as cursor:
+        cursor.execute("SET deadlock_timeout = '5s'")
+    met = []
+
+    def attempted():
+        first, met[:] = not met, [True]
+        if first:
+            yield True
+            run_the_twin.set()
+            claimer.join()
+            elsewhere.do(lambda: WriteUnique(*low.args).delay())
+            elsewhere.do(lambda: WriteUnique(*high.args).delay(), wait=False)
+            wait_until(lambda: waiting() == 1)
+        yield from attempts()
+
+    def claim():
+        with transaction.atomic():
+            list(Task.objects.select_for_update().filter(pk=low.pk))
+            locked.set()
+            assert run_the_twin.wait(DEADLINE_SECONDS)
+            Task.objects.filter(pk=low.pk).delete()
+        connection.close()
+
+    locked, run_the_twin = threading.Event(), threading.Event()
+    claimer = threading.Thread(target=claim)
+    claimer.start()
+    assert locked.wait(DEADLINE_SECONDS)
+    monkeypatch.setattr(bulk, "attempts", attempted)
+    monkeypatch.setattr(keyed, "attempts", attempted)
+    with Begun(elsewhere):
+        elsewhere.do(be_slow_to_find_a_deadlock)
+        others = [WriteUnique(n) for n in range(TAKEN_AT_MOST)]
+
+        mine, *_ = WriteUnique.bulk_delay(
+            [WriteUnique(*low.args), WriteUnique(*high.args), *others]
+        )
+        elsewhere.join()
+
+    assert not mine.is_twin
+    assert (mine.digest, mine.unique_key) == (None, None)
+    connection.close()
+
+
+def waiting():
+    """Return how many wait for a lock, as seen from outside of any transaction."""
+    params = connection.get_connection_params()
+    params.pop("cursor_factory"), params.pop("context")
+    with psycopg.connect(**params) as other:
+        ((count,),) = other.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return count
+
+
+def be_slow_to_find_a_deadlock():
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL deadlock_timeout = '60s'")
+
+
+@pytest.mark.django_db(transaction=True)
 class TestDeadlock:
     """With a transaction that holds the higher of two digests, and goes on to the lower.
 
@@ -311,11 +383,10 @@ class TestDeadlock:
 
         def hold():
             with transaction.atomic():
-                with connection.cursor() as cursor:
-                    cursor.execute("SET LOCAL deadlock_timeout = '60s'")
+                be_slow_to_find_a_deadlock()
                 WriteUnique(*high.args).delay()
                 holding.set()
-                wait_until(lambda: self.waiting() == 1)
+                wait_until(lambda: waiting() == 1)
                 WriteUnique(*low.args).delay()
             connection.close()
 
@@ -326,14 +397,6 @@ class TestDeadlock:
         yield [WriteUnique(*low.args), WriteUnique(*high.args), *many]
         other.join()
         connection.close()
-
-    def waiting(self):
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            )
-            return cursor.fetchone()[0]
 
     def test_it_is_tried_again(self, calls):
         tasks = WriteUnique.bulk_delay(calls)

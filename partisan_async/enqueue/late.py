@@ -16,8 +16,9 @@ from psycopg.errors import LockNotAvailable
 
 from partisan_async.enqueue.run import fetch, run
 
-PATIENCE_MILLISECONDS = 20
-"""Time that a late insert waits for another transaction; less than any deadlock is looked for."""
+PATIENCE_MILLISECONDS = 1
+"""Time that a late insert waits for another transaction: so long may the two be in a deadlock, for
+which the other's statement is ended if it is looked for just then."""
 
 
 @contextmanager
