@@ -64,6 +64,7 @@ def test_each_end_is_told_of_once_though_fifty_are_killed(site):
             site.wait_until(lambda: kill_a_worker(rng, pair), "a worker is there to be killed")
             killed["worker"] += 1
 
+    site.wait_until(lambda: all("started: queue" in each.output for each in pair))
     verdict = site.settle_down(seconds=180)
 
     assert killed.total() == KILLS
