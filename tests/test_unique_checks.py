@@ -161,7 +161,8 @@ class TestKinds:
         assert same(run, ("size",), ((), {}), ((1e16,), {}), ((2e16,), {})) == [0, 0, 2]
         row = Task.objects.last()
         assert type(row.args[0]) is int
-        assert keys_of("Kinds", [encode(tuple(row.args), row.kwargs)]) == [bytes(row.digest)]
+        keys = keys_of("Kinds", [encode(tuple(row.args), row.kwargs)])
+        assert list(keys) == [bytes(row.digest)]
 
     def test_a_row_that_does_not_pass_what_has_no_default(self, same):
         """It is another release's, and people look at it."""
@@ -170,4 +171,5 @@ class TestKinds:
 
         same(run, ("account",), (("a",), {}))
 
-        assert keys_of("Kinds", [encode((), {})]) != keys_of("Kinds", [encode(("a",), {})])
+        without, other = (list(keys_of("Kinds", [encode(args, {})])) for args in ((), ("a",)))
+        assert without != other
