@@ -20,8 +20,8 @@ from partisan_async.enqueue.taking import Taken, attempts, taken_by
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight, Message
-from partisan_async.store import inserting
-from partisan_async.store.inserting import INSERTED_AT_ONCE
+from partisan_async.store import bulk
+from partisan_async.store.bulk import INSERTED_AT_ONCE
 from partisan_async.store.mixed import insert_mixed
 from partisan_async.store.statement import array, database
 
@@ -83,7 +83,7 @@ def _drawn(batch: Batch, alias: str) -> Sequence[str] | None:
     ruled = batch.ruled_kinds
     if (not ruled and len(batch) <= INSERTED_AT_ONCE) or len(ruled) == len(batch.kinds) == 1:
         return None
-    ((given,),) = fetch(*inserting.next_ids(len(batch)), alias)
+    ((given,),) = fetch(*bulk.next_ids(len(batch)), alias)
     return sorted(given.split(","), key=int)
 
 
@@ -124,7 +124,7 @@ class _Plain:
         digests = self._batch.keys
         twins = {digests[n]: task for n, task in inserted.items()}
         for chunk in _chunks([n for n in numbers if digests[n] not in twins]):
-            statement = inserting.twins([digests[n] for n in chunk])
+            statement = bulk.twins([digests[n] for n in chunk])
             for task in Task.objects.using(self._alias).raw(*statement):
                 task.is_twin = True
                 twins[bytes(task.digest or b"")] = task
@@ -160,7 +160,7 @@ class _Plain:
         )
         takes = takes and digests is not None
         if len(self._kinds) == 1:
-            statement = inserting.bulk_insert(batch.kinds[self._kinds[0]], *own, takes=takes)
+            statement = bulk.insert_bulk(batch.kinds[self._kinds[0]], *own, takes=takes)
         else:
             kind_of = [batch.kind_of[n] for n in chunk]
             statement = insert_mixed(batch.kinds, kind_of, *own, takes=takes)

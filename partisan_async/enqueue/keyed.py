@@ -21,8 +21,8 @@ from partisan_async.enqueue.run import fetch, run
 from partisan_async.enqueue.taking import Taken, attempts
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import WAITING, Status, Task
-from partisan_async.store import inserting
-from partisan_async.store.inserting import INSERTED_AT_ONCE
+from partisan_async.store import bulk
+from partisan_async.store.bulk import INSERTED_AT_ONCE
 from partisan_async.store.keyed import (
     close_windows,
     column_of,
@@ -116,7 +116,7 @@ class _Calls:
         self._given = ids or ["NULL"] * len(encoded)
         if ids is None and len(encoded) > INSERTED_AT_ONCE:
             # Ids are given out in the order of the calls, and rows inserted in that of the keys.
-            ((given,),) = fetch(*inserting.next_ids(len(encoded)), alias)
+            ((given,),) = fetch(*bulk.next_ids(len(encoded)), alias)
             self._given = sorted(given.split(","), key=int)
 
     def enqueued(self) -> dict[bytes, Task]:
@@ -182,7 +182,7 @@ class _Calls:
         """Insert calls that no call will be a twin of: two rows rather than a wait."""
         common = self._common.beside_twins()
         calls = (self._ids(keys), self._texts(keys), None, self._subjects(keys))
-        statement = inserting.bulk_insert(common, *calls, takes=False)
+        statement = bulk.insert_bulk(common, *calls, takes=False)
         ((*answer,),) = fetch(*statement, self._alias)
         return self._inserted(keys, [*answer, None])[0]
 

@@ -12,14 +12,8 @@ from datetime import timedelta
 
 from partisan_async.claim import Call
 from partisan_async.models.status import WAITING_SQL, Status
-from partisan_async.store.inserting import (
-    CALLS,
-    COLUMNS_READABLE,
-    TO_TWINS,
-    bulk_params,
-    insert_of,
-    lock_of,
-)
+from partisan_async.store.bulk import CALLS, bulk_params, insert_of
+from partisan_async.store.inserting import COLUMNS_READABLE, TO_TWINS, lock_of
 from partisan_async.store.parking import is_parked
 from partisan_async.store.statement import Statement
 
@@ -195,7 +189,7 @@ def insert_keyed(
 ) -> Statement:
     """Insert calls of different keys, but for those with a twin, or whose window is open.
 
-    Row: as of ``bulk_insert``; and the ids that windows have which began in vain.
+    Row: as of ``insert_bulk``; and the ids that windows have which began in vain.
 
     :param takes: take their keys, and leave out those that another transaction took.
     """

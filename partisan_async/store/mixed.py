@@ -1,4 +1,4 @@
-"""Inserts calls of several processors by one statement; else as ``inserting`` does.
+"""Inserts calls of several processors by one statement; else as ``bulk`` does.
 
 Calls of one *kind* are of one processor, and have its queue and its priority.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from partisan_async.claim import Call
-from partisan_async.store.inserting import TO_TWINS, insert_of, lock_of
+from partisan_async.store.bulk import insert_of
+from partisan_async.store.inserting import TO_TWINS, lock_of
 from partisan_async.store.statement import Statement, array, array_of_texts
 
 # As ``CALLS``. What the calls of a kind have in common is sent once, and of each call the number of
@@ -59,7 +60,7 @@ def insert_mixed(
     *,
     takes: bool,
 ) -> Statement:
-    """Insert calls of several processors; else as ``bulk_insert``.
+    """Insert calls of several processors; else as ``insert_bulk``.
 
     :param kinds: a call of each processor.
     :param kind_of: for each call the place of its processor among these.
