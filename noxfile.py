@@ -77,7 +77,8 @@ def postgres15(session: nox.Session) -> None:
     """Run what is about the database on PostgreSQL 15, of Debian the package postgresql-15."""
     session.install("-e", ".[dev,embedded]")
     names = ("store", "connection", "settler", "wakeup", "races", "bulk", "atomic", "cancelling",
-             "pruner", "doctor", "migrations", "roles", "unique", "unique_races")  # fmt: skip
+             "pruner", "doctor", "migrations", "roles", "unique", "unique_races", "mixed_bulk",
+             "erase")  # fmt: skip
     faults = ("afflictions", "atomic", "database", "rows")
     # One after the other: the processors of the faults would be known to the tests, too.
     for files in (
