@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from django.db import OperationalError, connections, transaction
@@ -12,10 +11,10 @@ from psycopg.errors import DeadlockDetected
 
 from partisan_async.enqueue import spans
 from partisan_async.enqueue.batch import Batch
+from partisan_async.enqueue.ids import drawn
 from partisan_async.enqueue.keyed import enqueue_all_keyed
 from partisan_async.enqueue.late import none_if_it_waits
 from partisan_async.enqueue.rows import Rows
-from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import Taken, attempts, taken_by
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Task
@@ -83,8 +82,7 @@ def _drawn(batch: Batch, alias: str) -> Sequence[str] | None:
     ruled = batch.ruled_kinds
     if (not ruled and len(batch) <= INSERTED_AT_ONCE) or len(ruled) == len(batch.kinds) == 1:
         return None
-    ((given,),) = fetch(*bulk.next_ids(len(batch)), alias)
-    return sorted(given.split(","), key=int)
+    return drawn(len(batch), alias)
 
 
 class _Plain:
@@ -108,7 +106,7 @@ class _Plain:
         found: dict[int, Task] = {}
         for attempt, is_unique in enumerate(attempts()):
             digests = self._batch.keys if count and is_unique else None
-            with none_if_it_waits(self._alias) if attempt and is_unique else nullcontext():
+            with none_if_it_waits(self._alias, late=attempt > 0 and is_unique):
                 found |= self._insert(missing, digests, takes=takes)
             missing = [n for n in missing if n not in found]
             if not missing:

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from partisan_async.claim import Call
+from partisan_async.enqueue.ids import drawn
 from partisan_async.enqueue.late import none_if_it_waits
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch, run
@@ -113,11 +114,10 @@ class _Calls:
         self._takes = takes
         self._column = column_of(common)
         self._place = {key: place for place, key in enumerate(encoded)}
-        self._given = ids or ["NULL"] * len(encoded)
+        self._given: Sequence[str] = ids or ["NULL"] * len(encoded)
         if ids is None and len(encoded) > INSERTED_AT_ONCE:
             # Ids are given out in the order of the calls, and rows inserted in that of the keys.
-            ((given,),) = fetch(*bulk.next_ids(len(encoded)), alias)
-            self._given = sorted(given.split(","), key=int)
+            self._given = drawn(len(encoded), alias)
 
     def enqueued(self) -> dict[bytes, Task]:
         """Return the row of each, or its twin's."""
@@ -125,7 +125,7 @@ class _Calls:
         missing = sorted(self._encoded)
         for attempt, is_unique in enumerate(attempts()):
             for way in self._ways() if is_unique else [self._insert_beside]:
-                with none_if_it_waits(self._alias) if attempt and is_unique else nullcontext():
+                with none_if_it_waits(self._alias, late=attempt > 0 and is_unique):
                     found |= self._all(way, missing)
                 missing = [key for key in missing if key not in found]
                 if not missing:

@@ -32,9 +32,12 @@ def identified(call: Call, processor: type[Any], lasting_name: str) -> Call:
     """
     if processor.UNIQUE is not None:
         return with_key(call, processor, lasting_name)
-    if processor.UNIQUE_FOR_PARAMS:
-        return call._replace(digest=arguments.digest(lasting_name, call.arguments, call.subject))
-    return call
+    return with_digest(call, lasting_name) if processor.UNIQUE_FOR_PARAMS else call
+
+
+def with_digest(call: Call, lasting_name: str) -> Call:
+    """Return a call with the digest of all that it passes."""
+    return call._replace(digest=arguments.digest(lasting_name, call.arguments, call.subject))
 
 
 def with_key(call: Call, processor: type[Any], lasting_name: str) -> Call:

@@ -22,8 +22,14 @@ which the other's statement is ended if it is looked for just then."""
 
 
 @contextmanager
-def none_if_it_waits(alias: str) -> Iterator[None]:
-    """Undo the inserts within, and go on, if one has to wait for another transaction."""
+def none_if_it_waits(alias: str, *, late: bool) -> Iterator[None]:
+    """Undo the inserts within, and go on, if one has to wait for another transaction.
+
+    :param late: whether they come late; others wait.
+    """
+    if not late:
+        yield
+        return
     try:
         with transaction.atomic(using=alias):
             ((patience,),) = fetch("SHOW lock_timeout", alias=alias)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from partisan_async import naming, registry, schedule
 from partisan_async.claim import Call
-from partisan_async.enqueue import arguments, keys
+from partisan_async.enqueue import keys
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.subjects import subject_of
 from partisan_async.exceptions import ArgumentsTooLarge
@@ -210,13 +210,9 @@ def _fitted(call: Call, known: Cron | Every) -> Call:
         # Somebody counts on a task for each tick, so none may be dropped as identical.
         return call.beside_twins()
     if known.skip_while_running and not call.key:
-        return _with_digest(call)  # or two of its tasks could wait, and then run, side by side
+        # Or two of its tasks could wait, and then run, side by side.
+        return keys.with_digest(call, registry.lasting_name(call.processor_class))
     return call
-
-
-def _with_digest(call: Call) -> Call:
-    lasting = registry.lasting_name(call.processor_class)
-    return call._replace(digest=arguments.digest(lasting, call.arguments, call.subject))
 
 
 def _require_size(encoded: str) -> None:
