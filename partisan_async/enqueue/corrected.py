@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.exceptions import ArgumentsDoNotFit, RowMissing
+
+if TYPE_CHECKING:
+    from partisan_async.enqueue.parameters.parameters import Parameters
 
 SHAPE = '{"args": […], "kwargs": {…}}'
 
@@ -42,6 +45,19 @@ def check_call(processor: type[Any] | None, call: object, queue_name: str) -> st
     return encoded
 
 
+def decoded(parameters: Parameters, stored: Stored) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a stored call as ``run()`` gets it.
+
+    :raises TypeError, ValueError: it does not fit, as ``delay()`` would say it.
+    """
+    try:
+        return parameters.decode(stored)
+    except ArgumentsDoNotFit as error:
+        raise TypeError(error.why) from None
+    except RowMissing as error:
+        raise ValueError(str(error)) from None
+
+
 def _parts(call: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if not isinstance(call, Mapping):
         raise TypeError(f"The arguments are of type {type(call).__name__}; write {SHAPE}.")
@@ -65,12 +81,7 @@ def _typed(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any
     if parameters is None:
         _require_fit(processor, args, kwargs)
         return None
-    try:
-        return parameters.encode(*parameters.decode(Stored(list(args), dict(kwargs))))
-    except ArgumentsDoNotFit as error:
-        raise TypeError(error.why) from None
-    except RowMissing as error:
-        raise ValueError(str(error)) from None
+    return parameters.encode(*decoded(parameters, Stored(list(args), dict(kwargs))))
 
 
 def _require_fit(processor: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -13,11 +13,11 @@ from functools import cache
 from typing import Any
 
 from partisan_async.enqueue.arguments import require_text
+from partisan_async.enqueue.corrected import decoded
 from partisan_async.enqueue.keys import Misfit
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.parameters.signature import parameters_declared_by, shown
 from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
-from partisan_async.exceptions import ArgumentsDoNotFit, RowMissing
 
 LONGEST = 255
 
@@ -81,13 +81,8 @@ def of_stored(kind: type[Any], encoded: str, kept: str | None = None) -> str | N
     if stored is None:
         raise TypeError("The arguments are no call any more; somebody changed them by hand.")
     args, kwargs = tuple(stored.args), stored.kwargs
-    try:
-        if (parameters := parameters_of(kind)) is not None:
-            args, kwargs = parameters.decode(stored)
-    except ArgumentsDoNotFit as error:
-        raise TypeError(error.why) from None
-    except RowMissing as error:
-        raise ValueError(str(error)) from None
+    if (parameters := parameters_of(kind)) is not None:
+        args, kwargs = decoded(parameters, stored)
     found = subject_of(kind(*args, **kwargs))
     return kept if found is None else found
 
