@@ -22,6 +22,47 @@ from tests.test_taking import Begun, elsewhere  # noqa: F401
 from tests.testapp.partisan_tasks import Nothing, Write, WriteElsewhere, WriteFirst, WriteUnique
 
 
+def in_opposite_orders(bulk_delay, calls, times=3):
+    """Enqueue these by two callers at once, and return what each bulk_delay() has returned."""
+    together = threading.Barrier(2)
+    found, failed = [], []
+
+    def enqueue(calls):
+        try:
+            together.wait()
+            found.extend(bulk_delay(calls) for _ in range(times))
+        except OperationalError as error:
+            failed.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=enqueue, args=[each]) for each in (calls, calls[::-1])]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert failed == []
+    return found
+
+
+def many_at_once(bulk_delay, some, *, times):
+    """Have four callers enqueue some calls by random numbers, so often; return what was raised."""
+    failed = []
+
+    def enqueue(seed):
+        numbers = random.Random(seed)
+        try:
+            for _ in range(times):
+                bulk_delay(some(numbers))
+        except OperationalError as error:
+            failed.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=enqueue, args=[seed]) for seed in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    return failed
+
+
 def statements(captured):
     """Return the statements that were sent, without those around a transaction."""
     around = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
@@ -201,18 +242,9 @@ class TestTransaction:
 
     def test_opposite_orders_do_not_deadlock(self):
         """Neither within a statement nor across the statements of one call."""
-        numbers = range(2500)
-        together = threading.Barrier(2)
-        lists = []
+        calls = [WriteUnique(n) for n in range(2500)]
 
-        def enqueue(order):
-            together.wait()
-            lists.extend(WriteUnique.bulk_delay([WriteUnique(n) for n in order]) for _ in range(3))
-            connections.close_all()
-
-        threads = [threading.Thread(target=enqueue, args=[o]) for o in (numbers, numbers[::-1])]
-        [thread.start() for thread in threads]
-        [thread.join() for thread in threads]
+        lists = in_opposite_orders(WriteUnique.bulk_delay, calls)
 
         assert len(lists) == 6
         assert Task.objects.count() == 2500
@@ -272,26 +304,12 @@ class TestTransaction:
 def test_many_at_once_of_the_same_calls_meet_no_deadlock(rule, monkeypatch):
     """While twins are claimed, a call may be inserted below those that its transaction holds."""
     monkeypatch.setattr(WriteUnique, "UNIQUE", rule)
-    failed = []
 
-    def enqueue(seed):
-        numbers = random.Random(seed)
-        try:
-            for _ in range(6):
-                WriteUnique.bulk_delay([WriteUnique(numbers.randrange(4000)) for _ in range(900)])
-        except OperationalError as error:
-            failed.append(error)
-        finally:
-            connection.close()
+    def some(numbers):
+        return [WriteUnique(numbers.randrange(4000)) for _ in range(900)]
 
     with live_supervisor(WORKERS_COUNT=1):
-        threads = [threading.Thread(target=enqueue, args=(seed,)) for seed in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    assert failed == []
+        assert many_at_once(WriteUnique.bulk_delay, some, times=6) == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,12 +1,10 @@
 """One bulk_delay() of calls of different processors: as of one, in as few statements."""
 
 import datetime
-import random
 import re
-import threading
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -20,7 +18,7 @@ from partisan_async.processor import BaseTaskProcessor
 from partisan_async.task_processor import TaskProcessor
 from partisan_async.testing import live_supervisor, run_pending
 from tests.conftest import ended, marks, wait_until
-from tests.test_bulk import statements
+from tests.test_bulk import in_opposite_orders, many_at_once, statements
 from tests.test_enqueue import ears
 from tests.test_taking import Begun, advisory_locks, elsewhere
 from tests.test_unique import unique
@@ -471,30 +469,9 @@ class TestRules:
             for kind in [kinds[n % len(kinds)]]
         ]
 
-        tasks = in_opposite_orders(calls)
+        tasks = in_opposite_orders(bulk_delay, calls)
 
         assert len(tasks) == 6
-
-
-def in_opposite_orders(calls, times=3):
-    """Enqueue these by two callers at once, and return what each bulk_delay() has returned."""
-    together = threading.Barrier(2)
-    found, failed = [], []
-
-    def enqueue(calls):
-        try:
-            together.wait()
-            found.extend(bulk_delay(calls) for _ in range(times))
-        except OperationalError as error:
-            failed.append(error)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=enqueue, args=[each]) for each in (calls, calls[::-1])]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
-    assert failed == []
-    return found
 
 
 @pytest.mark.django_db(transaction=True)
@@ -518,7 +495,7 @@ class TestTransaction:
         """Neither within a statement nor across the statements of one call."""
         calls = mixed(2500, [WriteUnique, SendMail])
 
-        lists = in_opposite_orders(calls)
+        lists = in_opposite_orders(bulk_delay, calls)
 
         assert len(lists) == 6
         assert Task.objects.count() == 2500
@@ -543,7 +520,7 @@ class TestTransaction:
         mine = [WriteUnique(n) for n in range(2000)]
         calls = [SendMail(0), *mine]
 
-        assert len(in_opposite_orders(calls)) == 6
+        assert len(in_opposite_orders(bulk_delay, calls)) == 6
         assert Task.objects.count() == 2001
 
     def test_supervisors_run_them_in_their_order(self):
@@ -565,25 +542,13 @@ class TestTransaction:
 
     def test_many_at_once_of_the_same_calls_while_some_are_claimed(self):
         """A call whose twin is claimed is inserted late, below those that its transaction holds."""
-        failed = []
 
-        def enqueue(seed):
-            numbers = random.Random(seed)
-            try:
-                for _ in range(5):
-                    kinds = [numbers.choice(KINDS) for _ in range(900)]
-                    bulk_delay([kind(numbers.randrange(2000)) for kind in kinds])
-            except OperationalError as error:
-                failed.append(error)
-            finally:
-                connection.close()
+        def some(numbers):
+            kinds = [numbers.choice(KINDS) for _ in range(900)]
+            return [kind(numbers.randrange(2000)) for kind in kinds]
 
         with live_supervisor(WORKERS_COUNT=1):
-            threads = [threading.Thread(target=enqueue, args=(seed,)) for seed in range(4)]
-            [thread.start() for thread in threads]
-            [thread.join() for thread in threads]
-
-        assert failed == []
+            assert many_at_once(bulk_delay, some, times=5) == []
 
 
 @pytest.mark.django_db

@@ -88,6 +88,13 @@ def test_both_run_rows_of_both_at_once(site, releases):
     assert len(found) >= 40
 
 
+def row_of(processor, **more):
+    """Return the row of a call that is due, without arguments."""
+    call = {"args": [], "kwargs": {}}
+    due = {"queue_name": "default", "priority": 10, "execute_after": timezone.now()}
+    return Task.objects.create(processor_class=processor, arguments=call, **due, **more)
+
+
 def test_twins_are_known_across_releases(site, releases):
     for release in [*releases.values()] * 2:
         enqueue(site, release, 20)
@@ -97,14 +104,7 @@ def test_twins_are_known_across_releases(site, releases):
 
 def test_a_task_is_given_up_by_the_release_that_knows_how_to(site, releases):
     """What the one before has tried does not count, for it did not keep since when."""
-    call = {"args": [], "kwargs": {}}
-    task = Task.objects.create(
-        queue_name="default",
-        processor_class="Try",
-        arguments=call,
-        priority=10,
-        execute_after=timezone.now(),
-    )
+    task = row_of("Try")
     with supervisor(site, releases["before"]):
         site.wait_until(lambda: Task.objects.get(pk=task.pk).tries >= 3)
     task.refresh_from_db()
@@ -124,19 +124,9 @@ def test_a_task_is_given_up_by_the_release_that_knows_how_to(site, releases):
 def test_an_operator_of_the_release_before_retries_what_is_unique_while_it_runs(site, releases):
     """That release knows nothing of the key; a task that failed has given it up."""
 
-    def unique():
-        return Task.objects.create(
-            queue_name="default",
-            processor_class="Pay",
-            arguments={"args": [], "kwargs": {}},
-            priority=10,
-            execute_after=timezone.now(),
-            unique_key=b"k" * 32,
-        )
-
-    failed = unique()
+    failed = row_of("Pay", unique_key=b"k" * 32)
     steering.cancel([failed.pk])
-    unique()
+    row_of("Pay", unique_key=b"k" * 32)
 
     command = [sys.executable, "-m", "django", "partisan", "retry", str(failed.pk), "--yes"]
     env = environment(**settings_of(site, releases["before"]))
@@ -150,15 +140,7 @@ def test_the_release_before_keeps_subjects_and_brings_back_nothing_that_is_erase
     """It knows of no subject; a row that is gone while it runs is a claim that it has lost."""
     enqueue(site, releases["now"], 20)
     Task.objects.update(subject="customer:ada")
-    call = {"args": [], "kwargs": {}}
-    tried = Task.objects.create(
-        queue_name="default",
-        processor_class="Try",
-        arguments=call,
-        priority=10,
-        execute_after=timezone.now(),
-        subject="customer:bob",
-    )
+    tried = row_of("Try", subject="customer:bob")
     with supervisor(site, releases["before"]):
         site.wait_until(lambda: Task.objects.get(pk=tried.pk).tries >= 3)
         assert steering.erase("customer:bob").tasks == 1
