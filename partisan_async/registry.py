@@ -73,6 +73,11 @@ def tasks_with_options() -> list[Any]:
     return [] if bridge is None else bridge.with_options()
 
 
+def processors_and_tasks() -> list[Any]:
+    """Return the registered processors, and those of Django's own tasks that have options."""
+    return [*processors(), *tasks_with_options()]
+
+
 def stray_functions() -> list[str]:
     """Return the dotted names of functions that have schedules and are no task of Django's."""
     bridge = _bridge()

@@ -42,8 +42,7 @@ def has_schedules(processor_class: type[Any]) -> bool:
 
 def having_schedules() -> list[type[Any]]:
     """Return the processors with schedules in the code, those of Django's own tasks among them."""
-    known = (*registry.processors(), *registry.tasks_with_options())
-    return [each for each in known if has_schedules(each)]
+    return [each for each in registry.processors_and_tasks() if has_schedules(each)]
 
 
 def scheduled() -> dict[str, type[Any]]:

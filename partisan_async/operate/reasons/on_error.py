@@ -64,7 +64,7 @@ def _number(task: Task) -> int | None:
 
 def _is_called(task: Task) -> bool:
     """Tell whether its processor is the ``ON_ERROR`` of any: without, nothing is read."""
-    known = (*registry.processors(), *registry.tasks_with_options())
+    known = registry.processors_and_tasks()
     return any(_is_of(task, _called_by(name_of(each))) for each in known)
 
 
