@@ -14,6 +14,7 @@ from partisan_async.logs import handlers as handlers
 from partisan_async.logs import operators as operators
 from partisan_async.logs import outcomes as outcomes
 from partisan_async.logs import queues as queues
+from partisan_async.logs import reload as reload
 from partisan_async.logs import schedules as schedules
 from partisan_async.logs import sessions as sessions
 from partisan_async.logs import start as start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from django.core.management.base import (
@@ -35,6 +35,9 @@ from partisan_async.supervisor.supervisor import Supervisor
 from partisan_async.worker import taking_on
 from partisan_async.worker.arrangements import STOP_SIGNALS
 
+if TYPE_CHECKING:
+    from partisan_async.management.start_partisan.reload.tie import Tie
+
 
 class Command(BaseCommand):
     help = "Run background tasks of one queue. Stop it with Ctrl-C or SIGTERM; twice: at once."
@@ -44,23 +47,33 @@ class Command(BaseCommand):
         add_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with handlers_behind_a_queue():
-            self._supervise(options)
-
-    def _supervise(self, options: dict[str, Any]) -> None:
         taking_on.refuse_within_main()
         refuse_contradictions(options)
+        tie = None
+        if options["reload"]:
+            # Imported here: whoever does not use it need not have it.
+            from partisan_async.management.start_partisan.reload.parent import child_or_exit
+
+            tie = child_or_exit(options["queue_name"])
+        with handlers_behind_a_queue():
+            self._supervise(options, tie)
+
+    def _supervise(self, options: dict[str, Any], tie: Tie | None) -> None:
         queue = options["queue_name"]
         settings = settings_of(queue, options)
+        if tie is not None:
+            settings = tie.hurried(settings)
         logs.fields.serve_here(queue, None)
         logs.handlers.attach()
-        health = _listen(options["health_host"], options["health_port"])
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             raise CommandError(
                 "Worker processes find the settings by DJANGO_SETTINGS_MODULE, which is not set;"
                 " set it to your settings module rather than call settings.configure()."
             )
         registry.autodiscover()
+        if tie is not None:
+            tie.tell_loaded()
+        health = _listen(options["health_host"], options["health_port"])
         require_database(paused=options["paused"])
         name = require_home()
         warn_of_unknown_queue(queue)
@@ -80,15 +93,19 @@ class Command(BaseCommand):
         )
         logs.fields.serve_here(queue, str(supervisor.id))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(supervisor))
+            runner.run(_run(supervisor, tie))
         if (once := supervisor.parts.once) is not None and (wrong := once.tell()):
             raise CommandError(wrong)
 
 
-async def _run(supervisor: Supervisor) -> None:
+async def _run(supervisor: Supervisor, tie: Tie | None) -> None:
     loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, supervisor.stop)
+    if tie is not None:
+        if not tie.obey(supervisor):
+            return
+    else:
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, supervisor.stop)
     try:
         await supervisor.run()
     except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,11 @@ def add_options(parser: CommandParser) -> None:
         action="store_true",
         help="with --once, wait for the tasks that are to be tried again later, too",
     )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="for development: start anew when the code changes; what runs has 5 s to end",
+    )
     _add_numbers(parser)
     parser.add_argument(
         "--health-port",
@@ -71,6 +77,8 @@ def refuse_contradictions(options: dict[str, Any]) -> None:
             "--once runs what there is, and --paused starts nothing of it: leave one of them out.",
             returncode=2,
         )
+    if options["reload"] and (wrong := _against_reload(options)):
+        raise CommandError(wrong, returncode=2)
 
 
 def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
@@ -88,6 +96,25 @@ def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
     if wrongs := settings.wrongs():
         raise CommandError(" ".join(wrongs), returncode=2)
     return settings
+
+
+def _against_reload(options: dict[str, Any]) -> str | None:
+    if options["once"]:
+        return (
+            "--once exits when nothing is left to run, and --reload waits for changes of the code:"
+            " leave one of them out."
+        )
+    if options["paused"]:
+        return (
+            "--paused beside --reload would pause the queue again at each change of the code: leave"
+            f" it out, and run `manage.py partisan pause {options['queue_name']}` before."
+        )
+    if os.environ.get("NOTIFY_SOCKET"):
+        return (
+            "--reload is for development, and systemd (NOTIFY_SOCKET is set) watches over one"
+            " process that stays: leave --reload out of the unit."
+        )
+    return None
 
 
 def _add_numbers(parser: CommandParser) -> None:

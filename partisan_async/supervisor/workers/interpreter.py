@@ -39,7 +39,7 @@ def spawn(what: str, *passed: socket.socket) -> tuple[subprocess.Popen[bytes], s
         )
         command = [sys.executable, *_options(), "-c", code]
         try:
-            with _stop_signals_blocked():
+            with stop_signals_blocked():
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=fds)  # noqa: S603  this interpreter
         except OSError:
             ours.close()
@@ -69,7 +69,8 @@ def _warn_of_missing_options() -> None:
 
 
 @contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
+def stop_signals_blocked() -> Iterator[None]:
+    """Start a process in this block with the signals blocked that stop a supervisor."""
     # A new process inherits the mask. Without it these signals would end the process before it has
     # set its handlers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
