@@ -3,9 +3,9 @@
     python -m partisan_async.embedded python -m example_site.demo [--port 8000]
     python -m partisan_async.embedded python -m example_site.demo --once [--pictures FOLDER]
 
-The first runs the site and a supervisor per queue until Ctrl-C. The second runs without a site: it
-takes a folder of pictures in, waits until their tasks ended, and exits 0, or 1 where one failed
-that should not have.
+The first runs the site and a supervisor per queue until Ctrl-C; whoever edits the tasks meanwhile
+sees it. The second runs without a site: it takes a folder of pictures in, waits until their tasks
+ended, and exits 0, or 1 where one failed that should not have.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, scratch: Path, children: Children, stop: S
     tour = Tour(children, stop.check)
     try:
         tour.prepare_database()
-        tour.start_supervisors()
+        tour.start_supervisors(*(() if options.once else ("--reload",)))
         if not options.once:
             tour.start_site(HOST, options.port)
         tour.take_in(options.files or tour.draw(scratch))

@@ -45,12 +45,12 @@ class Tour:
         self._last_before = Task.objects.aggregate(last=Max("pk", default=0))["last"]
         say("The database is ready.")
 
-    def start_supervisors(self) -> None:
-        """Start one for each queue."""
+    def start_supervisors(self, *options: str) -> None:
+        """Start one for each queue, with these options, too."""
         for queue_name in configured_queues():
             command = ("example_site/manage.py", "start_partisan", "--async")
             name = f"supervisor of queue {queue_name}"
-            self._start(name, *command, "--queue_name", queue_name)
+            self._start(name, *command, "--queue_name", queue_name, *options)
         queues = " and ".join(configured_queues())
         say(f"The queues {queues} have a supervisor each. Logs: {self._children.logs}/*.log")
 

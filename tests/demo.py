@@ -39,7 +39,12 @@ class Site:
     """A running demo, in a process group of its own."""
 
     def __init__(
-        self, database: str, folder: Path, pictures: Path, launcher: Sequence[str] = ()
+        self,
+        database: str,
+        folder: Path,
+        pictures: Path,
+        launcher: Sequence[str] = (),
+        checkout: Path = CHECKOUT,
     ) -> None:
         self.database = database
         self.port = free_port()
@@ -48,7 +53,7 @@ class Site:
         with self._printed.open("wb") as file:
             self.process = subprocess.Popen(
                 [*launcher, *command("--port", self.port, "--pictures", pictures)],
-                cwd=CHECKOUT,
+                cwd=checkout,
                 env=environment(database) | {"EXAMPLE_MEDIA": str(folder / "media")},
                 stdout=file,
                 stderr=file,
@@ -83,15 +88,20 @@ class Site:
 
 @contextmanager
 def running_site(
-    database: str, folder: Path, pictures: Path, launcher: Sequence[str] = ()
+    database: str,
+    folder: Path,
+    pictures: Path,
+    launcher: Sequence[str] = (),
+    checkout: Path = CHECKOUT,
 ) -> Iterator[Site]:
     """Give a demo whose first tasks have all ended.
 
     :param folder: for its files.
     :param pictures: a folder of pictures, that it takes in.
     :param launcher: words before its command.
+    :param checkout: where its code is.
     """
-    site = Site(database, folder, pictures, launcher)
+    site = Site(database, folder, pictures, launcher, checkout)
     try:
         wait_until(lambda: "All tasks have ended" in site.printed or site.process.poll())
         assert site.process.poll() is None, site.printed

@@ -53,6 +53,7 @@ from partisan_async.claim import Claim
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.management.partisan import status
+from partisan_async.management.start_partisan.reload import child, folders, parent, tie
 from partisan_async.models import Schedule, Supervisor, Tally, Task
 from partisan_async.naming import name_of
 from partisan_async.operate import doctor, reasons
@@ -627,6 +628,10 @@ FACTS = [
     ("docs/howto/metrics.md", f"at most every {queue_depth.FRESH_SECONDS:g} seconds"),
     ("docs/howto/metrics.md", f"counted up to {queue_depth.COUNTED:,} each"),
     ("docs/howto/metrics.md", f"a heartbeat for {store.TTL_SECONDS:g} seconds"),
+    ("docs/howto/run.md", f"Runs have {tie.GRACE_SECONDS:g} seconds to end"),
+    ("docs/howto/run.md", f"looks into {folders.MOST:,} folders"),
+    ("docs/howto/run.md", f"starts anew after {parent.AGAIN_SECONDS:g} seconds"),
+    ("docs/howto/run.md", f"told to end {child.END_SECONDS:g} s ago"),
     ("docs/howto/run.md", f"probe every {wakeup.PROBE_EVERY_SECONDS} seconds"),
     ("docs/howto/run.md", f"silent for {store.TTL_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"within {store.BEAT_SECONDS:g} seconds"),
@@ -889,7 +894,7 @@ def test_readme_example_can_be_copied(walk):
     walk.write(Block(TUTORIAL, 0, "python", adapted))
     walk.write(first)
     walk.run("python manage.py migrate")
-    walk.run("python manage.py start_partisan --async")
+    walk.run("python manage.py start_partisan --async --reload")
 
     walk.run("python manage.py shell --no-imports", second.text)
 

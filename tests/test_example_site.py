@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -226,6 +228,32 @@ class TestSite:
         assert site.process.wait(DEADLINE_SECONDS) == 0
         assert site.printed.endswith(f"{children.STOPPING}\n")
         wait_until(lambda: not site.group())
+
+    def test_whoever_edits_its_tasks_sees_it(
+        self, database: str, tmp_path: Path, pictures: Path
+    ) -> None:
+        """In a copy: others run this code, too."""
+        copy = tmp_path / "checkout"
+        unused = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(CHECKOUT / "example_site", copy / "example_site", ignore=unused)
+        tasks = copy / "example_site/gallery/partisan_tasks.py"
+        widths = "SELECT width FROM gallery_rendition WHERE kind = 'thumbnail' ORDER BY id"
+        with running_site(database, tmp_path, pictures, checkout=copy) as site:
+            assert query(database, widths) == [(160,)]
+
+            code = tasks.read_text()
+            tasks.write_text(code.replace("Kind.THUMBNAIL: 160", "Kind.THUMBNAIL: 80"))
+
+            numbers = itertools.count(2)
+
+            def is_seen() -> bool:
+                file, number = io.BytesIO(), next(numbers)
+                Image.new("RGB", (300, 200), f"#{number:06x}").save(file, "PNG")
+                post(site, f"{number}.png", file.getvalue())
+                wait_until(lambda: len(query(database, widths)) == number)
+                return (80,) == query(database, widths)[-1]
+
+            wait_until(is_seen)
 
     def test_ctrl_c_ends_what_an_open_page_is_told(self, site: Site) -> None:
         """A server waits for its answers to end, and this one never would; nor is it cut off."""

@@ -1,11 +1,15 @@
 """``start_partisan --reload`` in a project that is edited: what starts anew, and what ends how."""
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import threading
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 
 import psutil
 import pytest
@@ -13,10 +17,12 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from partisan_async.management.start_partisan.reload import tie
+from partisan_async.management.start_partisan.reload.sight import Sight
+from partisan_async.management.start_partisan.reload.watchman import Watchman
 from partisan_async.models import Supervisor, Task
 from tests.conftest import ended, marks, wait_until
 from tests.home import Site, told
-from tests.process import DEADLINE_SECONDS
+from tests.process import DEADLINE_SECONDS, ends_with_tests
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Sleep, Write
 
@@ -403,6 +409,52 @@ def test_without_what_django_does_not_document_code_is_watched(tmp_path, part):
         edit(site, 1)
 
         wait_until(lambda: runs_version(1))
+
+
+@pytest.fixture
+def watchman(tmp_path_factory, monkeypatch):
+    """A server of watchman's, for one test alone."""
+    if shutil.which("watchman") is None or find_spec("pywatchman") is None:
+        pytest.skip("needs watchman, and pywatchman")
+    folder = tmp_path_factory.mktemp("watchman")
+    place = [f"--{name}={folder / name}" for name in ("sockname", "pidfile", "logfile")]
+    server = subprocess.Popen(
+        ["watchman", "--foreground", "--no-save-state", *place], preexec_fn=ends_with_tests()
+    )
+    try:
+        wait_until((folder / "sockname").exists)
+        monkeypatch.setenv("WATCHMAN_SOCK", str(folder / "sockname"))
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+class TestWatchman:
+    def test_tells_of_a_change(self, site, watchman):
+        """Also of a file that is new, beneath what it was first asked to watch."""
+        called = threading.Event()
+        watching = Watchman(called.set)
+        watching.start(Sight([str(edit(site, 0))], [], {}))
+        assert watching.runs
+        watching.watch(Sight([], [str(site.folder)], {}))
+
+        def tells():
+            edit(site, time.monotonic_ns(), "new/module.py")
+            return called.wait(0.1)
+
+        wait_until(tells)
+
+    def test_is_not_missed_when_it_ends(self, site, watchman):
+        with reloading(site) as parent:
+            edit(site, 1)
+            wait_until(lambda: runs_version(1))
+
+            watchman.kill()
+            parent.wait_for("files are looked at twice a second")
+            edit(site, 2)
+
+            wait_until(lambda: runs_version(2))
 
 
 @pytest.mark.parametrize(

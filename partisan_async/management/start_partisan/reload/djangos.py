@@ -1,7 +1,7 @@
-"""Django's own reloader: what its receivers watch, and watchman, which tells of changes at once.
+"""What the receivers of Django's own reloader watch beside code: templates and translations.
 
 Django documents none of it. What is missing, or not as it was, is done without, and logged once:
-then code alone is watched, and looked at twice a second.
+then code alone is watched.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ class Look:
     imported only now: it counts as changed only if it was written since the last child started.
     """
 
-    def __init__(self) -> None:
-        self.sights: list[Sight] = []
+    def __init__(self, sight: Sight) -> None:
+        self.sight = sight
         """What to look at."""
         self._folders = Folders()
         self._stamps: dict[str, Stamp] = {}
@@ -52,12 +52,12 @@ class Look:
         return found.st_ctime >= self._child_since if before is None else before != stamp
 
     def _paths(self) -> Iterator[str]:
-        for sight in self.sights:
-            yield from sight.files
-            yield from self._folders.python_files(sight.folders)
-            for folder, patterns in sight.patterns.items():
-                for pattern in patterns:
-                    yield from _matching(folder, pattern)
+        sight = self.sight
+        yield from sight.files
+        yield from self._folders.python_files(sight.folders)
+        for folder, patterns in sight.patterns.items():
+            for pattern in patterns:
+                yield from _matching(folder, pattern)
 
 
 def _matching(folder: str, pattern: str) -> Iterator[str]:

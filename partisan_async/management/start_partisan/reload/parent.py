@@ -18,10 +18,14 @@ from partisan_async.management.start_partisan.reload.child import Child
 from partisan_async.management.start_partisan.reload.look import Look
 from partisan_async.management.start_partisan.reload.sight import Sight
 from partisan_async.management.start_partisan.reload.tie import Tie
+from partisan_async.management.start_partisan.reload.watchman import Watchman
 from partisan_async.supervisor.workers.ending import how_it_ended
 from partisan_async.worker.arrangements import STOP_SIGNALS
 
 LOOK_EVERY_SECONDS = 0.5
+
+LOOK_WITH_WATCHMAN_SECONDS = 5.0
+"""Interval of the looks that watchman has not asked for."""
 
 SETTLE_SECONDS = 0.1
 """Time without a change after which a child starts: many files may be written at once."""
@@ -46,20 +50,24 @@ def child_or_exit(queue_name: str) -> Tie:
 
 class _Parent:
     def __init__(self) -> None:
-        self._look = Look()
         self._own = sight.of_this_process()
-        self._look.sights = [self._own]
+        self._look = Look(self._own)
         self._looking = asyncio.Lock()
         self._changed: set[str] = set()
         self._stops = 0
         self._child: Child | None = None
+        self._alarm = asyncio.Event()
+        """Set when watchman has seen something."""
         self._news = asyncio.Event()
         """Set on a change, and by a signal."""
 
     async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._watchman = Watchman(lambda: loop.call_soon_threadsafe(self._alarm.set))
         for number in STOP_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._stop)
         await self._changes()  # of the first look, none
+        self._watchman.start(self._own)
         watching = asyncio.ensure_future(self._watch())
         try:
             return await self._keep()
@@ -108,7 +116,12 @@ class _Parent:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            runs = self._watchman.runs
+            every = LOOK_WITH_WATCHMAN_SECONDS if runs else LOOK_EVERY_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await self._alarm.wait()
+            self._alarm.clear()
             if await self._changes():
                 self._news.set()
                 if self._child is not None:
@@ -130,7 +143,9 @@ class _Parent:
         return bool(found)
 
     def _on_loaded(self, seen: Sight) -> None:
-        self._look.sights = [self._own, seen]
+        # Ours, too: what does not import is known by nobody else.
+        self._look.sight = self._own.joined(seen)
+        self._watchman.watch(self._look.sight)
 
 
 def _forget_compiled(files: Iterable[str]) -> None:
