@@ -251,7 +251,7 @@ class TestSite:
                 Image.new("RGB", (300, 200), f"#{number:06x}").save(file, "PNG")
                 post(site, f"{number}.png", file.getvalue())
                 wait_until(lambda: len(query(database, widths)) == number)
-                return (80,) == query(database, widths)[-1]
+                return query(database, widths)[-1] == (80,)
 
             wait_until(is_seen)
 

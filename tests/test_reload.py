@@ -151,17 +151,21 @@ class TestAnEdit:
 
             wait_until(lambda: runs_version(1))
 
-    def test_does_not_start_it_twice(self, site):
-        """What settles before the start is in the child already."""
-        with reloading(site) as parent:
-            for number in range(20):
-                edit(site, number, f"home/module_{number}.py")
-            edit(site, 1)
+    def test_of_what_only_the_child_has_come_to_know(self, site):
+        """A folder that is on the path since the last edit."""
+        edit(site, 1, "elsewhere/at_hand.py")
+        elsewhere = str(site.folder.parent / "elsewhere")
+        (site.folder / "elsewhere").rename(elsewhere)
+        with reloading(site):
+            site.write(
+                "home/partisan_tasks.py",
+                f"import sys; sys.path.append({elsewhere!r}); from at_hand import VERSION\n",
+            )
             wait_until(lambda: runs_version(1))
-            edit(site, 2)
-            wait_until(lambda: runs_version(2))
 
-            assert parent.output.count(UP) <= 4, parent.output
+            edit(site, 2, f"{elsewhere}/at_hand.py")
+
+            wait_until(lambda: runs_version(2))
 
     @pytest.mark.timeout(600)
     def test_twenty_under_load_lose_no_task_and_run_none_twice(self, site):
@@ -185,6 +189,8 @@ class TestAnEdit:
 
     def test_cuts_off_what_does_not_end_in_time(self, site):
         """It is given back, as at any stop, and runs again with the code as it is now."""
+        with (site.folder / "home_settings.py").open("a") as settings:
+            settings.write("SHUTDOWN_GRACE_SECONDS = None\n")  # else it waits for the task
         with reloading(site) as parent:
             task = Sleep(3600, "long").delay()
             wait_until(lambda: starts_of("long") == 1)
@@ -195,8 +201,19 @@ class TestAnEdit:
             first, second = Mark.objects.order_by("at")
             assert (second.at - first.at).total_seconds() >= tie.GRACE_SECONDS
             assert "given back" in parent.output
+            assert "killing the supervisor" not in parent.output
         task.refresh_from_db()
         assert (task.status, task.tries) == ("in_process", 0)
+
+    def test_does_not_wait_for_a_child_that_hangs(self, site):
+        with reloading(site) as parent:
+            child_of(parent).suspend()
+
+            edit(site, 1)
+
+            parent.wait_for("killing the supervisor: it was told to end 20 s ago")
+            wait_for(parent, UP, 2)
+            assert runs_version(1)
 
 
 class TestCodeThatDoesNotImport:

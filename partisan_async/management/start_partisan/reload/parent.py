@@ -50,8 +50,7 @@ def child_or_exit(queue_name: str) -> Tie:
 
 class _Parent:
     def __init__(self) -> None:
-        self._own = sight.of_this_process()
-        self._look = Look(self._own)
+        self._look = Look(sight.of_this_process())
         self._looking = asyncio.Lock()
         self._changed: set[str] = set()
         self._stops = 0
@@ -67,7 +66,7 @@ class _Parent:
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop)
         await self._changes()  # of the first look, none
-        self._watchman.start(self._own)
+        self._watchman.start(self._look.sight)
         watching = asyncio.ensure_future(self._watch())
         try:
             return await self._keep()
@@ -143,9 +142,8 @@ class _Parent:
         return bool(found)
 
     def _on_loaded(self, seen: Sight) -> None:
-        # Ours, too: what does not import is known by nobody else.
-        self._look.sight = self._own.joined(seen)
-        self._watchman.watch(self._look.sight)
+        self._look.sight = seen
+        self._watchman.watch(seen)
 
 
 def _forget_compiled(files: Iterable[str]) -> None:

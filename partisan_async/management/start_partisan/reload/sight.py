@@ -28,15 +28,6 @@ class Sight(NamedTuple):
     folders: list[str]
     patterns: dict[str, list[str]]
 
-    def joined(self, other: Sight) -> Sight:
-        """Return what is in either of them."""
-        patterns = {
-            folder: sorted({*self.patterns.get(folder, ()), *other.patterns.get(folder, ())})
-            for folder in {**self.patterns, **other.patterns}
-        }
-        files, folders = {*self.files, *other.files}, {*self.folders, *other.folders}
-        return Sight(sorted(files), sorted(folders), patterns)
-
     def encoded(self) -> bytes:
         """Return it as a line for another process."""
         return json.dumps(self).encode()
