@@ -10,6 +10,7 @@ import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from partisan_async.management.start_partisan.reload import tie
+from partisan_async.management.start_partisan.reload.look import Look
 from partisan_async.management.start_partisan.reload.sight import Sight
 from partisan_async.management.start_partisan.reload.watchman import Watchman
 from partisan_async.models import Supervisor, Task
@@ -130,7 +132,7 @@ class TestAnEdit:
         """Python takes what it has compiled for up to date then."""
         second = int(time.time()) - 1000
         os.utime(edit(site, 1), (second, second))
-        with reloading(site):
+        with reloading(site, PYTHONDONTWRITEBYTECODE=""):
             assert runs_version(1)
 
             path = site.folder / "other.py"
@@ -166,6 +168,19 @@ class TestAnEdit:
             edit(site, 2, f"{elsewhere}/at_hand.py")
 
             wait_until(lambda: runs_version(2))
+
+    def test_is_none_that_a_file_is_watched_from_now_on(self, tmp_path):
+        """The child has imported it as it is, unless it was written meanwhile."""
+        look = Look(Sight([], [], {}))
+        assert look.changed() == []
+        look.child_starts()
+
+        written = str(tmp_path / "written.py")
+        Path(written).touch()
+        look.sight = Sight([os.__file__, written], [], {})
+
+        assert look.changed() == [written]
+        assert look.changed() == []
 
     @pytest.mark.timeout(600)
     def test_twenty_under_load_lose_no_task_and_run_none_twice(self, site):
@@ -336,6 +351,7 @@ class TestItsEnd:
 
             assert parent.wait() == 0
             assert "Traceback" not in parent.output
+            assert "killing the supervisor" not in parent.output, "it would wait for that"
             parent.wait_until_nothing_is_left()
 
     def test_it_is_not_kept_by_code_that_does_not_import(self, site):
@@ -461,6 +477,8 @@ class TestWatchman:
             return called.wait(0.1)
 
         wait_until(tells)
+        watchman.kill()
+        wait_until(lambda: not watching.runs)
 
     def test_is_not_missed_when_it_ends(self, site, watchman):
         with reloading(site) as parent:
