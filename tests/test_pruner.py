@@ -112,7 +112,8 @@ class TestPruner:
             async def execute(self, statement):
                 statements.append(statement)
 
-        asyncio.run(pruner.Pruner("default", None, Statements()).keep())
+        given = pruner.Pruner("default", None, Statements())
+        asyncio.run(pruner.prune_for_ever([given], Statements(), with_windows=False))
 
         assert statements == []
 

@@ -418,9 +418,9 @@ class TestPruner:
             async def close(self):
                 raise Stop
 
-        given = pruner.Pruner("default", keep_seconds, Statements(), with_windows=with_windows)
+        given = pruner.Pruner("default", keep_seconds, Statements())
         with suppress(Stop):
-            asyncio.run(given.keep())
+            asyncio.run(pruner.prune_for_ever([given], Statements(), with_windows=with_windows))
         return statements
 
     def test_without_windows_there_is_no_statement(self):

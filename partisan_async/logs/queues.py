@@ -53,6 +53,15 @@ def not_pruned(queue_name: str, error: BaseException) -> None:
     )
 
 
+def windows_not_pruned(error: BaseException) -> None:
+    """Say that windows of ``UNIQUE`` that are over could not be deleted."""
+    logger.warning(
+        "windows of UNIQUE that are over were not deleted: %s",
+        explain(error),
+        extra={"event": "not pruned"},
+    )
+
+
 def kept(queue_name: str, task_ids: Sequence[int], error: BaseException) -> None:
     """Say that the database refuses to delete some old rows; ``error``: that of the first row."""
     logger.warning(

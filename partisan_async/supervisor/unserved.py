@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import psycopg
 
@@ -17,10 +18,10 @@ LOOK_EVERY_SECONDS = 60.0
 class Unserved:
     """Looks once a minute; warns of each queue once."""
 
-    def __init__(self, queue_name: str, connection: Connection, lease: Lease) -> None:
+    def __init__(self, queue_names: Iterable[str], connection: Connection, lease: Lease) -> None:
         self._connection = connection
         self._lease = lease
-        self._told = {queue_name}
+        self._told = set(queue_names)
 
     async def keep(self) -> None:
         """Look until cancelled."""

@@ -147,16 +147,8 @@ class Bench:
         self._execute(store.Statement(keep, {"patience": patience}))
 
     def _beat(self, queue_name: str) -> Sequence[Any]:
-        beat = store.beat(
-            self._me,
-            hostname="",
-            process="{}",
-            queue_name=queue_name,
-            ttl=_TTL,
-            probe_channel="",
-            nonce=None,
-            known=(),
-        )
+        said = store.Beat(self._me, queue_name)
+        beat = store.beat([said], hostname="", process="{}", ttl=_TTL)
         (seen,) = self._execute(beat)
         return cast("Sequence[Any]", seen)
 

@@ -30,8 +30,8 @@ from partisan_async.management.start_partisan.options import (
 )
 from partisan_async.steering import audit
 from partisan_async.supervisor.heartbeat import NotAtHome
+from partisan_async.supervisor.host import Host
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
-from partisan_async.supervisor.supervisor import Supervisor
 from partisan_async.worker import taking_on
 from partisan_async.worker.arrangements import STOP_SIGNALS
 
@@ -69,8 +69,8 @@ class Command(BaseCommand):
             with audit.acting(audit.user_of_the_system(), "command"):
                 steering.pause(queue)
             connections.close_all()
-        supervisor = Supervisor(
-            *(queue, settings),
+        host = Host(
+            {queue: settings},
             listen=options["listen"],
             print_logs=True,
             health=health,
@@ -78,19 +78,19 @@ class Command(BaseCommand):
             once=options["once"],
             retries=options["retries"],
         )
-        logs.fields.serve_here(queue, str(supervisor.id))
+        logs.fields.serve_here(queue, str(host.supervisors[0].id))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(supervisor))
-        if (once := supervisor.parts.once) is not None and (wrong := once.tell()):
+            runner.run(_run(host))
+        if host.once is not None and (wrong := host.once.tell()):
             raise CommandError(wrong)
 
 
-async def _run(supervisor: Supervisor) -> None:
+async def _run(host: Host) -> None:
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, supervisor.stop)
+        loop.add_signal_handler(number, host.stop)
     try:
-        await supervisor.run()
+        await host.run()
     except Exception as error:
         code = NOT_AT_HOME if isinstance(error, NotAtHome) else 1
         raise CommandError(f"The supervisor ended: {error}", returncode=code) from error
