@@ -112,8 +112,7 @@ class TestPruner:
             async def execute(self, statement):
                 statements.append(statement)
 
-        given = pruner.Pruner("default", None, Statements())
-        asyncio.run(pruner.prune_for_ever([given], Statements(), with_windows=False))
+        asyncio.run(pruner.Pruner("default", None, Statements()).prune())
 
         assert statements == []
 

@@ -420,7 +420,9 @@ class TestPruner:
 
         given = pruner.Pruner("default", keep_seconds, Statements())
         with suppress(Stop):
-            asyncio.run(pruner.prune_for_ever([given], Statements(), with_windows=with_windows))
+            asyncio.run(
+                pruner.prune_for_ever(lambda: [given], Statements(), with_windows=with_windows)
+            )
         return statements
 
     def test_without_windows_there_is_no_statement(self):

@@ -53,6 +53,15 @@ def not_pruned(queue_name: str, error: BaseException) -> None:
     )
 
 
+def served_too(queue_name: str) -> None:
+    """Say that a queue that came up is served from now on."""
+    logger.info(
+        "serving queue %r, too: it has tasks, and nobody serves it",
+        queue_name,
+        extra={"event": "served too", "queue_name": queue_name},
+    )
+
+
 def windows_not_pruned(error: BaseException) -> None:
     """Say that windows of ``UNIQUE`` that are over could not be deleted."""
     logger.warning(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from partisan_async.supervisor.report.service_manager import ServiceManager
 from partisan_async.supervisor.shared import Shared
 from partisan_async.supervisor.supervisor import Supervisor
 from partisan_async.supervisor.unserved import Unserved
+from partisan_async.supervisor.wakeup import Wakeup
 from partisan_async.text.printable import plain
 from partisan_async.unique import has_windows
 
@@ -45,6 +46,8 @@ class Host:
     :param health: a listening socket on which to tell its health; see ``Health``.
     :param once: end as soon as nothing is left that is due; see ``Once``.
     :param retries: with ``once``, wait for the tasks that are to run again later, too.
+    :param settings_of: returns the settings of a queue that comes up later, and that nobody serves:
+        it is served, too. ``None``: it is only warned of.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Host:
         health: socket.socket | None = None,
         once: bool = False,
         retries: bool = False,
+        settings_of: Callable[[str], QueueSettings] | None = None,
     ) -> None:
         self.started = asyncio.Event()
         """Set when all supervisors are up."""
@@ -76,9 +80,13 @@ class Host:
         self.supervisors = [
             Supervisor(name, settings, shared, self.fail) for name, settings in queues.items()
         ]
+        self._settings_of = settings_of
+        self._lives: set[asyncio.Task[None]] = set()
+        self._listening: set[Wakeup] = set()
         self.metrics = self._metrics() if shared.with_metrics else None
         self._health = None if health is None else self._told_health(health)
-        self._unserved = Unserved(queues, shared.beat, shared.lease)
+        on_found = None if settings_of is None else self._serve_too
+        self._unserved = Unserved(queues, shared.beat, shared.lease, on_found)
         parts = [each.parts for each in self.supervisors]
         self.once = Once(parts, shared.beat, self.drain, retries=retries) if once else None
         self._loops = Loops(self.fail)
@@ -92,20 +100,17 @@ class Host:
         asyncio.get_running_loop().set_exception_handler(self._loops.on_callback_error)
         if len(self.supervisors) == 1:
             serving.set(self.supervisors[0].serving)
-        lives: list[asyncio.Task[None]] = []
         try:
             await self._start()
-            # Each in a task of its own: so its lines tell of its queue.
-            lives = [asyncio.ensure_future(each.run()) for each in self.supervisors]
-            for life in asyncio.as_completed(lives):
-                try:
-                    await life
-                except Exception as error:  # noqa: BLE001  it is raised when all have ended
+            while self._lives:
+                ended, _ = await asyncio.wait(self._lives, return_when=asyncio.FIRST_COMPLETED)
+                self._lives -= ended
+                for error in filter(None, (life.exception() for life in ended)):
                     self._end_by(error)
         finally:
-            for life in lives:
+            for life in self._lives:
                 life.cancel()
-            await asyncio.gather(*lives, return_exceptions=True)
+            await asyncio.gather(*self._lives, return_exceptions=True)
             await self._close()
         if self._failure is not None:
             raise self._failure
@@ -151,16 +156,38 @@ class Host:
     async def _start(self) -> None:
         if self._health is not None:
             await self._health.open()
-        for wakeup in self.shared.wakeups.values():
-            self._loops.keep(wakeup.keep())
+        for supervisor in self.supervisors:
+            self._begin(supervisor)
         self._loops.keep(self.shared.heartbeat.keep())
         self._loops.keep(self._note_start())
-        pruners = [each.parts.pruner for each in self.supervisors]
-        prune = partial(prune_for_ever, pruners, self.shared.prune, with_windows=has_windows())
+        prune = partial(
+            prune_for_ever,
+            lambda: [each.parts.pruner for each in self.supervisors],
+            self.shared.prune,
+            with_windows=has_windows(),
+        )
         self._loops.keep_beside("deleting old rows", prune)
         self._loops.keep_beside("looking for unserved queues", self._unserved.keep)
         if self.once is not None:
             self._loops.keep(self.once.keep())
+
+    def _begin(self, supervisor: Supervisor) -> None:
+        wakeup = supervisor.parts.wakeup
+        if wakeup is not None and wakeup not in self._listening:
+            self._listening.add(wakeup)
+            self._loops.keep(wakeup.keep())
+        # A task of its own: so its lines tell of its queue.
+        self._lives.add(asyncio.ensure_future(supervisor.run()))
+
+    def _serve_too(self, name: str) -> None:
+        """Serve a queue that came up, and that nobody serves."""
+        assert self._settings_of is not None
+        if any(each.parts.stop.begun.is_set() for each in self.supervisors):
+            return
+        logs.queues.served_too(name)
+        supervisor = Supervisor(name, self._settings_of(name), self.shared, self.fail)
+        self.supervisors.append(supervisor)
+        self._begin(supervisor)
 
     async def _note_start(self) -> None:
         for each in self.supervisors:
@@ -174,7 +201,7 @@ class Host:
         if self._health is not None:
             self._health.close()
 
-    def _end_by(self, error: Exception) -> None:
+    def _end_by(self, error: BaseException) -> None:
         """End the others by the error that ended one."""
         self._failure = self._failure or error
         if not all(each.parts.stop.begun.is_set() for each in self.supervisors):
@@ -197,5 +224,6 @@ class Host:
         # Imported here: it needs prometheus_client.
         from partisan_async.supervisor.report.metrics import Metrics
 
-        pages = [each.parts.page for each in self.supervisors]
-        return Metrics([page for page in pages if page is not None])
+        return Metrics(
+            lambda: [page for each in self.supervisors if (page := each.parts.page) is not None]
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import psycopg
@@ -45,21 +45,21 @@ class _Old:
 
 
 async def prune_for_ever(
-    pruners: Sequence[Pruner], connection: Connection, *, with_windows: bool
+    pruners: Callable[[], Sequence[Pruner]], connection: Connection, *, with_windows: bool
 ) -> None:
-    """Prune some queues once a minute, one after the other; return at once if nothing is to be.
+    """Prune some queues once a minute, one after the other.
 
+    :param pruners: returns those of the queues: of one that came up later, too.
     :param connection: used for nothing else: foreign keys to the rows may make deletes slow.
     :param with_windows: whether there may be windows.
     """
-    pruners = [pruner for pruner in pruners if pruner.has_work]
-    while pruners or with_windows:
+    while True:
         try:
             if with_windows:
                 await _prune_windows(connection)
         except psycopg.Error as error:
             logs.queues.windows_not_pruned(error)
-        for pruner in pruners:
+        for pruner in pruners():
             await pruner.prune()
         await connection.close()
         await asyncio.sleep(LOOK_EVERY_SECONDS)
@@ -86,13 +86,8 @@ class Pruner:
         self._connection = connection
         self._named: set[int] = set()
 
-    @property
-    def has_work(self) -> bool:
-        """Whether the settings have any rows deleted."""
-        return bool(self._old)
-
     async def prune(self) -> None:
-        """Delete what is old by now."""
+        """Delete what is old by now; nothing, where the settings say so."""
         try:
             for old in self._old:
                 await self._prune(old)

@@ -66,7 +66,7 @@ class Bench:
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
-            *_, pauses, _timetable, _clock = self._beat(name)
+            *_, pauses, _timetable, _clock, _me = self._beat(name)
             self._execute(as_of(store.promote(name), timezone.now()))
             held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
             claim = store.claim(self._me, name, 1, _TTL, store.Among(paused=held))

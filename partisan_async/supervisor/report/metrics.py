@@ -59,9 +59,12 @@ class Page:
 
 
 class Metrics:
-    """The metrics of one process, of each queue by its label."""
+    """The metrics of one process, of each queue by its label.
 
-    def __init__(self, pages: Sequence[Page]) -> None:
+    :param pages: returns what there is to tell: of a queue that came up later, too.
+    """
+
+    def __init__(self, pages: Callable[[], Sequence[Page]]) -> None:
         self._pages = pages
         self._asking = asyncio.Lock()
         # The latest page of each format; the key is True for OpenMetrics.
@@ -77,7 +80,7 @@ class Metrics:
         """
         is_open = OPENMETRICS in accept
         async with self._asking:
-            for page in self._pages:
+            for page in self._pages():
                 await page.ask()
             made = self._made.get(is_open)
             if made is None or time.monotonic() - made.at >= MADE_EVERY_SECONDS:
@@ -94,7 +97,7 @@ class Metrics:
     def _collect(self) -> Iterable[Metric]:
         # A family is there once, with the samples of all queues.
         found: dict[str, Metric] = {}
-        for page in self._pages:
+        for page in self._pages():
             for metric in page.metrics():
                 if (known := found.setdefault(metric.name, metric)) is not metric:
                     known.samples.extend(metric.samples)
