@@ -9,15 +9,16 @@ from partisan_async.logs.about import about_all, listed, logger
 from partisan_async.text.one_line import explain
 
 
-def started(queue_name: str, workers: int, database: str, woken: str) -> None:
+def started(queue_name: str, workers: int | tuple[int, int], database: str, woken: str) -> None:
     """Say that a supervisor is up.
 
+    :param workers: their number, or the fewest and the most.
     :param database: its database, in words.
     :param woken: what wakes it, in words.
     """
     logger.info(
-        "started: queue %r, %d worker%s, database %s, woken %s",
-        *(queue_name, workers, "" if workers == 1 else "s", database, woken),
+        "started: queue %r, %s worker%s, database %s, woken %s",
+        *(queue_name, _number(workers), "" if workers == 1 else "s", database, woken),
         extra={"event": "started", "queue_name": queue_name},
     )
 
@@ -145,6 +146,10 @@ def polling(queue_names: Sequence[str], why: str) -> None:
 def _are(queue_names: Sequence[str]) -> str:
     """Return ``queue 'a' is``, or ``queues 'a', 'b' are``."""
     return f"{_queues(queue_names)} {'is' if len(queue_names) == 1 else 'are'}"
+
+
+def _number(workers: int | tuple[int, int]) -> str:
+    return str(workers) if isinstance(workers, int) else "{} to {}".format(*workers)
 
 
 def _queues(names: Sequence[str]) -> str:

@@ -145,6 +145,6 @@ def _page(
     from partisan_async.supervisor.report.punctual import Punctual
     from partisan_async.supervisor.report.queue_depth import QueueDepth
 
-    families = Families(name, settings.WORKERS_COUNT, *shown)
+    families = Families(name, settings.most_workers, *shown)
     depth = QueueDepth(name, shared.metrics)
     return Page(families, depth, Punctual(name, shared.metrics, ticker, timetable))

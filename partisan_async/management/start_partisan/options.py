@@ -11,8 +11,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
 from partisan_async.operate import known
-from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings, queue_settings
-from partisan_async.validation import check_count, check_queue_name, check_seconds
+from partisan_async.settings import (
+    DEFAULT_QUEUE_NAME,
+    QueueSettings,
+    on_a_shared_host,
+    queue_settings,
+)
+from partisan_async.validation import check_count, check_queue_name, check_seconds, check_workers
 
 
 def add_options(parser: CommandParser) -> None:
@@ -110,7 +115,10 @@ def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
              "sleep_delay_seconds")  # fmt: skip
     given = {name.upper(): options[name] for name in names if options.get(name) is not None}
     try:
-        settings = dataclasses.replace(queue_settings(queue), **given)
+        own = queue_settings(queue)
+        if only_queue(options) is None:
+            own = on_a_shared_host(queue, own)
+        settings = dataclasses.replace(own, **given)
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from error
     if wrongs := settings.wrongs():
@@ -139,14 +147,19 @@ def _add_numbers(parser: CommandParser) -> None:
             check_count(1),
             "renew the connection after this many claims",
         ),
-        ("--workers_count", int, at_least_1, "how many worker processes to run"),
+        (
+            "--workers_count",
+            _workers,
+            check_workers,
+            "how many worker processes to run, or from how many to how many, such as 0-4",
+        ),
         ("--sleep_delay_seconds", float, check_seconds(0.01), "time between polls"),
     ):
         spellings = (option, f"--{option[2:].replace('_', '-')}")
         parser.add_argument(*spellings, type=_number(kind, check), help=text)
 
 
-def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], Any]:
+def _number(kind: Callable[[str], Any], check: Callable[[Any], str | None]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
             value = kind(text)
@@ -157,6 +170,11 @@ def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], A
         return value
 
     return parse
+
+
+def _workers(text: str) -> int | tuple[int, int]:
+    least, dash, most = text.partition("-")
+    return (int(least), int(most)) if dash else int(text)
 
 
 def _port(value: Any) -> str | None:

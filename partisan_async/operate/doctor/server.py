@@ -121,7 +121,7 @@ def connections() -> Iterator[Said]:
     for each in alive:
         settings = queue_settings(each.queue_name)
         hosts.setdefault(each.process, []).append(settings)
-        workers = len(each.workers) or settings.WORKERS_COUNT
+        workers = len(each.workers) or settings.most_workers
         wanted += workers * budget.per_worker(each.queue_name, settings)
     wanted += sum(map(budget.of_host, hosts.values()))
     said = f"{used:,} of {allowed:,} are in use"
