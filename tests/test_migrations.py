@@ -285,7 +285,7 @@ def test_the_way_back_forgets_subjects_and_keeps_what_has_them():
     )
     before = {}
     with connection.cursor() as cursor:
-        for target in ("0016", "0015", "0016"):
+        for target in ("0016", "0015", "0016", "0017"):
             call_command("migrate", "partisan_async", target, verbosity=0)
             for name in ("task", "schedule", "uniquewindow"):
                 cursor.execute(f"SELECT count(*) FROM partisan_async_{name}")
