@@ -107,6 +107,23 @@ def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_relea
         call_command("migrate", "partisan_async", verbosity=0)
 
 
+def test_the_counter_of_stops_writes_no_row_and_lets_the_last_release_insert():
+    call_command("migrate", "partisan_async", "0016", verbosity=0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(INSERT)
+            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
+            before = cursor.fetchone()
+            call_command("migrate", "partisan_async", verbosity=0)
+            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
+            assert cursor.fetchone() == before
+            cursor.execute(INSERT)
+            cursor.execute("SELECT stops, stopped_at FROM partisan_async_task")
+            assert cursor.fetchall() == [(None, None), (None, None)]
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -119,6 +136,8 @@ def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_relea
         ("0013", "0012"),
         ("0013", "0014"),
         ("0015", "0016"),
+        ("0016", "0017"),
+        ("0017", "0016"),
     ],
 )
 def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
