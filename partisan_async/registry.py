@@ -73,6 +73,12 @@ def tasks_with_options() -> list[Any]:
     return [] if bridge is None else bridge.with_options()
 
 
+def tasks() -> list[Any]:
+    """Return the processors of all of Django's own tasks in the modules that are imported."""
+    bridge = _bridge()
+    return [] if bridge is None else bridge.known()
+
+
 def processors_and_tasks() -> list[Any]:
     """Return the registered processors, and those of Django's own tasks that have options."""
     return [*processors(), *tasks_with_options()]
@@ -144,12 +150,14 @@ class Bridge(NamedTuple):
     :param processor_of: returns the processor of a name, or raises ``ProcessorClassNotFound``.
     :param module_names: returns the names of the modules to import in every installed app.
     :param with_options: returns the processors of those that have options.
+    :param known: returns the processors of all that are in the imported modules.
     :param strays: returns the names of functions that have schedules and are no tasks.
     """
 
     processor_of: Callable[[str], type[Any]]
     module_names: Callable[[], list[str]]
     with_options: Callable[[], list[type[Any]]]
+    known: Callable[[], list[type[Any]]]
     strays: Callable[[], list[str]]
 
 

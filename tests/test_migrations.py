@@ -7,11 +7,13 @@ import uuid
 from contextlib import closing
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from partisan_async import schedules
 from partisan_async.models import Schedule, Task, UniqueWindow
@@ -78,6 +80,36 @@ def test_in_a_database_that_is_not_postgresql_nothing_is_made(tmp_path):
     assert there.stderr.count(said) == 1
     assert "auth_user" in names
     assert not [name for name in names if name.startswith("partisan_async")]
+    assert back.returncode == 0, back.stderr
+
+
+def test_in_a_second_postgresql_that_the_router_denies_nothing_is_made():
+    url = environment()["DATABASE_URL"]
+    parts = conninfo_to_dict(url)
+    parts["dbname"] = f"{parts['dbname']}_elsewhere"
+    env = environment(
+        DJANGO_SETTINGS_MODULE="tests.settings_elsewhere", ELSEWHERE=make_conninfo(**parts)
+    )
+
+    def migrate(*words):
+        command = [sys.executable, "-m", "django", "migrate", *words, "--database=elsewhere"]
+        return subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True)
+
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE IF EXISTS "{parts["dbname"]}" WITH (FORCE)')
+        admin.execute(f'CREATE DATABASE "{parts["dbname"]}"')
+        try:
+            there = migrate()
+            with psycopg.connect(env["ELSEWHERE"]) as elsewhere:
+                names = elsewhere.execute("SELECT relname FROM pg_class WHERE relkind = 'r'")
+                tables = {name for (name,) in names}
+            back = migrate("partisan_async", "zero")
+        finally:
+            admin.execute(f'DROP DATABASE "{parts["dbname"]}" WITH (FORCE)')
+
+    assert there.returncode == 0, there.stderr
+    assert "auth_user" in tables
+    assert not [name for name in tables if name.startswith("partisan_async")]
     assert back.returncode == 0, back.stderr
 
 

@@ -16,6 +16,7 @@ from partisan_async.admin import Scope, TaskAdmin, schedule_times
 from partisan_async.models import Schedule, Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
+from partisan_async.steering.timetable import run_once
 from partisan_async.task_processor import TaskProcessor
 from partisan_async.unique import Unique
 from tests import test_audit
@@ -148,6 +149,30 @@ class TestForm:
         assert row.set_by != made.set_by
         assert [each[0] for each in told()] == ["change-schedule"]
         assert LogEntry.objects.get().change_message == "Change"
+
+    def test_a_function_of_djangos_can_be_chosen_and_whose_it_is_be_said(self, admin_client):
+        name = "tests.testapp.tasks.write"
+        assert f'<option value="{name}">' in admin_client.get(ADD).text
+        add = {"processor": name, "subject": "customer:42"}
+        misfit = admin_client.post(ADD, FILLED | add | {"arguments": ""})
+        assert "missing a required argument" in misfit.text
+
+        admin_client.post(ADD, FILLED | add | {"arguments": '{"args": ["a"], "kwargs": {}}'})
+
+        row = Schedule.objects.get()
+        assert (row.processor, row.subject) == (name, "customer:42")
+        assert run_once(row).subject == "customer:42"
+
+    def test_whose_it_is_stays_until_somebody_says_another_one(self, admin_client, made):
+        def post(subject):
+            admin_client.post(edit_of(), {"cron": "0 8 * * *", "subject": subject})
+            return Schedule.objects.get().subject
+
+        assert post("ada") == "ada"
+        assert 'value="ada"' in admin_client.get(edit_of()).text
+        assert post("ada") == "ada"
+        assert post("bob") == "bob"
+        assert post("") is None
 
     def test_its_page_shows_call_and_times(self, admin_client, made):
         page = admin_client.get(page_of())

@@ -21,7 +21,12 @@ from partisan_async.models import Schedule, Task, UniqueWindow
 from partisan_async.operate import reasons
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
-from partisan_async.steering.timetable import change_schedule, make_schedule, run_once
+from partisan_async.steering.timetable import (
+    change_schedule,
+    checked_stored,
+    make_schedule,
+    run_once,
+)
 from partisan_async.task_processor import TaskProcessor
 from partisan_async.tasks_backend import options
 from partisan_async.testing import assert_enqueued, perform, run_pending
@@ -504,10 +509,13 @@ class TestSchedules:
         plain = schedules.create("plain", Nothing(), HOURLY, subject=ADA)
         asked = schedules.create("asked", Owned("ada"), HOURLY)
 
-        assert change_schedule(plain, '{"args":[1],"kwargs":{}}', HOURLY).subject == ADA
-        assert change_schedule(asked, '{"args":["bob"],"kwargs":{}}', HOURLY).subject == BOB
-        made = make_schedule("made", Owned, '{"args":["bob"],"kwargs":{}}', HOURLY)
-        assert made.subject == BOB
+        one, bob = '{"args":[1],"kwargs":{}}', '{"args":["bob"],"kwargs":{}}'
+        called = checked_stored(Nothing, one, kept=plain.subject)
+        assert change_schedule(plain, called, HOURLY).subject == ADA
+        called = checked_stored(Owned, bob, kept=asked.subject)
+        assert change_schedule(asked, called, HOURLY).subject == BOB
+        assert make_schedule("made", Owned, called, HOURLY).subject == BOB
+        assert checked_stored(Owned, bob, ADA).subject == ADA
 
     def test_those_of_the_code_are_asked_as_a_supervisor_starts(self, only):
         (report,) = only(Report=HOURLY).values()

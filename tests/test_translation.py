@@ -127,7 +127,7 @@ OF_ROWS = re.compile(
 
 def plain_words(*texts):
     """What is in plain letters, and not of a row."""
-    known = set(map(name_of, registry.processors()))
+    known = set(map(name_of, (*registry.processors(), *registry.tasks())))
     left = (OF_ROWS.sub(" ", text) for text in texts if text.strip() not in known)
     return [text.strip() for text in left if re.search("[A-Za-z]", text)]
 

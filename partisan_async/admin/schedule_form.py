@@ -22,14 +22,13 @@ from partisan_async.admin.rows import RowAdmin
 from partisan_async.admin.schedule_times import next_times, rule_of
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.enqueue.corrected import SHAPE, check_arguments
-from partisan_async.enqueue.scheduled import MOST_BYTES, call_of_stored, made_key
+from partisan_async.enqueue.scheduled import MOST_BYTES, Called, made_key
 from partisan_async.enqueue.sensitive import hides
-from partisan_async.enqueue.subjects import of_stored
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule
 from partisan_async.naming import name_of
 from partisan_async.schedule import Cron, Every
-from partisan_async.steering.timetable import change_schedule, make_schedule
+from partisan_async.steering.timetable import change_schedule, checked_stored, make_schedule
 
 VIEW = "partisan_async_schedule_edit"
 
@@ -52,6 +51,14 @@ class ScheduleForm(forms.Form):
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 4, "class": "partisan-json", "spellcheck": "false"}),
+    )
+    subject = forms.CharField(
+        label=_("Subject"),
+        required=False,
+        strip=False,
+        max_length=255,
+        help_text=_("Whose its tasks are, such as customer:42. Empty: as the processor says."),
+        widget=forms.TextInput(attrs={"size": 40}),
     )
     cron = forms.CharField(
         label=_("Cron expression"),
@@ -109,9 +116,8 @@ class ScheduleForm(forms.Form):
         if processor is not None:
             try:
                 encoded = self._encoded(processor, cleaned.get("arguments", ""))
-                subject = of_stored(processor, encoded)  # its task_subject(), or UNIQUE, may refuse
-                call_of_stored(processor, encoded, processor.QUEUE_NAME, subject)
-                cleaned["encoded"] = encoded
+                # Its task_subject(), or UNIQUE, may refuse it.
+                cleaned["called"] = self._called(processor, encoded, cleaned.get("subject"))
             except (TypeError, ValueError) as error:
                 self.add_error("arguments", str(error))
         return cleaned
@@ -133,6 +139,13 @@ class ScheduleForm(forms.Form):
         if cron:
             return Cron(cron, time_zone=cleaned.get("time_zone") or None, **flags)
         return Every(seconds=seconds, **flags)
+
+    def _called(self, processor: Any, encoded: str, subject: str | None) -> Called:
+        before = None if self.row is None else self.row.subject
+        if (subject or None) == before:
+            # Nobody has said it: with other arguments it may be somebody else's.
+            return checked_stored(processor, encoded, kept=before)
+        return checked_stored(processor, encoded, subject or None)
 
     def _encoded(self, processor: Any, text: str) -> str:
         if not text.strip():
@@ -199,7 +212,7 @@ class _Answer:
         scope = self._admin.scope_of(self._request)
         names = [
             name_of(each)
-            for each in registry.processors()
+            for each in (*registry.processors(), *registry.tasks())
             if scope.has_queue(each.QUEUE_NAME) and scope.has_processor(name_of(each))
         ]
         return ScheduleForm(data, processors=names, row=self._row, initial=self._initial)
@@ -215,6 +228,7 @@ class _Answer:
             "cron": rule.get("cron"),
             "time_zone": rule.get("time_zone"),
             "seconds": rule.get("every"),
+            "subject": row.subject,
             # With masks in them, the form would write these.
             "arguments": "" if self._hides else row.arguments,
             **flags,
@@ -226,14 +240,14 @@ class _Answer:
 
     def _do(self, form: ScheduleForm) -> bool:
         """Write it; return whether the database took it."""
-        known, encoded = form.cleaned_data["known"], form.cleaned_data["encoded"]
+        known, called = form.cleaned_data["known"], form.cleaned_data["called"]
         with self._admin.acting(self._request) as acting:
             if self._row is None:
                 processor = form.processor_class(form.cleaned_data)
-                row = make_schedule(form.cleaned_data["name"], processor, encoded, known)
+                row = make_schedule(form.cleaned_data["name"], processor, called, known)
                 self._admin.put_down(self._request, [row], gettext_noop("Add"), ADDITION)
             else:
-                row = change_schedule(self._row, encoded, known)
+                row = change_schedule(self._row, called, known)
                 self._admin.put_down(self._request, [row], gettext_noop("Change"), CHANGE)
         if acting.refused:
             return False

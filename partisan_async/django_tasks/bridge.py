@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from partisan_async.django_tasks import functions, options
-from partisan_async.django_tasks.processors import processor_of, processors_with_options
+from partisan_async.django_tasks.processors import processor_of, processors_of
+from partisan_async.processor import BaseTaskProcessor
 from partisan_async.registry import Bridge
 from partisan_async.tasks_backend import is_configured
 
-MODULE_NAME = "tasks"
-"""Name of the modules that have Django's own tasks, by its convention."""
-
 
 def _module_names() -> list[str]:
-    return [MODULE_NAME] if is_configured() else []
+    return [functions.MODULE_NAME] if is_configured() else []
+
+
+def _with_options() -> list[type[BaseTaskProcessor]]:
+    return processors_of(functions.with_options())
+
+
+def _known() -> list[type[BaseTaskProcessor]]:
+    return processors_of(functions.known())
 
 
 def _strays() -> list[str]:
@@ -21,4 +27,4 @@ def _strays() -> list[str]:
     return [name for name, function in functions.strays() if options.has_schedules(function)]
 
 
-BRIDGE = Bridge(processor_of, _module_names, processors_with_options, _strays)
+BRIDGE = Bridge(processor_of, _module_names, _with_options, _known, _strays)

@@ -1,4 +1,4 @@
-"""Knows which functions have options: Django keeps no list of its tasks."""
+"""Knows which functions are tasks, and which have options: Django keeps no list of its tasks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
+from django.apps import apps
+
 from partisan_async.django_tasks.compat import Task
 from partisan_async.django_tasks.finding import find_task
+
+MODULE_NAME = "tasks"
+"""Name of the modules that have Django's own tasks, by its convention."""
 
 _functions: WeakValueDictionary[str, Callable[..., Any]] = WeakValueDictionary()
 """By the dotted names that their tasks have; one that is gone has no options any more."""
@@ -24,9 +29,21 @@ def keep(function: Callable[..., Any]) -> None:
     _functions[name_of(function)] = function
 
 
-def tasks() -> list[Task[Any, Any]]:
+def with_options() -> list[Task[Any, Any]]:
     """Return the tasks of the functions with options, by name."""
     return [task for name in sorted(_functions) if (task := find_task(name)) is not None]
+
+
+def known() -> list[Task[Any, Any]]:
+    """Return those, and all tasks of the ``tasks.py`` that are imported, by name."""
+    found = {task.module_path: task for task in with_options()}
+    for config in apps.get_app_configs():
+        module = sys.modules.get(f"{config.name}.{MODULE_NAME}")
+        for value in list(getattr(module, "__dict__", {}).values()):
+            # Also what it imports; what using() returns has the name of another.
+            if isinstance(value, Task) and find_task(value.module_path) is value:
+                found[value.module_path] = value
+    return [found[name] for name in sorted(found)]
 
 
 def strays() -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from partisan_async import signals
 from partisan_async.claim import Call
 from partisan_async.context import current_task
-from partisan_async.django_tasks import functions, options
+from partisan_async.django_tasks import options
 from partisan_async.django_tasks.calls import call_by_schedule, call_on_error, chosen, subject_of
 from partisan_async.django_tasks.compat import (
     Task,
@@ -55,9 +55,9 @@ def processor_of(name: str) -> type[BaseTaskProcessor]:
     return type(name, (base,), attributes)
 
 
-def processors_with_options() -> list[type[BaseTaskProcessor]]:
-    """Return the processors of the tasks that have options, and are those of our backend."""
-    return [processor_of(task.module_path) for task in functions.tasks() if is_ours(task.backend)]
+def processors_of(tasks: Iterable[Task[Any, Any]]) -> list[type[BaseTaskProcessor]]:
+    """Return the processors of those of these tasks that are our backend's."""
+    return [processor_of(task.module_path) for task in tasks if is_ours(task.backend)]
 
 
 class _DjangoTask(BaseTaskProcessor):

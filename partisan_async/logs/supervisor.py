@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from partisan_async.claim import Claim
 from partisan_async.logs.about import about_all, listed, logger
@@ -34,6 +34,17 @@ def stopping(running: Sequence[Claim]) -> None:
 def stopped(queue_name: str) -> None:
     """Say that a supervisor has stopped."""
     logger.info("stopped: queue %r", queue_name, extra={"event": "stopped"})
+
+
+def once_over(queue_name: str, ends: Mapping[str, int]) -> None:
+    """Say what became of the tasks that a supervisor ran which was to run only what there was."""
+    told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(ends.items()))
+    logger.info(
+        "once: queue %r, %d run%s%s",
+        queue_name,
+        *(sum(ends.values()), "" if sum(ends.values()) == 1 else "s", f": {told}" * bool(told)),
+        extra={"event": "once over", "queue_name": queue_name},
+    )
 
 
 def not_at_home(error: BaseException) -> None:

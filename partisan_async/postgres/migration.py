@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations import AddConstraint, AddField, AddIndex, CreateModel, Migration
@@ -22,9 +22,10 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 class PostgresMigration(Migration):
-    """A migration that changes nothing in a database other than PostgreSQL.
+    """A migration that changes nothing in a database that is not for these tables.
 
-    Without a router ``migrate`` migrates every app in every database, also in a site's SQLite.
+    Without a router ``migrate`` migrates every app in every database, also in a site's SQLite. A
+    router refuses models, not the locks that are taken here.
     """
 
     locked: ClassVar[tuple[str, ...]] = ()
@@ -36,14 +37,13 @@ class PostgresMigration(Migration):
         schema_editor: BaseDatabaseSchemaEditor,
         collect_sql: bool = False,
     ) -> ProjectState:
-        if schema_editor.connection.vendor == "postgresql":
+        connection = schema_editor.connection
+        if _is_for_tables(connection):
             if not collect_sql:
-                _lock(schema_editor.connection, self.locked)
+                _lock(connection, self.locked)
             return super().apply(project_state, schema_editor, collect_sql)
-        if self.initial:
-            logs.database.no_tables_made(
-                schema_editor.connection.alias, schema_editor.connection.vendor
-            )
+        if self.initial and connection.vendor != "postgresql":
+            logs.database.no_tables_made(connection.alias, connection.vendor)
         return self.mutate_state(project_state, preserve=False)
 
     def unapply(
@@ -52,7 +52,7 @@ class PostgresMigration(Migration):
         schema_editor: BaseDatabaseSchemaEditor,
         collect_sql: bool = False,
     ) -> ProjectState:
-        if schema_editor.connection.vendor == "postgresql":
+        if _is_for_tables(schema_editor.connection):
             if not collect_sql:
                 _lock(schema_editor.connection, self.locked)
             return super().unapply(project_state, schema_editor, collect_sql)
@@ -143,6 +143,16 @@ class AddIndexConcurrently(_Concurrently, AddIndex):
     @property
     def _built(self) -> Any:
         return self.index
+
+
+def _is_for_tables(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether the tables are, or are to be, in this database.
+
+    They are in one database, so the router is asked about one of them.
+    """
+    if connection.vendor != "postgresql":
+        return False
+    return bool(router.allow_migrate(connection.alias, "partisan_async", model_name="task"))
 
 
 def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from partisan_async.enqueue.scheduled import (
     made_key,
     schedules_of,
 )
-from partisan_async.enqueue.subjects import of_stored
+from partisan_async.enqueue.subjects import checked, of_stored
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Schedule, Task
 from partisan_async.models.readable import aware, is_moment
@@ -57,22 +57,37 @@ def create(
     return _make(key, *called(call, subject), known)
 
 
-def change_schedule(row: Schedule, arguments: str, known: Cron | Every) -> Schedule:
+def change_schedule(row: Schedule, called: Called, known: Cron | Every) -> Schedule:
     """Have a schedule that was made at run time be another one, of the same processor.
 
-    Whose it is stays, where the processor has no ``task_subject()`` that says it anew.
-
-    :param arguments: as a row of a task stores them.
+    :param called: as ``checked_stored`` returned it.
     """
-    processor = registry.get(row.processor_name)
-    return _make(row.pk, processor, _called(processor, arguments, row.subject), known)
+    return _make(row.pk, registry.get(row.processor_name), called, known)
 
 
 def make_schedule(
-    name: str, processor: type[BaseTaskProcessor], arguments: str, known: Cron | Every
+    name: str, processor: type[BaseTaskProcessor], called: Called, known: Cron | Every
 ) -> Schedule:
-    """As ``create``, for a call whose arguments are stored ones already, and were checked."""
-    return _make(made_key(name), processor, _called(processor, arguments), known)
+    """As ``create``, for a call that ``checked_stored`` returned."""
+    return _make(made_key(name), processor, called, known)
+
+
+def checked_stored(
+    processor: type[BaseTaskProcessor],
+    arguments: str,
+    subject: str | None = None,
+    *,
+    kept: str | None = None,
+) -> Called:
+    """Return what a schedule keeps of a call whose arguments are stored ones already.
+
+    :param subject: whose its tasks are, as for ``delay()``.
+    :param kept: whose they were: that stays, where ``task_subject()`` does not say it anew.
+    :raises TypeError, ValueError: ``delay()`` would refuse the call.
+    """
+    whose = of_stored(processor, arguments, kept) if subject is None else checked(subject)
+    call_of_stored(processor, arguments, processor.QUEUE_NAME, whose)  # UNIQUE may refuse it
+    return Called(arguments, whose)
 
 
 def delete(name: str) -> bool:
@@ -122,14 +137,6 @@ def _checked_schedule(when: object) -> Cron | Every:
             f"The schedule has kwargs={known.kwargs!r}; pass them in the call, as in Report(…)."
         )
     return known
-
-
-def _called(
-    processor: type[BaseTaskProcessor], arguments: str, subject: str | None = None
-) -> Called:
-    whose = of_stored(processor, arguments, subject)
-    call_of_stored(processor, arguments, processor.QUEUE_NAME, whose)  # UNIQUE may refuse it
-    return Called(arguments, whose)
 
 
 def _make(

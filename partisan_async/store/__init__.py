@@ -14,7 +14,7 @@ and no index condition can use ``clock_timestamp()``.
 
 from partisan_async.store.among import ALL, Among
 from partisan_async.store.announcing import announce
-from partisan_async.store.claimed import arguments_of, held, look, named
+from partisan_async.store.claimed import arguments_of, held, look, named, still_to_run
 from partisan_async.store.claiming import HISTORY, claim, claim_only, claims, ready
 from partisan_async.store.erasing import (
     counts_of,
@@ -165,6 +165,7 @@ __all__ = [
     "settle",
     "settle_within",
     "soonest",
+    "still_to_run",
     "succeeded",
     "switch_schedules",
     "tally",

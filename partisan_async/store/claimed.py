@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from partisan_async.claim import Claim
-from partisan_async.models.status import Status
+from partisan_async.models.status import ENDED_SQL, Status
 from partisan_async.store.claiming import COLUMNS
+from partisan_async.store.parking import is_parked
 from partisan_async.store.statement import Statement
 
 _HELD = f"""
@@ -36,6 +37,18 @@ def look(claims: Sequence[Claim]) -> Statement:
         "SELECT id, claim_seq, claimed_by, status FROM partisan_async_task WHERE id = ANY(%(ids)s)"
     )
     return Statement(sql, {"ids": [claim.id for claim in claims]})
+
+
+def still_to_run(ids: Sequence[int], paused: Collection[str]) -> Statement:
+    """Read which of these tasks run again by themselves, or do so now. Rows: their ids.
+
+    :param paused: the processors that start nothing.
+    """
+    sql = f"""
+    SELECT id FROM partisan_async_task t WHERE id = ANY(%(ids)s) AND NOT {is_parked("t")}
+        AND status NOT IN {ENDED_SQL} AND processor_class <> ALL(%(paused)s::text[])
+    """  # noqa: S608
+    return Statement(sql, {"ids": list(ids), "paused": list(paused)})
 
 
 def named(pk: int) -> Statement:

@@ -47,6 +47,12 @@ class Agenda:
         self.doubtful = False
         """True if the claims in the database may differ from those that this supervisor knows."""
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether there is nothing to do but wait for ``due_at``."""
+        rows = self.ready or self.look_for_due or self.doubtful or self.orphans
+        return not (rows or self.dead or self.silent)
+
     def on_notify(self, status: str) -> None:
         """Note that rows may be ready, or scheduled earlier than any that is known.
 

@@ -66,7 +66,7 @@ class Around:
         :param most: maximum number of rows to take.
         :raises psycopg.Error: the error is not about single rows.
         """
-        among = self._others()
+        among = self.others()
         unanswered, self._unanswered, self.went_around = self._unanswered, False, False
         try:
             return await self._connection.execute(statement(among))
@@ -75,6 +75,12 @@ class Around:
             if whose(error) in NO_ROWS or (self._unanswered and not unanswered):
                 raise
             return await self._take_each(statement, rows(among), most, error)
+
+    def others(self) -> Among:
+        """Return which rows are taken: those that are not passed over, nor of what is paused."""
+        now = time.monotonic()
+        self._until = {pk: until for pk, until in self._until.items() if until > now}
+        return Among(but=list(self._until), paused=sorted(self.paused))
 
     async def _take_each(
         self,
@@ -117,11 +123,6 @@ class Around:
             return False
         failed.pop(pk, None)
         return True
-
-    def _others(self) -> Among:
-        now = time.monotonic()
-        self._until = {pk: until for pk, until in self._until.items() if until > now}
-        return Among(but=list(self._until), paused=sorted(self.paused))
 
     async def _pass_over(self, pk: int, error: psycopg.Error) -> None:
         self._until[pk] = time.monotonic() + PASSED_OVER_SECONDS

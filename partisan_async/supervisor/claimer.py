@@ -59,6 +59,8 @@ class Claimer:
         self._parking = Parking(queue_name, connection)
         deletes = settings.DELETE_TASKS_ON_COMPLETE
         self._stock = Stock(me, connection, agenda, dispatcher, deletes_finished=deletes)
+        self.is_asleep = False
+        """Whether it waits for a reason to look."""
         self._stopped = False
         self._claims_since_renewal = 0
         self._renewing: asyncio.Task[None] | None = None
@@ -81,6 +83,12 @@ class Claimer:
         """Have ``keep()`` return after the statement that is under way."""
         self._stopped = True
         self._agenda.wake.set()
+
+    async def left(self) -> int:
+        """Return how many rows are ready or due that it would take; it counts up to ``MORE``."""
+        ready, due = self._ready.others(), self._due.others()
+        rows = await self._connection.execute(store.ready(self._queue_name, MORE, ready))
+        return len(rows) or len(await self._connection.execute(store.due(self._queue_name, due)))
 
     async def keep(self) -> None:
         """Claim until ``stop()``."""
@@ -182,8 +190,11 @@ class Claimer:
         if agenda.due_at is not None and self._lease.held:
             due = max(0.0, agenda.due_at - time.monotonic())
         limits = [limit for limit in (poll, due) if limit is not None]
+        self.is_asleep = True
         try:
             await asyncio.wait_for(agenda.wake.wait(), min(limits, default=None))
         except TimeoutError:
             if due is None or (poll is not None and poll <= due):
                 agenda.ready = agenda.look_for_due = True
+        finally:
+            self.is_asleep = False

@@ -24,6 +24,7 @@ from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.endings import Endings
 from partisan_async.supervisor.heartbeat import Heartbeat
 from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.once import Once
 from partisan_async.supervisor.pruner import Pruner
 from partisan_async.supervisor.report.counts import Counts
 from partisan_async.supervisor.report.health import Health
@@ -56,6 +57,8 @@ class Plan(NamedTuple):
     print_logs: bool
     health: socket.socket | None
     home: str | None
+    once: bool
+    retries: bool
 
 
 class Connections(NamedTuple):
@@ -91,6 +94,7 @@ class Parts:
     unserved: Unserved
     metrics: Metrics | None
     health: Health | None
+    once: Once | None
 
 
 def assemble(plan: Plan) -> Parts:
@@ -100,9 +104,7 @@ def assemble(plan: Plan) -> Parts:
     lease, agenda, service = Lease(_ttl(plan)), Agenda(), ServiceManager()
     stop = Stop(lease, service)
     ticker = Ticker(me, name, opened.beat, ttl=lease.ttl)
-    wakeup = None
-    if plan.listen:
-        wakeup = Wakeup(store.database(), name, agenda, lease, ticker, settings.LISTEN_DSN)
+    wakeup = _wakeup(plan, agenda, lease, ticker)
     with_metrics = plan.health is not None and find_spec("prometheus_client") is not None
     counts = Counts(with_spreads=with_metrics)
     settler = _settler(plan, opened.settle, agenda)
@@ -119,6 +121,7 @@ def assemble(plan: Plan) -> Parts:
         every=timedelta(seconds=plan.beat_seconds),
         home=plan.home,
     )
+    watched = (claimer, dispatcher, settler, agenda, stop)
     shown = (counts, lease, dispatcher, settler, wakeup)
     metrics = _metrics(plan, shown, ticker, timetable) if with_metrics else None
     return Parts(
@@ -142,6 +145,7 @@ def assemble(plan: Plan) -> Parts:
         unserved=Unserved(name, opened.beat, lease),
         metrics=metrics,
         health=_health(plan, heartbeat, status, metrics),
+        once=_once(plan, watched, opened.beat, (ticker, timetable)),
     )
 
 
@@ -165,6 +169,24 @@ def _connections(plan: Plan) -> Connections:
         beat=Connection(alias, f"{name} beat", patience=ttl / 3),
         prune=Connection(alias, f"{name} prune", patience=ttl),
     )
+
+
+def _wakeup(plan: Plan, agenda: Agenda, lease: Lease, ticker: Ticker) -> Wakeup | None:
+    if not plan.listen:
+        return None
+    dsn = plan.settings.LISTEN_DSN
+    return Wakeup(store.database(), plan.queue_name, agenda, lease, ticker, dsn)
+
+
+def _once(
+    plan: Plan,
+    watched: tuple[Claimer, Dispatcher, Settler, Agenda, Stop],
+    connection: Connection,
+    schedules: tuple[Ticker, Timetable],
+) -> Once | None:
+    if not plan.once:
+        return None
+    return Once(plan.queue_name, *watched, connection, schedules, retries=plan.retries)
 
 
 def _settler(plan: Plan, connection: Connection, agenda: Agenda) -> Settler:

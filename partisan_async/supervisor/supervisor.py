@@ -34,6 +34,8 @@ class Supervisor:
     :param print_logs: have the workers print log lines where no logging is configured.
     :param home: the home that the database must belong to, if it has one; ``None``: any home.
     :param health: a listening socket on which to tell its health; see ``Health``.
+    :param once: end as soon as nothing is left that is due; see ``Once``.
+    :param retries: with ``once``, wait for the tasks that are to run again later, too.
     """
 
     def __init__(
@@ -47,13 +49,15 @@ class Supervisor:
         print_logs: bool = False,
         health: socket.socket | None = None,
         home: str | None = None,
+        once: bool = False,
+        retries: bool = False,
     ) -> None:
         self.id = uuid.uuid4()
         self.queue_name = queue_name
         self.parts = assemble(
             Plan(
                 *(self.id, queue_name, settings, listen, beat_seconds, ttl_seconds),
-                *(print_logs, health, home),
+                *(print_logs, health, home, once, retries),
             )
         )
         self.started = self.parts.status.started
@@ -109,6 +113,8 @@ class Supervisor:
         await say_started(self.queue_name, self._settings, parts.wakeup)
         self.started.set()
         parts.status.tell("READY=1")
+        if parts.once is not None:
+            self._loops.keep(parts.once.keep())
 
     async def _start_workers(self) -> bool:
         """Start the workers; return whether they are up: ``stop()`` may be called meanwhile."""

@@ -57,6 +57,11 @@ class Ticker:
         """The keys of the schedules that the code has in this queue."""
         return list(self._known)
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether it has enqueued what was due when it began."""
+        return self._turns.has_taken_one or not self._known
+
     async def turn(self) -> float:
         """Enqueue what is due; return in how many seconds to look again."""
         rows = await self._connection.execute(

@@ -69,6 +69,11 @@ class Timetable:
         self._looked_at = ""
         self._look_at = 0.0
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether it has enqueued what was due when it began."""
+        return self._turns.has_taken_one
+
     def on_sight(self, due_seconds: float | None) -> None:
         """Take into account in how many seconds the first one is due; ``None``: there is none."""
         if due_seconds is None:

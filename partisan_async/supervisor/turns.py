@@ -26,6 +26,8 @@ class Turns:
     def __init__(self, turn: Callable[[], Awaitable[float | None]]) -> None:
         self.at: float | None = None
         """When the next one is, by the monotonic clock; ``None``: when it is hurried."""
+        self.has_taken_one = False
+        """Whether a turn was taken, or tried."""
         self._turn = turn
         self._hurry = asyncio.Event()
 
@@ -45,6 +47,7 @@ class Turns:
                 logs.schedules.ticks_not_sought(error)
                 seconds = backoff.next()
             if seconds is None or seconds > 0:
+                self.has_taken_one = True
                 self.at = None if seconds is None else time.monotonic() + seconds
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._hurry.wait(), seconds)

@@ -23,7 +23,11 @@ from partisan_async.management.start_partisan.conditions import (
     warn_of_too_many_connections,
     warn_of_unknown_queue,
 )
-from partisan_async.management.start_partisan.options import add_options, settings_of
+from partisan_async.management.start_partisan.options import (
+    add_options,
+    refuse_contradictions,
+    settings_of,
+)
 from partisan_async.steering import audit
 from partisan_async.supervisor.heartbeat import NotAtHome
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
@@ -45,6 +49,7 @@ class Command(BaseCommand):
 
     def _supervise(self, options: dict[str, Any]) -> None:
         taking_on.refuse_within_main()
+        refuse_contradictions(options)
         queue = options["queue_name"]
         settings = settings_of(queue, options)
         logs.fields.serve_here(queue, None)
@@ -65,11 +70,19 @@ class Command(BaseCommand):
                 steering.pause(queue)
             connections.close_all()
         supervisor = Supervisor(
-            queue, settings, listen=options["listen"], print_logs=True, health=health, home=name
+            *(queue, settings),
+            listen=options["listen"],
+            print_logs=True,
+            health=health,
+            home=name,
+            once=options["once"],
+            retries=options["retries"],
         )
         logs.fields.serve_here(queue, str(supervisor.id))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(supervisor))
+        if (once := supervisor.parts.once) is not None and (wrong := once.tell()):
+            raise CommandError(wrong)
 
 
 async def _run(supervisor: Supervisor) -> None:

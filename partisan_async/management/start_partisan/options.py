@@ -34,6 +34,16 @@ def add_options(parser: CommandParser) -> None:
         action="store_true",
         help="pause the queue before anything of it is claimed",
     )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="run what is due, and what that enqueues, then exit: 1 if a task failed",
+    )
+    parser.add_argument(
+        "--retries",
+        action="store_true",
+        help="with --once, wait for the tasks that are to be tried again later, too",
+    )
     _add_numbers(parser)
     parser.add_argument(
         "--health-port",
@@ -47,6 +57,20 @@ def add_options(parser: CommandParser) -> None:
         metavar="ADDRESS",
         help="the address to answer on (default: %(default)s); in a container 0.0.0.0",
     )
+
+
+def refuse_contradictions(options: dict[str, Any]) -> None:
+    """Refuse options that do not go together.
+
+    :raises CommandError: some do not.
+    """
+    if options["retries"] and not options["once"]:
+        raise CommandError("--retries says what --once waits for: add --once.", returncode=2)
+    if options["once"] and options["paused"]:
+        raise CommandError(
+            "--once runs what there is, and --paused starts nothing of it: leave one of them out.",
+            returncode=2,
+        )
 
 
 def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
