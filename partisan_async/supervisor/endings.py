@@ -53,12 +53,15 @@ class Endings:
             error = ProcessorClassNotFound(claim.processor_class)
             self.end(claim, Unrecognised(Failure.of(error)), None)
 
-    def give_back(self, claims: Iterable[Claim], attempt: Attempt | None = None) -> None:
+    def give_back(
+        self, claims: Iterable[Claim], attempt: Attempt | None = None, *, cut_off: bool = False
+    ) -> None:
         """Return tasks to the queue as they were.
 
         :param attempt: the run that was interrupted, if it had started.
+        :param cut_off: whether that was because this supervisor stops.
         """
-        decision = GivenBack()
+        decision = GivenBack(cut_off)
         for claim in claims:
             self._settler.add(Settlement(claim, decision, attempt))
             # Do not log a task that is not ours any more: it would look as if it ran again.

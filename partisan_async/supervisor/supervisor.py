@@ -108,10 +108,14 @@ class Supervisor:
         dispatcher.close()
         grace = self._settings.SHUTDOWN_GRACE_SECONDS
         deadline: float | None = None
+        is_told = False
         with suppress(TimeoutError):
             while pool.claims() and not self._stop.at_once:
-                if self._stop.is_asked and deadline is None and grace is not None:
-                    deadline = asyncio.get_running_loop().time() + grace
+                if self._stop.is_asked and not is_told:
+                    is_told = True
+                    pool.tell_stopping()
+                    if grace is not None:
+                        deadline = asyncio.get_running_loop().time() + grace
                 dispatcher.progress.clear()
                 async with asyncio.timeout_at(deadline):
                     await dispatcher.progress.wait()
@@ -123,7 +127,7 @@ class Supervisor:
         self._stop.begun.set()
         parts.claimer.stop()
         parts.dispatcher.close()
-        await parts.dispatcher.pool.close()
+        await parts.dispatcher.end()
         try:
             await self._close_books()
         finally:

@@ -86,6 +86,10 @@ class WorkerProcess:
         if self.load.has_unstarted and self._link.ask_back(self.load.last_ticket):
             self.load.asked_back = True
 
+    def tell_stopping(self) -> None:
+        """Let the runs in the process know that the supervisor is stopping."""
+        self._link.tell_stopping()
+
     def on_frames(self, frames: Iterator[wire.Frame]) -> None:
         """Handle what the process reports about its tasks."""
         load, now = self.load, self._loop.time()
