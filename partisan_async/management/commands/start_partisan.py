@@ -31,6 +31,7 @@ from partisan_async.management.start_partisan.options import (
     refuse_contradictions,
     settings_of,
 )
+from partisan_async.settings import QueueSettings
 from partisan_async.steering import audit
 from partisan_async.supervisor.heartbeat import NotAtHome
 from partisan_async.supervisor.host import Host
@@ -53,6 +54,7 @@ class Command(BaseCommand):
     def _supervise(self, options: dict[str, Any]) -> None:
         taking_on.refuse_within_main()
         refuse_contradictions(options)
+        queues = {} if options["all_queues"] else _queues(options)
         name = only_queue(options)
         logs.fields.serve_here(name, None)
         logs.handlers.attach()
@@ -65,7 +67,7 @@ class Command(BaseCommand):
         registry.autodiscover()
         require_database(paused=options["paused"])
         home = require_home()
-        queues = {each: settings_of(each, options) for each in queues_of(options)}
+        queues = queues or _queues(options)
         for each in queues:
             warn_of_unknown_queue(each)
         warn_of_too_many_connections(queues, listen=options["listen"])
@@ -90,6 +92,10 @@ class Command(BaseCommand):
             runner.run(_run(host))
         if host.once is not None and (wrong := host.once.tell()):
             raise CommandError(wrong)
+
+
+def _queues(options: dict[str, Any]) -> dict[str, QueueSettings]:
+    return {name: settings_of(name, options) for name in queues_of(options)}
 
 
 async def _run(host: Host) -> None:
