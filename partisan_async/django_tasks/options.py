@@ -12,6 +12,7 @@ from partisan_async.config.processor_configs import ErrorsHandleConfig, Postpone
 from partisan_async.declared import wrong_on_error
 from partisan_async.django_tasks import functions
 from partisan_async.django_tasks.compat import Task
+from partisan_async.django_tasks.finding import find_task
 from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.enqueue.scheduled import wrong_schedules
 from partisan_async.schedule import Cron, Every
@@ -135,6 +136,19 @@ def _check_on_error(value: Any) -> str | None:
         refuse_wrong_call(value, [1], {})
     except TypeError as error:
         return f"must take the id of a task alone: {str(error).removesuffix('.')}"
+    return _check_as_declared(value)
+
+
+def _check_as_declared(task: Task[Any, Any]) -> str | None:
+    """Complain of a task that is enqueued otherwise than it says: by what ``@task`` declares."""
+    from partisan_async.tasks_backend import is_configured, is_ours
+
+    # Where TASKS names no backend of ours, as in a site's tests, all of this is ignored.
+    if is_configured() and not is_ours(task.backend):
+        return f"must be a task of a PartisanBackend, and has backend={task.backend!r}"
+    declared = find_task(task.module_path)
+    if declared is not None and declared != task:
+        return "must be a task as @task declares it, and nothing of using(…) is kept: leave it out"
     return None
 
 
