@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from inspect import Signature, iscoroutinefunction, signature
+from collections.abc import Callable, Mapping, Sequence
+from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from partisan_async import validation
@@ -11,6 +11,7 @@ from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.declared import wrong_on_error
 from partisan_async.django_tasks import functions
+from partisan_async.django_tasks.chosen import refuse_unknown
 from partisan_async.django_tasks.compat import Task
 from partisan_async.django_tasks.finding import find_task
 from partisan_async.django_tasks.fits import refuse_wrong_call
@@ -110,9 +111,9 @@ def _refuse_function(function: Any, unique: Unique | None, subject: Any, *, atom
             " transactions in async code."
         )
     if unique is not None:
-        _require_parameters(function, "unique", unique.by or ())
+        refuse_unknown(function, unique.by or (), "unique")
     if subject is not None:
-        _require_parameters(function, "subject", names_asked_by(subject))
+        refuse_unknown(function, names_asked_by(subject), "subject")
 
 
 def _refuse_schedules(function: Any, schedules: Any) -> None:
@@ -179,15 +180,3 @@ def has_schedules(function: Callable[..., Any]) -> bool:
     """Tell whether the options of a task's function have schedules."""
     attributes = of_function(function)
     return attributes.get("SCHEDULE") is not None or bool(attributes.get("SCHEDULES"))
-
-
-def _require_parameters(
-    function: Callable[..., Any], option: str, names: Iterable[str | int]
-) -> None:
-    takes = signature(function).replace(return_annotation=Signature.empty)
-    for name in names:
-        if name not in takes.parameters:
-            raise TypeError(
-                f"@options({option}=…) is by {name!r}, which is no parameter of"
-                f" {function.__name__}{takes}."
-            )
