@@ -60,8 +60,8 @@ def subject_of(processor: Any, given: str | None = None) -> str | None:
         return checked(given)
     kind: Any = type(processor)
     if _is_djangos(kind):
-        found: str | None = kind.subject_of_call(processor.args, processor.kwargs)
-        return found
+        told: str | None = kind.subject_of_call(processor.args, processor.kwargs)
+        return told
     if not hasattr(kind, METHOD):
         return None
     if found := misfit(kind):

@@ -47,8 +47,7 @@ _ROW = """
                       WHERE name NOT IN ('', %(home)s::text))
 """
 
-_BEAT = """
-beat AS (
+_BEAT = """beat AS (
     INSERT INTO partisan_async_supervisor AS s
         (id, hostname, process, queue_name, last_seen_at, workers, stopping_since)
     {rows}

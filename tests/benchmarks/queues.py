@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         for _ in tqdm(range(given.rounds), unit="round", disable=None):
             for count in SERVED:
                 times[count] += _pick_up(server, count, given.seconds)
-    print(aligned([["queues at rest", "PSS MB", "connections", "statements/s"], *rest]))
+    print(aligned(["queues at rest", "PSS MB", "connections", "statements/s"], rest))
     cuts = {
         count: statistics.quantiles(found, n=100, method="inclusive")
         for count, found in times.items()
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     one, ten = (cuts[count] for count in SERVED)
     rows.append(["ratio", f"{ten[49] / one[49]:.2f}", f"{ten[94] / one[94]:.2f}"])
     print()
-    print(aligned([["queues, a job a second each", "p50 ms", "p95 ms"], *rows]))
+    print(aligned(["queues, a job a second each", "p50 ms", "p95 ms"], rows))
     return 0
 
 
