@@ -156,7 +156,8 @@ class Supervisor:
         self._stop.begun.set()
         parts.claimer.stop()
         parts.dispatcher.close()
-        await parts.dispatcher.end()
+        parts.endings.cuts_off = True
+        await parts.dispatcher.pool.close()
         await self._close_books()
         await parts.endings.losses.tell_the_rest()
         await self._loops.end()
