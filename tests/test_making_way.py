@@ -29,6 +29,7 @@ from partisan_async.supervisor.report.counts import Counts
 from partisan_async.testing import live_supervisor, perform, run_pending, stopping
 from partisan_async.worker import stopping as worker
 from tests.conftest import ended, marks, wait_until
+from tests.process import DEADLINE_SECONDS
 from tests.process import partisan as supervisor
 from tests.test_dashboard import text_of
 from tests.test_store import beat, claim, execute
@@ -403,7 +404,7 @@ class TestContext:
         context._waiting.update(closed)
         try:
             asyncio.run(wait())
-            asyncio.run(context.until_stopping())  # at once
+            asyncio.run(asyncio.wait_for(context.until_stopping(), DEADLINE_SECONDS))  # at once
         finally:
             worker.tell(False)
             context._waiting.difference_update(closed)
