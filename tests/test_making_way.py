@@ -6,6 +6,7 @@ import os
 import signal
 import uuid
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import User
@@ -21,10 +22,14 @@ from partisan_async.models import Supervisor, Task
 from partisan_async.operate import reasons
 from partisan_async.operate.doctor import tasks as looks
 from partisan_async.policy import Failed, Failure, GivenBack, Postponed, Retried
+from partisan_async.settings import queue_settings
 from partisan_async.signals import task_postponed
+from partisan_async.supervisor.endings import Endings
+from partisan_async.supervisor.report.counts import Counts
 from partisan_async.testing import live_supervisor, perform, run_pending, stopping
 from partisan_async.worker import stopping as worker
 from tests.conftest import ended, marks, wait_until
+from tests.process import DEADLINE_SECONDS
 from tests.process import partisan as supervisor
 from tests.test_dashboard import text_of
 from tests.test_store import beat, claim, execute
@@ -315,6 +320,23 @@ class TestTheRow:
         assert (task.stops, task.stopped_at, task.stops_in_a_row) == (None, None, 0)
 
 
+def test_a_task_that_had_not_started_is_not_cut_off(me):
+    """It is given back late, where its worker was killed for another one."""
+    added = []
+    endings = Endings(
+        queue_settings("default"), SimpleNamespace(add=added.append), Counts(with_spreads=False)
+    )
+    Write.bulk_delay([Write(n) for n in range(2)])
+    unstarted, started = claim(me, 2)
+    endings.give_back([started], Attempt(1.0, "host/7"))
+    endings.cuts_off = True
+
+    endings.give_back([unstarted])
+    endings.give_back([started], Attempt(1.0, "host/7"))
+
+    assert [each.decision.cut_off for each in added] == [False, False, True]
+
+
 @pytest.mark.django_db
 class TestTold:
     def cut_off(self, times, **more):
@@ -382,7 +404,7 @@ class TestContext:
         context._waiting.update(closed)
         try:
             asyncio.run(wait())
-            asyncio.run(context.until_stopping())  # at once
+            asyncio.run(asyncio.wait_for(context.until_stopping(), DEADLINE_SECONDS))  # at once
         finally:
             worker.tell(False)
             context._waiting.difference_update(closed)

@@ -9,7 +9,7 @@ from uuid import UUID
 from partisan_async.claim import Settlement
 from partisan_async.models.status import ENDED_SQL, WAITING_SQL, Status
 from partisan_async.policy import Finished
-from partisan_async.store import on_error
+from partisan_async.store import on_error, stops
 from partisan_async.store.kept import kept
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.settlement import columns
@@ -43,15 +43,6 @@ _AGAIN = """d.failure::jsonb ? 'postponed' AND jsonb_typeof(t.errors) = 'array'
 _TIMED = f"""
     first_tried_at = CASE WHEN d.timed IS NOT TRUE OR (t.tries > 0 AND t.first_tried_at IS NOT NULL)
         THEN t.first_tried_at ELSE {_STARTED_AT} END,"""
-
-# Likewise, only for runs that a stop cut off. No other outcome writes these columns, also not to
-# reset them: a later run that came to its end is told by a later `last_attempted_at`.
-_CUT_OFF = """
-    stops = CASE WHEN d.cut_off IS NOT TRUE THEN t.stops
-        WHEN t.stops > 0 AND t.stopped_at >= t.last_attempted_at
-        THEN LEAST(t.stops::bigint + 1, 2147483647) ELSE 1 END,
-    stopped_at = CASE WHEN d.cut_off IS NOT TRUE THEN t.stopped_at
-        ELSE statement_timestamp() END,"""
 
 # A task that failed gives its key up, though no index has ended rows: an operator of a release that
 # knows no keys may retry it beside a twin.
@@ -104,7 +95,7 @@ _SETTLE_TIMED = _GIVEN_FORM.format(
 # The next two write all of that: runs that a stop cut off and failures that an ON_ERROR tells of
 # are few, and each form is one more plan.
 _ARRAYS, _COLUMNS = ", %(timed)s::bool[], %(cut_off)s::bool[]", ", timed, cut_off"
-_SETTLE_ALL = _SETTLE_FORM.format(more=f"{_TIMED}{_CUT_OFF}\n    ")
+_SETTLE_ALL = _SETTLE_FORM.format(more=f"{_TIMED}{stops.SET}\n    ")
 _SETTLE_CUT_OFF = _GIVEN_FORM.format(arrays=_ARRAYS, columns=_COLUMNS) + _SETTLE_ALL
 _GIVEN_TOLD = _GIVEN_FORM.format(
     arrays=f"{_ARRAYS}{on_error.ARRAYS}", columns=f"{_COLUMNS}{on_error.COLUMNS}"

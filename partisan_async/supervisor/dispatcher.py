@@ -65,7 +65,6 @@ class Dispatcher:
         self._pace = Pace()
         self._buffer = Buffer(kind_of)
         self._filled_at = 0.0
-        self._cuts_off = False
         self.demand = Demand(settings, settler, self.pool, self._buffer, self._pace)
         self.holdings = Holdings(self._buffer, self.pool, settler, endings)
 
@@ -129,11 +128,6 @@ class Dispatcher:
         self.pauses.stopped = True
         self._give_back_unstarted()
 
-    async def end(self) -> None:
-        """End the workers: runs that still go on are cut off, and their rows tell so."""
-        self._cuts_off = True
-        await self.pool.close()
-
     def _give_back_unstarted(self) -> None:
         self._endings.give_back(self._buffer.empty())
         self.pool.revoke()
@@ -196,8 +190,7 @@ class Dispatcher:
         self._buffer.put_back(claims)
 
     def on_interrupted(self, claim: Claim, seconds: float, worker_id: str) -> None:
-        attempt = Attempt(seconds, worker_id)
-        self._endings.give_back([claim], attempt, cut_off=self._cuts_off)
+        self._endings.give_back([claim], Attempt(seconds, worker_id))
 
     def on_capacity(self) -> None:
         self.dispatch()

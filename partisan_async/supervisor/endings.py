@@ -28,6 +28,8 @@ class Endings:
 
     def __init__(self, settings: QueueSettings, settler: Settler, counts: Counts) -> None:
         self.losses = Losses()
+        self.cuts_off = False
+        """Whether the supervisor's own end is what interrupts runs from now on."""
         self._verdicts = Verdicts(settings)
         self._settler = settler
         self._counts = counts
@@ -53,15 +55,12 @@ class Endings:
             error = ProcessorClassNotFound(claim.processor_class)
             self.end(claim, Unrecognised(Failure.of(error)), None)
 
-    def give_back(
-        self, claims: Iterable[Claim], attempt: Attempt | None = None, *, cut_off: bool = False
-    ) -> None:
+    def give_back(self, claims: Iterable[Claim], attempt: Attempt | None = None) -> None:
         """Return tasks to the queue as they were.
 
         :param attempt: the run that was interrupted, if it had started.
-        :param cut_off: whether that was because this supervisor stops.
         """
-        decision = GivenBack(cut_off)
+        decision = GivenBack(cut_off=attempt is not None and self.cuts_off)
         for claim in claims:
             self._settler.add(Settlement(claim, decision, attempt))
             # Do not log a task that is not ours any more: it would look as if it ran again.

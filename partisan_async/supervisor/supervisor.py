@@ -127,7 +127,8 @@ class Supervisor:
         self._stop.begun.set()
         parts.claimer.stop()
         parts.dispatcher.close()
-        await parts.dispatcher.end()
+        parts.endings.cuts_off = True
+        await parts.dispatcher.pool.close()
         try:
             await self._close_books()
         finally:

@@ -205,7 +205,7 @@ class Pool:
     def tell_stopping(self) -> None:
         """Let all runs know that the supervisor is stopping."""
         for process in self._processes():
-            process.tell_stopping()
+            process.link.tell_stopping()
 
     def kill(self, claims: Sequence[Claim]) -> None:
         """Kill the processes that have one of these; the other runs in them are interrupted."""
