@@ -51,8 +51,7 @@ class Dispatcher:
         self.progress = asyncio.Event()
         """Set when a task may have ended; whoever waits for that clears it first."""
         self.pool = Pool(
-            least=settings.least_workers,
-            most=settings.most_workers,
+            sizes=(settings.least_workers, settings.most_workers),
             concurrency=settings.ASYNC_CONCURRENCY,
             tasks_per_process=settings.TASKS_PER_WORKER_INSTANCE,
             setup=setup,
@@ -97,10 +96,7 @@ class Dispatcher:
         self._endings.end_unknown(unknown)
 
     def on_beat(self) -> None:
-        """Give back tasks that were to start within a second and did not, for others to claim.
-
-        And end a spare worker that no task waits for.
-        """
+        """Give back tasks that were to start within a second and did not; end workers that idle."""
         if not self._buffer.of(Kind.ALONE):
             self.pool.retire_spare()
         self.pool.shrink()

@@ -35,13 +35,15 @@ NAMED = 10
 
 
 class Pool:
-    """Starts, feeds and replaces the processes of all slots."""
+    """Starts, feeds and replaces the processes of all slots.
+
+    :param sizes: the fewest and the most slots.
+    """
 
     def __init__(
         self,
         *,
-        least: int,
-        most: int,
+        sizes: tuple[int, int],
         concurrency: int,
         tasks_per_process: int | None,
         setup: Setup,
@@ -51,9 +53,8 @@ class Pool:
         limit = math.inf if tasks_per_process is None else tasks_per_process
         self._setup = setup
         self._new_slot = partial(Slot, limit, setup, listener)
-        self._slots = [self._new_slot() for _ in range(least)]
-        self._least = least
-        self._most = most
+        self._least, self._most = sizes
+        self._slots = [self._new_slot() for _ in range(self._least)]
         self._grown: Slot | None = None
         self._idle: dict[Slot, tuple[int, float]] = {}
         self._spare: Slot | None = None
