@@ -244,9 +244,14 @@ class TestReports:
             assert {'partisan_workers{queue="a"} 1.0', 'partisan_workers{queue="b"} 1.0'} <= set(
                 text.splitlines()
             )
+            task = Sleep(5, "long").delay(queue_name="a")
+            wait_until(lambda: "start long" in marks())
             steering.drain(Supervisor.objects.get(queue_name="a").pk)
             wait_until(lambda: get(port, "/ready")[0] == 503)
             assert re.match(r"queue 'a': draining since ", get(port, "/ready")[1])
+            wait_until(lambda: ended(task))
+            wait_until(lambda: get(port, "/ready")[0] == 200)
+            assert 'partisan_workers{queue="a"}' not in get(port, "/metrics")[1]
 
     def test_a_service_manager_is_told_once(self):
         address = f"@partisan-{uuid.uuid4().hex}"

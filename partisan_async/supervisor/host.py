@@ -81,7 +81,7 @@ class Host:
             Supervisor(name, settings, shared, self.fail) for name, settings in queues.items()
         ]
         self._settings_of = settings_of
-        self._lives: set[asyncio.Task[None]] = set()
+        self._lives: dict[asyncio.Task[None], Supervisor] = {}
         self._listening: set[Wakeup] = set()
         self.metrics = self._metrics() if shared.with_metrics else None
         self._health = None if health is None else self._told_health(health)
@@ -90,6 +90,7 @@ class Host:
         parts = [each.parts for each in self.supervisors]
         self.once = Once(parts, shared.beat, self.drain, retries=retries) if once else None
         self._loops = Loops(self.fail)
+        self._is_ending = False
         self._failure: BaseException | None = None
 
     async def run(self) -> None:
@@ -104,9 +105,8 @@ class Host:
             await self._start()
             while self._lives:
                 ended, _ = await asyncio.wait(self._lives, return_when=asyncio.FIRST_COMPLETED)
-                self._lives -= ended
-                for error in filter(None, (life.exception() for life in ended)):
-                    self._end_by(error)
+                for life in ended:
+                    self._part_with(self._lives.pop(life), life.exception())
         finally:
             for life in self._lives:
                 life.cancel()
@@ -119,11 +119,13 @@ class Host:
         """Stop: let runs end within the grace time. A second call stops at once."""
         # Tell systemd first: from this message on it counts the time that it allows for the stop.
         self._service.tell("STOPPING=1")
+        self._is_ending = True
         for each in self.supervisors:
             each.stop()
 
     def drain(self) -> None:
         """Stop when all runs have ended, however long they take; ``stop()`` ends that wait."""
+        self._is_ending = True
         for each in self.supervisors:
             each.drain()
 
@@ -177,12 +179,12 @@ class Host:
             self._listening.add(wakeup)
             self._loops.keep(wakeup.keep())
         # A task of its own: so its lines tell of its queue.
-        self._lives.add(asyncio.ensure_future(supervisor.run()))
+        self._lives[asyncio.ensure_future(supervisor.run())] = supervisor
 
     def _serve_too(self, name: str) -> None:
         """Serve a queue that came up, and that nobody serves."""
         assert self._settings_of is not None
-        if any(each.parts.stop.begun.is_set() for each in self.supervisors):
+        if self._is_ending:
             return
         logs.queues.served_too(name)
         supervisor = Supervisor(name, self._settings_of(name), self.shared, self.fail)
@@ -201,8 +203,12 @@ class Host:
         if self._health is not None:
             self._health.close()
 
-    def _end_by(self, error: BaseException) -> None:
-        """End the others by the error that ended one."""
+    def _part_with(self, supervisor: Supervisor, error: BaseException | None) -> None:
+        """Go on without a supervisor that has ended; by an error all others end, too."""
+        if self._lives:
+            self.supervisors.remove(supervisor)  # one that was drained hinders nobody
+        if error is None:
+            return
         self._failure = self._failure or error
         if not all(each.parts.stop.begun.is_set() for each in self.supervisors):
             self.stop()
