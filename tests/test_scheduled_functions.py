@@ -302,7 +302,7 @@ class TestMadeAtRunTime:
             (partial(tasks.write.aenqueue, "a"), "enqueues the call of a processor"),
             (partial(print, "a"), "enqueues the call of a processor"),
             (Write, "Write is a class; make a call first"),
-            (None, "and not None"),
+            (None, "and nothing of type NoneType"),
         ],
     )
     def test_what_is_no_call_is_refused(self, call, words):

@@ -95,11 +95,11 @@ class ScheduleAdmin(RowAdmin):
         row: Schedule = context["original"]
         known, sees = _known(row), sees_arguments(request)
         may_change = row.is_made and sees and self.has_steer_permission(request)
-        arguments = _indented(row.arguments or "")
+        arguments = masked(row.processor_name, _indented(row.arguments or ""), indent=2)
         row.told_subject = told_subject(request, row.subject)  # type: ignore[attr-defined]
         context |= {
             "times": [] if known is None else next_times(known, row.next_tick),
-            "told_arguments": sees and row.is_made and masked(row.processor_name, arguments),
+            "told_arguments": sees and row.is_made and arguments,
             "way_to_change": may_change and schedule_page.way_to(self, row),
             "may_delete": row.is_made and self.has_forget_permission(request),
         }
