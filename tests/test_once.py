@@ -170,7 +170,7 @@ def test_rows_that_stay_locked_are_left_and_told():
         code, said = supervised()
 
     assert code == 1
-    assert "1 task(s) of queue 'default' are ready, and other transactions have held" in said
+    assert "1 task(s) are ready, and other transactions have held their rows for 10 s." in said
     task.refresh_from_db()
     assert task.status == Task.STATUS_NEW
 

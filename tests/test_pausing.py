@@ -73,8 +73,7 @@ def park_all(queue="default"):
 @pytest.fixture
 def me(db):
     me = uuid.uuid4()
-    beat = {"hostname": "h", "process": "{}", "queue_name": "default", "ttl": TTL}
-    execute(store.beat(me, **beat, probe_channel="", nonce=None, known=()))
+    execute(store.beat([store.Beat(me, "default")], hostname="h", process="{}", ttl=TTL))
     return me
 
 

@@ -112,7 +112,7 @@ class TestPruner:
             async def execute(self, statement):
                 statements.append(statement)
 
-        asyncio.run(pruner.Pruner("default", None, Statements()).keep())
+        asyncio.run(pruner.Pruner("default", None, Statements()).prune())
 
         assert statements == []
 

@@ -68,7 +68,7 @@ class Bench:
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
-            *_, pauses, _timetable, _clock = self._beat(name)
+            *_, pauses, _timetable, _clock, _me = self._beat(name)
             self._execute(as_of(store.promote(name), timezone.now()))
             held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
             claim = store.claim(self._me, name, 1, _TTL, store.Among(self._made_way, paused=held))
@@ -151,16 +151,8 @@ class Bench:
         self._execute(store.Statement(keep, {"patience": patience}))
 
     def _beat(self, queue_name: str) -> Sequence[Any]:
-        beat = store.beat(
-            self._me,
-            hostname="",
-            process="{}",
-            queue_name=queue_name,
-            ttl=_TTL,
-            probe_channel="",
-            nonce=None,
-            known=(),
-        )
+        said = store.Beat(self._me, queue_name)
+        beat = store.beat([said], hostname="", process="{}", ttl=_TTL)
         (seen,) = self._execute(beat)
         return cast("Sequence[Any]", seen)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Literal
@@ -224,6 +224,8 @@ def what_happened(change: Change) -> str | None:
     match old.status, new.status:
         case "scheduled", "new":
             return "promoted"
+        case "scheduled", "scheduled" if replace(old, after=new.after) == new:
+            return "moved"  # a test has it due sooner
         case "new", "in_process":
             return "claimed"
     return None

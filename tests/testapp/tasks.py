@@ -1,5 +1,6 @@
 """Tasks by Django's own API."""
 
+import functools
 import os
 import signal
 
@@ -151,6 +152,31 @@ def whose(customer):
 @options(unique=Unique(by=("customer",)), subject=whose)
 def of_customer(customer=None, note=""):
     return customer
+
+
+def with_client(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return function("a client", *args, **kwargs)
+
+    return call
+
+
+@task
+@options(
+    unique=Unique(by=("account", "reason")),
+    subject=lambda account: account and f"customer:{account}",
+)
+@with_client
+def of_account(client, account="all", reason=""):
+    return [client, account, reason]
+
+
+@task
+@with_client
+@options(unique=Unique(by=("account",)))
+def unique_below(client, account, reason=""):
+    return [client, account, reason]
 
 
 @task

@@ -1,5 +1,8 @@
 """The worker processes: WORKERS_COUNT slots, each with one process.
 
+Where WORKERS_COUNT says the fewest and the most, a slot is added while a task waits here and no
+worker takes it, one at a time, and one is taken away that was idle for a minute.
+
 Not a ``ProcessPoolExecutor``: if one of its processes is killed, it ends all others in the middle
 of their tasks, fails every pending future, and cannot say which task was to blame.
 
@@ -16,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from partisan_async.claim import Claim
-from partisan_async.supervisor.workers import placement
+from partisan_async.supervisor.workers import forkserver, placement
 from partisan_async.supervisor.workers.balance import Balance
 from partisan_async.supervisor.workers.listener import Listener
 from partisan_async.supervisor.workers.placement import Place
@@ -24,17 +27,23 @@ from partisan_async.supervisor.workers.process import WorkerProcess
 from partisan_async.supervisor.workers.slot import Slot
 from partisan_async.worker.setup import Setup
 
+IDLE_SECONDS = 60.0
+"""Time after which a worker is ended that is one more than the fewest, and had nothing to do."""
+
 NAMED = 10
 """Maximum number of tasks that are listed for each process."""
 
 
 class Pool:
-    """Starts, feeds and replaces the processes of all slots."""
+    """Starts, feeds and replaces the processes of all slots.
+
+    :param sizes: the fewest and the most slots.
+    """
 
     def __init__(
         self,
         *,
-        size: int,
+        sizes: tuple[int, int],
         concurrency: int,
         tasks_per_process: int | None,
         setup: Setup,
@@ -42,8 +51,12 @@ class Pool:
     ) -> None:
         self._concurrency = concurrency
         limit = math.inf if tasks_per_process is None else tasks_per_process
+        self._setup = setup
         self._new_slot = partial(Slot, limit, setup, listener)
-        self._slots = [self._new_slot() for _ in range(size)]
+        self._least, self._most = sizes
+        self._slots = [self._new_slot() for _ in range(self._least)]
+        self._grown: Slot | None = None
+        self._idle: dict[Slot, tuple[int, float]] = {}
         self._spare: Slot | None = None
         self._balance = Balance(self._processes, listener.on_capacity)
         self._keepers: set[asyncio.Task[None]] = set()
@@ -55,6 +68,9 @@ class Pool:
         :raises WorkerStartError: one of them could not be started.
         """
         await asyncio.gather(*(slot.open() for slot in self._slots))
+        if not self._slots:
+            # The first task would wait for it.
+            await asyncio.get_running_loop().run_in_executor(None, forkserver.warm_up, self._setup)
 
     async def keep(self) -> None:
         """Replace processes that die or have run their maximum of tasks, until ``close()``."""
@@ -90,6 +106,11 @@ class Pool:
         ]
 
     @property
+    def can_rest(self) -> bool:
+        """Whether it may have no process at all."""
+        return not self._least
+
+    @property
     def up(self) -> int:
         """Number of workers that have started and are not gone."""
         return sum(1 for slot in self._slots if slot.process.life.is_up)
@@ -114,6 +135,36 @@ class Pool:
         """Number of async tasks that the workers can be sent."""
         now = asyncio.get_running_loop().time()
         return sum(slot.async_room(self._concurrency, now) for slot in self._slots)
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether there may be one more worker, and none is on its way."""
+        is_small = len(self._slots) < self._most
+        return is_small and (self._grown is None or self._grown.process.life.is_up)
+
+    def grow(self) -> None:
+        """Start one more worker, if there may be one."""
+        if self.can_grow:
+            self._grown = self._new_slot()
+            self._slots.append(self._grown)
+            self._keep(self._grown.open_and_keep())
+
+    def shrink(self) -> None:
+        """End a worker, if there are more than the fewest and it has been idle for long."""
+        if len(self._slots) <= self._least:
+            return
+        now = asyncio.get_running_loop().time()
+        idle, self._idle = self._idle, {}
+        for slot in self._slots:
+            if slot.process.is_empty and len(slot.processes) == 1:
+                last = slot.process.load.last_ticket
+                ticket, since = idle.get(slot, (last, now))
+                self._idle[slot] = (last, since if ticket == last else now)
+        longest = min(self._idle, key=lambda slot: self._idle[slot][1], default=None)
+        if longest is not None and now - self._idle[longest][1] >= IDLE_SECONDS:
+            self._slots.remove(longest)
+            self._grown = None if longest is self._grown else self._grown
+            self._keep(longest.close())
 
     # Tasks
 
