@@ -32,7 +32,7 @@ class State:
     :param error: the class of the newest one.
     :param worker: ``host/pid`` of the newest run that was written.
     :param attempted: when that run started.
-    :param after: its ``execute_after``.
+    :param after: its ``execute_after``; a change of that alone is none of a task's way.
     """
 
     status: str
@@ -48,7 +48,7 @@ class State:
     error: str | None = None
     worker: str | None = None
     attempted: str | None = None
-    after: str | None = None
+    after: str | None = field(default=None, compare=False)
     digest: str | None = None
     unique_key: str | None = None
 
