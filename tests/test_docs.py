@@ -469,7 +469,8 @@ def test_settings_table_has_every_key_and_its_default():
     rows = {code(key): default for key, default, *_ in tables("docs/reference/settings.md")["key"]}
 
     defaults = {each: f"`{getattr(QueueSettings(), each)!r}`" for each in SETTING_NAMES}
-    assert rows == defaults | {"WORKERS_COUNT": "CPU cores"}
+    cores = "CPU cores; in a process with several queues `(0, CPU cores)`"
+    assert rows == defaults | {"WORKERS_COUNT": cores}
 
 
 def test_check_ids_are_listed():

@@ -11,7 +11,7 @@ from django.core.management.base import CommandError
 from django.test import override_settings
 
 from partisan_async.settings import on_a_shared_host, queue_settings
-from partisan_async.supervisor.workers import pool
+from partisan_async.supervisor.workers import slots
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import partisan
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def hasty(monkeypatch):
     """Workers go soon."""
-    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(slots, "IDLE_SECONDS", 0.3)
 
 
 def number_of(supervisor):
-    processes = supervisor.parts.dispatcher.pool._processes()
+    processes = supervisor.parts.dispatcher.pool.slots.processes()
     return sum(process.pid is not None for process in processes)
 
 

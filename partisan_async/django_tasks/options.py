@@ -11,6 +11,7 @@ from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.declared import wrong_on_error
 from partisan_async.django_tasks import functions
+from partisan_async.django_tasks.backends import is_configured, is_ours
 from partisan_async.django_tasks.chosen import refuse_unknown
 from partisan_async.django_tasks.compat import Task
 from partisan_async.django_tasks.finding import find_task
@@ -142,8 +143,6 @@ def _check_on_error(value: Any) -> str | None:
 
 def _check_as_declared(task: Task[Any, Any]) -> str | None:
     """Complain of a task that is enqueued otherwise than it says: by what ``@task`` declares."""
-    from partisan_async.tasks_backend import is_configured, is_ours
-
     # Where TASKS names no backend of ours, as in a site's tests, all of this is ignored.
     if is_configured() and not is_ours(task.backend):
         return f"must be a task of a PartisanBackend, and has backend={task.backend!r}"

@@ -15,6 +15,7 @@ from partisan_async import signals
 from partisan_async.claim import Call
 from partisan_async.context import current_task
 from partisan_async.django_tasks import options
+from partisan_async.django_tasks.backends import is_configured, is_ours
 from partisan_async.django_tasks.calls import call_by_schedule, call_on_error, subject_of
 from partisan_async.django_tasks.chosen import chosen
 from partisan_async.django_tasks.compat import (
@@ -33,7 +34,6 @@ from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
 from partisan_async.policy import Cancelled, Decision, Failed, Finished
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.tasks_backend import is_configured, is_ours
 
 
 @cache

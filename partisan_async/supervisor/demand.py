@@ -37,7 +37,7 @@ class Demand:
             return 0
         names = self.last_names
         together = min(map(self._pace.batch_length, names), default=1)
-        free = self._pool.sync_room(self.sent_ahead(together)) + self._pool.can_grow
+        free = self._pool.sync_room(self.sent_ahead(together)) + self._pool.slots.can_grow
         at_once = free * together
         if names and all(is_async(registry.get(name)) for name in names):
             at_once = max(free, self._pool.async_room)  # the next row may be sync
@@ -54,7 +54,9 @@ class Demand:
         """Return the number of orphaned tasks to rescue: those that could start at once."""
         if not self._settler.has_room():
             return 0
-        free = min(self._pool.sync_room() + self._pool.can_grow, self._settings.MAX_QUEUE_SIZE)
+        free = min(
+            self._pool.sync_room() + self._pool.slots.can_grow, self._settings.MAX_QUEUE_SIZE
+        )
         return max(0, free - len(self._buffer))
 
     def sent_ahead(self, together: int) -> int:

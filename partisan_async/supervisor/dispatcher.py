@@ -98,8 +98,8 @@ class Dispatcher:
     def on_beat(self) -> None:
         """Give back tasks that were to start within a second and did not; end workers that idle."""
         if not self._buffer.of(Kind.ALONE):
-            self.pool.retire_spare()
-        self.pool.shrink()
+            self.pool.slots.retire_spare()
+        self.pool.slots.shrink()
         if time.monotonic() - self._filled_at > AHEAD_SECONDS:
             self._endings.give_back(self._buffer.empty())
 
@@ -141,7 +141,7 @@ class Dispatcher:
             if not self._send(kind) or not self._buffer.of(kind):
                 kinds.remove(kind)
         if self._buffer:
-            self.pool.grow()
+            self.pool.slots.grow()
 
     def _send(self, kind: Kind) -> int:
         """Send the first tasks of a kind to one worker; return how many it took."""

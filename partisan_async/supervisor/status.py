@@ -35,7 +35,7 @@ class Status:
             return "starting"
         if not self._lease.held:
             return "the lease is not held: the database does not answer"
-        if not pool.up and not pool.can_rest:
+        if not pool.up and not pool.slots.can_rest:
             return "no worker process is up"
         return ""
 

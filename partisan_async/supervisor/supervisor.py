@@ -79,7 +79,7 @@ class Supervisor:
         if not await self._start_workers():
             return
         self._claiming = self._loops.keep(parts.claimer.keep())
-        self._loops.keep(parts.dispatcher.pool.keep())
+        self._loops.keep(parts.dispatcher.pool.slots.keep())
         self._loops.keep_beside("counting for the dashboard", parts.tally.keep)
         self._loops.keep_beside("ticking schedules", parts.ticker.keep)
         self._loops.keep_beside("ticking schedules made at run time", parts.timetable.keep)
