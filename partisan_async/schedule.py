@@ -59,12 +59,17 @@ class Every:
         return tick + ((moment - tick) // step + 1) * step
 
     def __str__(self) -> str:
-        return f"every {self.seconds:g} s"
+        return f"every {self._told} s"
 
     @property
     def words(self) -> str:
         """The schedule in words, for people."""
-        return gettext("Every %(seconds)s seconds") % {"seconds": f"{self.seconds:g}"}
+        return gettext("Every %(seconds)s seconds") % {"seconds": self._told}
+
+    @property
+    def _told(self) -> str:
+        # Not ":g" alone: a million and one seconds would be a million.
+        return f"{self.seconds:.15g}"
 
     @property
     def zone(self) -> datetime.tzinfo:

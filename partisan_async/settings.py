@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 from django.conf import settings
@@ -20,6 +20,7 @@ from partisan_async.validation import (
     check_or_none,
     check_queue_name,
     check_seconds,
+    check_workers,
 )
 
 DEFAULT_QUEUE_NAME = "default"
@@ -44,7 +45,7 @@ class QueueSettings:
     MIN_QUEUE_SIZE: int = _setting(2, check_count(0))
     MAX_QUEUE_SIZE: int = _setting(10, check_count(1))
     CHECKS_BEFORE_CLEANUP: int = _setting(50, check_count(1))
-    WORKERS_COUNT: int = _setting(lambda: os.cpu_count() or 1, check_count(1))
+    WORKERS_COUNT: int | tuple[int, int] = _setting(lambda: os.cpu_count() or 1, check_workers)
     PRELOAD: bool = _setting(True, check_flag)
     SLEEP_DELAY_SECONDS: float = _setting(2, check_seconds(0.01))
     TASKS_PER_WORKER_INSTANCE: int | None = _setting(None, check_or_none(check_count(1)))
@@ -59,6 +60,18 @@ class QueueSettings:
     ASYNC_CONCURRENCY: int = _setting(10, check_count(1))
     SHUTDOWN_GRACE_SECONDS: float | None = _setting(25, check_or_none(check_seconds(0)))
     LISTEN_DSN: str | None = _setting(None, check_or_none(check_connection_string), secret=True)
+
+    @property
+    def least_workers(self) -> int:
+        """How many worker processes there are in any case."""
+        count = self.WORKERS_COUNT
+        return count if isinstance(count, int) else count[0]
+
+    @property
+    def most_workers(self) -> int:
+        """How many there are while tasks wait."""
+        count = self.WORKERS_COUNT
+        return count if isinstance(count, int) else count[1]
 
     def wrongs(self) -> list[str]:
         """Return a sentence for each wrong value."""
@@ -91,6 +104,16 @@ def queue_settings(name: str = DEFAULT_QUEUE_NAME) -> QueueSettings:
     if wrongs := resolved.wrongs():
         raise ImproperlyConfigured(f"Queue {name!r}: {' '.join(wrongs)}")
     return resolved
+
+
+def on_a_shared_host(name: str, resolved: QueueSettings) -> QueueSettings:
+    """Return the settings of a queue beside others in one process.
+
+    Where nothing says how many workers it has, it has none while it is idle.
+    """
+    if _look_up(_config(), name, "WORKERS_COUNT", _UNSET) is not _UNSET:
+        return resolved
+    return replace(resolved, WORKERS_COUNT=(0, os.cpu_count() or 1))
 
 
 def most_arguments_bytes(name: str) -> int:

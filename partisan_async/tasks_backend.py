@@ -18,13 +18,12 @@ from partisan_async.django_tasks.compat import (
     Task,
     TaskResult,
     TaskResultDoesNotExist,
-    task_backends,
     task_enqueued,
 )
 from partisan_async.django_tasks.finding import find_task
 from partisan_async.django_tasks.options import options
 
-__all__ = ["PartisanBackend", "is_configured", "is_ours", "options"]
+__all__ = ["PartisanBackend", "options"]
 
 NAME_LENGTH = 255
 
@@ -105,20 +104,3 @@ class PartisanBackend(BaseTaskBackend):
                 )
             )
         return messages
-
-
-def is_configured() -> bool:
-    """Tell whether TASKS names this backend."""
-    try:
-        aliases = list(task_backends)
-    except Exception:  # noqa: BLE001  TASKS is no dict of backends, which Django's check tells
-        return False
-    return any(map(is_ours, aliases))
-
-
-def is_ours(alias: str) -> bool:
-    """Tell whether TASKS names this backend by this alias."""
-    try:
-        return isinstance(task_backends[alias], PartisanBackend)
-    except Exception:  # noqa: BLE001  another one's mistake must not keep this one's tasks waiting
-        return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from partisan_async import signals
+from partisan_async import context, signals
 from partisan_async.claim import Call
 from partisan_async.enqueue import on_error, scheduled
 from partisan_async.policy import Decision
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 class Telling:
     """What a processor is while it runs a task."""
 
+    stopping: bool = False
+    """While it runs: whether its supervisor is stopping, and kills the run at the end of its grace.
+    """
+
     _claimed: Callable[[], Task] | None = None
 
     @cached_property
@@ -28,6 +32,10 @@ class Telling:
         """While it runs: the row, as it was claimed; ``(id, claim_seq)`` is unique to this run."""
         # Made when asked for: it costs as much as the rest of a small task.
         return None if self._claimed is None else self._claimed()
+
+    async def until_stopping(self) -> None:
+        """Wait until ``stopping`` is true, in an ``async def run()``."""
+        await context.until_stopping()
 
     async def release_connections(self) -> None:
         """Give back the database connections of this ``async def run()``.

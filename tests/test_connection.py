@@ -301,7 +301,7 @@ class TestPreparing:
                     cursor.execute(f"ALTER TABLE partisan_async_task ALTER priority TYPE {kind}")
                 Write(kind).delay()
                 wait_until(ended)
-            assert supervisor.parts.connections.claim._prepares is False
+            assert supervisor.parts.claiming._prepares is False
 
         assert marks() == ["before", "bigint", "integer"]
 

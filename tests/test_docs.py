@@ -53,7 +53,8 @@ from partisan_async.claim import Claim
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.management.partisan import status
-from partisan_async.management.start_partisan.reload import child, folders, parent, tie
+from partisan_async.management.start_partisan import options
+from partisan_async.management.start_partisan.reload import child, folders, parent
 from partisan_async.models import Schedule, Supervisor, Tally, Task
 from partisan_async.naming import name_of
 from partisan_async.operate import doctor, reasons
@@ -470,7 +471,8 @@ def test_settings_table_has_every_key_and_its_default():
     rows = {code(key): default for key, default, *_ in tables("docs/reference/settings.md")["key"]}
 
     defaults = {each: f"`{getattr(QueueSettings(), each)!r}`" for each in SETTING_NAMES}
-    assert rows == defaults | {"WORKERS_COUNT": "CPU cores"}
+    cores = "CPU cores; in a process with several queues `(0, CPU cores)`"
+    assert rows == defaults | {"WORKERS_COUNT": cores}
 
 
 def test_check_ids_are_listed():
@@ -628,7 +630,7 @@ FACTS = [
     ("docs/howto/metrics.md", f"at most every {queue_depth.FRESH_SECONDS:g} seconds"),
     ("docs/howto/metrics.md", f"counted up to {queue_depth.COUNTED:,} each"),
     ("docs/howto/metrics.md", f"a heartbeat for {store.TTL_SECONDS:g} seconds"),
-    ("docs/howto/run.md", f"Runs have {tie.GRACE_SECONDS:g} seconds to end"),
+    ("docs/howto/run.md", f"Runs have {options.RELOAD_GRACE_SECONDS:g} seconds to end"),
     ("docs/howto/run.md", f"looks into {folders.MOST:,} folders"),
     ("docs/howto/run.md", f"starts anew after {parent.AGAIN_SECONDS:g} seconds"),
     ("docs/howto/run.md", f"told to end {child.END_SECONDS:g} s ago"),

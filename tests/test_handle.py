@@ -96,7 +96,7 @@ def test_without_descriptors_it_goes_by_the_id(innocent):
 def test_a_worker_is_signalled_by_its_descriptor(innocent, preload):
     """The forkserver makes it before it can ask for the exit code; a cold one's parent is here."""
     with live_supervisor(WORKERS_COUNT=1, PRELOAD=preload) as supervisor:
-        (slot,) = supervisor.parts.dispatcher.pool._slots
+        (slot,) = supervisor.parts.dispatcher.pool.slots.usual
         process = slot.process
         process._launch.child._handle._pid = innocent.pid  # as if it had that one's
         process.kill()

@@ -19,9 +19,9 @@ from partisan_async.policy import Deferred, Failed, Failure, Finished, Interrupt
 from partisan_async.schedule import Every
 from partisan_async.settings import queue_settings
 from partisan_async.store import Statement
+from partisan_async.supervisor.host import Host
 from partisan_async.supervisor.report import counts, metrics, queue_depth
 from partisan_async.supervisor.report.counts import Counts
-from partisan_async.supervisor.supervisor import Supervisor
 from tests.conftest import ended, wait_until
 from tests.process import partisan
 from tests.test_dashboard import nodes
@@ -132,14 +132,14 @@ class TestShown:
     async def shown(self, *accepted):
         """What a supervisor shows one after the other, to who accepts this."""
         with socket.create_server(("127.0.0.1", 0)) as port:
-            supervisor = Supervisor("default", queue_settings(), health=port)
-            shown = supervisor.parts.metrics
+            host = Host({"default": queue_settings()}, health=port)
+            shown = host.metrics
             try:
                 for accept in accepted:
-                    supervisor.parts.counts.count(claim(), Finished(), ran(0.1))
+                    host.supervisors[0].parts.counts.count(claim(), Finished(), ran(0.1))
                     yield await shown.show(accept)
             finally:
-                await shown.close()
+                await host.shared.close()
 
     @pytest.mark.parametrize(
         "accept",

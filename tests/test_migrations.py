@@ -139,6 +139,23 @@ def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_relea
         call_command("migrate", "partisan_async", verbosity=0)
 
 
+def test_the_counter_of_stops_writes_no_row_and_lets_the_last_release_insert():
+    call_command("migrate", "partisan_async", "0016", verbosity=0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(INSERT)
+            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
+            before = cursor.fetchone()
+            call_command("migrate", "partisan_async", verbosity=0)
+            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
+            assert cursor.fetchone() == before
+            cursor.execute(INSERT)
+            cursor.execute("SELECT stops, stopped_at FROM partisan_async_task")
+            assert cursor.fetchall() == [(None, None), (None, None)]
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -151,6 +168,8 @@ def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_relea
         ("0013", "0012"),
         ("0013", "0014"),
         ("0015", "0016"),
+        ("0016", "0017"),
+        ("0017", "0016"),
     ],
 )
 def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
@@ -317,7 +336,7 @@ def test_the_way_back_forgets_subjects_and_keeps_what_has_them():
     )
     before = {}
     with connection.cursor() as cursor:
-        for target in ("0016", "0015", "0016"):
+        for target in ("0016", "0015", "0016", "0017"):
             call_command("migrate", "partisan_async", target, verbosity=0)
             for name in ("task", "schedule", "uniquewindow"):
                 cursor.execute(f"SELECT count(*) FROM partisan_async_{name}")

@@ -30,15 +30,15 @@ from partisan_async.models import (
 )
 from partisan_async.schedule import Every
 from partisan_async.settings import queue_settings
+from partisan_async.supervisor.host import Host
 from partisan_async.supervisor.host_process import identify_process
-from partisan_async.supervisor.supervisor import Supervisor as RunningSupervisor
 from partisan_async.testing import live_supervisor
 from tests import test_ticker
 from tests.conftest import marks, wait_until
 from tests.odd_values import DIGITS, columns_of, models
 from tests.old_rows import before_the_constraints
 from tests.test_dashboard import text_of
-from tests.test_ticker import Host, late
+from tests.test_ticker import late
 from tests.testapp.partisan_tasks import Write, WriteUnique
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
@@ -219,12 +219,11 @@ def metrics():
 
     async def ask():
         with socket.create_server(("127.0.0.1", 0)) as port:
-            supervisor = RunningSupervisor(ODD, queue_settings(ODD), health=port)
-            shown = supervisor.parts.metrics
+            host = Host({ODD: queue_settings(ODD)}, health=port)
             try:
-                return await shown.show("")
+                return await host.metrics.show("")
             finally:
-                await shown.close()
+                await host.shared.close()
 
     return asyncio.run(ask())[1].decode()
 
@@ -308,7 +307,7 @@ class TestSchedules:
 
     def test_the_others_tick_whatever_a_row_says(self, only):
         only(Odd=Every(seconds=3e8, catch_up=True), Sound=Every(seconds=60))
-        host = Host()
+        host = test_ticker.Host()
         host.turn()
         tried = 0
 
@@ -316,6 +315,7 @@ class TestSchedules:
             for value in column.values:
                 Schedule.objects.all().delete()
                 Task.objects.all().delete()
+                host.beat()  # all of them take longer than its lease
                 host.turn()
                 if not self.put("Odd", column, value):
                     continue
@@ -332,7 +332,7 @@ class TestSchedules:
     def test_a_tick_beyond_all_clocks_is_left_alone(self, only, moment):
         """Somebody set it by hand, and means it: it comes when it comes."""
         only(Odd=Every(seconds=60))
-        host = Host()
+        host = test_ticker.Host()
         host.turn()
         (column,) = [each for each in columns_of(Schedule) if each.name == "next_tick"]
         self.put("Odd", column, moment)

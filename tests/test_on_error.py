@@ -590,12 +590,26 @@ class TestHere:
         ("Told", "must be a processor class, one of Django's tasks, or None"),
         (Told(1), "must be a processor class, one of Django's tasks, or None"),
         (tasks.cancel, "must take the id of a task alone: Task tests.testapp.tasks.cancel takes "),
+        (tasks.write.using(priority=50), "as @task declares it, and nothing of using(…) is kept"),
     ],
 )
 def test_options_refuse_what_cannot_be(on_error, told):
     """Where it is decorated."""
     with pytest.raises(TypeError, match=re.escape(told)):
         options(on_error=on_error)
+
+
+def test_options_refuse_one_of_another_backend_where_ours_is_one(settings):
+    """A site whose tests run with another one imports the same tasks."""
+    backends = type(tasks.write).__module__.removesuffix(".base") + ".backends"
+    dummy = {"BACKEND": f"{backends}.dummy.DummyBackend"}
+    settings.TASKS = settings.TASKS | {"other": dummy}
+    with pytest.raises(TypeError, match="of a PartisanBackend, and has backend='other'"):
+        options(on_error=tasks.write.using(backend="other"))
+
+    settings.TASKS = {"default": dummy}
+
+    assert options(on_error=tasks.write)
 
 
 class TestChecked:

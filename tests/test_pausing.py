@@ -73,8 +73,7 @@ def park_all(queue="default"):
 @pytest.fixture
 def me(db):
     me = uuid.uuid4()
-    beat = {"hostname": "h", "process": "{}", "queue_name": "default", "ttl": TTL}
-    execute(store.beat(me, **beat, probe_channel="", nonce=None, known=()))
+    execute(store.beat([store.Beat(me, "default")], hostname="h", process="{}", ttl=TTL))
     return me
 
 
@@ -219,6 +218,9 @@ class TestStatements:
             turn.send(None)
 
     def test_after_it_is_parked_a_claim_reads_what_it_takes(self, me):
+        with connection.cursor() as cursor:
+            # Its index is as large as what others have left in it.
+            cursor.execute("TRUNCATE partisan_async_task CASCADE")
         crowd(10_000)
         crowd(100, "Write")
         steering.pause(processor="Nothing")

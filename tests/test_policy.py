@@ -103,6 +103,7 @@ UNCOUNTED = Interrupted(seconds(60), BOOM, counted=False)
             Retried(seconds(99), BOOM)),
         (Raised(BOOM, Fit(0, asked_seconds=99)), rules(ASKED), Counters(tries=5), Failed(BOOM)),
         (Raised(BOOM, FITS), rules(FOR_AN_HOUR), Counters(), timed(600)),
+        (Raised(BOOM, FITS), rules(CONSTANT, FOR_AN_HOUR), Counters(), timed(3)),
         (Raised(BOOM, FITS), rules(FOR_AN_HOUR), Counters(tries=99, trying_seconds=3000),
             timed(600)),
         (Raised(BOOM, FITS), rules(FOR_AN_HOUR), Counters(tries=1, trying_seconds=3001),

@@ -112,20 +112,22 @@ class TestPruner:
             async def execute(self, statement):
                 statements.append(statement)
 
-        asyncio.run(pruner.Pruner("default", None, Statements()).keep())
+        asyncio.run(pruner.Pruner("default", None, Statements()).prune())
 
         assert statements == []
 
     def test_it_has_no_connection_meanwhile(self):
         """A minute's sleep needs none, and max_connections is for those who work."""
         Write().delay()
+        began = timezone.now()
 
         def connections():
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT count(*) FROM pg_stat_activity"
-                    " WHERE application_name LIKE '%% prune' AND datname = current_database()",
-                    [],
+                    " WHERE application_name LIKE '%% prune' AND datname = current_database()"
+                    " AND backend_start > %s",
+                    [began],
                 )
                 return cursor.fetchone()[0]
 

@@ -357,6 +357,12 @@ def test_what_names_nothing_matches_nothing():
         assert steer(queue_name="") == []
     assert steering.prune(timedelta(0), statuses=()).deleted == 0
     assert steering.prune(timedelta(0), queue_name="").deleted == 0
+    for subject in (42, "a\x00", "x" * 256):
+        for steer in (steering.cancel, steering.delete, steering.retry, steering.run_now):
+            with pytest.raises((TypeError, ValueError), match="subject"):
+                steer(subject=subject)
+        with pytest.raises((TypeError, ValueError), match="subject"):
+            steering.prune(timedelta(0), subject=subject)
 
     assert set(Task.objects.values_list("status", flat=True)) == {"new", "error"}
 

@@ -1,5 +1,6 @@
 """delay(queue_name=…): a call goes to another queue than its class's, and is run there."""
 
+import enum
 import logging
 from datetime import timedelta
 
@@ -49,6 +50,10 @@ def bulk_delay_beside_another(call, **how):
 
 
 WAYS = [delay, bulk_delay, bulk_delay_beside_another]
+
+
+class Queue(str, enum.Enum):  # noqa: UP042  its members are told by other names than their values
+    MAIL = "mail"
 
 
 @pytest.mark.django_db
@@ -148,14 +153,16 @@ class TestRun:
 
         assert marks() == ["there"]
 
+    @pytest.mark.parametrize("name", ["mail", Queue.MAIL])
     @pytest.mark.parametrize("way", WAYS)
-    def test_they_are_woken(self, way):
+    def test_they_are_woken(self, way, name):
+        """Whatever a project writes its queues' names as."""
         params = connection.get_connection_params()
         params.pop("cursor_factory"), params.pop("context")
         with psycopg.connect(**params, autocommit=True) as listener:
             listener.execute(sql.SQL("LISTEN {}").format(sql.Identifier(store.channel("mail"))))
 
-            way(Write(1), queue_name="mail")
+            way(Write(1), queue_name=name)
 
             assert len(list(listener.notifies(timeout=10, stop_after=1))) == 1
 

@@ -30,14 +30,10 @@ class Other:
         self.me = uuid.uuid4()
         self.execute(
             store.beat(
-                self.me,
+                [store.Beat(self.me, queue_name, probe_channel="x", nonce="y")],
                 hostname="h",
                 process="{}",
-                queue_name=queue_name,
                 ttl=TTL,
-                probe_channel="x",
-                nonce="y",
-                known=(),
             )
         )
 

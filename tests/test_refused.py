@@ -536,21 +536,21 @@ class TestTables:
     def test_where_nothing_can_be_written_no_more_is_run(self, caplog, monkeypatch):
         """Else the whole queue would run, and nothing of it would ever be known."""
         monkeypatch.setattr(refused, "LONGEST_PAUSE_SECONDS", 0.2)
-        tasks = [Write(number).delay() for number in range(600)]
+        # More than are run before the first answer comes, on a busy machine, too.
+        tasks = Write.bulk_delay(Write(number) for number in range(3000))
         with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor:
             with refusal("NEW.status = 'finished'"):
                 wait_until(lambda: "settle failed" in caplog.text)
                 for _ in range(40):
                     seen = Supervisor.objects.get().last_seen_at
                     wait_until(lambda s=seen: Supervisor.objects.get().last_seen_at > s)
-                ran = Mark.objects.count()
-                assert ran < 400
+                assert Mark.objects.count() < 2500
             left = supervisor.parts.settler.left()
             assert len(left) == refused.MOST
             rest = [task for task in tasks if task.pk not in left]
             wait_until(lambda: ended(*rest))
 
-        assert len(set(marks())) == 600
+        assert len(set(marks())) == 3000
 
 
 class TestTally:

@@ -17,6 +17,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from partisan_async.management.start_partisan.options import RELOAD_GRACE_SECONDS
 from partisan_async.management.start_partisan.reload import tie
 from partisan_async.management.start_partisan.reload.look import Look
 from partisan_async.management.start_partisan.reload.sight import Sight
@@ -85,6 +86,19 @@ class TestAnEdit:
 
             assert "a change in home/partisan_tasks.py: starting anew" in parent.output
             assert Supervisor.objects.count() == 1
+
+    def test_is_live_in_all_queues(self, site):
+        with reloading(site, "--all_queues") as parent:
+            queues = Supervisor.objects.count()
+            assert queues > 1
+            wait_for(parent, UP, queues)
+            assert runs_version(0)
+
+            edit(site, 1)
+            wait_until(lambda: runs_version(1))
+
+            wait_for(parent, UP, 2 * queues)
+            assert parent.output.count("stopped: queue") == queues
 
     def test_of_a_module_that_only_a_task_imports(self, site):
         """Workers are forked, so the supervisor has not imported it."""
@@ -214,7 +228,7 @@ class TestAnEdit:
 
             wait_until(lambda: starts_of("long") == 2)
             first, second = Mark.objects.order_by("at")
-            assert (second.at - first.at).total_seconds() >= tie.GRACE_SECONDS
+            assert (second.at - first.at).total_seconds() >= RELOAD_GRACE_SECONDS
             assert "given back" in parent.output
             assert "killing the supervisor" not in parent.output
         task.refresh_from_db()
@@ -325,7 +339,7 @@ class TestItsEnd:
             os.killpg(parent.pid, signal.SIGINT)
 
             assert parent.wait() == 0
-            assert time.monotonic() - began < tie.GRACE_SECONDS
+            assert time.monotonic() - began < RELOAD_GRACE_SECONDS
             parent.wait_until_nothing_is_left()
         task.refresh_from_db()
         assert task.status == "new"
@@ -376,14 +390,26 @@ class TestItsEnd:
         assert marks() == ["start short", "end short"]
         assert Supervisor.objects.count() == 0
 
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-    def test_a_child_that_ends_by_itself_is_started_anew(self, site, number):
+    def test_a_child_that_dies_is_not(self, site):
         with reloading(site) as parent:
-            child_of(parent).send_signal(number)
+            child_of(parent).kill()
 
             wait_for(parent, UP, 2)
-            assert "starting anew in 2 s: the supervisor " in parent.output
+            assert "starting anew in 2 s: the supervisor was killed by SIGKILL" in parent.output
             assert runs_version(0)
+
+    @pytest.mark.parametrize("how", ["drained", "signalled"])
+    def test_a_child_that_somebody_tells_to_end_is(self, site, how):
+        """It would be back after a drain, and never gone for whoever signals the wrong process."""
+        with reloading(site) as parent:
+            if how == "drained":
+                call_command("partisan", "drain", str(Supervisor.objects.get().pk))
+            else:
+                child_of(parent).terminate()
+
+            assert parent.wait() == 0
+            assert "stopped: queue 'default'" in parent.output
+            parent.wait_until_nothing_is_left()
 
     def test_what_no_change_can_mend_is_tried_again(self, site):
         """Here the port of its health; the same of a database that is away for a while."""
@@ -496,7 +522,7 @@ class TestWatchman:
     ("options", "environment", "words"),
     [
         ({"once": True}, {}, "--once exits when nothing is left to run"),
-        ({"paused": True}, {}, "run `manage.py partisan pause default` before"),
+        ({"paused": True}, {}, "run `manage.py partisan pause` before"),
         ({}, {"NOTIFY_SOCKET": "/run/systemd/notify"}, "leave --reload out of the unit"),
     ],
     ids=["once", "paused", "systemd"],

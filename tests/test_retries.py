@@ -288,6 +288,18 @@ class TestGivingUp:
         assert task.tries == 2
         assert task.first_tried_at == first < task.last_attempted_at
 
+    def test_it_counts_from_the_first_try_whatever_that_failed_with(self):
+        """Where the config that holds for that error has no limit."""
+        task = Call(["LookupError"], ["ConnectionError"]).delay()
+        (ran, again) = run_pending(errors="keep")
+        assert "[2]" in ran.decision.rule
+        task.refresh_from_db()
+        assert task.first_tried_at == task.started_at < task.last_attempted_at
+        Task.objects.update(first_tried_at=timezone.now() - timedelta(hours=1))
+
+        assert isinstance(again.decision, Retried)
+        assert isinstance(run_again(task), Failed)
+
     def test_an_operators_retry_begins_anew(self):
         """All counts are at zero then, and so is this one, also where an older release did it."""
         task = Call(["ConnectionError"]).delay()
@@ -349,7 +361,8 @@ class TestUnused:
         assert mixed.params["timed"] == [False, False, False, True]
 
     @pytest.mark.django_db
-    def test_no_row_has_it(self):
+    def test_no_row_has_it(self, monkeypatch):
+        monkeypatch.setattr(Call, "RETRY_ON_ERROR_CONFIG", Call.RETRY_ON_ERROR_CONFIG[-1:])
         perform(Call, [["LookupError"]])
         task = Call(["LookupError"]).delay()
         run_pending(errors="keep")

@@ -65,6 +65,15 @@ class TestEvery:
 
 
 class TestCron:
+    @pytest.mark.parametrize(
+        ("seconds", "told"),
+        [(90, "90"), (0.2, "0.2"), (2_592_000, "2592000"), (1_000_001, "1000001"), (0.5, "0.5")],
+    )
+    def test_an_interval_is_told_to_its_last_digit(self, seconds, told):
+        """By that it is known whether a schedule is another one."""
+        assert str(Every(seconds=seconds)) == f"every {told} s"
+        assert Every(seconds=seconds).words == f"Every {told} seconds"
+
     def test_a_day_of_every_five_minutes_has_288(self):
         found = ticks(Cron("*/5 * * * *"), MIDNIGHT, until=MIDNIGHT + timedelta(days=1))
 

@@ -1,6 +1,7 @@
 """Schedules made in the admin: the form, the times that it shows, who may, and what is put down."""
 
 import logging
+import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission
+from django.db import connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
@@ -20,6 +22,7 @@ from partisan_async.steering.timetable import run_once
 from partisan_async.task_processor import TaskProcessor
 from partisan_async.unique import Unique
 from tests import test_audit
+from tests.conftest import DEADLINE_SECONDS, wait_until
 from tests.testapp.partisan_tasks import Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,6 +67,39 @@ def someone(client, django_user_model):
         return client
 
     return someone
+
+
+def meanwhile(theirs, ours):
+    """Do ours while theirs is done and not committed, which it is when ours waits for it.
+
+    Return what ours returned.
+    """
+    done = threading.Event()
+
+    def other():
+        with transaction.atomic():
+            theirs()
+            done.set()
+            wait_until(is_waited_for)
+        connection.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        assert done.wait(DEADLINE_SECONDS)
+        return ours()
+    finally:
+        thread.join()
+
+
+def is_waited_for():
+    """Tell whether another session waits for this one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+        )
+        return cursor.fetchone()[0] > 0
 
 
 class TestForm:
@@ -173,6 +209,52 @@ class TestForm:
         assert post("ada") == "ada"
         assert post("bob") == "bob"
         assert post("") is None
+
+    def test_whose_somebody_said_it_is_stays_where_the_arguments_do(
+        self, admin_client, monkeypatch
+    ):
+        """Else a new time would give it to another one; with other arguments it is asked anew."""
+
+        class FormOwned(BaseTaskProcessor):
+            def run(self):
+                pass
+
+            def task_subject(self):
+                return f"customer:{self.args[0]}"
+
+        monkeypatch.setitem(registry._processors, "FormOwned", FormOwned)
+        schedules.create("acme", FormOwned(42), "0 7 * * *", subject="household:7")
+
+        def post(**changed):
+            filled = {"cron": "0 8 * * *", "subject": Schedule.objects.get().subject} | changed
+            admin_client.post(edit_of(), filled)
+            return Schedule.objects.get().subject
+
+        assert post() == "household:7"
+        assert post(arguments='{"args": [42], "kwargs": {}}') == "household:7"
+        assert post(arguments='{"args": [43], "kwargs": {}}') == "customer:43"
+        assert post(arguments='{"args": [44], "kwargs": {}}', subject="") == "customer:44"
+        assert Schedule.objects.get().schedule.startswith("0 8")
+
+    def test_one_that_somebody_else_makes_meanwhile_is_not_replaced(self, admin_client):
+        def theirs():
+            schedules.create("acme", Write("theirs"), "0 6 * * *")
+
+        page = meanwhile(theirs, lambda: admin_client.post(ADD, FILLED))
+
+        assert "There is a schedule of this name already." in page.text
+        assert Schedule.objects.get().schedule.startswith("0 6")
+        assert not LogEntry.objects.exists()
+
+    def test_one_that_somebody_else_deletes_meanwhile_is_not_made_again(self, admin_client, made):
+        def changed():
+            return admin_client.post(edit_of(), {"arguments": "", "cron": "0 8 * * *"})
+
+        page = meanwhile(lambda: schedules.delete("acme"), changed)
+
+        assert "Somebody has deleted it meanwhile; nothing is written." in page.text
+        assert not Schedule.objects.exists()
+        assert not LogEntry.objects.exists()
 
     def test_its_page_shows_call_and_times(self, admin_client, made):
         page = admin_client.get(page_of())

@@ -10,6 +10,7 @@ import pytest
 from django.contrib.admin.utils import quote
 from django.core.checks import run_checks
 from django.urls import reverse
+from django.utils import timezone
 
 from partisan_async import registry, schedules, steering
 from partisan_async.django_tasks import functions
@@ -133,6 +134,15 @@ class TestInTheOptions:
         Host().turn()
 
         assert [str(each.pk) for each in Task.objects.all()] == [waits.id]
+
+    def test_by_a_default_that_its_ticks_leave_out_other_arguments_are_taken(self, declared):
+        declared(tasks.of_customer, unique=Unique(by=("customer",)), schedule="0 7 * * *")
+        task = tasks.of_customer.enqueue("ada")
+        Task.objects.update(status="error", finished_at=timezone.now())
+
+        steering.retry([int(task.id)], arguments={"args": ["bob"], "kwargs": {}})
+
+        assert tasks.of_customer.enqueue("bob").id == task.id
 
     def test_it_is_switched_by_its_key(self, declared):
         declared(tasks.write, schedules={"eu": hourly("eu")})
@@ -292,7 +302,7 @@ class TestMadeAtRunTime:
             (partial(tasks.write.aenqueue, "a"), "enqueues the call of a processor"),
             (partial(print, "a"), "enqueues the call of a processor"),
             (Write, "Write is a class; make a call first"),
-            (None, "and not None"),
+            (None, "and nothing of type NoneType"),
         ],
     )
     def test_what_is_no_call_is_refused(self, call, words):

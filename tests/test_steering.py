@@ -49,8 +49,8 @@ def claimed_meanwhile():
     def on_statement(execute, sql, *arguments):
         if "SET status = 'error'" in sql and not claimed:
             ttl = timedelta(seconds=30)
-            about = {"hostname": "h", "process": "{}", "queue_name": "default", "ttl": ttl}
-            beat = store.beat(me, probe_channel="", nonce=None, known=(), **about)
+            said = store.Beat(me, "default")
+            beat = store.beat([said], hostname="h", process="{}", ttl=ttl)
             with connection.cursor() as cursor:
                 for statement in (beat, store.claim(me, "default", 10, ttl)):
                     cursor.execute(*statement)

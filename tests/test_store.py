@@ -37,9 +37,12 @@ def execute(statement):
 
 
 def beat(me, **changes):
-    values = {"hostname": "h", "process": "{}", "queue_name": "default", "ttl": TTL}
-    values |= {"probe_channel": "", "nonce": None, "known": ()}
-    return execute(store.beat(me, **values | changes))[0]
+    """Beat once; what comes back, but for the id."""
+    process = {"hostname": "h", "process": "{}", "ttl": TTL, "home": None}
+    own = {name: changes.pop(name) for name in list(changes) if name not in process}
+    said = store.Beat(me, **{"queue_name": "default"} | own)
+    rows = execute(store.beat([said], **process | changes))
+    return rows[0][:-1]
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from tests.test_races import Other
 from tests.test_ticker import HOURLY
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Fail, Nothing, Retry, Told, Write, WriteUnique
-from tests.testapp.tasks import of_customer
+from tests.testapp.tasks import of_account, of_customer
 
 only = test_ticker.only
 
@@ -449,6 +449,24 @@ class TestOtherArguments:
         with pytest.raises(ValueError, match="is not in database 'default' any more"):
             self.retried(made(one).delay(), 0)
 
+    def test_what_its_own_init_raises_is_told(self, owned):
+        """It may look into what an operator has left out."""
+
+        def init(self, *args, **kwargs):
+            BaseTaskProcessor.__init__(self, *args, **kwargs)
+            self.whose = kwargs["whose"]
+
+        body = {"__init__": init, "task_subject": lambda self: self.whose}
+        owned(base=BaseTaskProcessor, **body)(whose=ADA).delay()
+        Task.objects.update(status="error", finished_at=timezone.now())
+        (pk,) = Task.objects.values_list("pk", flat=True)
+
+        with pytest.raises(ValueError, match=r"Made\(…\) raised KeyError: 'whose'"):
+            steering.retry([pk], arguments={"args": [], "kwargs": {}})
+        steering.retry([pk], arguments={"args": [], "kwargs": {"whose": BOB}})
+
+        assert subjects() == [BOB]
+
     def test_what_it_raises_is_told_and_nothing_is_changed(self, owned):
         def task_subject(self):
             return {"ada": ADA}[self.args[0]]
@@ -576,6 +594,24 @@ class TestDjangosTasks:
             of_customer.enqueue(5)
         with pytest.raises(ValueError, match="returned has 0 characters"):
             of_customer.enqueue("empty")
+
+    def test_with_other_arguments_it_is_the_same_error(self):
+        of_customer.enqueue("ada")
+        Task.objects.update(status="error", finished_at=timezone.now())
+
+        with pytest.raises(
+            ValueError, match=r"^@options\(subject=…\) of tests.testapp.tasks.of_customer raised"
+        ):
+            steering.retry([Task.objects.get().pk], arguments={"args": [5], "kwargs": {}})
+        with pytest.raises(TypeError, match="takes"):
+            steering.retry([Task.objects.get().pk], arguments={"args": [1, 2, 3], "kwargs": {}})
+
+    def test_of_a_parameter_below_a_decorator_it_takes_what_is_named(self):
+        of_account.enqueue(account="ada"), of_account.enqueue()
+        assert subjects() == [ADA, "customer:all"]
+
+        with pytest.raises(TypeError, match="which argument is its account: pass account=…"):
+            of_account.enqueue("ada")
 
 
 class TestCost:

@@ -70,16 +70,12 @@ class Host:
     async def beat(self):
         lookout = Lookout()
         statement = store.beat(
-            self.me,
+            [store.Beat(self.me, self.queue_name)],
             hostname="here",
             process=json.dumps(lookout.process),
-            queue_name=self.queue_name,
             ttl=TTL,
-            probe_channel="",
-            nonce=None,
-            known=(),
         )
-        ((*seen, _),) = await self._connection.execute(statement)
+        ((*seen, _, _),) = await self._connection.execute(statement)
         sight = lookout.read(seen)
         self.timetable.on_sight(sight.timetable_seconds)
         return sight.timetable_seconds

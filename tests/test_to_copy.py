@@ -36,7 +36,7 @@ class TestNames:
 
         options = parser.parse_args(words(to_copy.start(name)))
 
-        assert (options.queue_name, options.listen) == (name, True)
+        assert (options.queue_name, options.listen) == ([name], True)
 
     def test_that_queue_is_resumed(self, name):
         parser = CommandParser()

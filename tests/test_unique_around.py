@@ -32,7 +32,12 @@ from tests.test_taking import Begun
 from tests.test_ticker import HOURLY, Host, late, only
 from tests.test_unique import LATER, call, elsewhere, other, rows, unique, windows
 from tests.testapp.partisan_tasks import Nothing, Sync, SyncUntyped
-from tests.testapp.tasks import unique_as_written, unique_by_account, unique_by_both
+from tests.testapp.tasks import (
+    unique_as_written,
+    unique_below,
+    unique_by_account,
+    unique_by_both,
+)
 
 __all__ = ["elsewhere", "only", "other", "unique"]  # fixtures
 
@@ -367,6 +372,16 @@ class TestDjangosTasks:
         assert unique_by_both.enqueue("ada", note="").id == first.id
         assert unique_by_both.enqueue("ada", note="n").id != first.id
 
+    def test_below_a_decorator_by_what_is_named(self):
+        """It may pass arguments itself: nothing tells which one is for which parameter."""
+        first = unique_below.enqueue(account="acme", reason="r1")
+        other = unique_below.enqueue(account="acme2", reason="r1")
+
+        assert unique_below.enqueue(account="acme", reason="r2").id == first.id
+        assert other.id != first.id
+        with pytest.raises(TypeError, match="which argument is its account: pass account=…"):
+            unique_below.enqueue("acme", "r1")
+
     def test_as_they_are_written_where_it_does_not_say_by_what(self):
         """Their time and their backend do not count."""
         first = unique_as_written.enqueue("ada")
@@ -418,9 +433,11 @@ class TestPruner:
             async def close(self):
                 raise Stop
 
-        given = pruner.Pruner("default", keep_seconds, Statements(), with_windows=with_windows)
+        given = pruner.Pruner("default", keep_seconds, Statements())
         with suppress(Stop):
-            asyncio.run(given.keep())
+            asyncio.run(
+                pruner.prune_for_ever(lambda: [given], Statements(), with_windows=with_windows)
+            )
         return statements
 
     def test_without_windows_there_is_no_statement(self):

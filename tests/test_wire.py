@@ -27,6 +27,7 @@ from partisan_async.worker.wire import (
     Revoke,
     Revoked,
     Started,
+    Stopping,
     encode,
     pack,
     unpack,
@@ -40,7 +41,7 @@ FITS = st.builds(Fit, NUMBER, SECONDS, st.floats(0, 1), st.none() | SECONDS)
 OUTCOMES = st.one_of(
     st.just(RETURNED),
     st.builds(Returned, st.none() | TEXT, st.booleans()),
-    st.builds(PostponeAsked, st.none() | st.floats(0, 1e9)),
+    st.builds(PostponeAsked, st.none() | st.floats(0, 1e9), st.none() | FAILURES, st.booleans()),
     st.builds(Unrecognised, FAILURES),
     st.builds(Raised, FAILURES, st.none() | FITS),
     st.builds(CancelAsked, FAILURES, TEXT),
@@ -52,6 +53,7 @@ FRAMES = st.one_of(
     st.builds(Done, NUMBER, NUMBER, st.booleans(), OUTCOMES),
     st.builds(Revoke, NUMBER),
     st.builds(Revoked, NUMBER, NUMBER),
+    st.builds(Stopping),
 )
 
 
@@ -77,6 +79,7 @@ RIGHT = (
     ["Done", 1, 5, True, "Returned", "1", True],
     ["Done", 1, 5, False, "PostponeAsked", 1.5, None],
     ["Done", 1, 5, False, "PostponeAsked", None, ["a", "b", "c", []]],
+    ["Done", 1, 5, False, "PostponeAsked", 0, None, True],
     ["Done", 1, 5, False, "Unrecognised", ["a", "b", "c"]],
     ["Done", 1, 5, False, "Raised", ["a", "b", "c", [["x", "y", True, []]]], None],
     ["Done", 1, 5, False, "Raised", ["a", "b", "c"], [1, 2.5, 0.5, None]],
@@ -126,7 +129,7 @@ def of_its_types(outcome):
     match outcome:
         case Returned(None | str(), bool()):
             return True
-        case PostponeAsked(seconds):
+        case PostponeAsked(seconds, _, bool()):
             return seconds is None or (type(seconds) is not bool and 0 <= seconds < 2**63)
         case (
             Unrecognised(failure)

@@ -235,7 +235,8 @@ class TestMisbehaviour:
 
         for each in (task, *beside):
             each.refresh_from_db()
-            assert (each.status, each.claim_seq, each.lost) == ("finished", 1, 0)
+            # Each ran once: one that a busy worker has not begun may be claimed again.
+            assert (each.status, len(each.worker_ids), each.lost) == ("finished", 1, 0)
 
     @pytest.mark.parametrize(
         "how",

@@ -20,7 +20,7 @@ from django.utils.translation import get_language, gettext, gettext_noop, ngette
 from django.utils.translation import gettext_lazy as _
 
 from partisan_async import registry, steering, store
-from partisan_async.admin import history, schedule_form
+from partisan_async.admin import history, schedule_page
 from partisan_async.admin.question import CONFIRMED, Question, ask
 from partisan_async.admin.rows import RowAdmin, told_moment
 from partisan_async.admin.schedule_times import next_times, rule_of
@@ -61,7 +61,7 @@ class ScheduleAdmin(RowAdmin):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.edit)
         return [
-            path("<path:object_id>/edit/", view, name=schedule_form.VIEW),
+            path("<path:object_id>/edit/", view, name=schedule_page.VIEW),
             *super().get_urls(),
         ]
 
@@ -83,11 +83,11 @@ class ScheduleAdmin(RowAdmin):
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the form for a schedule; or make the one that is there."""
-        return schedule_form.answer(self, request, None)
+        return schedule_page.answer(self, request, None)
 
     def edit(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the form with a schedule that was made at run time; or change it."""
-        return schedule_form.answer(self, request, object_id)
+        return schedule_page.answer(self, request, object_id)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -95,12 +95,12 @@ class ScheduleAdmin(RowAdmin):
         row: Schedule = context["original"]
         known, sees = _known(row), sees_arguments(request)
         may_change = row.is_made and sees and self.has_steer_permission(request)
-        arguments = _indented(row.arguments or "")
+        arguments = masked(row.processor_name, _indented(row.arguments or ""), indent=2)
         row.told_subject = told_subject(request, row.subject)  # type: ignore[attr-defined]
         context |= {
             "times": [] if known is None else next_times(known, row.next_tick),
-            "told_arguments": sees and row.is_made and masked(row.processor_name, arguments),
-            "way_to_change": may_change and schedule_form.way_to(self, row),
+            "told_arguments": sees and row.is_made and arguments,
+            "way_to_change": may_change and schedule_page.way_to(self, row),
             "may_delete": row.is_made and self.has_forget_permission(request),
         }
         return super().render_change_form(request, context, *args, **kwargs)

@@ -57,6 +57,18 @@ _OTHERS = _(
     " refuses them."
 )
 
+ROW = (
+    ("queue_name", "priority", "state", "whose"),
+    ("told_created_at", "told_execute_after", "told_parked_from"),
+    ("told_started_at", "told_last_attempted_at", "told_finished_at"),
+    ("tries", "told_first_tried_at", "postpones"),
+    ("lost", "is_suspect", "unrecognised", "interrupted"),
+    ("stops", "told_stopped_at"),
+    ("claim_seq", "claimed_by", "told_claimed_at"),
+    "workers",
+)
+"""What a task's page shows of its row, line by line."""
+
 
 def _action(each: Steering) -> Callable[..., HttpResponse]:
     def act(model_admin: TaskAdmin, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse:
@@ -78,26 +90,11 @@ class TaskAdmin(RowAdmin):
     search_fields = ("pk",)  # only makes Django show the box; ``task_list`` searches
     paginator = TaskPaginator
     actions = [_action(each) for each in STEERINGS]
-    fieldsets = (
-        (
-            _("Row"),
-            {
-                "fields": (
-                    ("queue_name", "priority", "state", "whose"),
-                    ("told_created_at", "told_execute_after", "told_parked_from"),
-                    ("told_started_at", "told_last_attempted_at", "told_finished_at"),
-                    ("tries", "told_first_tried_at", "postpones"),
-                    ("lost", "is_suspect", "unrecognised", "interrupted"),
-                    ("claim_seq", "claimed_by", "told_claimed_at"),
-                    "workers",
-                )
-            },
-        ),
-    )
+    fieldsets = ((_("Row"), {"fields": ROW}),)
     readonly_fields = (
         "state", "whose", "is_suspect", "workers", "told_created_at", "told_execute_after",
         "told_parked_from", "told_started_at", "told_last_attempted_at", "told_finished_at",
-        "told_claimed_at", "told_first_tried_at",
+        "told_claimed_at", "told_first_tried_at", "told_stopped_at",
     )  # fmt: skip
     told_created_at = told_moment("created_at", _("created at"))
     told_execute_after = told_moment("execute_after", _("execute after"))
@@ -106,6 +103,7 @@ class TaskAdmin(RowAdmin):
     told_last_attempted_at = told_moment("last_attempted_at", _("last attempted at"))
     told_finished_at = told_moment("finished_at", _("finished at"))
     told_first_tried_at = told_moment("first_tried_at", _("first tried at"))
+    told_stopped_at = told_moment("stopped_at", _("stopped at"))
     told_claimed_at = told_moment("claimed_at", _("claimed at"))
 
     def get_urls(self) -> list[URLPattern]:

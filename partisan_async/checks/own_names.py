@@ -10,6 +10,7 @@ PUT_ON_SELF = {
     "args": "what the call passes by position",
     "kwargs": "what the call passes by name",
     "task_obj": "the row that it runs",
+    "stopping": "whether its supervisor is stopping",
 }
 """What the base has on each object. A class may have any other name, such as ``subject``."""
 

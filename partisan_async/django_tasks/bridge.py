@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from partisan_async.django_tasks import functions, options
+from partisan_async.django_tasks.backends import is_configured
 from partisan_async.django_tasks.processors import processor_of, processors_of
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.registry import Bridge
-from partisan_async.tasks_backend import is_configured
 
 
 def _module_names() -> list[str]:

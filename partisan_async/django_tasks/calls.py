@@ -7,15 +7,14 @@ given.
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from partisan_async.claim import Call
 from partisan_async.django_tasks import options
-from partisan_async.django_tasks.compat import InvalidTask, Task, normalize_json
+from partisan_async.django_tasks.chosen import as_json, chosen
+from partisan_async.django_tasks.compat import InvalidTask, Task
 from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import row_priority
 from partisan_async.enqueue import arguments, keys, subjects
@@ -58,7 +57,7 @@ def _unidentified(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str
     more = {"backend": task.backend}
     if task.run_after is not None:
         more["run_after"] = task.run_after.isoformat()
-    encoded = arguments.encode(tuple(_json(args)), _json(kwargs), **more)
+    encoded = arguments.encode(tuple(as_json(args)), as_json(kwargs), **more)
     arguments.require_size(encoded, task.queue_name)
     return Call(
         queue_name=task.queue_name,
@@ -88,29 +87,9 @@ def _key(
 ) -> bytes:
     """Return what the calls share that are the same: neither their time nor their backend count."""
     if rule.by is None:
-        encoded = arguments.encode(tuple(_json(args)), _json(kwargs))
+        encoded = arguments.encode(tuple(as_json(args)), as_json(kwargs))
         return arguments.digest(task.module_path, encoded, subject)
     return keys.key_of_values(task.module_path, chosen(task, args, kwargs, rule.by), subject)
-
-
-def chosen(
-    task: Task[Any, Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    names: Iterable[str | int],
-) -> dict[str, Any]:
-    """Return what a call passes for these parameters of the function, or their defaults, as JSON.
-
-    :raises TypeError: the function does not take the call.
-    """
-    takes = inspect.signature(task.func)
-    given = [None] * (1 if task.takes_context else 0)
-    passed = takes.bind(*given, *args, **kwargs).arguments
-    values = {}
-    for name in map(str, names):
-        with suppress(TypeError, ValueError):  # of a default that no call could pass
-            values[name] = _json(passed.get(name, takes.parameters[name].default))
-    return values
 
 
 def call_by_schedule(
@@ -141,10 +120,3 @@ def call_on_error(task: Task[Any, Any]) -> Call:
     encoded = arguments.encode((), {}, backend=task.backend)
     priority = row_priority(task.priority)
     return call_without_id(task.module_path, task.queue_name, priority, encoded)
-
-
-def _json(value: Any) -> Any:
-    try:
-        return normalize_json(value)
-    except RecursionError:
-        raise ValueError(arguments.TOO_DEEP) from None

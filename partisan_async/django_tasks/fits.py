@@ -23,11 +23,19 @@ class _Shape:
         self.most = len(signature.parameters)
 
 
+def outer_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return what a function takes of its callers, however it is decorated.
+
+    :raises TypeError, ValueError: it does not tell.
+    """
+    # Not of what is below: a decorator may itself pass arguments to that.
+    return inspect.signature(function, follow_wrapped=False)
+
+
 @lru_cache(maxsize=1024)
 def _shape(function: Callable[..., Any]) -> _Shape | None:
     try:
-        # The outer signature: a decorator may itself pass arguments to the function below it.
-        return _Shape(inspect.signature(function, follow_wrapped=False))
+        return _Shape(outer_signature(function))
     except (TypeError, ValueError):  # a function written in C may have no signature
         return None
 

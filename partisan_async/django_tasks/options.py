@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from inspect import Signature, iscoroutinefunction, signature
+from collections.abc import Callable, Mapping, Sequence
+from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from partisan_async import validation
@@ -11,7 +11,10 @@ from partisan_async.config.complaints import complaints
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.declared import wrong_on_error
 from partisan_async.django_tasks import functions
+from partisan_async.django_tasks.backends import is_configured, is_ours
+from partisan_async.django_tasks.chosen import refuse_unknown
 from partisan_async.django_tasks.compat import Task
+from partisan_async.django_tasks.finding import find_task
 from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.enqueue.scheduled import wrong_schedules
 from partisan_async.schedule import Cron, Every
@@ -109,9 +112,9 @@ def _refuse_function(function: Any, unique: Unique | None, subject: Any, *, atom
             " transactions in async code."
         )
     if unique is not None:
-        _require_parameters(function, "unique", unique.by or ())
+        refuse_unknown(function, unique.by or (), "unique")
     if subject is not None:
-        _require_parameters(function, "subject", names_asked_by(subject))
+        refuse_unknown(function, names_asked_by(subject), "subject")
 
 
 def _refuse_schedules(function: Any, schedules: Any) -> None:
@@ -135,6 +138,17 @@ def _check_on_error(value: Any) -> str | None:
         refuse_wrong_call(value, [1], {})
     except TypeError as error:
         return f"must take the id of a task alone: {str(error).removesuffix('.')}"
+    return _check_as_declared(value)
+
+
+def _check_as_declared(task: Task[Any, Any]) -> str | None:
+    """Complain of a task that is enqueued otherwise than it says: by what ``@task`` declares."""
+    # Where TASKS names no backend of ours, as in a site's tests, all of this is ignored.
+    if is_configured() and not is_ours(task.backend):
+        return f"must be a task of a PartisanBackend, and has backend={task.backend!r}"
+    declared = find_task(task.module_path)
+    if declared is not None and declared != task:
+        return "must be a task as @task declares it, and nothing of using(…) is kept: leave it out"
     return None
 
 
@@ -165,15 +179,3 @@ def has_schedules(function: Callable[..., Any]) -> bool:
     """Tell whether the options of a task's function have schedules."""
     attributes = of_function(function)
     return attributes.get("SCHEDULE") is not None or bool(attributes.get("SCHEDULES"))
-
-
-def _require_parameters(
-    function: Callable[..., Any], option: str, names: Iterable[str | int]
-) -> None:
-    takes = signature(function).replace(return_annotation=Signature.empty)
-    for name in names:
-        if name not in takes.parameters:
-            raise TypeError(
-                f"@options({option}=…) is by {name!r}, which is no parameter of"
-                f" {function.__name__}{takes}."
-            )

@@ -15,7 +15,9 @@ from partisan_async import signals
 from partisan_async.claim import Call
 from partisan_async.context import current_task
 from partisan_async.django_tasks import options
-from partisan_async.django_tasks.calls import call_by_schedule, call_on_error, chosen, subject_of
+from partisan_async.django_tasks.backends import is_configured, is_ours
+from partisan_async.django_tasks.calls import call_by_schedule, call_on_error, subject_of
+from partisan_async.django_tasks.chosen import chosen
 from partisan_async.django_tasks.compat import (
     Task,
     TaskContext,
@@ -32,7 +34,6 @@ from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
 from partisan_async.policy import Cancelled, Decision, Failed, Finished
 from partisan_async.processor import BaseTaskProcessor
-from partisan_async.tasks_backend import is_configured, is_ours
 
 
 @cache
@@ -134,9 +135,10 @@ class _DjangoTask(BaseTaskProcessor):
         """Return what a call passes for these parameters of the function, as JSON."""
         return chosen(cls.task, args, kwargs, names)
 
-    def task_subject(self) -> str | None:
-        """Return whose the call is, as the task's options say."""
-        return subject_of(self.task, self.args, self.kwargs)
+    @classmethod
+    def subject_of_call(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+        """Return whose a call is, as the task's options say."""
+        return subject_of(cls.task, args, kwargs)
 
     def _arguments(self) -> list[Any]:
         context: list[Any] = []

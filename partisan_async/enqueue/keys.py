@@ -80,6 +80,8 @@ def key_of_values(processor_name: str, values: dict[str, Any], subject: str | No
 @cache
 def misfit(processor: Any, by: tuple[str | int, ...]) -> Misfit | None:
     """Say what is wrong with ``by`` for a processor; ``None``: nothing that can be seen."""
+    if hasattr(processor, "values_by"):  # one of Django's own tasks: its function has defaults
+        return None
     name = processor.__name__
     declared = parameters_declared_by(processor)
     if declared is None:

@@ -59,6 +59,9 @@ def subject_of(processor: Any, given: str | None = None) -> str | None:
     if given is not None:
         return checked(given)
     kind: Any = type(processor)
+    if _is_djangos(kind):
+        told: str | None = kind.subject_of_call(processor.args, processor.kwargs)
+        return told
     if not hasattr(kind, METHOD):
         return None
     if found := misfit(kind):
@@ -75,7 +78,7 @@ def of_stored(kind: type[Any], encoded: str, kept: str | None = None) -> str | N
     :param kept: what it was before; it stays where ``task_subject()`` says nothing.
     :raises TypeError, ValueError: as ``subject_of``; or the call does not fit.
     """
-    if not hasattr(kind, METHOD):
+    if not (hasattr(kind, METHOD) or _is_djangos(kind)):
         return kept
     stored = Stored.of(json.loads(encoded))
     if stored is None:
@@ -83,7 +86,8 @@ def of_stored(kind: type[Any], encoded: str, kept: str | None = None) -> str | N
     args, kwargs = tuple(stored.args), stored.kwargs
     if (parameters := parameters_of(kind)) is not None:
         args, kwargs = decoded(parameters, stored)
-    found = subject_of(kind(*args, **kwargs))
+    # By its own __init__(), as delay() has it: task_subject() may need what that sets.
+    found = subject_of(_by_the_project(f"{kind.__name__}(…)", lambda: kind(*args, **kwargs)))
     return kept if found is None else found
 
 
@@ -93,13 +97,7 @@ def asked(what: str, ask: Callable[[], object]) -> str | None:
     :param what: that code, for the message.
     :raises TypeError, ValueError: it cannot be one, or that code raised.
     """
-    try:
-        subject = ask()
-    except NOT_OF_THE_VALUE:
-        raise
-    except Exception as error:
-        raise ValueError(f"{what} raised {type(error).__name__}: {error}") from error
-    return checked(subject, f"What {what} returned")
+    return checked(_by_the_project(what, ask), f"What {what} returned")
 
 
 @cache
@@ -127,6 +125,20 @@ def misfit(kind: type[Any]) -> Misfit | None:
                 return Misfit(wrong, "It has none: take it from self.args or self.kwargs.")
             return Misfit(wrong, f"Ask for those of {shown(declared)}.")
     return None
+
+
+def _by_the_project(what: str, do: Callable[[], Any]) -> Any:
+    try:
+        return do()
+    except NOT_OF_THE_VALUE:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} raised {type(error).__name__}: {error}") from error
+
+
+def _is_djangos(kind: type[Any]) -> bool:
+    """Tell whether it is one of Django's own tasks, whose options say it."""
+    return hasattr(kind, "subject_of_call")
 
 
 def _declared(kind: type[Any]) -> Sequence[inspect.Parameter]:

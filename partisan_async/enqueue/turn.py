@@ -59,4 +59,4 @@ def checked_queue(queue_name: str | None, processor: Any) -> str:
         if queue_name is None:
             raise ValueError(f"{type(processor).__name__}.QUEUE_NAME is {chosen!r}; it {wrong}.")
         raise ValueError(f"queue_name={chosen!r} {wrong}.")
-    return chosen
+    return str.__str__(chosen)  # of an enum, its value: the channel of a NOTIFY has it, too

@@ -53,6 +53,24 @@ def not_pruned(queue_name: str, error: BaseException) -> None:
     )
 
 
+def served_too(queue_name: str) -> None:
+    """Say that a queue that came up is served from now on."""
+    logger.info(
+        "serving queue %r, too: it has tasks, and nobody serves it",
+        queue_name,
+        extra={"event": "served too", "queue_name": queue_name},
+    )
+
+
+def windows_not_pruned(error: BaseException) -> None:
+    """Say that windows of ``UNIQUE`` that are over could not be deleted."""
+    logger.warning(
+        "windows of UNIQUE that are over were not deleted: %s",
+        explain(error),
+        extra={"event": "not pruned"},
+    )
+
+
 def kept(queue_name: str, task_ids: Sequence[int], error: BaseException) -> None:
     """Say that the database refuses to delete some old rows; ``error``: that of the first row."""
     logger.warning(

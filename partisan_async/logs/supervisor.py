@@ -9,15 +9,16 @@ from partisan_async.logs.about import about_all, listed, logger
 from partisan_async.text.one_line import explain
 
 
-def started(queue_name: str, workers: int, database: str, woken: str) -> None:
+def started(queue_name: str, workers: int | tuple[int, int], database: str, woken: str) -> None:
     """Say that a supervisor is up.
 
+    :param workers: their number, or the fewest and the most.
     :param database: its database, in words.
     :param woken: what wakes it, in words.
     """
     logger.info(
-        "started: queue %r, %d worker%s, database %s, woken %s",
-        *(queue_name, workers, "" if workers == 1 else "s", database, woken),
+        "started: queue %r, %s worker%s, database %s, woken %s",
+        *(queue_name, _number(workers), "" if workers == 1 else "s", database, woken),
         extra={"event": "started", "queue_name": queue_name},
     )
 
@@ -36,14 +37,14 @@ def stopped(queue_name: str) -> None:
     logger.info("stopped: queue %r", queue_name, extra={"event": "stopped"})
 
 
-def once_over(queue_name: str, ends: Mapping[str, int]) -> None:
-    """Say what became of the tasks that a supervisor ran which was to run only what there was."""
+def once_over(queue_names: Sequence[str], ends: Mapping[str, int]) -> None:
+    """Say what became of the tasks that a process ran which was to run only what there was."""
     told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(ends.items()))
     logger.info(
-        "once: queue %r, %d run%s%s",
-        queue_name,
+        "once: %s, %d run%s%s",
+        _queues(queue_names),
         *(sum(ends.values()), "" if sum(ends.values()) == 1 else "s", f": {told}" * bool(told)),
-        extra={"event": "once over", "queue_name": queue_name},
+        extra={"event": "once over"},
     )
 
 
@@ -128,15 +129,28 @@ def clock_jumped(by_seconds: float, ttl_seconds: float) -> None:
     )
 
 
-def listening(queue_name: str) -> None:
+def listening(queue_names: Sequence[str]) -> None:
     """Say that a probe has shown that NOTIFY comes through."""
-    logger.info("listening: queue %r is woken by NOTIFY", queue_name, extra={"event": "listening"})
+    logger.info("listening: %s woken by NOTIFY", _are(queue_names), extra={"event": "listening"})
 
 
-def polling(queue_name: str, why: str) -> None:
+def polling(queue_names: Sequence[str], why: str) -> None:
     """Say that NOTIFY does not come through, or no longer."""
     logger.warning(
-        "NOTIFY cannot be relied on (%s): queue %r is polled meanwhile",
-        *(why, queue_name),
+        "NOTIFY cannot be relied on (%s): %s polled meanwhile",
+        *(why, _are(queue_names)),
         extra={"event": "polling"},
     )
+
+
+def _are(queue_names: Sequence[str]) -> str:
+    """Return ``queue 'a' is``, or ``queues 'a', 'b' are``."""
+    return f"{_queues(queue_names)} {'is' if len(queue_names) == 1 else 'are'}"
+
+
+def _number(workers: int | tuple[int, int]) -> str:
+    return str(workers) if isinstance(workers, int) else "{} to {}".format(*workers)
+
+
+def _queues(names: Sequence[str]) -> str:
+    return f"queue{'' if len(names) == 1 else 's'} {', '.join(map(repr, names))}"

@@ -40,6 +40,7 @@ COLUMNS: Mapping[type[Model], Mapping[str, StrPromise]] = {
         "lost": _("lost"),
         "unrecognised": _("unrecognised"),
         "interrupted": _("interrupted"),
+        "stops": _("stops"),
     },
     models.Supervisor: {
         "id": _("id"),

@@ -112,6 +112,15 @@ class Task(models.Model):
         max_length=255, null=True, blank=True, db_collation="C", help_text=_("whose task it is")
     )
 
+    stops = models.IntegerField(
+        null=True, blank=True, help_text=_("how often in a row a stop had cut it off then")
+    )
+    stopped_at = always_read(
+        models.DateTimeField(
+            null=True, blank=True, help_text=_("when a stop of its supervisor last cut it off")
+        )
+    )
+
     class Meta:
         permissions = [
             ("retry_task", "Can run tasks again, or now"),
@@ -134,6 +143,15 @@ class Task(models.Model):
         if self.status != self.STATUS_SCHEDULED or self.parked_from is None:
             return False
         return is_far(self.execute_after)
+
+    @property
+    def stops_in_a_row(self) -> int:
+        """How often in a row, up to its last run, a stop of its supervisor has cut it off."""
+        stopped, ran = self.stopped_at, self.last_attempted_at
+        # Only such a run leaves stopped_at later than last_attempted_at, which each one sets.
+        if not self.stops or stopped is None or ran is None or stopped < ran:
+            return 0
+        return self.stops
 
     def wait(self, timeout_seconds: float | None = None) -> Self:
         """Wait until the task has ended, woken by NOTIFY; return it, refreshed.

@@ -1,16 +1,20 @@
-"""How many connections to the database a supervisor and its workers may open."""
+"""How many connections to the database a process and its workers may open."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from partisan_async import registry
 from partisan_async.declared import is_async
 from partisan_async.settings import QueueSettings
 
 
-def of_supervisor(settings: QueueSettings, *, listens: bool = True) -> int:
-    """Return how many a supervisor itself may open: to claim, settle, beat, listen and prune."""
-    prunes = {settings.KEEP_FINISHED_SECONDS, settings.KEEP_FAILED_SECONDS} != {None}
-    return 3 + listens + prunes
+def of_host(queues: Collection[QueueSettings], *, listens: bool = True) -> int:
+    """Return how many a process itself may open: to claim of each queue; to settle, beat, listen
+    and prune, of all queues together."""
+    kept = {each for one in queues for each in (one.KEEP_FINISHED_SECONDS, one.KEEP_FAILED_SECONDS)}
+    listeners = len({each.LISTEN_DSN for each in queues}) if listens else 0
+    return len(queues) + 2 + listeners + (kept != {None})
 
 
 def per_worker(queue_name: str, settings: QueueSettings) -> int:

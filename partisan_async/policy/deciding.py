@@ -104,16 +104,8 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             place = first_fit(rules.errors, error)
             fits = None if place is None else Fit(place, ran_seconds, drawn)
             return _after_error(Failure.of(error), fits, rules, counters)
-        case PostponeAsked(postpone_seconds, why):
-            limit = rules.max_postpones
-            if limit is not None and counters.postpones >= limit:
-                return Failed(_once_too_often(limit, why))
-            pause = (
-                rules.postpone_delay
-                if postpone_seconds is None
-                else timedelta(seconds=postpone_seconds)
-            )
-            return Postponed(pause, why)
+        case PostponeAsked():
+            return _after_asking(outcome, rules, counters)
         case CancelAsked(failure, reason):
             return Cancelled(failure, reason)
         case Died(reason, alone):
@@ -131,6 +123,16 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             return _after_cut(failure, begun, counters)
         case _:
             assert_never(outcome)
+
+
+def _after_asking(asked: PostponeAsked, rules: Rules, counters: Counters) -> Decision:
+    seconds, limit = asked.seconds, rules.max_postpones
+    pause = rules.postpone_delay if seconds is None else timedelta(seconds=seconds)
+    if asked.stopping and not pause:
+        return Postponed(pause, asked.why, counted=False)
+    if limit is not None and counters.postpones >= limit:
+        return Failed(_once_too_often(limit, asked.why))
+    return Postponed(pause, asked.why)
 
 
 def _once_too_often(limit: int, why: Failure | None) -> Failure:

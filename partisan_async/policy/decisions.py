@@ -32,10 +32,14 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The task asked to run again after the pause; ``failure`` tells why, if it gave a reason."""
+    """The task asked to run again after the pause; ``failure`` tells why, if it gave a reason.
+
+    :param counted: whether the row counts this postpone; not if it made way for a stop.
+    """
 
     pause: timedelta
     failure: Failure | None = None
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,12 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """The run did not end, through no fault of the task, which waits again as before."""
+    """The run did not end, through no fault of the task, which waits again as before.
+
+    :param cut_off: the supervisor killed it at its own end: the row counts that.
+    """
+
+    cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)

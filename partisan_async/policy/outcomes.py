@@ -53,10 +53,12 @@ class PostponeAsked:
     """``run()`` raised ``PostponeTask``; ``None`` seconds take the queue's delay.
 
     :param why: the reason that it gave and the error behind it, if there are any.
+    :param stopping: the supervisor was stopping, and the run knew, or could.
     """
 
     seconds: float | None
     why: Failure | None = None
+    stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,9 @@ def after_error(
         # The last pause is not cut short to fit: who asked for it would be asked too early.
         return Failed(failure, rule=f"{name}: give_up_after_seconds={limit:g}")
     rule = f"{name}: {config.pause_told(asked=asked)}"
-    return Retried(timedelta(seconds=pause), failure, rule, timed=limit is not None)
+    # Also where this one has no limit: another, which fits a later error, counts from this try.
+    timed = any(each.give_up_after_seconds is not None for each in configs)
+    return Retried(timedelta(seconds=pause), failure, rule, timed=timed)
 
 
 def _pause(config: ErrorsHandleConfig, fit: Fit, tries: int) -> float:

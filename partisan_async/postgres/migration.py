@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.db import OperationalError, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -152,7 +153,9 @@ def _is_for_tables(connection: BaseDatabaseWrapper) -> bool:
     """
     if connection.vendor != "postgresql":
         return False
-    return bool(router.allow_migrate(connection.alias, "partisan_async", model_name="task"))
+    # By the model itself: some routers know no other question.
+    model = apps.get_model("partisan_async", "task")
+    return bool(router.allow_migrate_model(connection.alias, model))
 
 
 def _lock(connection: BaseDatabaseWrapper, tables: tuple[str, ...]) -> None:

@@ -51,5 +51,6 @@ def _no_call(found: Any) -> TypeError:
         return TypeError(f"{found.module_path} is a task; say with what it is enqueued: {way}.")
     return TypeError(
         "A schedule enqueues the call of a processor, such as Report('acme'), or of one of Django's"
-        f" own tasks, such as partial(report.enqueue, 'acme'), and not {found!r}."
+        " own tasks, such as partial(report.enqueue, 'acme'), and nothing of type"
+        f" {type(found).__name__}."
     )

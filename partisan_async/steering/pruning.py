@@ -11,6 +11,7 @@ from django.db import transaction
 
 from partisan_async import store
 from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.subjects import checked
 from partisan_async.models import ENDED
 from partisan_async.steering import audit
 
@@ -41,7 +42,9 @@ def prune(
     :param queue_name: delete tasks of this queue; ``None``: of all queues.
     :param subject: delete tasks of this subject; ``None``: whosever they are.
     :raises ValueError: there is another status among them.
+    :raises TypeError, ValueError: nothing can have this subject.
     """
+    checked(subject if subject != "" else None)  # an empty one finds none
     if wrong := sorted(set(statuses).difference(ENDED)):
         raise ValueError(f"prune: no task in status {wrong[0]!r}; it is for {', '.join(ENDED)}.")
     deleted = 0

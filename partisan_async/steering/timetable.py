@@ -33,6 +33,10 @@ from partisan_async.steering.rows import change
 TTL = timedelta(seconds=store.TTL_SECONDS)
 
 
+class Surprise(Exception):  # noqa: N818  it is none of the caller's
+    """A schedule is there that was to be new, or is gone that was to be changed."""
+
+
 def create(
     name: str,
     call: BaseTaskProcessor | Callable[..., object],
@@ -61,15 +65,19 @@ def change_schedule(row: Schedule, called: Called, known: Cron | Every) -> Sched
     """Have a schedule that was made at run time be another one, of the same processor.
 
     :param called: as ``checked_stored`` returned it.
+    :raises Surprise: it is gone. Nothing is written.
     """
-    return _make(row.pk, registry.get(row.processor_name), called, known)
+    return _make(row.pk, registry.get(row.processor_name), called, known, is_there=True)
 
 
 def make_schedule(
     name: str, processor: type[BaseTaskProcessor], called: Called, known: Cron | Every
 ) -> Schedule:
-    """As ``create``, for a call that ``checked_stored`` returned."""
-    return _make(made_key(name), processor, called, known)
+    """As ``create``, of a new schedule, for a call that ``checked_stored`` returned.
+
+    :raises Surprise: there is one of this name. Nothing is written.
+    """
+    return _make(made_key(name), processor, called, known, is_there=False)
 
 
 def checked_stored(
@@ -140,8 +148,17 @@ def _checked_schedule(when: object) -> Cron | Every:
 
 
 def _make(
-    key: str, processor: type[BaseTaskProcessor], called: Called, known: Cron | Every
+    key: str,
+    processor: type[BaseTaskProcessor],
+    called: Called,
+    known: Cron | Every,
+    *,
+    is_there: bool | None = None,
 ) -> Schedule:
+    """Have a schedule be this one.
+
+    :param is_there: whether there must be one of this key; ``None``: there may be.
+    """
     lasting = registry.lasting_name(naming.name_of(processor))
     what = (processor.QUEUE_NAME, lasting, called.arguments)
     when = (str(known), json.dumps(known.rule))
@@ -151,6 +168,9 @@ def _make(
         run(*store.hold(made))
         ((now, before, *ticks),) = fetch(*store.held_schedule(key))
         held = store.Held(aware(now), before, *(tick and aware(tick) for tick in ticks))
+        # Not before: until the row is held, somebody else may make it, or delete it.
+        if is_there not in {None, bool(held.schedule)}:
+            raise Surprise(key)
         run(*store.make(made, _first_tick(held, made, known)))
         wake(made.queue_name, store.STEERED, alias)
         action = "change-schedule" if held.schedule else "create-schedule"

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from partisan_async import store
+from partisan_async.enqueue.subjects import checked
 from partisan_async.models import ENDED, Task
 from partisan_async.registry import discovered_names
 
@@ -35,13 +36,19 @@ AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Which:
-    """A choice of tasks: those that match every given field."""
+    """A choice of tasks: those that match every given field.
+
+    :raises TypeError, ValueError: nothing can have this subject.
+    """
 
     queue_name: str | None = None
     processor: str | None = None
     older_than: timedelta | None = None
     statuses: Sequence[str] | None = None
     subject: str | None = None
+
+    def __post_init__(self) -> None:
+        checked(self.subject if self.subject != "" else None)  # an empty one finds none
 
     def among(self, action: str) -> QuerySet[Task]:
         """Return the tasks that an action is for and that match now.

@@ -26,7 +26,7 @@ from partisan_async.store.erasing import (
 )
 from partisan_async.store.kept import KEPT_PER_ROW
 from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
-from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, beat, forget, unserved
+from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, Beat, beat, forget, unserved
 from partisan_async.store.mending import broken, constraints, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify, wake
 from partisan_async.store.parking import (
@@ -94,6 +94,7 @@ __all__ = [
     "UNENDED",
     "WINDOWS_PRUNED_AT_ONCE",
     "Among",
+    "Beat",
     "Held",
     "Made",
     "Place",

@@ -117,7 +117,7 @@ changed AS (
         status = {_STATUS.format(at="due.at")}, parked_from = NULL,
         tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
         started_at = NULL, last_attempted_at = NULL, first_tried_at = NULL,
-        worker_ids = '[]', errors = '[]', result = NULL
+        stops = NULL, stopped_at = NULL, worker_ids = '[]', errors = '[]', result = NULL
     FROM free JOIN given USING (key), due
     WHERE t.id = ANY (ARRAY[free.id]) RETURNING t.*)
 SELECT {COLUMNS_READABLE} FROM changed

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import cache
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from partisan_async.models.status import Status
@@ -34,27 +37,29 @@ _IS_ANY_READY = f"""
 # those that run.
 _IS_MADE = "left(processor_class, 1) = ':'"
 
-# One statement, so that an idle supervisor costs one round trip per beat. It renews the lease, sees
-# what a lost NOTIFY would have said, which supervisors (of its host, or silent ones) may be dead,
-# and when the next row is due.
 # A late beat must not set last_seen_at back, unless a wrong clock wrote it far in the future.
 # A database restored from another home's dump gets no row for this supervisor, which then claims
 # nothing there.
-_BEAT = f"""
-WITH beat AS (
-    INSERT INTO partisan_async_supervisor AS s
-        (id, hostname, process, queue_name, last_seen_at, workers, stopping_since)
+_ROW = """
     SELECT %(me)s, %(hostname)s, %(process)s::jsonb, %(queue_name)s, statement_timestamp(),
         %(workers)s::jsonb, CASE WHEN %(stopping)s THEN statement_timestamp() END
     WHERE NOT EXISTS (SELECT 1 FROM partisan_async_home
                       WHERE name NOT IN ('', %(home)s::text))
+"""
+
+_BEAT = """beat AS (
+    INSERT INTO partisan_async_supervisor AS s
+        (id, hostname, process, queue_name, last_seen_at, workers, stopping_since)
+    {rows}
     ON CONFLICT (id) DO UPDATE SET workers = excluded.workers,
         stopping_since = COALESCE(s.stopping_since, excluded.stopping_since), last_seen_at =
         CASE WHEN s.last_seen_at > excluded.last_seen_at + %(ttl)s THEN excluded.last_seen_at
         ELSE GREATEST(s.last_seen_at, excluded.last_seen_at) END
-    RETURNING draining),
-claimed AS (
-    SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s) AS mine,
+    RETURNING s.id, draining)
+"""
+
+_CLAIMED = f"""
+(SELECT array_agg(t.id) FILTER (WHERE t.claimed_by = %(me)s) AS mine,
         COALESCE(bool_or(s.id IS NULL AND t.claimed_by <> %(me)s
             AND t.queue_name = %(queue_name)s
             AND t.interrupted < {MAX_INTERRUPTED}), false) AS orphans
@@ -62,6 +67,9 @@ claimed AS (
     LEFT JOIN partisan_async_supervisor s
         ON s.id = t.claimed_by AND {is_alive("s")}
     WHERE t.status = '{Status.IN_PROCESS}')
+"""  # noqa: S608
+
+_SEEN = f"""
 SELECT
     {_IS_ANY_READY},
     (SELECT {DUE_SECONDS}
@@ -86,56 +94,83 @@ SELECT
      FROM partisan_async_schedule
      WHERE queue_name = %(queue_name)s AND {_IS_MADE} AND enabled
      ORDER BY next_tick NULLS FIRST LIMIT 1),
-    extract(epoch FROM statement_timestamp())::float8
-FROM claimed, beat
+    extract(epoch FROM statement_timestamp())::float8,
+    beat.id
+FROM {{claimed}}, beat WHERE beat.id = %(me)s
 """  # noqa: S608
+
+_OWN = re.compile(r"%\((me|queue_name|probe_channel|nonce|known|workers|stopping)\)s")
+
+
+class Beat(NamedTuple):
+    """What one supervisor says with its beat.
+
+    :param nonce: text to send to ``probe_channel``; ``None``: send nothing.
+    :param known: ids of the rows that it believes it holds.
+    :param workers: JSON of what the workers run.
+    :param stopping: True if it starts nothing more, and ends.
+    """
+
+    me: UUID
+    queue_name: str
+    probe_channel: str = ""
+    nonce: str | None = None
+    known: Collection[int] = ()
+    workers: str = "[]"
+    stopping: bool = False
 
 
 def beat(
-    me: UUID,
-    *,
-    hostname: str,
-    process: str,
-    queue_name: str,
-    ttl: timedelta,
-    probe_channel: str,
-    nonce: str | None,
-    known: Collection[int],
-    workers: str = "[]",
-    stopping: bool = False,
-    home: str | None = None,
+    beats: Sequence[Beat], *, hostname: str, process: str, ttl: timedelta, home: str | None = None
 ) -> Statement:
-    """Renew my lease, and read what has changed in my queue.
+    """Renew the leases of this process's supervisors, and read what has changed in their queues.
 
-    No row: the database belongs to another home. One row: True if rows are ready; seconds until the
-    next scheduled row is due; True if silent supervisors hold rows; JSON of the queue's other
-    supervisors that are on this host or silent (``id, hostname, process, silent``; the process as
-    JSON text, since it may be unreadable); True if a nonce was sent; ids of rows that I hold and
-    that are not known; ids of known rows that I do not hold; True if the queue is paused; True if I
-    am to drain; JSON of the queue's paused processors (``name, paused``), also of those whose pause
-    is ending; seconds until the first schedule is due that was made at run time; and the time, in
-    seconds since the epoch.
+    No row: the database belongs to another home. Else one for each: True if rows are ready; seconds
+    until the next scheduled row is due; True if silent supervisors hold rows; JSON of the queue's
+    other supervisors that are on this host or silent (``id, hostname, process, silent``; the
+    process as JSON text, since it may be unreadable); True if a nonce was sent; ids of rows that it
+    holds and that are not known; ids of known rows that it does not hold; True if the queue is
+    paused; True if it is to drain; JSON of the queue's paused processors (``name, paused``), also
+    of those whose pause is ending; seconds until the first schedule is due that was made at run
+    time; the time, in seconds since the epoch; and its id.
 
-    :param nonce: text to send to ``probe_channel``; ``None``: send nothing.
-    :param known: ids of the rows that I believe I hold.
-    :param workers: JSON of what the workers run.
-    :param stopping: True if I start nothing more, and end.
-    :param home: the home I serve; ``None``: any.
+    :param home: the home that is served; ``None``: any.
     """
-    params = {
-        "me": me,
-        "hostname": hostname,
-        "process": process,
-        "queue_name": queue_name,
-        "ttl": ttl,
-        "probe_channel": probe_channel,
-        "nonce": nonce,
-        "known": list(known),
-        "workers": workers,
-        "stopping": stopping,
-        "home": home,
-    }
-    return Statement(_BEAT, params)
+    params: dict[str, Any] = {"hostname": hostname, "process": process, "ttl": ttl, "home": home}
+    for number, each in enumerate(beats):
+        own = each._replace(known=list(each.known))._asdict()
+        params |= {_numbered(name, number): value for name, value in own.items()}
+    return Statement(_beat(len(beats)), params)
+
+
+# One statement, so that an idle process costs one round trip per beat, however many queues it
+# serves. It renews the leases, sees what a lost NOTIFY would have said, which supervisors (of its
+# host, or silent ones) may be dead, and when the next row is due. For each queue the text is there
+# once more, with the queue's name as a constant: joined to a list of names, the planner would
+# guess how many rows a queue has.
+@cache
+def _beat(number: int) -> str:
+    rows, tables, seen = [], [], []
+    for each in range(number):
+        claimed = f"claimed_{each}"
+        rows.append(_for(each, _ROW))
+        tables.append(f"{claimed} AS {_for(each, _CLAIMED)}")
+        seen.append(_for(each, _SEEN.format(claimed=claimed)))
+    beat = _BEAT.format(rows=" UNION ALL ".join(rows))
+    return f"WITH {', '.join([beat, *tables])} {' UNION ALL '.join(map(_in_parentheses, seen))}"
+
+
+def _for(number: int, sql: str) -> str:
+    """Return SQL with the parameters of one of the supervisors."""
+    return _OWN.sub(lambda found: f"%({_numbered(found[1], number)})s", sql)
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}_{number}"
+
+
+def _in_parentheses(sql: str) -> str:
+    return f"({sql})"
 
 
 def forget(supervisors: Sequence[UUID]) -> Statement:

@@ -21,26 +21,30 @@ from partisan_async.policy import (
 )
 from partisan_async.store.kept import encoded
 
+_UNCHANGED: dict[str, Any] = {
+    "status": Status.NEW.value,
+    "pause": None,
+    "tries": 0,
+    "postpones": 0,
+    "lost": 0,
+    "suspect": False,
+    "unrecognised": 0,
+    "interrupted": 0,
+    "failure": None,
+    "result": None,
+    "timed": False,
+    "cut_off": False,
+}
+
 
 def columns(settlement: Settlement) -> dict[str, Any]:
     """Return what a settlement writes, by the names that ``settling`` uses."""
     claim, decision, attempt, _, _ = settlement
-    row: dict[str, Any] = {
+    row = _UNCHANGED | {
         "id": claim.id,
         "claim_seq": claim.claim_seq,
-        "status": Status.NEW.value,
-        "pause": None,
-        "tries": 0,
-        "postpones": 0,
-        "lost": 0,
-        "suspect": False,
-        "unrecognised": 0,
-        "interrupted": 0,
         "ran_seconds": attempt and attempt.seconds,
         "worker": attempt and attempt.worker_id,
-        "failure": None,
-        "result": None,
-        "timed": False,
     }
     match decision:
         case Finished(result):
@@ -56,16 +60,16 @@ def columns(settlement: Settlement) -> dict[str, Any]:
             seconds = pause.total_seconds()
             told = encoded(failure, rule=rule, pause_seconds=seconds) if rule else encoded(failure)
             row |= {"tries": 1, "failure": told, "timed": timed} | _waiting(pause)
-        case Postponed(pause, failure):
+        case Postponed(pause, failure, counted):
             why = failure and encoded(failure, postponed=True)
-            row |= {"postpones": 1, "failure": why} | _waiting(pause)
+            row |= {"postpones": int(counted), "failure": why} | _waiting(pause)
         case Deferred(pause):
             row |= _as_claimed(claim) | {"unrecognised": 1} | _waiting(pause)
         case Suspected(failure):
             row |= {"suspect": True}
             row |= {"lost": 1, "failure": encoded(failure)} if failure else {}
-        case GivenBack():
-            row |= _as_claimed(claim)
+        case GivenBack(cut_off):
+            row |= _as_claimed(claim) | {"cut_off": cut_off}
         case Interrupted(pause, _, counted):
             times = min(claim.interrupted + counted, 2**31 - 1)
             row |= _as_claimed(claim) | {"interrupted": times} | _waiting(pause)

@@ -9,7 +9,7 @@ from uuid import UUID
 from partisan_async.claim import Settlement
 from partisan_async.models.status import ENDED_SQL, WAITING_SQL, Status
 from partisan_async.policy import Finished
-from partisan_async.store import on_error
+from partisan_async.store import on_error, stops
 from partisan_async.store.kept import kept
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.settlement import columns
@@ -35,7 +35,8 @@ _WORKER_IDS = f"{kept('t.worker_ids')} || to_jsonb(d.worker)"
 
 # A task that postpones itself again replaces its last reason: otherwise reasons would push its
 # errors off the list.
-_AGAIN = """d.postpones > 0 AND jsonb_typeof(t.errors) = 'array' AND t.errors -> -1 ? 'postponed'"""
+_AGAIN = """d.failure::jsonb ? 'postponed' AND jsonb_typeof(t.errors) = 'array'
+            AND t.errors -> -1 ? 'postponed'"""
 
 # Only where an outcome asks for it. An operator's retry, of whatever release, sets tries to 0, so
 # that the next one is the first.
@@ -58,7 +59,7 @@ _GIVEN_FORM = f"""
         interrupted, ran_seconds, worker, failure, result{{columns}}))
 """  # noqa: S608
 _SETTLE_FORM = f"""UPDATE partisan_async_task t
-SET {{timed}}status = d.status,
+SET {{more}}status = d.status,
     claimed_by = NULL,
     claimed_at = NULL,
     execute_after = CASE WHEN d.pause IS NULL THEN t.execute_after
@@ -86,16 +87,19 @@ SET {{timed}}status = d.status,
 FROM d WHERE {_FENCE}
 """  # noqa: S608
 
-_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(timed="")
+_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(more="")
 _SETTLE_TIMED = _GIVEN_FORM.format(
     arrays=", %(timed)s::bool[]", columns=", timed"
-) + _SETTLE_FORM.format(timed=f"{_TIMED}\n    ")
+) + _SETTLE_FORM.format(more=f"{_TIMED}\n    ")
 
-# With that, too: failures that an ON_ERROR tells of are few, and each form is one more plan.
+# The next two write all of that: runs that a stop cut off and failures that an ON_ERROR tells of
+# are few, and each form is one more plan.
+_ARRAYS, _COLUMNS = ", %(timed)s::bool[], %(cut_off)s::bool[]", ", timed, cut_off"
+_SETTLE_ALL = _SETTLE_FORM.format(more=f"{_TIMED}{stops.SET}\n    ")
+_SETTLE_CUT_OFF = _GIVEN_FORM.format(arrays=_ARRAYS, columns=_COLUMNS) + _SETTLE_ALL
 _GIVEN_TOLD = _GIVEN_FORM.format(
-    arrays=f", %(timed)s::bool[]{on_error.ARRAYS}", columns=f", timed{on_error.COLUMNS}"
+    arrays=f"{_ARRAYS}{on_error.ARRAYS}", columns=f"{_COLUMNS}{on_error.COLUMNS}"
 )
-_SETTLE_TOLD = _SETTLE_FORM.format(timed=f"{_TIMED}\n    ")
 
 # The same for a batch of runs that all finished without a result, as most do. It leaves out the
 # columns that do not change, which halves its cost.
@@ -159,8 +163,10 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
     written |= {name: array_of_texts(written[name]) for name in ("failure", "result")}
     written |= {"me": me, "gently": gently}
     if any(settlement.told_by for settlement in settlements):
-        sql = on_error.telling(_GIVEN_TOLD, _SETTLE_TOLD + free)
+        sql = on_error.telling(_GIVEN_TOLD, _SETTLE_ALL + free)
         return _patient(sql, written | on_error.params(settlements))
+    if any(written["cut_off"]):
+        return _settling(_SETTLE_CUT_OFF, written, free)
     return _settling(_SETTLE_TIMED if any(written["timed"]) else _SETTLE, written, free)
 
 

@@ -27,7 +27,7 @@ _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))
 _ANEW = f"""
     status = '{Status.NEW}', execute_after = statement_timestamp(), finished_at = NULL,
     tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
-    parked_from = NULL
+    parked_from = NULL, stops = NULL, stopped_at = NULL
 """
 
 

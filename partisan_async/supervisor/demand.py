@@ -37,14 +37,14 @@ class Demand:
             return 0
         names = self.last_names
         together = min(map(self._pace.batch_length, names), default=1)
-        free = self._pool.sync_room(self.sent_ahead(together))
+        free = self._pool.sync_room(self.sent_ahead(together)) + self._pool.slots.can_grow
         at_once = free * together
         if names and all(is_async(registry.get(name)) for name in names):
             at_once = max(free, self._pool.async_room)  # the next row may be sync
         return room_to_claim(
             free=free,
             at_once=at_once,
-            soon=self._pace.starts_within_ahead(names, self._settings.WORKERS_COUNT),
+            soon=self._pace.starts_within_ahead(names, self._settings.most_workers),
             buffered=len(self._buffer),
             least=self._settings.MIN_QUEUE_SIZE,
             most=self._settings.MAX_QUEUE_SIZE,
@@ -54,7 +54,9 @@ class Demand:
         """Return the number of orphaned tasks to rescue: those that could start at once."""
         if not self._settler.has_room():
             return 0
-        free = min(self._pool.sync_room(), self._settings.MAX_QUEUE_SIZE)
+        free = min(
+            self._pool.sync_room() + self._pool.slots.can_grow, self._settings.MAX_QUEUE_SIZE
+        )
         return max(0, free - len(self._buffer))
 
     def sent_ahead(self, together: int) -> int:

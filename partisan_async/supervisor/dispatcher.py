@@ -51,7 +51,7 @@ class Dispatcher:
         self.progress = asyncio.Event()
         """Set when a task may have ended; whoever waits for that clears it first."""
         self.pool = Pool(
-            size=settings.WORKERS_COUNT,
+            sizes=(settings.least_workers, settings.most_workers),
             concurrency=settings.ASYNC_CONCURRENCY,
             tasks_per_process=settings.TASKS_PER_WORKER_INSTANCE,
             setup=setup,
@@ -96,12 +96,10 @@ class Dispatcher:
         self._endings.end_unknown(unknown)
 
     def on_beat(self) -> None:
-        """Give back tasks that were to start within a second and did not, for others to claim.
-
-        And end a spare worker that no task waits for.
-        """
+        """Give back tasks that were to start within a second and did not; end workers that idle."""
         if not self._buffer.of(Kind.ALONE):
-            self.pool.retire_spare()
+            self.pool.slots.retire_spare()
+        self.pool.slots.shrink()
         if time.monotonic() - self._filled_at > AHEAD_SECONDS:
             self._endings.give_back(self._buffer.empty())
 
@@ -142,6 +140,8 @@ class Dispatcher:
             # A kind that finds no room leaves the workers to the other kinds.
             if not self._send(kind) or not self._buffer.of(kind):
                 kinds.remove(kind)
+        if self._buffer:
+            self.pool.slots.grow()
 
     def _send(self, kind: Kind) -> int:
         """Send the first tasks of a kind to one worker; return how many it took."""

@@ -28,6 +28,8 @@ class Endings:
 
     def __init__(self, settings: QueueSettings, settler: Settler, counts: Counts) -> None:
         self.losses = Losses()
+        self.cuts_off = False
+        """Whether the supervisor's own end is what interrupts runs from now on."""
         self._verdicts = Verdicts(settings)
         self._settler = settler
         self._counts = counts
@@ -58,7 +60,7 @@ class Endings:
 
         :param attempt: the run that was interrupted, if it had started.
         """
-        decision = GivenBack()
+        decision = GivenBack(cut_off=attempt is not None and self.cuts_off)
         for claim in claims:
             self._settler.add(Settlement(claim, decision, attempt))
             # Do not log a task that is not ours any more: it would look as if it ran again.

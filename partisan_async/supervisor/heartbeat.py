@@ -1,7 +1,7 @@
-"""The *heartbeat*: this supervisor's sign of life, and how it learns what goes on.
+"""The *heartbeat*: the sign of life of this process's supervisors, and how they learn what goes on.
 
-One statement updates the supervisor's own row, and returns what it sees: of its queue, of other
-supervisors, and of what an operator wants.
+One statement updates the row of each supervisor, and returns what each sees: of its queue, of other
+supervisors, and of what an operator wants. The *pulse* of a supervisor is its part of that.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -23,9 +25,9 @@ from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.claimer import Claimer
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.host_process import identify_process
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.sight import Lookout
-from partisan_async.supervisor.status import Status
 from partisan_async.supervisor.stop import Stop
 from partisan_async.supervisor.timetable import Timetable
 from partisan_async.supervisor.trouble import Trouble
@@ -42,69 +44,129 @@ class NotAtHome(Exception):  # noqa: N818
         )
 
 
+class Pulse:
+    """What a beat says of one supervisor, and what becomes of what it sees."""
+
+    def __init__(
+        self,
+        me: UUID,
+        queue_name: str,
+        agenda: Agenda,
+        wakeup: Wakeup | None,
+        dispatcher: Dispatcher,
+        claimer: Claimer,
+        stop: Stop,
+        timetable: Timetable,
+    ) -> None:
+        self.me = me
+        self.queue_name = queue_name
+        self.wakeup = wakeup
+        self._agenda = agenda
+        self._dispatcher = dispatcher
+        self._claimer = claimer
+        self._stop = stop
+        self._timetable = timetable
+        self._lookout = Lookout()
+
+    def said(self, nonce: str | None) -> store.Beat:
+        """Return what the next beat says.
+
+        :param nonce: what it sends to the wakeup's channel.
+        """
+        return store.Beat(
+            self.me,
+            self.queue_name,
+            probe_channel="" if self.wakeup is None else self.wakeup.probe_channel,
+            nonce=nonce,
+            known={claim.id for claim in self._dispatcher.holdings.claims()},
+            workers=json.dumps(self._dispatcher.pool.running()),
+            stopping=self._stop.begun.is_set(),
+        )
+
+    def doubt(self) -> None:
+        """Have the claims compared with the database's: others may have taken them over."""
+        self._agenda.doubt()
+
+    def hear(self, seen: Sequence[Any]) -> None:
+        """Take what a beat saw; ``seen``: as ``Lookout.read``."""
+        sight = self._lookout.read(seen)
+        self._claimer.on_sight(sight)
+        self._timetable.on_sight(sight.timetable_seconds)
+        if sight.draining:
+            self._stop.drain()
+
+
 class Heartbeat:
     """Beats until it is ended.
 
+    :param tell: called after each attempt.
     :param every: interval of the beats.
     :param home: the home that the database must belong to, if it has one; ``None``: any home.
     """
 
     def __init__(
         self,
-        me: UUID,
-        queue_name: str,
         connection: Connection,
         lease: Lease,
-        agenda: Agenda,
-        wakeup: Wakeup | None,
-        dispatcher: Dispatcher,
-        claimer: Claimer,
-        stop: Stop,
-        status: Status,
-        timetable: Timetable,
+        tell: Callable[[], None],
         *,
         every: timedelta,
         home: str | None,
     ) -> None:
-        self._me = me
-        self._queue_name = queue_name
         self._connection = connection
         self._lease = lease
-        self._agenda = agenda
-        self._wakeup = wakeup
-        self._dispatcher = dispatcher
-        self._claimer = claimer
-        self._stop = stop
-        self._status = status
-        self._timetable = timetable
+        self._tell = tell
         self._every = every.total_seconds()
         self._home = home
-        self._lookout = Lookout()
+        self._pulses: list[Pulse] = []
+        self._process = json.dumps(identify_process())
         self._trouble = Trouble("beat", connection.role)
-        self._ended = False
+        self._beating = asyncio.Lock()
         self._lapsed = False
         self._turned = time.monotonic()
 
     def ailment(self) -> str:
-        """Say why the supervisor should be ended; empty: there is no reason."""
+        """Say why the process should be ended; empty: there is no reason."""
         # Each attempt to beat ends within seconds, so after two TTLs without an attempt the loop is
         # stuck. A database that is away is no reason: ending all runs on all hosts would not help.
         stuck = time.monotonic() - self._turned >= 2 * self._lease.ttl.total_seconds()
         return "the heartbeat is stuck" if stuck else ""
 
-    def end(self) -> None:
-        """Have ``keep()`` return after the beat that is under way."""
-        self._ended = True
+    def join(self, pulse: Pulse) -> None:
+        """Beat for one more supervisor, beginning now."""
+        self._pulses.append(pulse)
         self._lease.hurry()
 
+    async def leave(self, pulse: Pulse) -> None:
+        """Beat no more for a supervisor, and remove its row.
+
+        Others are notified of the tasks that were given back.
+        """
+        if pulse in self._pulses:
+            self._pulses.remove(pulse)
+        async with self._beating:
+            pass  # a beat under way would insert the row again, for a supervisor that is gone
+        while True:
+            try:
+                await self._connection.execute(store.forget([pulse.me]))
+                await self._connection.execute(store.notify(pulse.queue_name))
+            except psycopg.Error as error:
+                if whose(error) not in (Blame.CONNECTION, Blame.CONTENTION):
+                    logs.supervisor.row_stays(error)
+                    return
+                await asyncio.sleep(0.1)  # a connection may have ended since it was last used
+            else:
+                return
+
     async def keep(self) -> None:
-        """Beat until ``end()``; wait for a database that is away."""
+        """Beat for ever; wait for a database that is away."""
         backoff = Backoff(0.2, self._every)
-        while not self._ended:
+        while True:
             self._lease.wanted.clear()
             began = time.monotonic()
             try:
-                await self.beat()
+                async with self._beating:
+                    await self.beat()
                 backoff.reset()
                 every = self._every
                 self._trouble.end()
@@ -116,7 +178,7 @@ class Heartbeat:
             self._turned = time.monotonic()
             # Even if the database did not answer: a restart would not bring it back, and would end
             # the runs.
-            self._status.tell("WATCHDOG=1")
+            self._tell()
             pause = max(0.1, every - (time.monotonic() - began))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._lease.wanted.wait(), pause)
@@ -126,54 +188,42 @@ class Heartbeat:
 
         :raises NotAtHome: the database belongs to another home.
         """
-        statement = self._statement()
+        pulses = {pulse.me: pulse for pulse in self._pulses}
+        if not pulses:
+            return
+        statement = self._statement(list(pulses.values()))
         sent = time.monotonic()
         rows = await self._connection.execute(statement)
         if not rows:
             raise NotAtHome
-        ((*seen, now),) = rows
-        regained = self._lease.renew(sent, now)
+        regained = self._lease.renew(sent, rows[0][-2])
         self._lapsed = False
         if regained:
             logs.supervisor.lease_regained()
-            self._agenda.doubt()
-        sight = self._lookout.read(seen)
-        self._claimer.on_sight(sight)
-        self._timetable.on_sight(sight.timetable_seconds)
-        if sight.draining:
-            self._stop.drain()
+            for pulse in pulses.values():
+                pulse.doubt()
+        for *seen, _, me in rows:
+            pulses[me].hear(seen)
 
-    async def take_leave(self) -> None:
-        """Remove the supervisor's row, and notify others of the tasks that were given back."""
-        while True:
-            try:
-                await self._connection.execute(store.forget([self._me]))
-                await self._connection.execute(store.notify(self._queue_name))
-            except psycopg.Error as error:
-                if whose(error) not in (Blame.CONNECTION, Blame.CONTENTION):
-                    logs.supervisor.row_stays(error)
-                    return
-                await asyncio.sleep(0.1)  # a connection may have ended since it was last used
-            else:
-                return
-
-    def _statement(self) -> store.Statement:
-        wakeup, pool = self._wakeup, self._dispatcher.pool
+    def _statement(self, pulses: Sequence[Pulse]) -> store.Statement:
+        # Each wakeup is probed once, whichever queues it listens for.
+        probed: set[Wakeup | None] = {None}
+        said = []
+        for pulse in pulses:
+            nonce = None
+            if pulse.wakeup not in probed and pulse.wakeup is not None:
+                nonce = pulse.wakeup.nonce()
+            probed.add(pulse.wakeup)
+            said.append(pulse.said(nonce))
         return store.beat(
-            self._me,
+            said,
             hostname=socket.gethostname(),
-            process=json.dumps(self._lookout.process),
-            queue_name=self._queue_name,
+            process=self._process,
             ttl=self._lease.ttl,
-            probe_channel="" if wakeup is None else wakeup.probe_channel,
-            nonce=None if wakeup is None else wakeup.nonce(),
-            known={claim.id for claim in self._dispatcher.holdings.claims()},
-            workers=json.dumps(pool.running()),
-            stopping=self._stop.begun.is_set(),
             home=self._home,
         )
 
     def _see_lapse(self) -> None:
-        if not self._lease.held and not self._lapsed:
+        if self._pulses and not self._lease.held and not self._lapsed:
             self._lapsed = True
             logs.supervisor.lease_lost(self._lease.ttl.total_seconds())

@@ -1,4 +1,4 @@
-"""Ends a supervisor that is to run only what there is, as soon as nothing of that is left.
+"""Ends a process that is to run only what there is, as soon as nothing of that is left.
 
 What runs may enqueue more, which is run, too. Rows that another transaction has locked may still
 be taken by somebody, so they are waited for, but not for ever.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 
@@ -24,15 +24,9 @@ from partisan_async.policy import (
     Retried,
     Suspected,
 )
-from partisan_async.supervisor.agenda import Agenda
-from partisan_async.supervisor.claimer import Claimer
 from partisan_async.supervisor.connection import Connection
-from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.parts import Parts
 from partisan_async.supervisor.report.counts import OUTCOMES
-from partisan_async.supervisor.settler import Settler
-from partisan_async.supervisor.stop import Stop
-from partisan_async.supervisor.ticker import Ticker
-from partisan_async.supervisor.timetable import Timetable
 
 LOOK_EVERY_SECONDS = 0.05
 
@@ -44,39 +38,31 @@ _AGAIN = (Retried, Postponed, Suspected, Interrupted)
 
 
 class Once:
-    """Watches one supervisor.
+    """Watches the supervisors of one process.
 
-    :param schedules: what ticks here: what is due of them belongs to what there is.
+    :param watched: their parts.
+    :param on_end: called when nothing is left.
     :param retries: wait for the tasks that run again later, too.
     """
 
     def __init__(
         self,
-        queue_name: str,
-        claimer: Claimer,
-        dispatcher: Dispatcher,
-        settler: Settler,
-        agenda: Agenda,
-        stop: Stop,
+        watched: Sequence[Parts],
         connection: Connection,
-        schedules: Sequence[Ticker | Timetable],
+        on_end: Callable[[], None],
         *,
         retries: bool,
     ) -> None:
-        self._queue_name = queue_name
-        self._claimer = claimer
-        self._dispatcher = dispatcher
-        self._settler = settler
-        self._agenda = agenda
-        self._stop = stop
+        self._watched = watched
         self._connection = connection
-        self._schedules = schedules
+        self._on_end = on_end
         self._retries = retries
         self._ends: Counter[str] = Counter()
         self._again: set[int] = set()
         self._is_over = False
-        self._left = 0
-        settler.tell_also(self.on_settled)
+        self._locked = 0
+        for each in watched:
+            each.settler.tell_also(self.on_settled)
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
         """Take what was written of tasks."""
@@ -91,69 +77,87 @@ class Once:
                 self._again.discard(each.claim.id)
 
     async def keep(self) -> None:
-        """Have the supervisor end when nothing is left."""
-        while not self._dispatcher.pauses.queue:
+        """Have the process end when nothing is left."""
+        while not self._is_over:
             try:
                 await self._rest()
-                if not await self._is_more():
-                    break
+                self._is_over = not await self._is_more()
             except psycopg.Error:
-                await asyncio.sleep(1)  # the claimer tells of it
-        self._is_over = not self._dispatcher.pauses.queue
-        self._stop.drain()
+                await asyncio.sleep(1)  # the claimers tell of it
+        self._on_end()
 
     def tell(self) -> str:
         """Log what became of the tasks; say why not all is well, empty if it is."""
-        logs.supervisor.once_over(self._queue_name, self._ends)
-        if self._dispatcher.pauses.queue:
-            return (
-                f"Queue {self._queue_name!r} is paused, so nothing of it runs; `manage.py partisan"
-                f" resume {self._queue_name}` ends that."
-            )
+        logs.supervisor.once_over([each.status.queue_name for each in self._watched], self._ends)
         if not self._is_over:
             return "It was stopped before all had run."
-        if self._left:
-            return (
-                f"{self._left} task(s) of queue {self._queue_name!r} are ready, and other"
-                f" transactions have held their rows for {LOCKED_SECONDS:g} s."
-            )
-        back = self._ends[OUTCOMES[Deferred]]
-        if not self._retries:
-            back += self._ends[OUTCOMES[Interrupted]]
-        numbers = ((self._ends[OUTCOMES[Failed]], "failed"), (back, "had to be given back"))
-        wrongs = [f"{number} task(s) {what}" for number, what in numbers if number]
-        return f"{' and '.join(wrongs)}; `manage.py partisan status` shows more." * bool(wrongs)
+        return " ".join([*self._of_paused(), *self._of_locked(), *self._of_ends()])
 
     async def _rest(self) -> None:
         """Wait until nothing is under way."""
-        # By looking: six parts have to be at rest at the same time.
-        while not self._is_at_rest():  # noqa: ASYNC110
+        # By looking: six parts of each have to be at rest at the same time.
+        while not all(map(_is_at_rest, self._watched)):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY_SECONDS)
-
-    def _is_at_rest(self) -> bool:
-        if not self._claimer.is_asleep or not self._agenda.is_clear:
-            return False
-        if self._dispatcher.buffered or self._dispatcher.pool.claims() or self._settler.claims():
-            return False
-        return all(each.has_looked for each in self._schedules)
 
     async def _is_more(self) -> bool:
         """Tell whether there is anything to wait for; have it looked for."""
-        since = time.monotonic()
-        while left := await self._claimer.left():
+        since, before = time.monotonic(), self._ends.total()
+        while left := await self._left():
             if time.monotonic() - since > LOCKED_SECONDS:
-                self._left = left
+                self._locked = left
                 return False
-            self._agenda.on_notify("")
-            before = self._ends.total()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             await self._rest()
             if self._ends.total() > before:
                 return True
         if self._retries and self._again:
-            paused = self._dispatcher.pauses.processors
+            paused = {name for each in self._watched for name in each.dispatcher.pauses.processors}
             statement = store.still_to_run(sorted(self._again), paused)
             self._again = {pk for (pk,) in await self._connection.execute(statement)}
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             return bool(self._again)
         return False
+
+    async def _left(self) -> int:
+        """Return how many rows are ready or due, and have them looked for."""
+        left = 0
+        for each in self._watched:
+            if not each.dispatcher.pauses.queue and (found := await each.claimer.left()):
+                each.agenda.on_notify("")
+                left += found
+        return left
+
+    def _of_paused(self) -> Iterator[str]:
+        for each in self._watched:
+            if each.dispatcher.pauses.queue:
+                name = each.status.queue_name
+                yield (
+                    f"Queue {name!r} is paused, so nothing of it runs; `manage.py partisan resume"
+                    f" {name}` ends that."
+                )
+
+    def _of_locked(self) -> Iterator[str]:
+        if self._locked:
+            yield (
+                f"{self._locked} task(s) are ready, and other transactions have held their rows"
+                f" for {LOCKED_SECONDS:g} s."
+            )
+
+    def _of_ends(self) -> Iterator[str]:
+        back = self._ends[OUTCOMES[Deferred]]
+        if not self._retries:
+            back += self._ends[OUTCOMES[Interrupted]]
+        numbers = ((self._ends[OUTCOMES[Failed]], "failed"), (back, "had to be given back"))
+        if wrongs := [f"{number} task(s) {what}" for number, what in numbers if number]:
+            yield f"{' and '.join(wrongs)}; `manage.py partisan status` shows more."
+
+
+def _is_at_rest(parts: Parts) -> bool:
+    dispatcher = parts.dispatcher
+    if not parts.status.started.is_set():
+        return False
+    if dispatcher.buffered or dispatcher.pool.claims() or parts.settler.claims():
+        return False
+    if not parts.claimer.is_asleep or not parts.agenda.is_clear:
+        return False
+    return parts.ticker.has_looked and parts.timetable.has_looked

@@ -1,4 +1,4 @@
-"""Deletes rows of the supervisor's queue that ended too long ago for the queue's settings.
+"""Deletes rows of a queue that ended too long ago for the queue's settings.
 
 Those of finished tasks go by ``KEEP_FINISHED_SECONDS``, and those in ``error`` by
 ``KEEP_FAILED_SECONDS``: somebody may have to look at them first, and to run the tasks again.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import psycopg
@@ -43,13 +44,32 @@ class _Old:
         return self.behind
 
 
+async def prune_for_ever(
+    pruners: Callable[[], Sequence[Pruner]], connection: Connection, *, with_windows: bool
+) -> None:
+    """Prune some queues once a minute, one after the other.
+
+    :param pruners: returns those of the queues: of one that came up later, too.
+    :param connection: used for nothing else: foreign keys to the rows may make deletes slow.
+    :param with_windows: whether there may be windows.
+    """
+    while True:
+        try:
+            if with_windows:
+                await _prune_windows(connection)
+        except psycopg.Error as error:
+            logs.queues.windows_not_pruned(error)
+        for pruner in pruners():
+            await pruner.prune()
+        await connection.close()
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+
 class Pruner:
-    """Looks once a minute.
+    """The pruner of one queue.
 
     :param keep_seconds: rows that finished longer ago are deleted; ``None``: none are.
     :param keep_failed_seconds: likewise, of those that ended in ``error``.
-    :param connection: used for nothing else: foreign keys to the rows may make deletes slow.
-    :param with_windows: whether there may be windows.
     """
 
     def __init__(
@@ -59,33 +79,20 @@ class Pruner:
         connection: Connection,
         *,
         keep_failed_seconds: float | None = None,
-        with_windows: bool = False,
     ) -> None:
         self._queue_name = queue_name
         kept = ((Task.STATUS_FINISHED, keep_seconds), (Task.STATUS_ERROR, keep_failed_seconds))
         self._old = [_Old(status, seconds) for status, seconds in kept if seconds is not None]
         self._connection = connection
-        self._with_windows = with_windows
         self._named: set[int] = set()
 
-    async def keep(self) -> None:
-        """Prune until cancelled; return at once if nothing is to be pruned."""
-        while self._old or self._with_windows:
-            try:
-                if self._with_windows:
-                    await self._prune_windows()
-                for old in self._old:
-                    await self._prune(old)
-            except psycopg.Error as error:
-                logs.queues.not_pruned(self._queue_name, error)
-            await self._connection.close()
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
-
-    async def _prune_windows(self) -> None:
-        more = True
-        while more:
-            pruned = await self._connection.execute(store.prune_windows())
-            more = len(pruned) == store.WINDOWS_PRUNED_AT_ONCE
+    async def prune(self) -> None:
+        """Delete what is old by now; nothing, where the settings say so."""
+        try:
+            for old in self._old:
+                await self._prune(old)
+        except psycopg.Error as error:
+            logs.queues.not_pruned(self._queue_name, error)
 
     async def _prune(self, old: _Old) -> None:
         behind, total, more = old.begin(), 0, True
@@ -112,3 +119,10 @@ class Pruner:
             return
         self._named.update(news[: NAMED - len(self._named)])
         logs.queues.kept(self._queue_name, news, kept[news[0]])
+
+
+async def _prune_windows(connection: Connection) -> None:
+    more = True
+    while more:
+        pruned = await connection.execute(store.prune_windows())
+        more = len(pruned) == store.WINDOWS_PRUNED_AT_ONCE

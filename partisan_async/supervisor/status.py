@@ -1,4 +1,4 @@
-"""Tells the status of a supervisor: how busy it is, and why it starts no tasks if it does not."""
+"""The status of a supervisor: how busy it is, and why it starts no tasks if it does not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from django.utils.translation import override
 
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
-from partisan_async.supervisor.report.service_manager import ServiceManager
 from partisan_async.supervisor.stop import Stop
 from partisan_async.text.farewell import farewell
 from partisan_async.text.printable import plain
@@ -17,21 +16,13 @@ from partisan_async.text.printable import plain
 class Status:
     """The status of one supervisor, for the health port and the service manager."""
 
-    def __init__(
-        self,
-        queue_name: str,
-        lease: Lease,
-        dispatcher: Dispatcher,
-        stop: Stop,
-        service: ServiceManager,
-    ) -> None:
+    def __init__(self, queue_name: str, lease: Lease, dispatcher: Dispatcher, stop: Stop) -> None:
         self.started = asyncio.Event()
         """Set when the workers are up and tasks are claimed."""
-        self._queue_name = queue_name
+        self.queue_name = queue_name
         self._lease = lease
         self._dispatcher = dispatcher
         self._stop = stop
-        self._service = service
 
     def hindrance(self) -> str:
         """Say why it starts no tasks; empty: it does, or could."""
@@ -44,16 +35,13 @@ class Status:
             return "starting"
         if not self._lease.held:
             return "the lease is not held: the database does not answer"
-        if not pool.up:
+        if not pool.up and not pool.slots.can_rest:
             return "no worker process is up"
         return ""
 
-    def tell(self, word: str) -> None:
-        """Tell the service manager this, and the status."""
+    def words(self) -> str:
+        """Return the status in a few words."""
         pool = self._dispatcher.pool
         state = self.hindrance() or "ready"
-        self._service.tell(
-            word,
-            f"STATUS=queue {plain(self._queue_name)!r}: {state};"
-            f" {pool.busy} of {pool.up} workers busy",
-        )
+        name = plain(self.queue_name)
+        return f"queue {name!r}: {state}; {pool.busy} of {pool.up} workers busy"

@@ -1,4 +1,4 @@
-"""Knows whether the supervisor is to stop, how fast, and because of which error."""
+"""Knows whether the supervisor is to stop, and how fast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import datetime
 from django.utils import timezone
 
 from partisan_async.supervisor.lease import Lease
-from partisan_async.supervisor.report.service_manager import ServiceManager
 
 
 class Stop:
@@ -18,7 +17,7 @@ class Stop:
     second one not at all; a stop also cuts a drain short.
     """
 
-    def __init__(self, lease: Lease, service: ServiceManager) -> None:
+    def __init__(self, lease: Lease) -> None:
         self.begun = asyncio.Event()
         """Set when either was ordered."""
         self.at: datetime | None = None
@@ -27,10 +26,7 @@ class Stop:
         """Whether a stop was ordered, so that the grace time counts."""
         self.at_once = False
         """Whether it ends without a wait for runs."""
-        self.failure: BaseException | None = None
-        """The error that ends the supervisor, if there is one."""
         self._lease = lease
-        self._service = service
 
     def drain(self) -> None:
         """Stop when all that runs has ended."""
@@ -43,10 +39,4 @@ class Stop:
         """Stop within the grace time; a second call stops at once."""
         self.at_once = self.is_asked
         self.is_asked = True
-        # Tell systemd first: from this message on it counts the time that it allows for the stop.
-        self._service.tell("STOPPING=1")
         self.drain()
-
-    def fail(self, error: BaseException) -> None:
-        """Remember the first error."""
-        self.failure = self.failure or error

@@ -1,8 +1,9 @@
-"""Warns of queues without a supervisor that have tasks, or will have them by their schedules."""
+"""Finds queues without a supervisor that have tasks, or will have them by their schedules."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 
 import psycopg
 
@@ -15,12 +16,22 @@ LOOK_EVERY_SECONDS = 60.0
 
 
 class Unserved:
-    """Looks once a minute; warns of each queue once."""
+    """Looks once a minute.
 
-    def __init__(self, queue_name: str, connection: Connection, lease: Lease) -> None:
+    :param on_found: called with each queue; ``None``: it is warned of once.
+    """
+
+    def __init__(
+        self,
+        queue_names: Iterable[str],
+        connection: Connection,
+        lease: Lease,
+        on_found: Callable[[str], None] | None,
+    ) -> None:
         self._connection = connection
         self._lease = lease
-        self._told = {queue_name}
+        self._told = set(queue_names)
+        self._on_found = on_found or logs.queues.unserved
 
     async def keep(self) -> None:
         """Look until cancelled."""
@@ -37,4 +48,4 @@ class Unserved:
         for (name,) in await self._connection.execute(statement):
             if name not in self._told:
                 self._told.add(name)
-                logs.queues.unserved(name)
+                self._on_found(name)

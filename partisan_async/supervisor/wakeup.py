@@ -1,9 +1,9 @@
-"""Wakes the supervisor on NOTIFY, and knows whether NOTIFY can be trusted.
+"""Wakes supervisors on NOTIFY, and knows whether NOTIFY can be trusted.
 
-LISTEN has a connection of its own. Silence proves nothing: behind a transaction pooler LISTEN
-succeeds and no notification ever arrives. So a *probe* goes around: the heartbeat sends a *nonce*
-to a channel that only this supervisor listens to. Until the nonce has come back, and whenever one
-does not, the supervisor polls.
+LISTEN has a connection of its own, one for all queues of the process. Silence proves nothing:
+behind a transaction pooler LISTEN succeeds and no notification ever arrives. So a *probe* goes
+around: the heartbeat sends a *nonce* to a channel that only this process listens to. Until the
+nonce has come back, and whenever one does not, the supervisors poll.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -23,7 +24,6 @@ from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.opening import connect
-from partisan_async.supervisor.ticker import Ticker
 from partisan_async.text.one_line import explain
 
 PROBE_EVERY_SECONDS = 10
@@ -31,33 +31,34 @@ PROBE_PATIENCE_SECONDS = 4
 """Below a beat, so that a probe is judged by the next one."""
 
 
-class Wakeup:
-    """Listens until it is cancelled.
+class Ear(NamedTuple):
+    """Who is told of a queue's notifications.
 
     :param agenda: told of each NOTIFY about rows; and after each LISTEN, that there may be rows:
         notifications from before are lost.
-    :param lease, ticker: hurried by a NOTIFY about an operator's order; the lease's beat also sends
-        the probes.
+    :param on_order: called after a NOTIFY about an operator's order.
+    """
+
+    queue_name: str
+    agenda: Agenda
+    on_order: Callable[[], None]
+
+
+class Wakeup:
+    """Listens until it is cancelled.
+
+    :param lease: its beat sends the probes; an operator's order hurries it.
     :param dsn: overrides parameters of the database, to go around a pooler.
     """
 
-    def __init__(
-        self,
-        alias: str,
-        queue_name: str,
-        agenda: Agenda,
-        lease: Lease,
-        ticker: Ticker,
-        dsn: str | None = None,
-    ) -> None:
+    def __init__(self, alias: str, lease: Lease, dsn: str | None = None) -> None:
         self.probe_channel = f"partisan_async.probe.{uuid.uuid4().hex}"
         self.proven = asyncio.Event()
         self._alias = alias
-        self._queue_name = queue_name
-        self._agenda = agenda
         self._lease = lease
-        self._ticker = ticker
         self._dsn = dsn
+        self._ears: dict[str, Ear] = {}
+        self._begins_anew = False
         self._suspicion = "as behind a transaction pooler: LISTEN_DSN may lead around it"
         if dsn:
             self._suspicion = "as if LISTEN_DSN led to another database, or to a transaction pooler"
@@ -66,6 +67,17 @@ class Wakeup:
         self._heard_at = 0.0
         self._backoff = Backoff(0.2, 30.0)
         self._complained = False
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The queues that it listens for."""
+        return [ear.queue_name for ear in self._ears.values()]
+
+    def join(self, ear: Ear) -> None:
+        """Listen for one more queue."""
+        self._ears[store.channel(ear.queue_name)] = ear
+        if self._connection is not None:
+            self._begins_anew = hang_up(self._connection)
 
     def nonce(self) -> str | None:
         """Return the nonce that the next beat is to send, if any; judge the last probe."""
@@ -88,16 +100,20 @@ class Wakeup:
             try:
                 await self._listen()
             except psycopg.Error as error:
+                if self._begins_anew:
+                    self._begins_anew = False
+                    self.proven.clear()
+                    continue
                 self._distrust(explain(error))
             self.proven.clear()
             await asyncio.sleep(self._backoff.next())
 
     async def _listen(self) -> None:
         self._sent = None
-        connection = await connect(self._alias, f"{self._queue_name} listen", self._dsn)
+        connection = await connect(self._alias, f"{' '.join(self.queue_names)} listen", self._dsn)
         try:
             # Behind a transaction pooler LISTEN stays with the server connection, and notifications
-            # go to its next client or to the pooler's log. So do not listen to the queue's channel
+            # go to its next client or to the pooler's log. So do not listen to the queues' channels
             # before the proof.
             await self._subscribe(connection, self.probe_channel)
             self._connection = connection
@@ -106,24 +122,29 @@ class Wakeup:
                 async for probe in probes:
                     if self._recognises(probe.payload):
                         break
-            await self._subscribe(connection, store.channel(self._queue_name))
+            for channel in list(self._ears):
+                await self._subscribe(connection, channel)
             self._trust()
-            self._agenda.on_notify("")
+            self._look()
             async for notification in connection.notifies():
-                if notification.channel != self.probe_channel:
-                    self._wake(notification.payload)
+                if (ear := self._ears.get(notification.channel)) is not None:
+                    self._wake(ear, notification.payload)
                 elif self._recognises(notification.payload):
                     self._trust()
         finally:
             self._connection = None
             await connection.close()
 
-    def _wake(self, payload: str) -> None:
+    def _wake(self, ear: Ear, payload: str) -> None:
         if payload == store.STEERED:
             self._lease.hurry()
-            self._ticker.hurry()
+            ear.on_order()
         else:
-            self._agenda.on_notify(payload)
+            ear.agenda.on_notify(payload)
+
+    def _look(self) -> None:
+        for ear in self._ears.values():
+            ear.agenda.on_notify("")
 
     async def _subscribe(self, connection: psycopg.AsyncConnection[Any], channel: str) -> None:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
@@ -138,16 +159,16 @@ class Wakeup:
         self._complained = False
         if not self.proven.is_set():
             self.proven.set()
-            logs.supervisor.listening(self._queue_name)
+            logs.supervisor.listening(self.queue_names)
 
     def _distrust(self, why: str) -> None:
         if not self._complained:
             self._complained = True
-            logs.supervisor.polling(self._queue_name, why)
+            logs.supervisor.polling(self.queue_names, why)
         if self.proven.is_set():
             self.proven.clear()
-            # The claimer may be asleep until a NOTIFY: wake it, since it must poll from now on.
-            self._agenda.on_notify("")
+            # Claimers may be asleep until a NOTIFY: wake them, since they must poll from now on.
+            self._look()
         if self._connection is not None:
             connection, self._connection = self._connection, None
             hang_up(connection)

@@ -9,6 +9,7 @@ from partisan_async.testing.enqueued import (
 )
 from partisan_async.testing.live import await_until_ended, live_supervisor, wait_until_ended
 from partisan_async.testing.pending import aperform, arun_pending, perform, run_pending
+from partisan_async.testing.stopping import stopping
 
 __all__ = [
     "Ran",
@@ -22,5 +23,6 @@ __all__ = [
     "live_supervisor",
     "perform",
     "run_pending",
+    "stopping",
     "wait_until_ended",
 ]

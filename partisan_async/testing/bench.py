@@ -22,7 +22,7 @@ from partisan_async.declared import is_async
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
-from partisan_async.policy import Decision, Finished, Outcome
+from partisan_async.policy import Decision, Finished, Outcome, Postponed
 from partisan_async.settings import queue_settings
 from partisan_async.testing.clock import as_of
 from partisan_async.testing.contained import contained
@@ -55,6 +55,8 @@ class Bench:
         self.alias = store.database()
         self.errors = Errors()
         self._me = uuid.uuid4()
+        self._made_way: list[int] = []
+        """Tasks that are left to the next supervisor."""
 
     def newest(self) -> int:
         """Return the greatest id of a row; 0 if there is none."""
@@ -66,10 +68,10 @@ class Bench:
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
-            *_, pauses, _timetable, _clock = self._beat(name)
+            *_, pauses, _timetable, _clock, _me = self._beat(name)
             self._execute(as_of(store.promote(name), timezone.now()))
             held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
-            claim = store.claim(self._me, name, 1, _TTL, store.Among(paused=held))
+            claim = store.claim(self._me, name, 1, _TTL, store.Among(self._made_way, paused=held))
             if claims := store.claims(self._execute(claim)):
                 return claims
         return []
@@ -103,6 +105,8 @@ class Bench:
             self._settle(settled, moment or timezone.now())
         if isinstance(decision, Finished):
             decision = Finished(decision.result)
+        if isinstance(decision, Postponed) and not decision.counted:
+            self._made_way.append(claim.id)
         task = Task.objects.using(self.alias).get(pk=claim.id)
         self.errors.note(task, decision, executor.raised)
         return Ran(task, decision)
@@ -147,16 +151,8 @@ class Bench:
         self._execute(store.Statement(keep, {"patience": patience}))
 
     def _beat(self, queue_name: str) -> Sequence[Any]:
-        beat = store.beat(
-            self._me,
-            hostname="",
-            process="{}",
-            queue_name=queue_name,
-            ttl=_TTL,
-            probe_channel="",
-            nonce=None,
-            known=(),
-        )
+        said = store.Beat(self._me, queue_name)
+        beat = store.beat([said], hostname="", process="{}", ttl=_TTL)
         (seen,) = self._execute(beat)
         return cast("Sequence[Any]", seen)
 

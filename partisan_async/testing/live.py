@@ -18,6 +18,7 @@ from django.db.transaction import TransactionManagementError
 from partisan_async import registry, store
 from partisan_async.models import ENDED, Task
 from partisan_async.settings import DEFAULT_QUEUE_NAME, queue_settings
+from partisan_async.supervisor.host import Host
 from partisan_async.supervisor.supervisor import Supervisor
 from partisan_async.worker import taking_on
 
@@ -55,14 +56,14 @@ def live_supervisor(
     taking_on.refuse_within_main()
     registry.autodiscover()
     chosen = dataclasses.replace(queue_settings(queue_name), **settings)
-    supervisor = Supervisor(
-        queue_name, chosen, listen=listen, beat_seconds=beat_seconds, ttl_seconds=ttl_seconds
+    host = Host(
+        {queue_name: chosen}, listen=listen, beat_seconds=beat_seconds, ttl_seconds=ttl_seconds
     )
-    thread = _SupervisorThread(supervisor)
+    thread = _HostThread(host)
     thread.start()
     try:
         thread.wait_until_started()
-        yield supervisor
+        yield host.supervisors[0]
     finally:
         thread.stop()
 
@@ -90,10 +91,10 @@ def wait_until_ended(*tasks: Task, timeout_seconds: float = 30) -> None:
 await_until_ended = sync_to_async(wait_until_ended)
 
 
-class _SupervisorThread(threading.Thread):
-    def __init__(self, supervisor: Supervisor) -> None:
+class _HostThread(threading.Thread):
+    def __init__(self, host: Host) -> None:
         super().__init__(name="live supervisor", daemon=True)
-        self._supervisor = supervisor
+        self._host = host
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._error: BaseException | None = None
@@ -118,15 +119,15 @@ class _SupervisorThread(threading.Thread):
         if self._loop is not None:
             # A drained supervisor may have ended and closed its loop: RuntimeError.
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._supervisor.stop)
+                self._loop.call_soon_threadsafe(self._host.stop)
         self.join()
         if self._error is not None:
             raise self._error
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        running = asyncio.ensure_future(self._supervisor.run())
-        started = asyncio.ensure_future(self._supervisor.started.wait())
+        running = asyncio.ensure_future(self._host.run())
+        started = asyncio.ensure_future(self._host.started.wait())
         await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
         started.cancel()
         if not running.done():

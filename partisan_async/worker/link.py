@@ -1,7 +1,7 @@
 """The worker's end of the link, and the thread that reads it.
 
-The thread hands tasks back even while ``run()`` blocks the main thread. It ends the process when
-the supervisor is gone.
+The thread hands tasks back even while ``run()`` blocks the main thread, and lets it know that the
+supervisor is stopping. It ends the process when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from partisan_async.worker import ending, wire
+from partisan_async.worker import ending, stopping, wire
 
 
 class Link:
@@ -79,8 +79,11 @@ class Link:
                 # The supervisor is gone, and nobody else can settle what runs here.
                 os._exit(1)
             for frame in decoder.feed(data):
-                assert isinstance(frame, wire.Revoke)
-                self._hand_back(frame.upto)
+                if isinstance(frame, wire.Stopping):
+                    stopping.tell()
+                else:
+                    assert isinstance(frame, wire.Revoke)
+                    self._hand_back(frame.upto)
 
     def _hand_back(self, upto: int) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from partisan_async import context
 from partisan_async.claim import Claim
 from partisan_async.exceptions import (
     ArgumentsDoNotFit,
@@ -35,7 +36,8 @@ def outcome_of(
     """
     match error:
         case PostponeTask():
-            return PostponeAsked(error.postpone_for_seconds, why_postponed(error, secrets))
+            why = why_postponed(error, secrets)
+            return PostponeAsked(error.postpone_for_seconds, why, context.stopping())
         case CancelTask():
             return cancelled(error, secrets)
         case (

@@ -2,7 +2,8 @@
 
 Both carry one JSON array per line. A task has a *ticket*, a number that grows with each task sent
 to the process. On the link, the worker sends ``Hello`` once, then ``Started`` and ``Done`` for each
-task; the supervisor sends ``Revoke``, and the worker answers with ``Revoked``.
+task; the supervisor sends ``Revoke``, and the worker answers with ``Revoked``. When its grace
+begins, the supervisor sends ``Stopping`` once.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ class Revoked(NamedTuple):
     upto: int
 
 
+class Stopping(NamedTuple):
+    """Word that the supervisor is stopping, and kills what still runs at the end of its grace."""
+
+
 Tasks = Sequence[tuple[int, Sequence[Any]]]
 """Pairs of a ticket and the fields of a claim, in order."""
 
@@ -77,9 +82,11 @@ def unpack(feed: Iterable[bytes]) -> Iterator[Tasks]:
             yield tasks
 
 
-Frame = Hello | Started | Done | Revoke | Revoked
+Frame = Hello | Started | Done | Revoke | Revoked | Stopping
 
-_KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Hello, Started, Revoke, Revoked)}
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind for kind in (Hello, Started, Revoke, Revoked, Stopping)
+}
 
 
 def encode(frame: Frame) -> bytes:

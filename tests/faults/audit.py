@@ -32,6 +32,7 @@ RETURN jsonb_build_object(
     'error', t.errors -> -1 ->> 'exception_class',
     'worker', t.worker_ids ->> -1,
     'attempted', extract(epoch FROM t.last_attempted_at)::text,
+    'after', t.execute_after::text,
     'digest', encode(t.digest, 'hex'),
     'unique_key', encode(t.unique_key, 'hex'));
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Literal
@@ -32,6 +32,7 @@ class State:
     :param error: the class of the newest one.
     :param worker: ``host/pid`` of the newest run that was written.
     :param attempted: when that run started.
+    :param after: its ``execute_after``; a change of that alone is none of a task's way.
     """
 
     status: str
@@ -47,6 +48,7 @@ class State:
     error: str | None = None
     worker: str | None = None
     attempted: str | None = None
+    after: str | None = field(default=None, compare=False)
     digest: str | None = None
     unique_key: str | None = None
 
@@ -179,7 +181,7 @@ class Record:
             numbers.sort()
             for number, following in pairwise(numbers):
                 fate = self.fate((task, number))
-                if fate not in ("retried", "postponed", "deferred"):
+                if fate not in ("retried", "postponed", "made way", "deferred"):
                     yield (task, number), (task, following), fate or "for no known reason"
 
     def overlap(self, run: Claim, other: Claim) -> bool:
@@ -222,6 +224,8 @@ def what_happened(change: Change) -> str | None:
     match old.status, new.status:
         case "scheduled", "new":
             return "promoted"
+        case "scheduled", "scheduled" if replace(old, after=new.after) == new:
+            return "moved"  # a test has it due sooner
         case "new", "in_process":
             return "claimed"
     return None
@@ -249,6 +253,8 @@ def _what_became_of_a_claim(
             return "worker died alone"
         case "new", (0, 0, 0, 0), True if new.suspect and not old.suspect:
             return "worker died in company"  # a suspect has none
+        case "new", (0, 0, 0, 0), True if new.after != old.after:
+            return "made way"  # postponed by nothing while its supervisor stopped
         case "new", (0, 0, 0, 0), _ if new.suspect == old.suspect:
             return "given back"
         case "scheduled", (0, 0, 0, 0), _ if new.interrupted - old.interrupted in (0, 1):

@@ -407,6 +407,31 @@ class AsyncNapOnce(AsyncRecorded):
 
 
 @registry.register
+class NapUntilStopped(Recorded):
+    """Makes way under its first claim once its supervisor stops, and is done under any other."""
+
+    POSTPONE_CONFIG = PostponeConfig(max_postpones=0)
+
+    def work(self):
+        if self.task_obj.claim_seq == 1:
+            while not self.stopping:
+                time.sleep(0.01)
+            raise PostponeTask(0)
+
+
+@registry.register
+class AsyncNapUntilStopped(AsyncRecorded):
+    """The same on the event loop."""
+
+    POSTPONE_CONFIG = PostponeConfig(max_postpones=0)
+
+    async def work(self):
+        if self.task_obj.claim_seq == 1:
+            await self.until_stopping()
+            raise PostponeTask(0)
+
+
+@registry.register
 class Dose(Recorded):
     """Kills its worker every time, if it is told how; and being short, it goes out in batches."""
 

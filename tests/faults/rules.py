@@ -251,7 +251,7 @@ def _ways_to(fate: str, new: State | None, *, started: bool) -> tuple[str | None
     match fate:
         case "finished":
             return ("returned",)
-        case "postponed":
+        case "postponed" | "made way":
             return ("postponed",)
         case "failed" | "retried" if error in (WORKER_LOST, TIMED_OUT):
             # The worker died, or the time was up, just when it was to tell; or before.

@@ -12,9 +12,9 @@ def main(beat: str, ttl: str, *options: str) -> None:
     import django
 
     django.setup()
-    from partisan_async.supervisor.supervisor import Supervisor
+    from partisan_async.supervisor.host import Host
 
-    Supervisor.__init__.__kwdefaults__.update(beat_seconds=float(beat), ttl_seconds=float(ttl))
+    Host.__init__.__kwdefaults__.update(beat_seconds=float(beat), ttl_seconds=float(ttl))
     execute_from_command_line(["manage.py", "start_partisan", *options])
 
 

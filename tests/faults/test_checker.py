@@ -468,6 +468,30 @@ class TestWhatTheRunsDid:
 
         assert story.broken() == {"what is taken for dead is dead"}
 
+    def test_a_run_that_makes_way_is_no_duplicate(self, story):
+        """It has ended by itself, and its process goes on for as long as it stops."""
+        story.enqueue(1)
+        story.claim(1)
+        story.start(1)
+        story.end(1, "postponed")
+        story.settle(1, "new", "p1", after="now")
+        story.enqueue(2)
+        story.run(2, "p1")
+        story.run(1, "p2")
+
+        assert story.judge().ok
+        assert not story.judge().duplicates
+
+    def test_nor_does_it_make_way_where_its_run_has_returned(self, story):
+        story.enqueue(1)
+        story.claim(1)
+        story.start(1)
+        story.end(1, "returned")
+        story.settle(1, "new", "p1", after="now")
+        story.run(1, "p2")
+
+        assert "an outcome is that of its claims run" in story.broken()
+
     def test_a_run_that_is_cut_off_and_goes_on(self, story):
         story.enqueue(1)
         story.claim(1)

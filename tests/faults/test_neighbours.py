@@ -120,13 +120,12 @@ def offences(site):
 
 def _statements(session):
     me, silent, other = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
-    about = {"hostname": "h", "process": "{}", "queue_name": "default", "ttl": TTL}
-    about |= {"probe_channel": "faults", "nonce": None, "known": ()}
+    about = {"hostname": "h", "process": "{}", "ttl": TTL}
     session.execute("SET LOCAL session_replication_role = replica")
     insert(session, 4 * HELD, "new")
     held = {}
     for each in (me, silent, other):
-        session.execute(*store.beat(each, **about))
+        session.execute(*store.beat([store.Beat(each, "default")], **about))
         rows = session.execute(*store.claim(each, "default", HELD, TTL)).fetchall()
         held[each] = [Settlement(c, Finished(), Attempt(1.0, "h/1")) for c in store.claims(rows)]
     session.execute(
@@ -150,7 +149,9 @@ def _statements(session):
     yield Asked("park", store.park("default"), (READY, WAITING, BY_ID), looked_at)
     yield Asked("unpark", store.unpark("default"), (SCHEDULED, WAITING, BY_ID), looked_at)
     by_status = (READY, SCHEDULED, WAITING, CLAIMED)
-    yield Asked("beat", store.beat(me, **about), by_status, all_held)
+    yield Asked("beat", store.beat([store.Beat(me, "default")], **about), by_status, all_held)
+    two = [store.Beat(me, "default"), store.Beat(other, "nowhere")]
+    yield Asked("beat for two", store.beat(two, **about), by_status, 2 * all_held)
     yield Asked("held", store.held(me), (CLAIMED,), all_held)
     yield Asked("settle one", store.settle(me, mine[:1]), (BY_ID,), 1)
     yield Asked("settle ten", store.settle(me, mine[:10]), (BY_ID,), 10)
@@ -161,7 +162,7 @@ def _statements(session):
     yield Asked("unserved", store.unserved(TTL), (READY, SCHEDULED, WAITING), 3)
     ready = "DELETE FROM partisan_async_task WHERE status = 'new' AND queue_name = 'default'"
     session.execute(ready)
-    empty = store.beat(me, **about)
+    empty = store.beat([store.Beat(me, "default")], **about)
     yield Asked("beat of an empty queue", empty, by_status, all_held)
 
 

@@ -6,7 +6,14 @@ import signal
 import pytest
 
 from partisan_async.models import Task
-from tests.faults.partisan_tasks import AsyncNapOnce, Nap, NapOnce, NewInThisRelease
+from tests.faults.partisan_tasks import (
+    AsyncNapOnce,
+    AsyncNapUntilStopped,
+    Nap,
+    NapOnce,
+    NapUntilStopped,
+    NewInThisRelease,
+)
 from tests.faults.site import DEADLINE_SECONDS
 
 LONG = 600
@@ -54,6 +61,30 @@ def test_what_takes_longer_than_the_grace_time_runs_again_elsewhere(site):
         nap.refresh_from_db()
         assert (nap.status, nap.claim_seq, nap.tries, nap.lost) == ("finished", 2, 1, 0)
     assert set(verdict.duplicates) == {"given back"}
+
+
+def test_what_makes_way_goes_on_elsewhere_and_nothing_is_counted(site):
+    """It may never postpone itself, and is no duplicate: the run has ended by itself."""
+    old = site.start(SHUTDOWN_GRACE_SECONDS=LONG)
+    with site.load(rate=20):
+        naps = [NapUntilStopped().delay(), *AsyncNapUntilStopped.bulk_delay(map(_nap, range(3)))]
+        for nap in naps:
+            site.running(nap)
+        site.start()
+        old.stop()
+        site.wait_until_ended(*naps)
+
+    verdict = site.settle_down()
+
+    for nap in naps:
+        nap.refresh_from_db()
+        assert (nap.status, nap.claim_seq, nap.tries, nap.postpones) == ("finished", 2, 1, 0)
+        assert nap.stops is None
+    assert not verdict.duplicates
+
+
+def _nap(number):
+    return AsyncNapUntilStopped(number)
 
 
 def test_without_a_grace_time_it_waits_for_as_long_as_it_takes(site):

@@ -9,6 +9,7 @@ import decimal
 import itertools
 import math
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -1670,3 +1671,84 @@ class Sync(Marking):
 class SyncUntyped(Marking):
     def run(self):
         pass
+
+
+def tell(path, words):
+    """Write a line to a file: also what a run writes that is rolled back can be read there."""
+    with open(path, "a") as file:
+        file.write(f"{words}\n")
+
+
+def has_told(path, words):
+    with contextlib.suppress(FileNotFoundError):
+        return f"{words}\n" in pathlib.Path(path).read_text()
+    return False
+
+
+@registry.register
+class MakeWay(Marking):
+    """Goes on until its supervisor stops, then makes way; in its second run it ends.
+
+    It tells its steps in a file, under a name, and leaves a mark in each run.
+    """
+
+    POSTPONE_CONFIG = PostponeConfig(max_postpones=0)
+    REASON = "checkpoint"
+
+    def run(self):
+        path, name = self.args
+        is_second = has_told(path, f"{name} makes way")
+        self.mark("second" if is_second else "first")
+        if is_second:
+            return
+        tell(path, f"{name} goes on{' and stops' if self.stopping else ''}")
+        while not self.stopping:
+            pass
+        tell(path, f"{name} makes way")
+        raise PostponeTask(0, reason=self.REASON)
+
+
+@registry.register
+class AtomicMakeWay(MakeWay):
+    ATOMIC = True
+
+
+@registry.register
+class AsyncMakeWay(MakeWay):
+    async def run(self):
+        path, name = self.args
+        if has_told(path, f"{name} makes way"):
+            return
+        tell(path, f"{name} goes on")
+        await self.until_stopping()
+        assert self.stopping
+        tell(path, f"{name} makes way")
+        raise PostponeTask(0, reason=self.REASON)
+
+
+@registry.register
+class WaitByItself(MakeWay):
+    """A plain one with an event loop of its own."""
+
+    def run(self):
+        path, name = self.args
+        if has_told(path, f"{name} makes way"):
+            return
+        tell(path, f"{name} goes on")
+        asyncio.run(self.until_stopping())
+        tell(path, f"{name} makes way")
+        raise PostponeTask(0)
+
+
+@registry.register
+class MakeWayLate(MakeWay):
+    """Postpones itself by some time although its supervisor stops: that is counted."""
+
+    POSTPONE_CONFIG = None
+
+    def run(self):
+        path, name = self.args
+        tell(path, f"{name} goes on")
+        while not self.stopping:
+            pass
+        raise PostponeTask(3600)

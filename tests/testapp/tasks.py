@@ -1,17 +1,19 @@
 """Tasks by Django's own API."""
 
+import functools
 import os
 import signal
 
 from django.utils import timezone
 
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
+from partisan_async.context import stopping, until_stopping
 from partisan_async.exceptions import CancelTask, PostponeTask
 from partisan_async.tasks_backend import options
 from partisan_async.unique import Unique
 from tests.conformance.api import task
 from tests.testapp.models import Mark
-from tests.testapp.partisan_tasks import Told
+from tests.testapp.partisan_tasks import Told, has_told, tell
 
 
 @task
@@ -152,7 +154,55 @@ def of_customer(customer=None, note=""):
     return customer
 
 
+def with_client(function):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return function("a client", *args, **kwargs)
+
+    return call
+
+
+@task
+@options(
+    unique=Unique(by=("account", "reason")),
+    subject=lambda account: account and f"customer:{account}",
+)
+@with_client
+def of_account(client, account="all", reason=""):
+    return [client, account, reason]
+
+
+@task
+@with_client
+@options(unique=Unique(by=("account",)))
+def unique_below(client, account, reason=""):
+    return [client, account, reason]
+
+
 @task
 @options(unique=Unique())
 def unique_as_written(account):
     return account
+
+
+@task
+@options(postpone=PostponeConfig(max_postpones=0))
+def make_way(path):
+    if has_told(path, "function makes way"):
+        return "second"
+    tell(path, "function goes on")
+    while not stopping():
+        pass
+    tell(path, "function makes way")
+    raise PostponeTask(0, reason="checkpoint")
+
+
+@task
+@options(postpone=PostponeConfig(max_postpones=0))
+async def amake_way(path):
+    if has_told(path, "function makes way"):
+        return "second"
+    tell(path, "function goes on")
+    await until_stopping()
+    tell(path, "function makes way")
+    raise PostponeTask(0, reason="checkpoint")

@@ -6,14 +6,14 @@ import datetime
 from functools import partial
 from typing import assert_type
 
-from partisan_async import registry, schedules, steering
+from partisan_async import context, registry, schedules, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import CancelTask, PostponeTask
 from partisan_async.models import Schedule, Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
-from partisan_async.testing import Ran, run_pending
+from partisan_async.testing import Ran, run_pending, stopping
 from partisan_async.unique import Unique
 
 
@@ -83,6 +83,8 @@ assert_type(Sync(1).delay(queue_name="mail"), Task)
 assert_type(Sync.bulk_delay([Sync(1), Sync(2)], queue_name="mail"), list[Task])
 assert_type(BaseTaskProcessor.bulk_delay([Sync(1), Once(2), Async(3)]), list[Task])
 assert_type(BaseTaskProcessor.bulk_delay(Sync(each) for each in range(3)), list[Task])
+assert_type(Sync(1).stopping, bool)
+assert_type(context.stopping(), bool)
 assert_type(run_pending(), list[Ran])
 assert_type(run_pending(errors="keep"), list[Ran])
 
@@ -98,11 +100,17 @@ assert_type(steering.erase("customer:42"), steering.Erased)
 assert_type(steering.erase("customer:42").left, int)
 
 
+with stopping():
+    run_pending()
+
+
 async def view() -> None:
     assert_type(await steering.aretry(older_than=datetime.timedelta(hours=1)), list[int])
     assert_type(await steering.apause(processor="Sync"), bool)
     assert_type(await schedules.acreate("acme", Async(1), Every(seconds=60)), Schedule)
     assert_type(await schedules.adelete("acme"), bool)
+    assert_type(await Async(1).until_stopping(), None)
+    assert_type(await context.until_stopping(), None)
     assert_type(await Async(1).adelay(queue_name="mail", subject="customer:42"), Task)
     assert_type(await BaseTaskProcessor.abulk_delay([Sync(1), Async(2)]), list[Task])
     assert_type(await steering.aerase("customer:42"), steering.Erased)

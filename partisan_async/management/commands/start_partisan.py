@@ -1,10 +1,11 @@
-"""``manage.py start_partisan``: runs the tasks of one queue until it is told to stop."""
+"""``manage.py start_partisan``: runs the tasks of some queues until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -25,13 +26,16 @@ from partisan_async.management.start_partisan.conditions import (
 )
 from partisan_async.management.start_partisan.options import (
     add_options,
+    only_queue,
+    queues_of,
     refuse_contradictions,
     settings_of,
 )
+from partisan_async.settings import QueueSettings
 from partisan_async.steering import audit
 from partisan_async.supervisor.heartbeat import NotAtHome
+from partisan_async.supervisor.host import Host
 from partisan_async.supervisor.log_queue import handlers_behind_a_queue
-from partisan_async.supervisor.supervisor import Supervisor
 from partisan_async.worker import taking_on
 from partisan_async.worker.arrangements import STOP_SIGNALS
 
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    help = "Run background tasks of one queue. Stop it with Ctrl-C or SIGTERM; twice: at once."
+    help = "Run background tasks. Stop it with Ctrl-C or SIGTERM; twice: at once."
     requires_system_checks = ["partisan_async"]
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -54,16 +58,14 @@ class Command(BaseCommand):
             # Imported here: whoever does not use it need not have it.
             from partisan_async.management.start_partisan.reload.parent import child_or_exit
 
-            tie = child_or_exit(options["queue_name"])
+            tie = child_or_exit(only_queue(options))
         with handlers_behind_a_queue():
             self._supervise(options, tie)
 
     def _supervise(self, options: dict[str, Any], tie: Tie | None) -> None:
-        queue = options["queue_name"]
-        settings = settings_of(queue, options)
-        if tie is not None:
-            settings = tie.hurried(settings)
-        logs.fields.serve_here(queue, None)
+        queues = {} if options["all_queues"] else _queues(options)
+        name = only_queue(options)
+        logs.fields.serve_here(name, None)
         logs.handlers.attach()
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             raise CommandError(
@@ -75,39 +77,47 @@ class Command(BaseCommand):
             tie.tell_loaded()
         health = _listen(options["health_host"], options["health_port"])
         require_database(paused=options["paused"])
-        name = require_home()
-        warn_of_unknown_queue(queue)
-        warn_of_too_many_connections(queue, settings, listen=options["listen"])
+        home = require_home()
+        queues = queues or _queues(options)
+        for each in queues:
+            warn_of_unknown_queue(each)
+        warn_of_too_many_connections(queues, listen=options["listen"])
         if options["paused"]:
             with audit.acting(audit.user_of_the_system(), "command"):
-                steering.pause(queue)
+                for each in queues:
+                    steering.pause(each)
             connections.close_all()
-        supervisor = Supervisor(
-            *(queue, settings),
+        host = Host(
+            queues,
             listen=options["listen"],
             print_logs=True,
             health=health,
-            home=name,
+            home=home,
             once=options["once"],
             retries=options["retries"],
+            settings_of=partial(settings_of, options=options) if options["all_queues"] else None,
         )
-        logs.fields.serve_here(queue, str(supervisor.id))
+        if name is not None:
+            logs.fields.serve_here(name, str(host.supervisors[0].id))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(supervisor, tie))
-        if (once := supervisor.parts.once) is not None and (wrong := once.tell()):
+            runner.run(_run(host, tie))
+        if host.once is not None and (wrong := host.once.tell()):
             raise CommandError(wrong)
 
 
-async def _run(supervisor: Supervisor, tie: Tie | None) -> None:
-    loop = asyncio.get_running_loop()
-    if tie is not None:
-        if not tie.obey(supervisor):
-            return
-    else:
+def _queues(options: dict[str, Any]) -> dict[str, QueueSettings]:
+    return {name: settings_of(name, options) for name in queues_of(options)}
+
+
+async def _run(host: Host, tie: Tie | None) -> None:
+    if tie is None:
+        loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, supervisor.stop)
+            loop.add_signal_handler(number, host.stop)
+    elif not tie.obey(host.stop):
+        return
     try:
-        await supervisor.run()
+        await host.run()
     except Exception as error:
         code = NOT_AT_HOME if isinstance(error, NotAtHome) else 1
         raise CommandError(f"The supervisor ended: {error}", returncode=code) from error

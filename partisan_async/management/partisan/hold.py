@@ -17,7 +17,7 @@ from partisan_async.management.partisan.steer import (
     name_of,
 )
 from partisan_async.models import PausedQueue
-from partisan_async.operate import to_copy
+from partisan_async.operate import known, to_copy
 from partisan_async.steering.pauses import bring_back
 from partisan_async.text.printable import plain
 
@@ -92,7 +92,7 @@ def _targets(options: dict[str, Any], everything: Callable[[], list[Target]]) ->
 
 
 def _all_queues() -> list[Target]:
-    return [Target(name) for name in sorted(names.queues())]
+    return [Target(name) for name in sorted(known.queues())]
 
 
 def _paused_processors() -> list[Target]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 
-from partisan_async import naming, registry, settings, store
+from partisan_async import naming, registry, store
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Schedule, Tally
-from partisan_async.operate import overview
+from partisan_async.operate import known, overview
 from partisan_async.steering.pruning import ended_queues
 
 NAMED = 10
@@ -19,20 +19,13 @@ NAMED = 10
 def unknown(of_queues: list[str], of_processors: list[str]) -> Iterator[str]:
     """Yield a message for each unknown name, with similar ones."""
     # A queue with only ended tasks is known, too: they can be pruned or retried.
-    for what, names, known in (
-        ("a queue", of_queues, queues() | set(ended_queues())),
+    for what, names, all_known in (
+        ("a queue", of_queues, known.queues() | set(ended_queues())),
         ("a processor", of_processors, _processors()),
     ):
         for name in names:
-            if name not in known and not (names is of_processors and _is_registered(name)):
-                yield f"Nobody knows {what} {name!r}; {_others(name, known)}"
-
-
-def queues() -> set[str]:
-    """Return the queues with open tasks or supervisors, in the settings, or of a processor."""
-    registry.autodiscover()
-    names = {each.name for each in overview.queues(1)} | set(settings.configured_queues())
-    return names | {processor.QUEUE_NAME for processor in registry.processors()}
+            if name not in all_known and not (names is of_processors and _is_registered(name)):
+                yield f"Nobody knows {what} {name!r}; {_others(name, all_known)}"
 
 
 def _others(name: str, known: set[str]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from django.conf import settings as django_settings
+from collections.abc import Mapping
+
 from django.core.management.base import CommandError, no_translations
 from django.db import OperationalError, connections
 
-from partisan_async import logs, registry, store
+from partisan_async import logs, store
 from partisan_async.enqueue.run import fetch
-from partisan_async.operate import budget, migrations, rights
-from partisan_async.settings import QueueSettings, configured_queues
+from partisan_async.operate import budget, known, migrations, rights
+from partisan_async.settings import QueueSettings
 from partisan_async.steering import home
 from partisan_async.text.one_line import explain
 
@@ -68,19 +69,17 @@ def require_home() -> str:
 
 def warn_of_unknown_queue(queue: str) -> None:
     """Warn if no processor, task backend or setting names the queue."""
-    used = {processor.QUEUE_NAME for processor in registry.processors()}
-    for backend in (getattr(django_settings, "TASKS", None) or {}).values():
-        used.update(backend.get("QUEUES", ()))
-    if queue not in used and queue not in configured_queues():
+    used = set(known.named())
+    if queue not in used:
         logs.start.unknown_queue(queue, used)
 
 
-def warn_of_too_many_connections(queue: str, settings: QueueSettings, *, listen: bool) -> None:
-    """Warn if the server allows fewer connections than this supervisor may open."""
-    per_worker = budget.per_worker(queue, settings)
-    how = "1" if per_worker == 1 else "(1 + ASYNC_CONCURRENCY)"
-    own = budget.of_supervisor(settings, listens=listen)
-    wanted = settings.WORKERS_COUNT * per_worker + own
+def warn_of_too_many_connections(queues: Mapping[str, QueueSettings], *, listen: bool) -> None:
+    """Warn if the server allows fewer connections than this process may open."""
+    own = budget.of_host(queues.values(), listens=listen)
+    per_worker = {name: budget.per_worker(name, each) for name, each in queues.items()}
+    wanted = own + sum(queues[name].most_workers * each for name, each in per_worker.items())
+    how = "1" if set(per_worker.values()) == {1} else "(1 + ASYNC_CONCURRENCY)"
     ((allowed,),) = fetch("SELECT current_setting('max_connections')::int")
     connections.close_all()
     if wanted > allowed:

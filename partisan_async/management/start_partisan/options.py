@@ -11,8 +11,17 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
-from partisan_async.settings import DEFAULT_QUEUE_NAME, QueueSettings, queue_settings
-from partisan_async.validation import check_count, check_queue_name, check_seconds
+from partisan_async.operate import known
+from partisan_async.settings import (
+    DEFAULT_QUEUE_NAME,
+    QueueSettings,
+    on_a_shared_host,
+    queue_settings,
+)
+from partisan_async.validation import check_count, check_queue_name, check_seconds, check_workers
+
+RELOAD_GRACE_SECONDS = 5.0
+"""Maximum grace time with ``--reload``: a developer waits for the end."""
 
 
 def add_options(parser: CommandParser) -> None:
@@ -26,14 +35,21 @@ def add_options(parser: CommandParser) -> None:
     parser.add_argument(
         "--queue_name",
         "--queue-name",
+        action="append",
         type=_number(str, check_queue_name),
-        default=DEFAULT_QUEUE_NAME,
-        help="the queue whose tasks to run (default: %(default)s)",
+        help=f"a queue whose tasks to run, more than once for several ({DEFAULT_QUEUE_NAME!r} if"
+        " not given)",
+    )
+    parser.add_argument(
+        "--all_queues",
+        "--all-queues",
+        action="store_true",
+        help="run the tasks of all queues, also of those that come up later",
     )
     parser.add_argument(
         "--paused",
         action="store_true",
-        help="pause the queue before anything of it is claimed",
+        help="pause the queues before anything of them is claimed",
     )
     parser.add_argument(
         "--once",
@@ -51,18 +67,7 @@ def add_options(parser: CommandParser) -> None:
         help="for development: start anew when the code changes; what runs has 5 s to end",
     )
     _add_numbers(parser)
-    parser.add_argument(
-        "--health-port",
-        type=_number(int, _port),
-        metavar="PORT",
-        help="answer /live, /ready and /metrics by HTTP there; 0: on a free port",
-    )
-    parser.add_argument(
-        "--health-host",
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="the address to answer on (default: %(default)s); in a container 0.0.0.0",
-    )
+    _add_health(parser)
 
 
 def refuse_contradictions(options: dict[str, Any]) -> None:
@@ -70,6 +75,11 @@ def refuse_contradictions(options: dict[str, Any]) -> None:
 
     :raises CommandError: some do not.
     """
+    names = _given(options)
+    if options["all_queues"] and names:
+        raise CommandError("--all_queues is all of them: leave out --queue_name.", returncode=2)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise CommandError(f"--queue_name {twice} is there twice; leave one out.", returncode=2)
     if options["retries"] and not options["once"]:
         raise CommandError("--retries says what --once waits for: add --once.", returncode=2)
     if options["once"] and options["paused"]:
@@ -81,6 +91,21 @@ def refuse_contradictions(options: dict[str, Any]) -> None:
         raise CommandError(wrong, returncode=2)
 
 
+def queues_of(options: dict[str, Any]) -> list[str]:
+    """Return the names of the queues to serve; the processors must have been imported before."""
+    if options["all_queues"]:
+        return sorted(known.queues())
+    return _given(options) or [DEFAULT_QUEUE_NAME]
+
+
+def only_queue(options: dict[str, Any]) -> str | None:
+    """Return the name of the queue to serve; ``None``: there may be several."""
+    if options["all_queues"] or len(_given(options)) > 1:
+        return None
+    (name,) = _given(options) or [DEFAULT_QUEUE_NAME]
+    return name
+
+
 def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
     """Return the queue's settings, overridden by the given options.
 
@@ -90,7 +115,14 @@ def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
              "sleep_delay_seconds")  # fmt: skip
     given = {name.upper(): options[name] for name in names if options.get(name) is not None}
     try:
-        settings = dataclasses.replace(queue_settings(queue), **given)
+        own = queue_settings(queue)
+        if only_queue(options) is None:
+            own = on_a_shared_host(queue, own)
+        if options["reload"]:
+            grace = own.SHUTDOWN_GRACE_SECONDS
+            grace = RELOAD_GRACE_SECONDS if grace is None else min(grace, RELOAD_GRACE_SECONDS)
+            own = dataclasses.replace(own, SHUTDOWN_GRACE_SECONDS=grace)
+        settings = dataclasses.replace(own, **given)
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from error
     if wrongs := settings.wrongs():
@@ -107,7 +139,7 @@ def _against_reload(options: dict[str, Any]) -> str | None:
     if options["paused"]:
         return (
             "--paused beside --reload would pause the queue again at each change of the code: leave"
-            f" it out, and run `manage.py partisan pause {options['queue_name']}` before."
+            " it out, and run `manage.py partisan pause` before."
         )
     if os.environ.get("NOTIFY_SOCKET"):
         return (
@@ -115,6 +147,11 @@ def _against_reload(options: dict[str, Any]) -> str | None:
             " process that stays: leave --reload out of the unit."
         )
     return None
+
+
+def _given(options: dict[str, Any]) -> list[str]:
+    given = options["queue_name"] or []
+    return [given] if isinstance(given, str) else list(given)  # by call_command() it may be text
 
 
 def _add_numbers(parser: CommandParser) -> None:
@@ -133,14 +170,34 @@ def _add_numbers(parser: CommandParser) -> None:
             check_count(1),
             "renew the connection after this many claims",
         ),
-        ("--workers_count", int, at_least_1, "how many worker processes to run"),
+        (
+            "--workers_count",
+            _workers,
+            check_workers,
+            "how many worker processes to run, or from how many to how many, such as 0-4",
+        ),
         ("--sleep_delay_seconds", float, check_seconds(0.01), "time between polls"),
     ):
         spellings = (option, f"--{option[2:].replace('_', '-')}")
         parser.add_argument(*spellings, type=_number(kind, check), help=text)
 
 
-def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], Any]:
+def _add_health(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--health-port",
+        type=_number(int, _port),
+        metavar="PORT",
+        help="answer /live, /ready and /metrics by HTTP there; 0: on a free port",
+    )
+    parser.add_argument(
+        "--health-host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="the address to answer on (default: %(default)s); in a container 0.0.0.0",
+    )
+
+
+def _number(kind: Callable[[str], Any], check: Callable[[Any], str | None]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
             value = kind(text)
@@ -151,6 +208,11 @@ def _number(kind: type, check: Callable[[Any], str | None]) -> Callable[[str], A
         return value
 
     return parse
+
+
+def _workers(text: str) -> int | tuple[int, int]:
+    least, dash, most = text.partition("-")
+    return (int(least), int(most)) if dash else int(text)
 
 
 def _port(value: Any) -> str | None:

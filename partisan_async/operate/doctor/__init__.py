@@ -39,6 +39,7 @@ LOOKS = (
     tasks.lost_tasks,
     tasks.unrecognised_tasks,
     tasks.abandoned_tasks,
+    tasks.interrupted_tasks,
     schedules.overdue_schedules,
     table.dead_rows,
     indexes.claim_plan,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from partisan_async.models import ENDED
 from partisan_async.operate import budget, overview
 from partisan_async.operate.doctor.look import Said, ask, well, wrong
-from partisan_async.settings import queue_settings
+from partisan_async.settings import QueueSettings, queue_settings
 from partisan_async.steering.pruning import ended_queues
 from partisan_async.text.durations import in_words
 
@@ -117,11 +117,13 @@ def connections() -> Iterator[Said]:
     """)
     wanted = 0
     alive = [each for each in overview.supervisors() if each.alive]
+    hosts: dict[str, list[QueueSettings]] = {}
     for each in alive:
         settings = queue_settings(each.queue_name)
-        workers = len(each.workers) or settings.WORKERS_COUNT
+        hosts.setdefault(each.process, []).append(settings)
+        workers = len(each.workers) or settings.most_workers
         wanted += workers * budget.per_worker(each.queue_name, settings)
-        wanted += budget.of_supervisor(settings)
+    wanted += sum(map(budget.of_host, hosts.values()))
     said = f"{used:,} of {allowed:,} are in use"
     if wanted > allowed:
         yield wrong(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -20,6 +20,9 @@ from partisan_async.text.durations import in_words
 from partisan_async.text.moments import told
 
 NAMED = 5
+
+MANY_STOPS = 10
+"""Number of stops in a row that cut a task off after which it is reported."""
 
 DAY = timedelta(days=1)
 
@@ -157,6 +160,22 @@ def abandoned_tasks() -> Iterator[Said]:
         )
     else:
         yield well("none")
+
+
+def interrupted_tasks() -> Iterator[Said]:
+    """Report tasks that never come to their end, since each stop of a supervisor cuts them off."""
+    rows = _open_tasks().filter(stops__gte=MANY_STOPS, stopped_at__gte=F("last_attempted_at"))
+    found = list(rows.order_by("pk").values_list("pk", "processor_class")[:NAMED])
+    if found:
+        yield wrong(
+            f"Stops of their supervisors have cut these off {MANY_STOPS} times in a row or more:"
+            f" {_named(found)}. Let run() look at self.stopping, keep what it has done, and raise"
+            " PostponeTask(0); or give it less to do; or raise SHUTDOWN_GRACE_SECONDS of its queue,"
+            f" and the time that whatever starts the supervisors allows for their stop:"
+            f" manage.py partisan why {found[0][0]}"
+        )
+    else:
+        yield well(f"none was cut off by {MANY_STOPS} stops in a row")
 
 
 def _open_tasks() -> QuerySet[Task]:

@@ -9,13 +9,13 @@ from django.utils.translation import gettext
 from partisan_async.exceptions import PostponeTask
 from partisan_async.models import Task
 from partisan_async.operate.reasons.errors import last_error
-from partisan_async.operate.reasons.words import CLAIMS, TIMES, counted
+from partisan_async.operate.reasons.words import CLAIMS, TIMES, at, counted
 from partisan_async.operate.ways_out import WaysOut
 from partisan_async.policy import MAX_UNRECOGNISED, class_path
 
 
 def what_happened(task: Task, ways: WaysOut) -> Iterator[str]:
-    """Say how often a task was put off, lost, interrupted or postponed, and how it failed."""
+    """Say how often it was put off, lost, interrupted, cut off or postponed, and how it failed."""
     if task.unrecognised:
         said = gettext(
             "A supervisor that does not know %(processor)r, or whose run() takes other arguments,"
@@ -41,6 +41,13 @@ def what_happened(task: Task, ways: WaysOut) -> Iterator[str]:
             " session with the database was ended."
         )
         yield said % {"claims": counted(CLAIMS, task.interrupted)}
+    if task.stops_in_a_row:
+        said = gettext(
+            "A stop of its supervisor has cut it off %(times)s in a row, at last %(at)s. Let its"
+            " run() look at self.stopping and make way in time, give it less to do, or raise"
+            " SHUTDOWN_GRACE_SECONDS."
+        )
+        yield said % {"times": counted(TIMES, task.stops_in_a_row), "at": at(task.stopped_at)}
     if task.postpones:
         yield _postponed(task, ways)
     if failed := last_error(task, ways):

@@ -1,4 +1,4 @@
-"""Renders a supervisor's metrics for Prometheus; needs ``prometheus_client``.
+"""Renders the metrics of a process's supervisors for Prometheus; needs ``prometheus_client``.
 
 They are rendered when a client asks; a task itself is only counted.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -33,8 +33,8 @@ class _Made(NamedTuple):
     text: bytes
 
 
-class Metrics:
-    """The metrics page of one supervisor."""
+class Page:
+    """What the metrics tell of one supervisor."""
 
     def __init__(self, families: Families, depth: QueueDepth, punctual: Punctual) -> None:
         self._families = families
@@ -42,6 +42,30 @@ class Metrics:
         self._punctual = punctual
         self._depth: Depth | None = None
         self._schedules: list[Punctuality] = []
+
+    async def ask(self) -> None:
+        """Ask the database for what it tells of the queue."""
+        self._depth = await self._queue_depth.ask()
+        self._schedules = await self._punctual.ask()
+
+    def metrics(self) -> Iterator[Metric]:
+        """Yield its metrics."""
+        yield from self._families.of_tasks()
+        yield from self._families.of_supervisor()
+        if self._depth is not None:
+            yield from self._families.of_queue(self._depth)
+        if self._schedules:
+            yield from self._families.of_schedules(self._schedules)
+
+
+class Metrics:
+    """The metrics of one process, of each queue by its label.
+
+    :param pages: returns what there is to tell: of a queue that came up later, too.
+    """
+
+    def __init__(self, pages: Callable[[], Sequence[Page]]) -> None:
+        self._pages = pages
         self._asking = asyncio.Lock()
         # The latest page of each format; the key is True for OpenMetrics.
         self._made: dict[bool, _Made] = {}
@@ -56,16 +80,12 @@ class Metrics:
         """
         is_open = OPENMETRICS in accept
         async with self._asking:
-            self._depth = await self._queue_depth.ask()
-            self._schedules = await self._punctual.ask()
+            for page in self._pages():
+                await page.ask()
             made = self._made.get(is_open)
             if made is None or time.monotonic() - made.at >= MADE_EVERY_SECONDS:
                 made = self._made[is_open] = self._make(is_open=is_open)
         return made.content_type, made.text
-
-    async def close(self) -> None:
-        """Close the connection to the database."""
-        await self._queue_depth.close()
 
     def _make(self, *, is_open: bool) -> _Made:
         # Not the client's header itself: it may be anything, and nothing else in it matters.
@@ -74,13 +94,14 @@ class Metrics:
         text = encode(self._registry)
         return _Made(time.monotonic(), content_type, text)
 
-    def _collect(self) -> Iterator[Metric]:
-        yield from self._families.of_tasks()
-        yield from self._families.of_supervisor()
-        if self._depth is not None:
-            yield from self._families.of_queue(self._depth)
-        if self._schedules:
-            yield from self._families.of_schedules(self._schedules)
+    def _collect(self) -> Iterable[Metric]:
+        # A family is there once, with the samples of all queues.
+        found: dict[str, Metric] = {}
+        for page in self._pages():
+            for metric in page.metrics():
+                if (known := found.setdefault(metric.name, metric)) is not metric:
+                    known.samples.extend(metric.samples)
+        return found.values()
 
 
 class _Collector(Collector):

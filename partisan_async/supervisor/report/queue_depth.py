@@ -73,9 +73,9 @@ class Depth(NamedTuple):
 class QueueDepth:
     """The depth of one queue."""
 
-    def __init__(self, alias: str, queue_name: str) -> None:
+    def __init__(self, queue_name: str, connection: Connection) -> None:
         self._queue_name = queue_name
-        self.connection = Connection(alias, f"{queue_name} metrics", PATIENCE)
+        self._connection = connection
         self._asked_at: float | None = None
         self._depth: Depth | None = None
 
@@ -86,7 +86,7 @@ class QueueDepth:
             return self._depth
         statement = Statement(_QUEUE, {"queue_name": self._queue_name})
         try:
-            (row,) = await self.connection.execute(statement)
+            (row,) = await self._connection.execute(statement)
             self._depth = Depth(*row)
         except psycopg.Error as error:
             # Show no depth rather than an outdated one.
@@ -94,7 +94,3 @@ class QueueDepth:
             logs.queues.not_counted(error)
         self._asked_at = time.monotonic()
         return self._depth
-
-    async def close(self) -> None:
-        """Close its connection."""
-        await self.connection.close()

@@ -53,6 +53,13 @@ def start_worker(feed: socket.socket, link: socket.socket, setup: Setup) -> Chil
     return server.answer(status)
 
 
+def warm_up(setup: Setup) -> None:
+    """Have a server import the project, where one will be needed; this takes as long as that."""
+    if _FORKS and setup.settings.PRELOAD:
+        with _lock:
+            _running_server()
+
+
 def stop() -> None:
     """Stop the server; the next start makes another one."""
     global _server

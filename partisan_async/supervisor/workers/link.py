@@ -84,6 +84,11 @@ class Link(asyncio.Protocol):
         self._transport.write(wire.encode(wire.Revoke(upto)))
         return True
 
+    def tell_stopping(self) -> None:
+        """Tell the process that the supervisor is stopping, unless the link is closed."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(wire.encode(wire.Stopping()))
+
     def hang_up(self) -> None:
         """Close the link at once."""
         if self._transport is not None:

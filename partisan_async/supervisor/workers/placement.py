@@ -29,8 +29,8 @@ def are_busy(slots: Sequence[Slot]) -> bool:
 def of_async(slots: Sequence[Slot], count: int, concurrency: int, now: float) -> Place | None:
     """Place async tasks in the slot with the most room, but at most an even share of them."""
     rooms = {slot: slot.async_room(concurrency, now) for slot in slots}
-    slot = max(slots, key=rooms.__getitem__)
-    if rooms[slot] < 1:
+    slot = max(slots, key=rooms.__getitem__, default=None)
+    if slot is None or rooms[slot] < 1:
         return None
     sharing = sum(1 for room in rooms.values() if room > 0)
     return slot, min(rooms[slot], math.ceil(count / sharing))

@@ -1,27 +1,24 @@
-"""The worker processes: WORKERS_COUNT slots, each with one process.
+"""The worker processes: WORKERS_COUNT *slots*, each with one process; see ``slots``.
 
 Not a ``ProcessPoolExecutor``: if one of its processes is killed, it ends all others in the middle
 of their tasks, fails every pending future, and cannot say which task was to blame.
-
-A *spare* slot is added while a suspect finds no empty worker: a suspect must run alone, and async
-tasks, or tasks that take hours, may leave no worker empty.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from partisan_async.claim import Claim
-from partisan_async.supervisor.workers import placement
+from partisan_async.supervisor.workers import forkserver, placement
 from partisan_async.supervisor.workers.balance import Balance
 from partisan_async.supervisor.workers.listener import Listener
 from partisan_async.supervisor.workers.placement import Place
-from partisan_async.supervisor.workers.process import WorkerProcess
 from partisan_async.supervisor.workers.slot import Slot
+from partisan_async.supervisor.workers.slots import Slots
 from partisan_async.worker.setup import Setup
 
 NAMED = 10
@@ -29,12 +26,15 @@ NAMED = 10
 
 
 class Pool:
-    """Starts, feeds and replaces the processes of all slots."""
+    """Starts, feeds and replaces the processes of all slots.
+
+    :param sizes: the fewest and the most slots.
+    """
 
     def __init__(
         self,
         *,
-        size: int,
+        sizes: tuple[int, int],
         concurrency: int,
         tasks_per_process: int | None,
         setup: Setup,
@@ -42,47 +42,39 @@ class Pool:
     ) -> None:
         self._concurrency = concurrency
         limit = math.inf if tasks_per_process is None else tasks_per_process
-        self._new_slot = partial(Slot, limit, setup, listener)
-        self._slots = [self._new_slot() for _ in range(size)]
-        self._spare: Slot | None = None
-        self._balance = Balance(self._processes, listener.on_capacity)
-        self._keepers: set[asyncio.Task[None]] = set()
-        self._failed = asyncio.Event()
+        self._setup = setup
+        self.slots = Slots(partial(Slot, limit, setup, listener), sizes)
+        self._balance = Balance(self.slots.processes, listener.on_capacity)
 
     async def start(self) -> None:
         """Start all processes.
 
         :raises WorkerStartError: one of them could not be started.
         """
-        await asyncio.gather(*(slot.open() for slot in self._slots))
-
-    async def keep(self) -> None:
-        """Replace processes that die or have run their maximum of tasks, until ``close()``."""
-        for slot in self._slots:
-            self._keep(slot.keep())
-        await self._failed.wait()
-        for keeper in self._keepers:
-            if keeper.done():
-                keeper.result()
+        await self.slots.start()
+        if self.slots.can_rest:
+            # The first task would wait for it.
+            await asyncio.get_running_loop().run_in_executor(None, forkserver.warm_up, self._setup)
 
     async def close(self) -> None:
         """End all processes; kill those that still run a task."""
         self._balance.stop()
-        await asyncio.gather(*(slot.close() for slot in self._all_slots()))
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await self.slots.close()
 
     # What is in it
 
     def claims(self) -> list[Claim]:
         """Return the claims that are in the processes."""
-        return [run.claim for process in self._processes() for run in process.load.runs.values()]
+        return [
+            run.claim for process in self.slots.processes() for run in process.load.runs.values()
+        ]
 
     def running(self) -> list[dict[str, Any]]:
         """Return, for each process, its pid, its number of running tasks, and its first ones."""
         now = asyncio.get_running_loop().time()
         running = [
             (process.pid, process.load.running(now))
-            for process in self._processes()
+            for process in self.slots.processes()
             if process.pid is not None
         ]
         return [
@@ -92,12 +84,12 @@ class Pool:
     @property
     def up(self) -> int:
         """Number of workers that have started and are not gone."""
-        return sum(1 for slot in self._slots if slot.process.life.is_up)
+        return sum(1 for slot in self.slots.usual if slot.process.life.is_up)
 
     @property
     def busy(self) -> int:
         """Number of processes that have a task."""
-        return sum(1 for process in self._processes() if process.load.runs)
+        return sum(1 for process in self.slots.processes() if process.load.runs)
 
     # Room
 
@@ -107,13 +99,13 @@ class Pool:
         :param ahead: maximum number of short sync tasks that such a worker may still have.
         """
         now = asyncio.get_running_loop().time()
-        return sum(1 for slot in self._slots if slot.takes_sync(ahead, now))
+        return sum(1 for slot in self.slots.usual if slot.takes_sync(ahead, now))
 
     @property
     def async_room(self) -> int:
         """Number of async tasks that the workers can be sent."""
         now = asyncio.get_running_loop().time()
-        return sum(slot.async_room(self._concurrency, now) for slot in self._slots)
+        return sum(slot.async_room(self._concurrency, now) for slot in self.slots.usual)
 
     # Tasks
 
@@ -129,9 +121,9 @@ class Pool:
         if suspect:
             place = self._place_of_suspect()
         elif is_async:
-            place = placement.of_async(self._slots, len(claims), self._concurrency, now)
+            place = placement.of_async(self.slots.usual, len(claims), self._concurrency, now)
         else:
-            place = placement.of_sync(self._slots, len(claims), ahead, now)
+            place = placement.of_sync(self.slots.usual, len(claims), ahead, now)
         if place is None:
             return 0
         slot, room = place
@@ -141,49 +133,25 @@ class Pool:
             self._balance.look_later()
         return len(taken)
 
-    def retire_spare(self) -> None:
-        """End the spare worker, if there is one and it is empty."""
-        if self._spare is not None and self._spare.process.is_empty:
-            spare, self._spare = self._spare, None
-            self._keep(spare.close())
-
     def revoke(self) -> None:
         """Ask all workers to hand back the tasks that they have not started."""
-        for process in self._processes():
+        for process in self.slots.processes():
             process.ask_back()
+
+    def tell_stopping(self) -> None:
+        """Let all runs know that the supervisor is stopping."""
+        for process in self.slots.processes():
+            process.link.tell_stopping()
 
     def kill(self, claims: Sequence[Claim]) -> None:
         """Kill the processes that have one of these; the other runs in them are interrupted."""
-        for process in self._processes():
+        for process in self.slots.processes():
             if any(run.claim in claims for run in process.load.runs.values()):
                 process.kill()
 
     def _place_of_suspect(self) -> Place | None:
-        place = placement.of_suspect(self._slots, self._spare)
+        place = placement.of_suspect(self.slots.usual, self.slots.spare)
         # Wait for a worker that is being started: it will be empty.
-        if place is None and self._spare is None and placement.are_busy(self._slots):
-            self._spare = self._new_slot()
-            self._keep(self._spare.open_and_keep())
+        if place is None and self.slots.spare is None and placement.are_busy(self.slots.usual):
+            self.slots.add_spare()
         return place
-
-    # Slots
-
-    def _all_slots(self) -> list[Slot]:
-        return self._slots if self._spare is None else [*self._slots, self._spare]
-
-    def _processes(self) -> Iterator[WorkerProcess]:
-        for slot in self._all_slots():
-            yield from slot.processes
-
-    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        # Not in a TaskGroup: the failure of one keeper must not cancel another that is reporting
-        # the runs of a dead worker.
-        keeper = asyncio.ensure_future(coroutine)
-        self._keepers.add(keeper)
-        keeper.add_done_callback(self._on_keeper_end)
-
-    def _on_keeper_end(self, keeper: asyncio.Task[None]) -> None:
-        if keeper.cancelled() or keeper.exception() is None:
-            self._keepers.discard(keeper)
-        else:
-            self._failed.set()

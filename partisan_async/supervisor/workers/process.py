@@ -38,7 +38,7 @@ class WorkerProcess:
         self._listener = listener
         self._launch = Launch(setup)
         self._feed = Feed(self.life.end)
-        self._link = Link(self, self.load.runs)
+        self.link = Link(self, self.load.runs)
         self._time_limits = TimeLimits(self._on_overrun)
         self._exiting: asyncio.Future[int | None] | None = None
 
@@ -62,7 +62,7 @@ class WorkerProcess:
         """
         self._loop = asyncio.get_running_loop()
         try:
-            await self._launch.run(self._feed, self._link)
+            await self._launch.run(self._feed, self.link)
         except BaseException:
             await self.close()
             raise
@@ -83,7 +83,7 @@ class WorkerProcess:
 
     def ask_back(self) -> None:
         """Ask the process to hand back unstarted tasks; the answer comes by the link."""
-        if self.load.has_unstarted and self._link.ask_back(self.load.last_ticket):
+        if self.load.has_unstarted and self.link.ask_back(self.load.last_ticket):
             self.load.asked_back = True
 
     def on_frames(self, frames: Iterator[wire.Frame]) -> None:
@@ -116,7 +116,7 @@ class WorkerProcess:
                     self._listener.on_returned([run.claim for run in runs])
                     freed = True
                 case wire.Hello():
-                    self._link.greet(frame)
+                    self.link.greet(frame)
         if not load.runs and self.life.state in ENDS_IDLE:
             self.life.note_idle()
         if freed:
@@ -148,12 +148,12 @@ class WorkerProcess:
     async def conclude(self) -> None:
         """After its death: find out why it died, and report all its runs."""
         self._listener.on_death(killed=self.life.state is State.ENDED)
-        await self._link.wait_for_end()
+        await self.link.wait_for_end()
         was_killed = self.life.state is State.ENDED
-        innocent = was_killed or (self._signal(0) and not self._link.ended.is_set())
+        innocent = was_killed or (self._signal(0) and not self.link.ended.is_set())
         # A task may have closed the feed or the link, while the process is alive.
         self._signal(signal.SIGKILL)
-        await self._link.wait_for_end()
+        await self.link.wait_for_end()
         how = how_it_ended(await self._shut_down())
         reason = f"Worker process {self.pid} {how} while it ran this task and no other."
         self._give_up_runs(innocent=innocent, reason=reason)
@@ -183,7 +183,7 @@ class WorkerProcess:
 
     def _hang_up(self) -> None:
         self._feed.hang_up()
-        self._link.hang_up()
+        self.link.hang_up()
 
     def _give_up_runs(self, *, innocent: bool, reason: str) -> None:
         self._time_limits.end()

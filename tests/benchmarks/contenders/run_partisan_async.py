@@ -15,7 +15,9 @@ def install():
 
 
 def work():
-    os.execv(sys.executable, [sys.executable, "-m", "django", "start_partisan", "--async"])
+    options = os.environ.get("OPTIONS", "").split()
+    command = [sys.executable, "-m", "django", "start_partisan", "--async", *options]
+    os.execv(sys.executable, command)
 
 
 def fill(count):
@@ -37,6 +39,15 @@ def ping(pauses):
     for pause in map(float, pauses.split(",")):
         time.sleep(pause)
         Arrive(time.monotonic()).delay()
+
+
+def ping_each(queues, seconds):
+    """Enqueue a job a second in each of so many queues, evenly spread over the second."""
+    from ours_site.partisan_tasks import Arrive
+
+    for number in range(int(queues) * int(seconds)):
+        time.sleep(1 / int(queues))
+        Arrive(time.monotonic()).delay(queue_name=f"q{number % int(queues)}")
 
 
 def enqueue(count):

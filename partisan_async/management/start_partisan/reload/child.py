@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable
 
 from partisan_async import logs
+from partisan_async.management.start_partisan.options import RELOAD_GRACE_SECONDS
 from partisan_async.management.start_partisan.reload import tie
 from partisan_async.management.start_partisan.reload.sight import Sight
 from partisan_async.supervisor.workers.interpreter import stop_signals_blocked
 from partisan_async.worker.handle import Handle, descriptor_of
 
-END_SECONDS = tie.GRACE_SECONDS + 15
+END_SECONDS = RELOAD_GRACE_SECONDS + 15
 """Time that a child has to end; then it is killed."""
 
 LAST_WORDS_SECONDS = 1

@@ -34,10 +34,13 @@ AGAIN_SECONDS = 2.0
 """Pause before the next child after one that ended by itself, which may do so again."""
 
 
-def child_or_exit(queue_name: str) -> Tie:
+def child_or_exit(queue_name: str | None) -> Tie:
     """In a child return its tie; in another process be the parent until a signal, and exit.
 
-    It also exits if the very first supervisor does not come up, as it would without ``--reload``.
+    It also exits when all supervisors are drained, and if the very first do not come up, as it
+    would without ``--reload``.
+
+    :param queue_name: for log lines; ``None``: there may be several queues.
     """
     if (found := tie.of_this_process()) is not None:
         return found
@@ -90,7 +93,7 @@ class _Parent:
                 return 0 if not child.was_up else _exit_code(code)
             if self._news.is_set():
                 continue
-            if not was_up:
+            if code == 0 or not was_up:  # 0: somebody has told it to end
                 return _exit_code(code)
             await self._pause(child, code)
 

@@ -9,15 +9,13 @@ count them.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 
 from partisan_async.management.start_partisan.reload import sight
-from partisan_async.settings import QueueSettings
-from partisan_async.supervisor.supervisor import Supervisor
 from partisan_async.worker.arrangements import STOP_SIGNALS
 
 VARIABLE = "PARTISAN_ASYNC_RELOAD"
@@ -25,9 +23,6 @@ VARIABLE = "PARTISAN_ASYNC_RELOAD"
 
 GO, STOP, AT_ONCE = b"g", b"s", b"n"
 """The words of the parent."""
-
-GRACE_SECONDS = 5.0
-"""Maximum time that runs have to end."""
 
 
 def of_this_process() -> Tie | None:
@@ -48,23 +43,18 @@ class Tie:
         self._parent.set_inheritable(False)
         self._is_stopping = False
 
-    @staticmethod
-    def hurried(settings: QueueSettings) -> QueueSettings:
-        """Return the settings with a grace time that a developer waits for."""
-        own = settings.SHUTDOWN_GRACE_SECONDS
-        grace = GRACE_SECONDS if own is None else min(own, GRACE_SECONDS)
-        return dataclasses.replace(settings, SHUTDOWN_GRACE_SECONDS=grace)
-
     def tell_loaded(self) -> None:
         """Tell the parent that the code is imported, and what to watch."""
         self._say(b"loaded " + sight.of_this_process().encoded())
 
-    def obey(self, supervisor: Supervisor) -> bool:
-        """From now on stop the supervisor as the parent says; return whether it may start.
+    def obey(self, stop: Callable[[], None]) -> bool:
+        """From now on stop as the parent says; return whether the supervisor may start.
 
         Call it in the event loop.
+
+        :param stop: stops the supervisor, and at once if it is called twice.
         """
-        self._supervisor = supervisor
+        self._stop_supervisor = stop
         self._loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, self._stop)
@@ -88,9 +78,9 @@ class Tie:
             self._loop.remove_reader(self._parent)
         self._stop()
         if AT_ONCE in words:
-            self._supervisor.stop()
+            self._stop_supervisor()
 
     def _stop(self) -> None:
         if not self._is_stopping:
             self._is_stopping = True
-            self._supervisor.stop()
+            self._stop_supervisor()
