@@ -10,7 +10,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, ProgrammingError, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -325,6 +325,27 @@ class TestColumnsWithAnIndex:
     def test_back_and_forth(self, before, after, column, index):
         for target in (after, before, after, before):
             call_command("migrate", "partisan_async", target, verbosity=0)
+
+
+def test_one_that_was_cut_off_before_the_index_of_its_table_makes_that_too():
+    """The table is there already; what is in the way of its index has the same name."""
+    call_command("migrate", "partisan_async", "0013", verbosity=0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE partisan_async_window_until ()")
+            with pytest.raises(ProgrammingError, match="partisan_async_window_until"):
+                call_command("migrate", "partisan_async", "0014", verbosity=0)
+            cursor.execute("DROP TABLE partisan_async_window_until")
+            cursor.execute("SELECT count(*) FROM partisan_async_uniquewindow")
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT indexdef FROM pg_indexes WHERE indexname = 'partisan_async_window_until'"
+        )
+        assert len(cursor.fetchall()) == 1
+    assert doctor_says_nothing_of_indexes()
 
 
 def test_the_way_back_forgets_subjects_and_keeps_what_has_them():
