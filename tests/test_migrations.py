@@ -121,37 +121,27 @@ def test_each_of_them_leaves_other_databases_alone():
     assert [each.name for each in ours if not isinstance(each, PostgresMigration)] == []
 
 
-def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_release_insert():
+@pytest.mark.parametrize(
+    ("before", "columns", "expected"),
+    [
+        ("0007", "interrupted", [(0,), (0,)]),
+        ("0016", "stops, stopped_at", [(None, None), (None, None)]),
+    ],
+)
+def test_a_counter_writes_no_row_and_lets_the_last_release_insert(before, columns, expected):
     """The table may be large, and the last release's processes go on beside the new ones."""
-    call_command("migrate", "partisan_async", "0007", verbosity=0)
+    call_command("migrate", "partisan_async", before, verbosity=0)
     try:
         with connection.cursor() as cursor:
             cursor.execute(INSERT)
             cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
-            before = cursor.fetchone()
+            node = cursor.fetchone()
             call_command("migrate", "partisan_async", verbosity=0)
             cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
-            assert cursor.fetchone() == before
+            assert cursor.fetchone() == node
             cursor.execute(INSERT)
-            cursor.execute("SELECT interrupted FROM partisan_async_task")
-            assert cursor.fetchall() == [(0,), (0,)]
-    finally:
-        call_command("migrate", "partisan_async", verbosity=0)
-
-
-def test_the_counter_of_stops_writes_no_row_and_lets_the_last_release_insert():
-    call_command("migrate", "partisan_async", "0016", verbosity=0)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(INSERT)
-            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
-            before = cursor.fetchone()
-            call_command("migrate", "partisan_async", verbosity=0)
-            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
-            assert cursor.fetchone() == before
-            cursor.execute(INSERT)
-            cursor.execute("SELECT stops, stopped_at FROM partisan_async_task")
-            assert cursor.fetchall() == [(None, None), (None, None)]
+            cursor.execute(f"SELECT {columns} FROM partisan_async_task")
+            assert cursor.fetchall() == expected
     finally:
         call_command("migrate", "partisan_async", verbosity=0)
 
