@@ -119,10 +119,10 @@ class BaseTaskProcessor(Telling, abc.ABC):
         :param queue_name: the queue whose supervisors run it; ``None``: the class's ``QUEUE_NAME``.
         :param subject: whose task it is, such as ``"customer:42"``; ``None``: whose the class's
             ``task_subject()`` says, called with those parameters of ``run()`` that it names.
-        :raises TypeError: the call does not fit the parameters of ``run()``, something has another
-            type or is not JSON, or this object is itself running a task.
-        :raises ValueError: something cannot be stored, or is out of range; as ``ArgumentsTooLarge``
-            if the arguments are larger than the queue's ``MAX_ARGUMENTS_BYTES``.
+        :raises TypeError: the call does not fit ``run()`` or is not JSON, the time or the subject
+            has another type, or this object is itself running a task.
+        :raises ValueError: something cannot be stored, or cannot be a priority or a queue; as
+            ``ArgumentsTooLarge`` if there is more than the queue's ``MAX_ARGUMENTS_BYTES``.
         :raises ProcessorClassNotFound: the class is not registered, so no worker would know it.
         """
         try:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-_declared: set[str] = set()
+_has_windows = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,8 @@ class Unique:
     on_twin: Literal["ignore", "replace", "sooner"] = "ignore"
 
     def __post_init__(self) -> None:
-        if self.within_seconds is not None:
-            _declared.add("windows")
+        global _has_windows
+        _has_windows = _has_windows or self.within_seconds is not None
 
     @property
     def is_plain(self) -> bool:
@@ -48,4 +48,4 @@ class Unique:
 
 def has_windows() -> bool:
     """Tell whether this process has imported a ``Unique`` with ``within_seconds``."""
-    return "windows" in _declared
+    return _has_windows

@@ -10,7 +10,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, ProgrammingError, connection, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -121,37 +121,27 @@ def test_each_of_them_leaves_other_databases_alone():
     assert [each.name for each in ours if not isinstance(each, PostgresMigration)] == []
 
 
-def test_the_counter_of_interrupted_claims_writes_no_row_and_lets_the_last_release_insert():
+@pytest.mark.parametrize(
+    ("before", "columns", "expected"),
+    [
+        ("0007", "interrupted", [(0,), (0,)]),
+        ("0016", "stops, stopped_at", [(None, None), (None, None)]),
+    ],
+)
+def test_a_counter_writes_no_row_and_lets_the_last_release_insert(before, columns, expected):
     """The table may be large, and the last release's processes go on beside the new ones."""
-    call_command("migrate", "partisan_async", "0007", verbosity=0)
+    call_command("migrate", "partisan_async", before, verbosity=0)
     try:
         with connection.cursor() as cursor:
             cursor.execute(INSERT)
             cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
-            before = cursor.fetchone()
+            node = cursor.fetchone()
             call_command("migrate", "partisan_async", verbosity=0)
             cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
-            assert cursor.fetchone() == before
+            assert cursor.fetchone() == node
             cursor.execute(INSERT)
-            cursor.execute("SELECT interrupted FROM partisan_async_task")
-            assert cursor.fetchall() == [(0,), (0,)]
-    finally:
-        call_command("migrate", "partisan_async", verbosity=0)
-
-
-def test_the_counter_of_stops_writes_no_row_and_lets_the_last_release_insert():
-    call_command("migrate", "partisan_async", "0016", verbosity=0)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(INSERT)
-            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
-            before = cursor.fetchone()
-            call_command("migrate", "partisan_async", verbosity=0)
-            cursor.execute("SELECT pg_relation_filenode('partisan_async_task')")
-            assert cursor.fetchone() == before
-            cursor.execute(INSERT)
-            cursor.execute("SELECT stops, stopped_at FROM partisan_async_task")
-            assert cursor.fetchall() == [(None, None), (None, None)]
+            cursor.execute(f"SELECT {columns} FROM partisan_async_task")
+            assert cursor.fetchall() == expected
     finally:
         call_command("migrate", "partisan_async", verbosity=0)
 
@@ -325,6 +315,27 @@ class TestColumnsWithAnIndex:
     def test_back_and_forth(self, before, after, column, index):
         for target in (after, before, after, before):
             call_command("migrate", "partisan_async", target, verbosity=0)
+
+
+def test_one_that_was_cut_off_before_the_index_of_its_table_makes_that_too():
+    """The table is there already; what is in the way of its index has the same name."""
+    call_command("migrate", "partisan_async", "0013", verbosity=0)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE partisan_async_window_until ()")
+            with pytest.raises(ProgrammingError, match="partisan_async_window_until"):
+                call_command("migrate", "partisan_async", "0014", verbosity=0)
+            cursor.execute("DROP TABLE partisan_async_window_until")
+            cursor.execute("SELECT count(*) FROM partisan_async_uniquewindow")
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT indexdef FROM pg_indexes WHERE indexname = 'partisan_async_window_until'"
+        )
+        assert len(cursor.fetchall()) == 1
+    assert doctor_says_nothing_of_indexes()
 
 
 def test_the_way_back_forgets_subjects_and_keeps_what_has_them():

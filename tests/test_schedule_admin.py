@@ -199,6 +199,14 @@ class TestForm:
         assert (row.processor, row.subject) == (name, "customer:42")
         assert run_once(row).subject == "customer:42"
 
+    def test_one_in_a_module_that_a_tasks_py_imports_can_be_chosen(self, admin_client):
+        name = "tests.testapp.mails.send"
+        assert f'<option value="{name}">' in admin_client.get(ADD).text
+
+        admin_client.post(ADD, FILLED | {"processor": name})
+
+        assert Schedule.objects.get().processor == name
+
     def test_whose_it_is_stays_until_somebody_says_another_one(self, admin_client, made):
         def post(subject):
             admin_client.post(edit_of(), {"cron": "0 8 * * *", "subject": subject})
@@ -323,6 +331,7 @@ class TestForm:
         admin_client.post(edit_of(), {"arguments": "", "cron": "0 8 * * *"})
 
         assert not [page for page in pages if "s3cret" in page]
+        assert "\n  &quot;kwargs&quot;: {\n    &quot;text&quot;" in pages[0]
         assert Schedule.objects.get().arguments == made.arguments
         assert Schedule.objects.get().schedule.startswith("0 8 * * *")
 
@@ -398,8 +407,20 @@ class TestSteered:
             LIST, {"action": "run_once", "_selected_action": ":acme"}, follow=True
         )
 
-        assert ":acme has no schedule in the code; nothing was enqueued." in page.text
+        assert ":acme cannot tick here: this code lacks its processor" in page.text
         assert "icon-no" in page.text
+
+    def test_one_whose_rule_cannot_be_read_cannot_tick_here(self, admin_client, made):
+        assert "icon-no" not in admin_client.get(LIST).text
+        Schedule.objects.update(rule={"lunar": 1})
+
+        page = admin_client.post(
+            LIST, {"action": "run_once", "_selected_action": ":acme"}, follow=True
+        )
+
+        assert "or cannot read when it ticks; nothing was enqueued." in page.text
+        assert "icon-no" in page.text
+        assert not Task.objects.exists()
 
 
 class TestWhoMay:

@@ -23,16 +23,15 @@ from partisan_async.admin import history
 from partisan_async.admin.scope import EVERYTHING, Scope
 from partisan_async.admin.sight import sees_arguments
 from partisan_async.models import Dashboard, Supervisor, Task, readable
+from partisan_async.postgres import encodings
 from partisan_async.postgres.blame import Blame, whose
 from partisan_async.steering import audit
 from partisan_async.templatetags.partisan_async import moment
 from partisan_async.text.one_line import explain
+from partisan_async.text.printable import storable
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise, StrPromise
-
-from partisan_async.postgres import encodings
-from partisan_async.text.printable import storable
 
 WRITTEN = ("reason",)
 """Fields of forms with text to store, not to search for: what cannot be stored is replaced."""

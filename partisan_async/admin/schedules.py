@@ -41,7 +41,7 @@ from partisan_async.templatetags.partisan_async import short
 class ScheduleAdmin(RowAdmin):
     list_display = (
         "name", "queue_name", "when", "told_next_tick", "told_last_success", "enabled",
-        "in_the_code",
+        "can_tick",
     )  # fmt: skip
     told_next_tick = told_moment("next_tick", _("next tick"))
     told_last_tick = told_moment("last_tick", _("last tick"))
@@ -128,9 +128,9 @@ class ScheduleAdmin(RowAdmin):
             return known.words
         return row.schedule  # as a supervisor with other code wrote it
 
-    @admin.display(boolean=True, description=_("in the code"))
-    def in_the_code(self, row: Schedule) -> bool:
-        return _processor(row) is not None
+    @admin.display(boolean=True, description=_("can tick here"))
+    def can_tick(self, row: Schedule) -> bool:
+        return _can_tick(row)
 
     @admin.action(description=_("Switch on, from now on"), permissions=["steer"])
     def switch_on(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
@@ -155,11 +155,16 @@ class ScheduleAdmin(RowAdmin):
     @admin.action(description=_("Run once now"), permissions=["steer"])
     def run_once(self, request: HttpRequest, rows: QuerySet[Schedule]) -> None:
         for row in rows:
-            if _processor(row) is None or (row.is_made and _known(row) is None):
-                wrong = gettext("%(processor)s has no schedule in the code; nothing was enqueued.")
-                self.message_user(request, wrong % {"processor": row.pk}, messages.WARNING)
-            else:
+            if _can_tick(row):
                 self._run_once(request, row)
+                continue
+            wrong = gettext("%(processor)s has no schedule in the code; nothing was enqueued.")
+            if row.is_made:
+                wrong = gettext(
+                    "%(processor)s cannot tick here: this code lacks its processor, or cannot read"
+                    " when it ticks; nothing was enqueued."
+                )
+            self.message_user(request, wrong % {"processor": row.pk}, messages.WARNING)
 
     @admin.action(description=_("Delete …"), permissions=["forget"])
     def delete_made(self, request: HttpRequest, rows: QuerySet[Schedule]) -> HttpResponse:
@@ -247,6 +252,11 @@ def _processor(row: Schedule) -> type[BaseTaskProcessor] | None:
     if row.is_made:
         return processor
     return processor if row.pk in schedules_of(processor) else None
+
+
+def _can_tick(row: Schedule) -> bool:
+    """Tell whether this code knows what a schedule calls, and when."""
+    return _processor(row) is not None and not (row.is_made and _known(row) is None)
 
 
 def _known(row: Schedule) -> Cron | Every | None:

@@ -13,15 +13,13 @@ from django.utils.translation import gettext, ngettext
 
 from partisan_async.admin.question import Question, ask
 from partisan_async.admin.rows import RowAdmin
-from partisan_async.admin.task_list import (
-    LISTED,
-)
+from partisan_async.admin.steerings import Steering
+from partisan_async.admin.task_list import LISTED
 from partisan_async.models import Task
 from partisan_async.templatetags.partisan_async import short
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
-from partisan_async.admin.steerings import Steering
 
 NAMED = 20
 """Maximum number of tasks named in the question."""

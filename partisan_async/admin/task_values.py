@@ -11,9 +11,7 @@ from django.db.models.expressions import Func
 from django.db.models.functions import Cast, Left, Length
 
 from partisan_async.admin.sight import HIDDEN
-from partisan_async.admin.task_list import (
-    TOLD_CHARACTERS,
-)
+from partisan_async.admin.task_list import TOLD_CHARACTERS
 from partisan_async.models import readable
 from partisan_async.text import moments
 

@@ -6,7 +6,7 @@ from django.core.checks import CheckMessage, Error
 
 from partisan_async import registry
 from partisan_async.declared import on_error_of
-from partisan_async.enqueue.on_error import misfit
+from partisan_async.enqueue.on_error import wrong_call
 from partisan_async.processor import BaseTaskProcessor
 
 
@@ -21,7 +21,7 @@ def check_on_error(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
         hint = f"Put @registry.register above {on_error.__name__}, in a partisan_tasks.py."
         return [Error(wrong, hint=hint, obj=processor, id="partisan_async.E027")]
     errors: list[CheckMessage] = []
-    if why := misfit(on_error, BaseTaskProcessor):
+    if why := wrong_call(on_error, BaseTaskProcessor):
         wrong = f"{told}, which cannot be called with the id of a task alone: {why}"
         hint = f"Let {on_error.__name__} take it: def run(self, task_id: int)."
         errors.append(Error(wrong, hint=hint, obj=processor, id="partisan_async.E028"))

@@ -21,7 +21,7 @@ from partisan_async.config.processor_configs import ErrorsHandleConfig, Postpone
 from partisan_async.declared import errors_of, wrong_on_error
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import parameters_declared_by, taken_by
-from partisan_async.enqueue.subjects import METHOD, misfit
+from partisan_async.enqueue.subjects import METHOD, wrong_subject
 from partisan_async.exceptions import ProcessorClassAlreadyRegistered
 from partisan_async.processor import BaseTaskProcessor
 
@@ -218,7 +218,7 @@ def _wrong_on_error(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
 
 
 def _wrong_subject(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
-    if not hasattr(processor, METHOD) or (found := misfit(processor)) is None:
+    if not hasattr(processor, METHOD) or (found := wrong_subject(processor)) is None:
         return []
     return [Error(found.wrong, hint=found.hint, obj=processor, id="partisan_async.E030")]
 

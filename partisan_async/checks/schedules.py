@@ -14,7 +14,7 @@ from partisan_async.checks.processors import known_processors
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.enqueue.scheduled import called_by, schedules_of, wrong_schedules
-from partisan_async.enqueue.subjects import METHOD, misfit
+from partisan_async.enqueue.subjects import METHOD, wrong_subject
 from partisan_async.processor import BaseTaskProcessor
 
 Faults = Iterator[tuple[str, str]]
@@ -63,7 +63,7 @@ def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
     if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
         return  # E005 and E017 tell of that
     has_subject = hasattr(processor, METHOD)
-    if has_subject and misfit(processor):
+    if has_subject and wrong_subject(processor):
         return  # E030 does
     for key, each in schedules_of(processor).items():
         place = f"The schedule {key!r} calls {processor.__name__} with kwargs={each.kwargs!r}"

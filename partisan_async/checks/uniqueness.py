@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error
 
-from partisan_async.enqueue.keys import misfit
+from partisan_async.enqueue.keys import wrong_by
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.validation import check_unique
 
@@ -18,7 +18,7 @@ def contradictions(processor: type[BaseTaskProcessor]) -> list[CheckMessage]:
     if rule is None or check_unique(rule):
         return []
     errors: list[CheckMessage] = list(_said_twice(processor))
-    if rule.by is not None and (found := misfit(processor, tuple(rule.by))):
+    if rule.by is not None and (found := wrong_by(processor, tuple(rule.by))):
         errors.append(Error(found.wrong, hint=found.hint, obj=processor, id="partisan_async.E022"))
     return errors
 

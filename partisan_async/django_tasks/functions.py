@@ -35,11 +35,12 @@ def with_options() -> list[Task[Any, Any]]:
 
 
 def known() -> list[Task[Any, Any]]:
-    """Return those, and all tasks of the ``tasks.py`` that are imported, by name."""
+    """Return those, and all tasks in the apps' modules that are imported, by name."""
     found = {task.module_path: task for task in with_options()}
-    for config in apps.get_app_configs():
-        module = sys.modules.get(f"{config.name}.{MODULE_NAME}")
-        for value in list(getattr(module, "__dict__", {}).values()):
+    of_apps = tuple(f"{config.name}." for config in apps.get_app_configs())
+    for name, module in list(sys.modules.items()):
+        values = getattr(module, "__dict__", {}) if name.startswith(of_apps) else {}
+        for value in list(values.values()):
             # Also what it imports; what using() returns has the name of another.
             if isinstance(value, Task) and find_task(value.module_path) is value:
                 found[value.module_path] = value

@@ -6,23 +6,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 from partisan_async import registry
 from partisan_async.claim import Call
 from partisan_async.enqueue import arguments
+from partisan_async.enqueue.misfit import Misfit
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.parameters.signature import parameters_declared_by, shown
 from partisan_async.enqueue.parameters.stored import as_given_back
 from partisan_async.unique import Unique
 from partisan_async.validation import check_unique
-
-
-class Misfit(NamedTuple):
-    """What is wrong with ``by`` beside a ``run()``, and the way out, as sentences."""
-
-    wrong: str
-    hint: str
 
 
 def identified(call: Call, processor: type[Any], lasting_name: str) -> Call:
@@ -78,7 +72,7 @@ def key_of_values(processor_name: str, values: dict[str, Any], subject: str | No
 
 
 @cache
-def misfit(processor: Any, by: tuple[str | int, ...]) -> Misfit | None:
+def wrong_by(processor: Any, by: tuple[str | int, ...]) -> Misfit | None:
     """Say what is wrong with ``by`` for a processor; ``None``: nothing that can be seen."""
     if hasattr(processor, "values_by"):  # one of Django's own tasks: its function has defaults
         return None
@@ -131,7 +125,7 @@ def _keys(
     if rule.by is None:
         return _digests(lasting_name, encoded, subjects)
     by = tuple(rule.by)
-    if found := misfit(processor, by):
+    if found := wrong_by(processor, by):
         raise TypeError(f"{found.wrong} {found.hint}")
     return (
         key_of_values(lasting_name, _values(processor, by, each), subject)

@@ -43,7 +43,7 @@ def call_of(processor_class: type[Any]) -> Call:
     return call_without_id(name, processor_class.QUEUE_NAME, processor_class.PRIORITY)
 
 
-def misfit(processor_class: type, base: type) -> str | None:
+def wrong_call(processor_class: type, base: type) -> str | None:
     """Return why a processor cannot be called with the id of a task alone, if it cannot.
 
     :param base: the class whose ``__init__`` takes whatever it gets.
@@ -53,7 +53,7 @@ def misfit(processor_class: type, base: type) -> str | None:
     except TypeError:  # of another kind, and told by another check
         return None
     if parameters is None:
-        return _misfit_of_init(processor_class, base)
+        return _wrong_init(processor_class, base)
     try:
         others = [each for each in parameters.models(_WITH_ID) if not issubclass(each, Task)]
     except ArgumentsDoNotFit as error:
@@ -61,7 +61,7 @@ def misfit(processor_class: type, base: type) -> str | None:
     return f"it would take that for the key of a {others[0].__name__}." if others else None
 
 
-def _misfit_of_init(processor_class: Any, base: Any) -> str | None:
+def _wrong_init(processor_class: Any, base: Any) -> str | None:
     if processor_class.__init__ is base.__init__:
         return None
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from partisan_async.enqueue.arguments import require_text
 from partisan_async.enqueue.corrected import decoded
-from partisan_async.enqueue.keys import Misfit
+from partisan_async.enqueue.misfit import Misfit
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.parameters.signature import parameters_declared_by, shown
 from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
@@ -64,7 +64,7 @@ def subject_of(processor: Any, given: str | None = None) -> str | None:
         return told
     if not hasattr(kind, METHOD):
         return None
-    if found := misfit(kind):
+    if found := wrong_subject(kind):
         raise TypeError(f"{found.wrong} {found.hint}")
     values: dict[str, Any] = {}
     if (names := names_asked(kind)) and (parameters := parameters_of(kind)) is not None:
@@ -107,7 +107,7 @@ def names_asked(kind: type[Any]) -> Sequence[str]:
 
 
 @cache
-def misfit(kind: type[Any]) -> Misfit | None:
+def wrong_subject(kind: type[Any]) -> Misfit | None:
     """Say what is wrong with the ``task_subject()`` of a processor; ``None``: nothing."""
     whose, method = f"{kind.__name__}.{METHOD}", getattr(kind, METHOD)
     if not callable(method):

@@ -2,6 +2,7 @@ from django.db import models
 
 from partisan_async.postgres.migration import (
     AddColumn,
+    AddIndexConcurrently,
     AddUniqueConcurrently,
     CreateTable,
     PostgresMigration,
@@ -9,10 +10,11 @@ from partisan_async.postgres.migration import (
 
 
 class Migration(PostgresMigration):
-    """Adds what is NULL in old rows, a small table, and an index that is empty at first.
+    """Adds what is NULL in old rows, a small table, and indexes that are empty at first.
 
-    The table has to be read for the index, and may be large: so it is built while others write, and
-    that cannot be done in a transaction.
+    The tasks have to be read for an index, and may be many: so it is built while others write, and
+    that cannot be done in a transaction. The small table's is built so, too, since one that Django
+    makes with its table is made later, and never by a second attempt.
     """
 
     dependencies = [
@@ -37,7 +39,6 @@ class Migration(PostgresMigration):
                 name="partisan_async_one_unended",
             ),
         ),
-        # Last: Django makes its index when all else is done.
         CreateTable(
             name="UniqueWindow",
             fields=[
@@ -48,10 +49,9 @@ class Migration(PostgresMigration):
                     models.BigIntegerField(help_text="the task that was enqueued when it began"),
                 ),
             ],
-            options={
-                "indexes": [
-                    models.Index(fields=["until"], name="partisan_async_window_until"),
-                ],
-            },
+        ),
+        AddIndexConcurrently(
+            model_name="uniquewindow",
+            index=models.Index(fields=["until"], name="partisan_async_window_until"),
         ),
     ]

@@ -23,7 +23,7 @@ class Migration(PostgresMigration):
             name="processor",
             field=models.CharField(
                 blank=True,
-                help_text="where the key is not its name",
+                help_text="the processor's name, where the key is another",
                 max_length=255,
                 null=True,
             ),

@@ -39,7 +39,10 @@ class Schedule(models.Model):
         )
     )
     processor = models.CharField(  # noqa: DJ001  NULL in the rows of the release before
-        max_length=255, null=True, blank=True, help_text=_("where the key is not its name")
+        max_length=255,
+        null=True,
+        blank=True,
+        help_text=_("the processor's name, where the key is another"),
     )
     arguments = models.TextField(  # noqa: DJ001  NULL tells those of the code
         null=True, blank=True, help_text=_("of one made at run time: JSON of its call")

@@ -125,7 +125,7 @@ class Task(models.Model):
         permissions = [
             ("retry_task", "Can run tasks again, or now"),
             ("cancel_task", "Can cancel tasks"),
-            ("view_arguments", "Can view arguments, errors' texts and results of tasks"),
+            ("view_arguments", "Can view subjects, arguments, errors' texts and results of tasks"),
             ("change_arguments", "Can give tasks that failed other arguments"),
         ]
         indexes = INDEXES

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from django.conf import settings as django_settings
 
 from partisan_async import registry, settings
-from partisan_async.operate import overview
 
 
 def queues() -> set[str]:
     """Return the queues with open tasks or supervisors, in the settings, or of a processor."""
+    # Imported here: a supervisor keeps what it imports, and mostly knows its queues' names.
+    from partisan_async.operate import overview
+
     registry.autodiscover()
     return {*(each.name for each in overview.queues(1)), *named()}
 

@@ -97,7 +97,7 @@ class AddColumn(_Once, AddField):
 
 
 class CreateTable(_Once, CreateModel):
-    """Creates a table, with its indexes."""
+    """Creates a table; its indexes are operations of their own."""
 
     def _is_there(self, app_label: str, schema_editor: Any, state: Any) -> bool:
         table = state.apps.get_model(app_label, self.name)._meta.db_table  # noqa: SLF001

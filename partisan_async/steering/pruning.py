@@ -11,9 +11,9 @@ from django.db import transaction
 
 from partisan_async import store
 from partisan_async.enqueue.run import fetch
-from partisan_async.enqueue.subjects import checked
 from partisan_async.models import ENDED
 from partisan_async.steering import audit
+from partisan_async.steering.which import refuse_subject
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def prune(
     :raises ValueError: there is another status among them.
     :raises TypeError, ValueError: nothing can have this subject.
     """
-    checked(subject if subject != "" else None)  # an empty one finds none
+    refuse_subject(subject)
     if wrong := sorted(set(statuses).difference(ENDED)):
         raise ValueError(f"prune: no task in status {wrong[0]!r}; it is for {', '.join(ENDED)}.")
     deleted = 0

@@ -34,6 +34,15 @@ AT_ONCE = 1000
 """Maximum number of tasks that one transaction steers."""
 
 
+def refuse_subject(subject: object) -> None:
+    """Refuse what no task can have as its subject; an empty one only finds none.
+
+    :raises TypeError, ValueError: nothing can have this subject.
+    """
+    if subject != "":
+        checked(subject)
+
+
 @dataclass(frozen=True)
 class Which:
     """A choice of tasks: those that match every given field.
@@ -48,7 +57,7 @@ class Which:
     subject: str | None = None
 
     def __post_init__(self) -> None:
-        checked(self.subject if self.subject != "" else None)  # an empty one finds none
+        refuse_subject(self.subject)
 
     def among(self, action: str) -> QuerySet[Task]:
         """Return the tasks that an action is for and that match now.

@@ -155,9 +155,9 @@ def _beat(number: int) -> str:
         claimed = f"claimed_{each}"
         rows.append(_for(each, _ROW))
         tables.append(f"{claimed} AS {_for(each, _CLAIMED)}")
-        seen.append(_for(each, _SEEN.format(claimed=claimed)))
-    beat = _BEAT.format(rows=" UNION ALL ".join(rows))
-    return f"WITH {', '.join([beat, *tables])} {' UNION ALL '.join(map(_in_parentheses, seen))}"
+        seen.append(f"({_for(each, _SEEN.format(claimed=claimed))})")
+    tables.insert(0, _BEAT.format(rows=" UNION ALL ".join(rows)))
+    return f"WITH {', '.join(tables)} {' UNION ALL '.join(seen)}"
 
 
 def _for(number: int, sql: str) -> str:
@@ -167,10 +167,6 @@ def _for(number: int, sql: str) -> str:
 
 def _numbered(name: str, number: int) -> str:
     return f"{name}_{number}"
-
-
-def _in_parentheses(sql: str) -> str:
-    return f"({sql})"
 
 
 def forget(supervisors: Sequence[UUID]) -> Statement:

@@ -97,7 +97,7 @@ class Pulse:
 
 
 class Heartbeat:
-    """Beats until it is ended.
+    """Beats until it is cancelled.
 
     :param tell: called after each attempt.
     :param every: interval of the beats.
@@ -207,13 +207,13 @@ class Heartbeat:
 
     def _statement(self, pulses: Sequence[Pulse]) -> store.Statement:
         # Each wakeup is probed once, whichever queues it listens for.
-        probed: set[Wakeup | None] = {None}
+        probed: set[Wakeup] = set()
         said = []
         for pulse in pulses:
-            nonce = None
-            if pulse.wakeup not in probed and pulse.wakeup is not None:
-                nonce = pulse.wakeup.nonce()
-            probed.add(pulse.wakeup)
+            wakeup, nonce = pulse.wakeup, None
+            if wakeup is not None and wakeup not in probed:
+                probed.add(wakeup)
+                nonce = wakeup.nonce()
             said.append(pulse.said(nonce))
         return store.beat(
             said,

@@ -9,8 +9,10 @@ from partisan_async import store
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.heartbeat import Heartbeat
 from partisan_async.supervisor.lease import Lease
-from partisan_async.supervisor.report.queue_depth import PATIENCE
 from partisan_async.supervisor.wakeup import Wakeup
+
+METRICS_PATIENCE = timedelta(seconds=2)
+"""Time limit of a statement that counts for the metrics."""
 
 
 class Shared:
@@ -40,7 +42,7 @@ class Shared:
         self.settle = Connection(alias, f"{names} settle", patience=self.ttl, prepares=True)
         self.beat = Connection(alias, f"{names} beat", patience=self.ttl / 3)
         self.prune = Connection(alias, f"{names} prune", patience=self.ttl)
-        self.metrics = Connection(alias, f"{names} metrics", patience=PATIENCE)
+        self.metrics = Connection(alias, f"{names} metrics", patience=METRICS_PATIENCE)
         self.lease = Lease(self.ttl)
         every = timedelta(seconds=beat_seconds)
         self.heartbeat = Heartbeat(self.beat, self.lease, on_beat, every=every, home=home)

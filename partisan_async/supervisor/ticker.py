@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from partisan_async import registry, store
+from partisan_async import logs, registry, store
 from partisan_async.enqueue.scheduled import (
     having_schedules,
     names_to_skip,
@@ -48,7 +48,7 @@ class Ticker:
         for processor in having_schedules():
             if queue_name == processor.QUEUE_NAME:
                 self._add(processor)
-        self._turns = Turns(self.turn)
+        self._turns = Turns(self.turn, tell_failed=logs.schedules.ticks_not_sought)
         self.hurry = self._turns.hurry
         """Have it look at once."""
 

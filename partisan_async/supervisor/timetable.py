@@ -61,7 +61,7 @@ class Timetable:
         self._connection = connection
         self._on_first = on_first
         self._ticks = Ticks(queue_name, connection, ttl=ttl)
-        self._turns = Turns(self.turn)
+        self._turns = Turns(self.turn, tell_failed=logs.schedules.ticks_not_sought)
         self.has_any = False
         """Whether the queue has any, as the last beat saw it."""
         self._aside: dict[str, float] = {}

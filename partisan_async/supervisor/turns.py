@@ -12,7 +12,6 @@ from contextlib import suppress
 
 import psycopg
 
-from partisan_async import logs
 from partisan_async.supervisor.backoff import Backoff
 
 
@@ -21,14 +20,21 @@ class Turns:
 
     :param turn: does what there is to do; returns in how many seconds to do so again, ``None``:
         when it is hurried.
+    :param tell_failed: logs that the database has failed a turn.
     """
 
-    def __init__(self, turn: Callable[[], Awaitable[float | None]]) -> None:
+    def __init__(
+        self,
+        turn: Callable[[], Awaitable[float | None]],
+        *,
+        tell_failed: Callable[[BaseException], None],
+    ) -> None:
         self.at: float | None = None
         """When the next one is, by the monotonic clock; ``None``: when it is hurried."""
         self.has_taken_one = False
         """Whether a turn was taken, or tried."""
         self._turn = turn
+        self._tell_failed = tell_failed
         self._hurry = asyncio.Event()
 
     def hurry(self) -> None:
@@ -44,7 +50,7 @@ class Turns:
                 seconds = await self._turn()
                 backoff.reset()
             except psycopg.Error as error:
-                logs.schedules.ticks_not_sought(error)
+                self._tell_failed(error)
                 seconds = backoff.next()
             if seconds is None or seconds > 0:
                 self.has_taken_one = True

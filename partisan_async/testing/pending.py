@@ -13,12 +13,12 @@ from partisan_async import registry
 from partisan_async.enqueue.insert import enqueue
 from partisan_async.enqueue.turn import checked_time
 from partisan_async.models import Task
+from partisan_async.testing.bench import Bench, Ran
 from partisan_async.testing.calls import call_of
+from partisan_async.testing.endless import Growth
 
 if TYPE_CHECKING:
     from partisan_async.testing.calls import Target
-from partisan_async.testing.bench import Bench, Ran
-from partisan_async.testing.endless import Growth
 
 MOST_MORE = 5_000
 """Default maximum number of runs that follow from other runs, at one moment."""

@@ -67,7 +67,10 @@ def test_what_makes_way_goes_on_elsewhere_and_nothing_is_counted(site):
     """It may never postpone itself, and is no duplicate: the run has ended by itself."""
     old = site.start(SHUTDOWN_GRACE_SECONDS=LONG)
     with site.load(rate=20):
-        naps = [NapUntilStopped().delay(), *AsyncNapUntilStopped.bulk_delay(map(_nap, range(3)))]
+        naps = [
+            NapUntilStopped().delay(),
+            *AsyncNapUntilStopped.bulk_delay(map(AsyncNapUntilStopped, range(3))),
+        ]
         for nap in naps:
             site.running(nap)
         site.start()
@@ -81,10 +84,6 @@ def test_what_makes_way_goes_on_elsewhere_and_nothing_is_counted(site):
         assert (nap.status, nap.claim_seq, nap.tries, nap.postpones) == ("finished", 2, 1, 0)
         assert nap.stops is None
     assert not verdict.duplicates
-
-
-def _nap(number):
-    return AsyncNapUntilStopped(number)
 
 
 def test_without_a_grace_time_it_waits_for_as_long_as_it_takes(site):

@@ -12,6 +12,7 @@ from partisan_async.exceptions import CancelTask, PostponeTask
 from partisan_async.tasks_backend import options
 from partisan_async.unique import Unique
 from tests.conformance.api import task
+from tests.testapp import mails  # noqa: F401  workers know its tasks by that
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import Told, has_told, tell
 

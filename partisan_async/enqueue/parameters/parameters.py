@@ -81,7 +81,6 @@ class Parameters:
     def require_fit(self, stored: Stored) -> None:
         """Refuse a call that ``decode`` would refuse, and fetch no row.
 
-
         :raises ArgumentsDoNotFit: as for ``decode``.
         """
         self._decoder.keys(stored)

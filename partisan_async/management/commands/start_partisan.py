@@ -22,7 +22,7 @@ from partisan_async.management.start_partisan.conditions import (
     require_database,
     require_home,
     warn_of_too_many_connections,
-    warn_of_unknown_queue,
+    warn_of_unknown_queues,
 )
 from partisan_async.management.start_partisan.options import (
     add_options,
@@ -79,8 +79,7 @@ class Command(BaseCommand):
         require_database(paused=options["paused"])
         home = require_home()
         queues = queues or _queues(options)
-        for each in queues:
-            warn_of_unknown_queue(each)
+        warn_of_unknown_queues(queues)
         warn_of_too_many_connections(queues, listen=options["listen"])
         if options["paused"]:
             with audit.acting(audit.user_of_the_system(), "command"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from django.core.management.base import CommandError, no_translations
 from django.db import OperationalError, connections
@@ -67,11 +67,12 @@ def require_home() -> str:
     return place.name
 
 
-def warn_of_unknown_queue(queue: str) -> None:
-    """Warn if no processor, task backend or setting names the queue."""
+def warn_of_unknown_queues(queues: Iterable[str]) -> None:
+    """Warn of each queue that no processor, task backend or setting names."""
     used = set(known.named())
-    if queue not in used:
-        logs.start.unknown_queue(queue, used)
+    for queue in queues:
+        if queue not in used:
+            logs.start.unknown_queue(queue, used)
 
 
 def warn_of_too_many_connections(queues: Mapping[str, QueueSettings], *, listen: bool) -> None:

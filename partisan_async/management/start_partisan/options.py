@@ -92,7 +92,7 @@ def refuse_contradictions(options: dict[str, Any]) -> None:
 
 
 def queues_of(options: dict[str, Any]) -> list[str]:
-    """Return the names of the queues to serve; the processors must have been imported before."""
+    """Return the names of the queues to serve; for all of them the database is asked."""
     if options["all_queues"]:
         return sorted(known.queues())
     return _given(options) or [DEFAULT_QUEUE_NAME]
@@ -100,10 +100,10 @@ def queues_of(options: dict[str, Any]) -> list[str]:
 
 def only_queue(options: dict[str, Any]) -> str | None:
     """Return the name of the queue to serve; ``None``: there may be several."""
-    if options["all_queues"] or len(_given(options)) > 1:
+    if options["all_queues"]:
         return None
-    (name,) = _given(options) or [DEFAULT_QUEUE_NAME]
-    return name
+    name, *others = queues_of(options)
+    return None if others else name
 
 
 def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:

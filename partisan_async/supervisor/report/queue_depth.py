@@ -6,7 +6,6 @@ So no beat and no claim waits for a count, however often clients ask.
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import NamedTuple
 
 import psycopg
@@ -17,9 +16,6 @@ from partisan_async.supervisor.connection import Connection
 
 FRESH_SECONDS = 5.0
 """Time for which an answer is reused."""
-
-PATIENCE = timedelta(seconds=2)
-"""Time limit of the statement."""
 
 COUNTED = 10_000
 """Maximum number of tasks that are counted: counting millions would cost more than it tells."""
