@@ -213,7 +213,7 @@ class TestScrape:
     def test_the_docs_list_each_metric_with_its_type_and_labels(self):
         """Who writes an alert goes by the names, and what is nowhere is not found."""
         listed = {
-            code(name): (kind, {"queue", *re.findall(r"`(\w+)`", labels)})
+            code(name): (kind, {"queue"} ^ set(re.findall(r"`(\w+)`", labels)))
             for name, kind, labels, _ in tables("docs/howto/metrics.md")["metric"]
         }
         schedules.create("acme", registry.get("Nothing")(2), Every(seconds=0.2))
@@ -222,6 +222,7 @@ class TestScrape:
             wait_until(Schedule.objects.filter(last_success__isnull=False).exists)
             asked = ("partisan_schedule_success_seconds", ":acme")
             wait_until(lambda: asked in scrape(port_of(running)))
+            wait_until(lambda: ("partisan_workers_memory_bytes",) in scrape(port_of(running)))
 
             _, text = get(port_of(running), "/metrics")
 

@@ -73,9 +73,12 @@ class TestStatus:
             ["default", "1", "1", "now", "1", "0", "0", "0"],
             ["elsewhere", "none!", "1", "now", "0", "0", "0", "0"],
         ]  # fmt: skip
-        assert supervisors[0] == ["supervisor", "last seen", "id", "queue", "running", "up"]
-        host, seen, *others, up = supervisors[1]
+        assert supervisors[0] == [
+            *("host", "last seen", "id", "queue", "running", "up", "workers", "host itself")
+        ]
+        host, seen, *others, up, workers, memory = supervisors[1]
         assert [host, *others] == ["here/7", "00000000", "default", "0"]
+        assert (workers, memory) == ("0", "-")
         assert re.fullmatch(r"\d s ago", seen)
         assert re.fullmatch(r"\d s", up)
 

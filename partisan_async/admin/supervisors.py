@@ -23,6 +23,7 @@ from partisan_async.models import Supervisor, readable
 from partisan_async.operate import overview
 from partisan_async.templatetags.partisan_async import short, span
 from partisan_async.text.printable import MARK
+from partisan_async.text.sizes import megabytes
 
 NAMED = 5
 """Maximum number of a supervisor's running tasks named in the list."""
@@ -52,8 +53,11 @@ class SupervisorAdmin(RowAdmin):
     list_display = ("name", "queue_name", "status", "running", "heartbeat", "up")
     ordering = ("queue_name", "started_at")
     actions = ["drain"]
-    fields = ("status", "ends", "queue_name", "heartbeat", "up", "hostname", "process", "id")
-    readonly_fields = ("status", "ends", "heartbeat", "up")
+    fields = (
+        *("status", "ends", "queue_name", "heartbeat", "up", "memory", "hostname", "process"),
+        "id",
+    )
+    readonly_fields = ("status", "ends", "heartbeat", "up", "memory")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[SupervisorList]:
         return SupervisorList
@@ -108,6 +112,14 @@ class SupervisorAdmin(RowAdmin):
     @admin.display(description=_("up for"))
     def up(self, supervisor: Any) -> str:
         return span(supervisor.state.up)
+
+    @admin.display(description=_("memory"))
+    def memory(self, supervisor: Any) -> str:
+        state = supervisor.state
+        return gettext("host %(own)s, workers %(workers)s") % {
+            "own": megabytes(state.memory_bytes),
+            "workers": megabytes(state.workers_bytes),
+        }
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None

@@ -9,6 +9,7 @@ from django.db import Error
 
 from partisan_async import store
 from partisan_async.enqueue.run import fetch
+from partisan_async.models import readable
 from partisan_async.operate.statements import FAILED, QUEUES, SUPERVISORS
 from partisan_async.operate.states import (
     FailedTask,
@@ -18,7 +19,7 @@ from partisan_async.operate.states import (
     SupervisorState,
     WorkerState,
 )
-from partisan_async.operate.workers import read_workers, still_held
+from partisan_async.operate.workers import read_memory, read_workers, still_held
 
 __all__ = [
     "COUNTED",
@@ -76,8 +77,10 @@ def failed_lately(at_most: int = 5) -> list[FailedTask]:
 def supervisors() -> list[SupervisorState]:
     """Return the supervisors that have a row, by queue."""
     return [
-        SupervisorState(*(*state, silent, read_workers(told, silent), since))
-        for *state, silent, told, since in _fetch(SUPERVISORS)
+        SupervisorState(
+            *(*state, silent, read_workers(told, silent), since, read_memory(readable.load(memory)))
+        )
+        for *state, silent, told, since, memory in _fetch(SUPERVISORS)
     ]
 
 

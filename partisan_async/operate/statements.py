@@ -107,6 +107,7 @@ SELECT s.id::text, s.hostname || '/' || COALESCE(s.process->>'pid', '?'), s.queu
      WHERE t.status = 'in_process' AND t.claimed_by = s.id),
     {seconds_since("s.started_at")},
     {is_alive("s")}, s.draining,
-    {seconds_since("s.last_seen_at")}, s.workers::text, {moment("s.stopping_since")}
+    {seconds_since("s.last_seen_at")}, s.workers::text, {moment("s.stopping_since")},
+    s.process->>'memory_bytes'
 FROM partisan_async_supervisor s ORDER BY s.queue_name, s.started_at
 """  # noqa: S608

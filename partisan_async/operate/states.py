@@ -90,11 +90,13 @@ class WorkerState:
 
     :param pid: ``None``, with no tasks: the supervisor's row cannot be read.
     :param tasks: the first of its running tasks.
+    :param memory_bytes: its share of the memory that it shares with others; ``None``: unknown.
     """
 
     pid: int | None
     running: int
     tasks: list[RunState]
+    memory_bytes: int | None = None
 
     @property
     def more(self) -> int:
@@ -109,6 +111,8 @@ class SupervisorState:
     :param up, silent: seconds since its start and since its last sign of life; NaN: unknown.
     :param workers: as of its last sign of life.
     :param stopping_since: when it stopped starting tasks, to end; ``None``: it has not.
+    :param memory_bytes: the memory of its host, that is its process and the forkserver, whichever
+        queues that serves, without workers; ``None``: unknown.
     """
 
     id: str
@@ -121,6 +125,13 @@ class SupervisorState:
     silent: float
     workers: list[WorkerState]
     stopping_since: datetime | None = None
+    memory_bytes: int | None = None
+
+    @property
+    def workers_bytes(self) -> int | None:
+        """The memory of its workers; ``None``: unknown, or there are none."""
+        known = [each.memory_bytes for each in self.workers if each.memory_bytes is not None]
+        return sum(known) if known else None
 
     @property
     def starts(self) -> bool:

@@ -28,6 +28,11 @@ def read_workers(told: str, silent: float) -> list[WorkerState]:
     return [_worker(each, silent) for each in workers]
 
 
+def read_memory(told: Any) -> int | None:
+    """Return the bytes that a row tells; ``None``: none that can be read."""
+    return told if is_key(told) and told >= 0 else None
+
+
 _UNREADABLE = WorkerState(None, 0, [])
 
 
@@ -36,7 +41,8 @@ def _worker(told: Any, silent: float) -> WorkerState:
         case {"pid": pid, "running": running, "tasks": list(tasks)} if is_key(pid):
             runs = [_run(each, silent) for each in tasks]
             known = [run for run in runs if run is not None]
-            return WorkerState(pid, running if is_key(running) else len(known), known)
+            count = running if is_key(running) else len(known)
+            return WorkerState(pid, count, known, read_memory(told.get("memory_bytes")))
     return _UNREADABLE
 
 

@@ -51,7 +51,7 @@ _BEAT = """beat AS (
     INSERT INTO partisan_async_supervisor AS s
         (id, hostname, process, queue_name, last_seen_at, workers, stopping_since)
     {rows}
-    ON CONFLICT (id) DO UPDATE SET workers = excluded.workers,
+    ON CONFLICT (id) DO UPDATE SET workers = excluded.workers, process = excluded.process,
         stopping_since = COALESCE(s.stopping_since, excluded.stopping_since), last_seen_at =
         CASE WHEN s.last_seen_at > excluded.last_seen_at + %(ttl)s THEN excluded.last_seen_at
         ELSE GREATEST(s.last_seen_at, excluded.last_seen_at) END

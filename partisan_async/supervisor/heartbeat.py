@@ -27,6 +27,7 @@ from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.host_process import identify_process
 from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.memory import Memory
 from partisan_async.supervisor.sight import Lookout
 from partisan_async.supervisor.stop import Stop
 from partisan_async.supervisor.timetable import Timetable
@@ -57,6 +58,7 @@ class Pulse:
         claimer: Claimer,
         stop: Stop,
         timetable: Timetable,
+        memory: Memory,
     ) -> None:
         self.me = me
         self.queue_name = queue_name
@@ -66,6 +68,7 @@ class Pulse:
         self._claimer = claimer
         self._stop = stop
         self._timetable = timetable
+        self._memory = memory
         self._lookout = Lookout()
 
     def said(self, nonce: str | None) -> store.Beat:
@@ -79,7 +82,9 @@ class Pulse:
             probe_channel="" if self.wakeup is None else self.wakeup.probe_channel,
             nonce=nonce,
             known={claim.id for claim in self._dispatcher.holdings.claims()},
-            workers=json.dumps(self._dispatcher.pool.running()),
+            workers=json.dumps(
+                [self._with_memory(each) for each in self._dispatcher.pool.running()]
+            ),
             stopping=self._stop.begun.is_set(),
         )
 
@@ -95,6 +100,9 @@ class Pulse:
         if sight.draining:
             self._stop.drain()
 
+    def _with_memory(self, worker: dict[str, Any]) -> dict[str, Any]:
+        return worker | {"memory_bytes": self._memory.of(worker["pid"])}
+
 
 class Heartbeat:
     """Beats until it is cancelled.
@@ -108,6 +116,7 @@ class Heartbeat:
         self,
         connection: Connection,
         lease: Lease,
+        memory: Memory,
         tell: Callable[[], None],
         *,
         every: timedelta,
@@ -115,11 +124,12 @@ class Heartbeat:
     ) -> None:
         self._connection = connection
         self._lease = lease
+        self._memory = memory
         self._tell = tell
         self._every = every.total_seconds()
         self._home = home
         self._pulses: list[Pulse] = []
-        self._process = json.dumps(identify_process())
+        self._process = identify_process()
         self._trouble = Trouble("beat", connection.role)
         self._beating = asyncio.Lock()
         self._lapsed = False
@@ -218,7 +228,7 @@ class Heartbeat:
         return store.beat(
             said,
             hostname=socket.gethostname(),
-            process=self._process,
+            process=json.dumps(self._process | {"memory_bytes": self._memory.of_host()}),
             ttl=self._lease.ttl,
             home=self._home,
         )

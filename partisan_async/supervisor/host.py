@@ -170,6 +170,8 @@ class Host:
         )
         self._loops.keep_beside("deleting old rows", prune)
         self._loops.keep_beside("looking for unserved queues", self._unserved.keep)
+        look = partial(self.shared.memory.keep, self._pids_of_workers)
+        self._loops.keep_beside("looking at the memory", look)
         if self.once is not None:
             self._loops.keep(self.once.keep())
 
@@ -190,6 +192,10 @@ class Host:
         supervisor = Supervisor(name, self._settings_of(name), self.shared, self.fail)
         self.supervisors.append(supervisor)
         self._begin(supervisor)
+
+    def _pids_of_workers(self) -> list[int]:
+        pools = (each.parts.dispatcher.pool for each in self.supervisors)
+        return [pid for pool in pools for pid in pool.pids()]
 
     async def _note_start(self) -> None:
         for each in self.supervisors:
@@ -231,5 +237,6 @@ class Host:
         from partisan_async.supervisor.report.metrics import Metrics
 
         return Metrics(
-            lambda: [page for each in self.supervisors if (page := each.parts.page) is not None]
+            lambda: [page for each in self.supervisors if (page := each.parts.page) is not None],
+            self.shared.memory,
         )

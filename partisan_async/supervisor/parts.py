@@ -100,7 +100,7 @@ def assemble(me: UUID, name: str, settings: QueueSettings, shared: Shared) -> Pa
         dispatcher=dispatcher,
         claimer=claimer,
         status=Status(name, lease, dispatcher, stop),
-        pulse=Pulse(me, name, agenda, wakeup, dispatcher, claimer, stop, timetable),
+        pulse=Pulse(me, name, agenda, wakeup, dispatcher, claimer, stop, timetable, shared.memory),
         pruner=_pruner(name, settings, shared.prune),
         page=page,
     )
@@ -145,6 +145,6 @@ def _page(
     from partisan_async.supervisor.report.punctual import Punctual
     from partisan_async.supervisor.report.queue_depth import QueueDepth
 
-    families = Families(name, settings.most_workers, *shown)
+    families = Families(name, settings.most_workers, *shown, shared.memory)
     depth = QueueDepth(name, shared.metrics)
     return Page(families, depth, Punctual(name, shared.metrics, ticker, timetable))

@@ -1,4 +1,4 @@
-"""What the supervisors of one process have in common: connections, the lease, and who listens."""
+"""What a process's supervisors have in common: connections, the lease, memory, who listens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from partisan_async import store
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.heartbeat import Heartbeat
 from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.memory import Memory
 from partisan_async.supervisor.wakeup import Wakeup
 
 METRICS_PATIENCE = timedelta(seconds=2)
@@ -45,7 +46,10 @@ class Shared:
         self.metrics = Connection(alias, f"{names} metrics", patience=METRICS_PATIENCE)
         self.lease = Lease(self.ttl)
         every = timedelta(seconds=beat_seconds)
-        self.heartbeat = Heartbeat(self.beat, self.lease, on_beat, every=every, home=home)
+        self.memory = Memory()
+        self.heartbeat = Heartbeat(
+            self.beat, self.lease, self.memory, on_beat, every=every, home=home
+        )
         self.with_metrics = with_metrics
         self.print_logs = print_logs
         self.wakeups: dict[str | None, Wakeup] = {}

@@ -11,6 +11,7 @@ from django.utils.translation import gettext, gettext_lazy
 
 from partisan_async.text.moments import told
 from partisan_async.text.printable import MARK
+from partisan_async.text.sizes import megabytes
 
 register = template.Library()
 
@@ -40,6 +41,12 @@ def span(seconds: float | None) -> str:
 def moment(value: object) -> object:
     """Return a moment in the package's format: local time, and how long ago or from now."""
     return told(value, timezone.now()) if isinstance(value, datetime) else value
+
+
+@register.filter
+def memory(size: int) -> str:
+    """Return bytes in megabytes."""
+    return megabytes(size)
 
 
 @register.filter

@@ -25,6 +25,7 @@ from partisan_async.operate import overview
 from partisan_async.operate.overview import FailedTask, PauseState, QueueState, SupervisorState
 from partisan_async.text.durations import short
 from partisan_async.text.printable import plain
+from partisan_async.text.sizes import megabytes
 
 WATCH_SECONDS = 2.0
 
@@ -138,9 +139,10 @@ def _supervisors(
     if not supervisors:
         yield "No supervisor runs: manage.py start_partisan --async"
         return
-    about = ("supervisor", "last seen", "id", "queue", "running", "up")
+    about = ("host", "last seen", "id", "queue", "running", "up", "workers", "host itself")
+    by_host = sorted(supervisors, key=lambda each: each.process)
     yield from table(
-        [_header(command, about), *(_supervisor(command, each) for each in supervisors)], columns
+        [_header(command, about), *(_supervisor(command, each) for each in by_host)], columns
     )
     if ending := [each for each in supervisors if each.alive and each.ending]:
         yield ""
@@ -214,7 +216,14 @@ def _supervisor(command: BaseCommand, each: SupervisorState) -> list[Cell]:
         Cell(each.queue_name),
         Cell(f"{each.running:,}"),
         Cell(short(each.up)),
+        Cell(_workers(each)),
+        Cell(megabytes(each.memory_bytes)),
     ]
+
+
+def _workers(each: SupervisorState) -> str:
+    taken = each.workers_bytes
+    return f"{len(each.workers)}" + ("" if taken is None else f", {megabytes(taken)}")
 
 
 def _failed(each: FailedTask) -> list[Cell]:

@@ -15,10 +15,17 @@ from prometheus_client.core import (
 from partisan_async.store import Punctuality
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.memory import Memory
 from partisan_async.supervisor.report.counts import BOUNDS, OUTCOMES, Counts, Spread
 from partisan_async.supervisor.report.queue_depth import COUNTED, Depth
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.wakeup import Wakeup
+
+
+def of_host(memory_bytes: int) -> Metric:
+    """Return the gauge of a process's own memory: it has no queue, for it may serve several."""
+    what = "Memory of the supervisors' process and its forkserver, without workers."
+    return GaugeMetricFamily("partisan_host_memory_bytes", what, value=memory_bytes)
 
 
 class Families:
@@ -37,6 +44,7 @@ class Families:
         dispatcher: Dispatcher,
         settler: Settler,
         wakeup: Wakeup | None,
+        memory: Memory,
     ) -> None:
         self._queue_name = queue_name
         self._workers = workers
@@ -45,6 +53,7 @@ class Families:
         self._dispatcher = dispatcher
         self._settler = settler
         self._wakeup = wakeup
+        self._memory = memory
 
     def of_tasks(self) -> Iterator[Metric]:
         """Yield the counts of tasks by outcome, and the histograms of their run and wait times."""
@@ -86,6 +95,9 @@ class Families:
         if self._wakeup is not None:
             proven = self._wakeup.proven.is_set()
             gauges.append(("notify_proven", "Whether NOTIFY is proven to wake it.", proven))
+        known = [taken for each in pool.pids() if (taken := self._memory.of(each)) is not None]
+        if known:
+            gauges.append(("workers_memory_bytes", "Memory of the worker processes.", sum(known)))
         for name, what, value in gauges:
             yield self._one(GaugeMetricFamily, name, what, value)
         for name, what, value in (

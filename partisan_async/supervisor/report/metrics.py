@@ -16,7 +16,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from partisan_async.store import Punctuality
-from partisan_async.supervisor.report.families import Families
+from partisan_async.supervisor.memory import Memory
+from partisan_async.supervisor.report.families import Families, of_host
 from partisan_async.supervisor.report.punctual import Punctual
 from partisan_async.supervisor.report.queue_depth import Depth, QueueDepth
 
@@ -64,8 +65,9 @@ class Metrics:
     :param pages: returns what there is to tell: of a queue that came up later, too.
     """
 
-    def __init__(self, pages: Callable[[], Sequence[Page]]) -> None:
+    def __init__(self, pages: Callable[[], Sequence[Page]], memory: Memory) -> None:
         self._pages = pages
+        self._memory = memory
         self._asking = asyncio.Lock()
         # The latest page of each format; the key is True for OpenMetrics.
         self._made: dict[bool, _Made] = {}
@@ -101,6 +103,8 @@ class Metrics:
             for metric in page.metrics():
                 if (known := found.setdefault(metric.name, metric)) is not metric:
                     known.samples.extend(metric.samples)
+        if (own := self._memory.of_host()) is not None:
+            found["host"] = of_host(own)
         return found.values()
 
 

@@ -60,6 +60,12 @@ def warm_up(setup: Setup) -> None:
             _running_server()
 
 
+def pid() -> int | None:
+    """Return the server's process id; ``None``: there is no server."""
+    server = _server
+    return None if server is None else server.pid
+
+
 def stop() -> None:
     """Stop the server; the next start makes another one."""
     global _server
@@ -103,6 +109,11 @@ class Server:
             warn_once(note)
         if self.trouble:
             self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     @property
     def lives(self) -> bool:

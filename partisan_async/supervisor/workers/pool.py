@@ -69,6 +69,10 @@ class Pool:
             run.claim for process in self.slots.processes() for run in process.load.runs.values()
         ]
 
+    def pids(self) -> list[int]:
+        """Return the ids of the processes."""
+        return [process.pid for process in self.slots.processes() if process.pid is not None]
+
     def running(self) -> list[dict[str, Any]]:
         """Return, for each process, its pid, its number of running tasks, and its first ones."""
         now = asyncio.get_running_loop().time()
