@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
     from partisan_async.registry import Bridge
+
+_API = {"django.tasks", "django_tasks"}
 
 
 class PartisanAsyncConfig(AppConfig):
@@ -26,6 +31,15 @@ class PartisanAsyncConfig(AppConfig):
 
 
 def _django_tasks() -> Bridge | None:
+    # Where nobody has Django's tasks there are none to be found, and to import the backport takes
+    # two megabytes of each process: it loads the admin.
+    if settings.is_overridden("TASKS") or not _API.isdisjoint(sys.modules):
+        return _bridge()
+    return None
+
+
+@cache
+def _bridge() -> Bridge | None:
     try:
         from partisan_async.django_tasks.bridge import BRIDGE
     except ImportError:  # neither Django 6 nor the backport

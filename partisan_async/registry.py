@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from django.utils.module_loading import autodiscover_modules
@@ -162,9 +161,9 @@ class Bridge(NamedTuple):
 
 
 def connect(load: Callable[[], Bridge | None]) -> None:
-    """Set what loads the bridge when it is first needed; ``load`` may find none: ``None``."""
+    """Set what loads the bridge; it is asked whenever one is needed, and may have none."""
     global _bridge
-    _bridge = cache(load)
+    _bridge = load
 
 
 def _no_bridge() -> None:

@@ -50,6 +50,36 @@ def test_a_web_process_with_the_admin_loads_nothing_that_runs_tasks():
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+PLAIN = r"""
+import sys
+import django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django.contrib.contenttypes", "partisan_async"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "none"}},
+)
+django.setup()
+from django.core.management import call_command
+from partisan_async import registry
+from partisan_async.management.commands import start_partisan
+from partisan_async.worker import main
+call_command("check", "partisan_async")
+registry.autodiscover()
+assert registry.tasks() == []
+spared = ("django.contrib.admin", "django.tasks", "django_tasks", "msgspec", "prometheus_client")
+print(*(name for name in sorted(sys.modules) if name in spared), sep="\n", end="")
+"""
+
+
+def test_a_project_loads_nothing_of_what_it_does_not_use():
+    """Each of its processes would pay for it: the tasks' backport alone takes two megabytes."""
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (0, []), done.stderr
+
+
 DOCUMENTED = {"psycopg", "conninfo", "errors", "pq", "rows", "sql", "types"}
 
 
