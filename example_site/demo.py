@@ -3,7 +3,7 @@
     python -m partisan_async.embedded python -m example_site.demo [--port 8000]
     python -m partisan_async.embedded python -m example_site.demo --once [--pictures FOLDER]
 
-The first runs the site and a supervisor per queue until Ctrl-C; whoever edits the tasks meanwhile
+The first runs the site and a process for its queues until Ctrl-C; whoever edits the tasks meanwhile
 sees it. The second runs without a site: it takes a folder of pictures in, waits until their tasks
 ended, and exits 0, or 1 where one failed that should not have.
 """

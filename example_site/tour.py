@@ -46,13 +46,11 @@ class Tour:
         say("The database is ready.")
 
     def start_supervisors(self, *options: str) -> None:
-        """Start one for each queue, with these options, too."""
-        for queue_name in configured_queues():
-            command = ("example_site/manage.py", "start_partisan", "--async")
-            name = f"supervisor of queue {queue_name}"
-            self._start(name, *command, "--queue_name", queue_name, *options)
+        """Start one for each queue, in one process with these options."""
+        command = ("example_site/manage.py", "start_partisan", "--async", "--all_queues")
+        self._start("process of the supervisors", *command, *options)
         queues = " and ".join(configured_queues())
-        say(f"The queues {queues} have a supervisor each. Logs: {self._children.logs}/*.log")
+        say(f"One process runs the queues {queues}. Logs: {self._children.logs}/*.log")
 
     def start_site(self, host: str, port: int) -> None:
         """Start the site, and return when it answers."""

@@ -777,7 +777,8 @@ class Walk:
             self.stop()
             self._supervisor = self._start(f"exec {line}")
             threading.Thread(target=self._listen, args=[self._supervisor], daemon=True).start()
-            self.expect("started: queue 'default', N workers, database 'default', woken by NOTIFY")
+            up = "started: queue 'default', 0 to N workers, database 'default', woken by NOTIFY"
+            self.expect(up)
             return
         process = self._start(line)
         try:
@@ -896,7 +897,7 @@ def test_readme_example_can_be_copied(walk):
     walk.write(Block(TUTORIAL, 0, "python", adapted))
     walk.write(first)
     walk.run("python manage.py migrate")
-    walk.run("python manage.py start_partisan --async --reload")
+    walk.run("python manage.py start_partisan --async --all_queues --reload")
 
     walk.run("python manage.py shell --no-imports", second.text)
 

@@ -270,13 +270,13 @@ class TestSite:
         supervisors = [
             process
             for process in psutil.Process(site.process.pid).children()
-            if "announcements" in process.cmdline()
+            if "start_partisan" in process.cmdline()
         ]
 
         supervisors[0].kill()
 
         assert site.process.wait(DEADLINE_SECONDS) == 1
-        died = "The supervisor of queue announcements ended unexpectedly, by signal 9."
+        died = "The process of the supervisors ended unexpectedly, by signal 9."
         assert died in site.printed
         wait_until(lambda: not site.group())
 
