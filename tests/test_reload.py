@@ -398,6 +398,23 @@ class TestItsEnd:
             assert "starting anew in 2 s: the supervisor was killed by SIGKILL" in parent.output
             assert runs_version(0)
 
+    def test_nor_is_one_that_dies_while_it_imports(self, site, tmp_path):
+        """No code is at fault, as where the system was out of memory."""
+        imports = tmp_path / "imports"
+        with reloading(site) as parent:
+            site.write(
+                "home/partisan_tasks.py",
+                "import pathlib, time\nVERSION = 1\n"
+                f"if not pathlib.Path({str(imports)!r}).exists():\n"
+                f"    pathlib.Path({str(imports)!r}).touch()\n    time.sleep(600)\n",
+            )
+            wait_until(imports.exists)
+
+            child_of(parent).kill()
+
+            wait_for(parent, UP, 2)
+            assert runs_version(1)
+
     @pytest.mark.parametrize("how", ["drained", "signalled"])
     def test_a_child_that_somebody_tells_to_end_is(self, site, how):
         """It would be back after a drain, and never gone for whoever signals the wrong process."""

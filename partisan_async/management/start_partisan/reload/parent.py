@@ -99,7 +99,8 @@ class _Parent:
 
     async def _pause(self, child: Child, code: int) -> None:
         """After the end of a child that nobody told to end: wait for what may mend it."""
-        if not child.is_loaded or code == NOT_AT_HOME:
+        by_its_code = code > 0 and not child.is_loaded  # below 0: a signal killed it
+        if by_its_code or code == NOT_AT_HOME:
             logs.reload.waiting_for_a_change()
             await self._news.wait()
             return
