@@ -141,7 +141,7 @@ class TestSupervisors:
 
         page = admin_client.get(reverse(LIVE))
 
-        assert "here/7 alive Drain default · holds 0 · up" in text_of(page)
+        assert "here/7 alive Drain queue default · holds 0 · up" in text_of(page)
         assert re.search(r"seen [45]\.\d s ago", text_of(page))
         assert "71 Pay #4711 1" in text_of(page)
         assert "and 11 more" in text_of(page)
@@ -163,8 +163,8 @@ class TestSupervisors:
 
         page = admin_client.get(reverse(LIVE))
 
-        assert "here/7 draining default" in text_of(page)
-        assert "gone/7 silent default" in text_of(page)
+        assert "here/7 draining queue default" in text_of(page)
+        assert "gone/7 silent queue default" in text_of(page)
         assert b'name="_selected_action"' not in page.content
 
     def test_none(self, admin_client):

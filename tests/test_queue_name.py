@@ -81,7 +81,8 @@ class TestRow:
         run_pending(queue_name="mail")
         task.refresh_from_db()
 
-        assert (task.tries, task.queue_name) == (1, "mail")
+        assert task.tries >= 1  # its pause of 0.05 s may be over meanwhile
+        assert task.queue_name == "mail"
 
     def test_the_testing_kit_finds_and_runs_it_there(self):
         Write("here").delay()
