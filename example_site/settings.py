@@ -20,7 +20,7 @@ if not os.environ.get("DATABASE_URL"):
 DATABASES = {"default": django_database(os.environ["DATABASE_URL"])}
 
 PARTISAN_CONFIG = {
-    # What is not named here has its default; WORKERS_COUNT is the number of cores.
+    # What is not named here has its default; WORKERS_COUNT is up to the number of cores.
     "default": {"SHUTDOWN_GRACE_SECONDS": 5},
     # What waits for others and computes nothing: one process does much of it at a time.
     "announcements": {"WORKERS_COUNT": 1, "ASYNC_CONCURRENCY": 20},

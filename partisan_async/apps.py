@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import AppConfig
 from django.conf import settings
@@ -33,7 +33,7 @@ class PartisanAsyncConfig(AppConfig):
 def _django_tasks() -> Bridge | None:
     # Where nobody has Django's tasks there are none to be found, and to import the backport takes
     # two megabytes of each process: it loads the admin.
-    if settings.is_overridden("TASKS") or not _API.isdisjoint(sys.modules):
+    if cast("Any", settings).is_overridden("TASKS") or not _API.isdisjoint(sys.modules):
         return _bridge()
     return None
 

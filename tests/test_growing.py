@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -16,7 +17,7 @@ from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.process import partisan
 from tests.testapp.models import Mark
-from tests.testapp.partisan_tasks import AsyncSleep, Die, Nothing, Sleep, Write
+from tests.testapp.partisan_tasks import AsyncSleep, Die, Nothing, Sleep, Wait, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,11 +43,13 @@ class TestPool:
                 wait_until(lambda task=task: ended(task))
                 wait_until(lambda: number_of(supervisor) == 0)
 
-    def test_it_grows_to_the_most_while_tasks_wait_and_no_further(self):
+    def test_it_grows_to_the_most_while_tasks_wait_and_no_further(self, tmp_path):
+        path = tmp_path / "go on"
         with live_supervisor(WORKERS_COUNT=(0, 3)) as supervisor:
-            tasks = [Sleep(3, str(number)).delay() for number in range(5)]
-            wait_until(lambda: sum(text.startswith("start") for text in marks()) == 3)
+            tasks = [Wait(str(path), number).delay() for number in range(5)]
+            wait_until(lambda: marks() == ["waits"] * 3)
             assert number_of(supervisor) == 3
+            path.touch()
             wait_until(lambda: ended(*tasks))
             assert number_of(supervisor) == 3
 
@@ -140,6 +143,10 @@ class TestSettings:
 
     def test_beside_other_queues_one_without_the_setting_rests(self):
         with override_settings(PARTISAN_CONFIG={"a": {"WORKERS_COUNT": 3}}):
+            del settings.WORKERS_COUNT  # the tests' own, for all queues
             found = {name: on_a_shared_host(name, queue_settings(name)) for name in "ab"}
-        # The tests' own settings have a WORKERS_COUNT for all queues.
-        assert [each.WORKERS_COUNT for each in found.values()] == [3, 2]
+        assert [each.WORKERS_COUNT for each in found.values()] == [3, (0, os.cpu_count())]
+
+    def test_that_of_the_default_queue_counts_for_the_others(self):
+        with override_settings(PARTISAN_CONFIG={"default": {"WORKERS_COUNT": 3}}):
+            assert on_a_shared_host("b", queue_settings("b")).WORKERS_COUNT == 3

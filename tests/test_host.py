@@ -1,5 +1,6 @@
 """One process that serves several queues: what it has once, and what each queue has by itself."""
 
+import asyncio
 import io
 import re
 import signal
@@ -16,13 +17,15 @@ from partisan_async.models import Supervisor, Task
 from partisan_async.settings import queue_settings
 from partisan_async.supervisor import unserved
 from partisan_async.supervisor.host import Host
+from partisan_async.supervisor.workers.launch import WorkerStartError
+from partisan_async.supervisor.workers.pool import Pool
 from partisan_async.testing.live import _HostThread
 from tests.conftest import ended, marks, wait_until
 from tests.process import Partisan, partisan
 from tests.test_health import get, port_of
 from tests.test_notify import Manager
 from tests.testapp.models import Mark
-from tests.testapp.partisan_tasks import Enqueue, Nothing, Sleep, Write
+from tests.testapp.partisan_tasks import Enqueue, Nothing, Sleep, Wait, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,12 +78,17 @@ class TestQueues:
             running.wait_until_nothing_is_left()
         assert not Supervisor.objects.exists()
 
-    def test_one_that_is_full_keeps_no_other_from_its_tasks(self):
+    def test_one_that_is_full_keeps_no_other_from_its_tasks(self, tmp_path):
+        """It stays full until the other's task has ended."""
+        path = tmp_path / "go on"
         with live_host():
-            Sleep(5, "long").delay(queue_name="a")
-            wait_until(lambda: "start long" in marks())
+            long = [Wait(str(path), number).delay(queue_name="a") for number in range(20)]
+            wait_until(lambda: marks() == ["waits"] * 2)  # its workers
             other = Nothing().delay(queue_name="b")
             wait_until(lambda: ended(other))
+            assert marks() == ["waits"] * 2
+            path.touch()
+            wait_until(lambda: ended(*long))
 
     def test_of_connections_each_has_one_for_claims_and_all_have_the_others(self):
         with live_host("abcde"):
@@ -112,6 +120,39 @@ class TestQueues:
             wait_until(lambda: ended(task))
             left.refresh_from_db()
             assert left.status == Task.STATUS_NEW
+
+    def test_its_queue_is_warned_of_then(self, monkeypatch, caplog):
+        monkeypatch.setattr(unserved, "LOOK_EVERY_SECONDS", 0.2)
+        with live_host(settings_of=queue_settings) as host:
+            steering.drain(host.supervisors[0].id)
+            wait_until(lambda: not Supervisor.objects.filter(queue_name="a").exists())
+            Nothing().delay(queue_name="a")
+            wait_until(lambda: "no supervisor serves queue 'a'" in caplog.text)
+            assert not Supervisor.objects.filter(queue_name="a").exists()
+
+    def test_one_that_is_drained_while_it_starts_keeps_no_other_from_being_up(self, monkeypatch):
+        """A service manager waits to be told that all are."""
+        start = Pool.start
+
+        async def start_or_hang(pool):
+            # That of the first supervisor never comes up.
+            await (asyncio.sleep(3600) if pool is hanging else start(pool))
+
+        monkeypatch.setattr(Pool, "start", start_or_hang)
+        registry.autodiscover()
+        host = Host({name: queue_settings(name) for name in "ab"}, beat_seconds=0.5)
+        hanging = host.supervisors[0].parts.dispatcher.pool
+        thread = _HostThread(host)
+        thread.start()
+        try:
+            wait_until(lambda: Supervisor.objects.count() == 2)
+            assert not host.started.is_set()
+            steering.drain(host.supervisors[0].id)
+            thread.wait_until_started()
+            task = Nothing().delay(queue_name="b")
+            wait_until(lambda: ended(task))
+        finally:
+            thread.stop()
 
     def test_where_all_are_drained_it_has_ended(self):
         with partisan(*BOTH) as running:
@@ -147,6 +188,29 @@ class TestAllQueues:
             assert {"a", name, "ticks"} <= {each.queue_name for each in host.supervisors}
             wait_until(lambda: host.shared.wakeups[None].proven.is_set())
 
+    def test_one_that_came_up_may_be_drained(self, monkeypatch):
+        monkeypatch.setattr(unserved, "LOOK_EVERY_SECONDS", 0.3)
+        with live_host(["a"], settings_of=queue_settings) as host:
+            task = Write("late").delay(queue_name="late")
+            wait_until(lambda: ended(task))
+            wait_until(lambda: not host.hindrance())
+            steering.drain(Supervisor.objects.get(queue_name="late").pk)
+            wait_until(lambda: not Supervisor.objects.filter(queue_name="late").exists())
+            wait_until(lambda: not host.hindrance())
+
+    def test_one_that_came_up_and_cannot_start_ends_all(self, monkeypatch, caplog):
+        """Else its tasks would wait, and nobody would know why."""
+        monkeypatch.setattr(unserved, "LOOK_EVERY_SECONDS", 0.3)
+
+        async def fail(pool):
+            raise WorkerStartError("it cannot start")
+
+        with pytest.raises(WorkerStartError), live_host(["a"], settings_of=queue_settings):
+            monkeypatch.setattr(Pool, "start", fail)
+            Write("late").delay(queue_name="late")
+            wait_until(lambda: not Supervisor.objects.exists())
+        assert "stopping: an unexpected error" in caplog.text
+
     def test_by_the_command(self):
         task = Write("there").delay(queue_name="of_a_row")
         env = {"DJANGO_SETTINGS_MODULE": "tests.settings_two_queues"}
@@ -176,6 +240,22 @@ class TestOnce:
         assert code == 0, said
         assert sorted(marks()) == ["x", "y"]
         assert "once: queues 'a', 'b', 'default', 4 runs: 4 finished" in said
+
+    def test_one_that_is_drained_is_not_waited_for(self, tmp_path):
+        path = tmp_path / "go on"
+        queues = ("--queue_name", "a", "--queue_name", "b")
+        task = Wait(str(path)).delay(queue_name="b")
+        running = Partisan("--once", "--workers_count", "1", *queues)
+        try:
+            wait_until(lambda: marks() == ["waits"])
+            steering.drain(Supervisor.objects.get(queue_name="a").pk)
+            wait_until(lambda: not Supervisor.objects.filter(queue_name="a").exists())
+            path.touch()
+            code, said = running.wait(), running.output
+        finally:
+            running.end()
+        assert ended(task)
+        assert (code, "It was stopped before all had run." in said) == (1, True), said
 
 
 class TestEnd:
@@ -220,14 +300,15 @@ class TestEnd:
             def fail(*_):
                 raise Broken
 
-            host.supervisors[0].parts.claimer._take = fail
-            host.supervisors[0].parts.agenda.wake.set()
+            for each in host.supervisors:  # as by one error that all of them meet
+                each.parts.claimer._take = fail
+                each.parts.agenda.wake.set()
             wait_until(lambda: not Supervisor.objects.exists())
         for task in tasks:
             task.refresh_from_db()
             assert task.status == Task.STATUS_FINISHED
         assert sorted(marks()) == ["end a", "end b", "start a", "start b"]
-        assert caplog.text.count("stopping: an unexpected error") == 1
+        assert "stopping: an unexpected error" in caplog.text
 
 
 class TestReports:

@@ -253,7 +253,7 @@ class TestHold:
         alive.refresh_from_db()
         assert not alive.draining
 
-    def test_one_of_several(self, alive):
+    def test_one_of_several_and_all_of_a_host(self, alive):
         Supervisor.objects.create(
             id="00000000-0000-0000-0000-00000000000b",
             hostname="here",
@@ -261,11 +261,13 @@ class TestHold:
             queue_name="elsewhere",
         )
 
-        with pytest.raises(CommandError, match="Several supervisors are 'here/7'"):
-            partisan("drain", "here/7")
+        with pytest.raises(CommandError, match="Several supervisors are '0000'"):
+            partisan("drain", "0000")
         partisan("drain", "00000000-0000-0000-0000-00000000000b")
-
         assert Supervisor.objects.get(draining=True).queue_name == "elsewhere"
+
+        assert partisan("drain", "here/7").count(" is draining: ") == 2
+        assert Supervisor.objects.filter(draining=True).count() == 2
 
     def test_one_that_does_not_hear_it(self, alive):
         Supervisor.objects.update(last_seen_at=soon(minutes=-5))

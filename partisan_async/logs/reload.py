@@ -19,7 +19,7 @@ def changed(files: Sequence[str]) -> None:
 def waiting_for_a_change() -> None:
     """Say that nothing starts before the code changes; what is wrong was printed before."""
     logger.error(
-        "waiting for a change in the code: the supervisor could not start with it, as said above",
+        "waiting for a change in the code: the supervisor could not start, as said above",
         extra={"event": "waiting for a change"},
     )
 

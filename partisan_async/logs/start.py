@@ -40,15 +40,16 @@ def unknown_queue(queue_name: str, used: Iterable[str]) -> None:
     )
 
 
-def too_many_connections(wanted: int, per_worker: str, own: int, allowed: int) -> None:
+def too_many_connections(workers: int, own: int, allowed: int) -> None:
     """Say that the server may refuse some of the connections.
 
-    :param per_worker: number of connections of a worker, as a term.
-    :param own: number of connections of the supervisor itself.
+    :param workers: number of connections of all workers.
+    :param own: number of connections of the process itself.
     """
     logger.warning(
-        "up to %d connections may be opened (WORKERS_COUNT × %s + %d), and the server's"
-        " max_connections is %d for all its clients; lower the first or raise the second",
-        *(wanted, per_worker, own, allowed),
+        "up to %d connections may be opened (%d by workers, %d by the supervisors), and the"
+        " server's max_connections is %d for all its clients; lower the first, by WORKERS_COUNT or"
+        " ASYNC_CONCURRENCY, or raise the second",
+        *(workers + own, workers, own, allowed),
         extra={"event": "too many connections"},
     )

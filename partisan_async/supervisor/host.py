@@ -82,10 +82,12 @@ class Host:
         ]
         self._settings_of = settings_of
         self._lives: dict[asyncio.Task[None], Supervisor] = {}
+        self._life_over = asyncio.Event()
         self._listening: set[Wakeup] = set()
         self.metrics = self._metrics() if shared.with_metrics else None
         self._health = None if health is None else self._told_health(health)
-        on_found = None if settings_of is None else self._serve_too
+        # With ``once`` the queues are those that are known at the start.
+        on_found = None if settings_of is None or once else self._serve_too
         self._unserved = Unserved(queues, shared.beat, shared.lease, on_found)
         parts = [each.parts for each in self.supervisors]
         self.once = Once(parts, shared.beat, self.drain, retries=retries) if once else None
@@ -104,8 +106,9 @@ class Host:
         try:
             await self._start()
             while self._lives:
-                ended, _ = await asyncio.wait(self._lives, return_when=asyncio.FIRST_COMPLETED)
-                for life in ended:
+                await self._life_over.wait()
+                self._life_over.clear()
+                for life in [each for each in self._lives if each.done()]:
                     self._part_with(self._lives.pop(life), life.exception())
         finally:
             for life in self._lives:
@@ -117,9 +120,7 @@ class Host:
 
     def stop(self) -> None:
         """Stop: let runs end within the grace time. A second call stops at once."""
-        # Tell systemd first: from this message on it counts the time that it allows for the stop.
-        self._service.tell("STOPPING=1")
-        self._is_ending = True
+        self._note_end()
         for each in self.supervisors:
             each.stop()
 
@@ -141,8 +142,11 @@ class Host:
         else:
             logs.supervisor.failed(error)
         self._failure = self._failure or error
-        self.stop()
+        self._note_end()
         for each in self.supervisors:
+            # One error may end a part of each: none of that is a second order to stop.
+            if not each.parts.stop.is_asked:
+                each.stop()
             # No beats renew the lease now. If runs went on for the grace time, the lease would
             # expire, and supervisors of the database's own home would run the same tasks.
             each.parts.stop.at_once |= isinstance(error, NotAtHome)
@@ -181,7 +185,9 @@ class Host:
             self._listening.add(wakeup)
             self._loops.keep(wakeup.keep())
         # A task of its own: so its lines tell of its queue.
-        self._lives[asyncio.ensure_future(supervisor.run())] = supervisor
+        life = asyncio.ensure_future(supervisor.run())
+        self._lives[life] = supervisor
+        life.add_done_callback(lambda _: self._life_over.set())
 
     def _serve_too(self, name: str) -> None:
         """Serve a queue that came up, and that nobody serves."""
@@ -198,8 +204,14 @@ class Host:
         return [pid for pool in pools for pid in pool.pids()]
 
     async def _note_start(self) -> None:
-        for each in self.supervisors:
-            await each.started.wait()
+        for life, each in list(self._lives.items()):
+            up = asyncio.ensure_future(each.started.wait())
+            try:
+                await asyncio.wait({life, up}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                up.cancel()
+            if life.done() and (life.cancelled() or life.exception()):
+                return
         self.started.set()
         self._tell("READY=1")
 
@@ -211,13 +223,20 @@ class Host:
 
     def _part_with(self, supervisor: Supervisor, error: BaseException | None) -> None:
         """Go on without a supervisor that has ended; by an error all others end, too."""
-        if self._lives:
-            self.supervisors.remove(supervisor)  # one that was drained hinders nobody
-        if error is None:
+        if not self._lives:
+            self._failure = self._failure or error
             return
-        self._failure = self._failure or error
-        if not all(each.parts.stop.begun.is_set() for each in self.supervisors):
-            self.stop()
+        self.supervisors.remove(supervisor)  # one that was drained hinders nobody
+        if error is not None:
+            self.fail(error)
+        elif not self._is_ending:
+            self._unserved.warn_of(supervisor.queue_name)
+
+    def _note_end(self) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            # First of all: from here on systemd counts the time that it allows for the stop.
+            self._service.tell("STOPPING=1")
 
     def _tell(self, word: str) -> None:
         """Tell the service manager this, and the status."""

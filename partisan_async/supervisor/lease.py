@@ -1,8 +1,9 @@
-"""The *lease*: the time for which this supervisor may rely on its claims.
+"""The *lease*: the time for which the supervisors of this process may rely on their claims.
 
-A supervisor *holds* its lease while its last beat is younger than the TTL. The age is measured by
-the monotonic clock from before the beat was sent: so a supervisor never believes that it holds a
-lease that has expired for the database. The heartbeat renews the lease.
+They *hold* it while the last beat is younger than the TTL. The age is measured by the monotonic
+clock from before the beat was sent: so none believes that it holds a lease that has expired for the
+database. The heartbeat renews the lease. A supervisor that has joined since has no row yet, and
+claims nothing before it has one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from partisan_async import logs
 
 
 class Lease:
-    """The lease of one supervisor.
+    """The lease of the supervisors of one process.
 
     :param ttl: time for which a beat renews it.
     """

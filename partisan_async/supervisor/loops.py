@@ -1,6 +1,6 @@
-"""Runs the loops of a supervisor, and decides what the end of one means.
+"""Runs the loops of a supervisor or its host, and decides what the end of one means.
 
-A *part's* loop is needed: its error ends the supervisor. A loop *beside* the parts does work that
+A *part's* loop is needed: its error ends the host. A loop *beside* the parts does work that
 no task waits for: after an error it is started again.
 """
 
@@ -17,7 +17,7 @@ BESIDE_AGAIN_SECONDS = 30.0
 
 
 class Loops:
-    """The loops of one supervisor.
+    """The loops of one supervisor, or of the host.
 
     :param on_failure: called with the error that ended a part's loop or callback.
     """

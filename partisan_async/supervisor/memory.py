@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from partisan_async.supervisor.workers import forkserver
 
 LOOK_EVERY_SECONDS = 30.0
-"""Interval of the looks: for each process, the kernel counts its pages for about a millisecond."""
+"""Interval of the looks: the kernel counts the pages of a process, which takes longer the more it
+has."""
 
 
 class Memory:
@@ -39,18 +40,26 @@ class Memory:
         :param workers: returns the pids of the workers.
         """
         while True:
-            self._new.clear()
-            pids = {os.getpid(), *workers()}
-            if (server := forkserver.pid()) is not None:
-                pids.add(server)
-            # In a thread: the kernel may have to wait for a process that changes its memory.
-            self._bytes = await asyncio.to_thread(_look, pids)
+            self._bytes = await self._look(workers, ())
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_SECONDS):
-                    await self._new.wait()
+                    while True:
+                        await self._new.wait()
+                        self._bytes |= await self._look(workers, self._bytes)
+
+    async def _look(
+        self, workers: Callable[[], Iterable[int]], known: Collection[int]
+    ) -> dict[int, int | None]:
+        """Look at the processes that are not known."""
+        self._new.clear()
+        pids = {os.getpid(), *workers()}
+        if (server := forkserver.pid()) is not None:
+            pids.add(server)
+        # In a thread: the kernel may have to wait for a process that changes its memory.
+        return await asyncio.to_thread(_shares, pids.difference(known))
 
 
-def _look(pids: Iterable[int]) -> dict[int, int | None]:
+def _shares(pids: Iterable[int]) -> dict[int, int | None]:
     return {pid: _share(pid) for pid in pids}
 
 

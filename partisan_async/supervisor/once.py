@@ -60,6 +60,7 @@ class Once:
         self._ends: Counter[str] = Counter()
         self._again: set[int] = set()
         self._is_over = False
+        self._is_cut = False
         self._locked = 0
         for each in watched:
             each.settler.tell_also(self.on_settled)
@@ -84,19 +85,25 @@ class Once:
                 self._is_over = not await self._is_more()
             except psycopg.Error:
                 await asyncio.sleep(1)  # the claimers tell of it
+        self._is_cut = len(self._going) < len(self._watched)
         self._on_end()
 
     def tell(self) -> str:
         """Log what became of the tasks; say why not all is well, empty if it is."""
         logs.supervisor.once_over([each.status.queue_name for each in self._watched], self._ends)
-        if not self._is_over:
+        if not self._is_over or self._is_cut:
             return "It was stopped before all had run."
         return " ".join([*self._of_paused(), *self._of_locked(), *self._of_ends()])
+
+    @property
+    def _going(self) -> list[Parts]:
+        """Those that nobody has told to end."""
+        return [each for each in self._watched if not each.stop.begun.is_set()]
 
     async def _rest(self) -> None:
         """Wait until nothing is under way."""
         # By looking: six parts of each have to be at rest at the same time.
-        while not all(map(_is_at_rest, self._watched)):  # noqa: ASYNC110
+        while not all(map(_is_at_rest, self._going)):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def _is_more(self) -> bool:
@@ -121,7 +128,7 @@ class Once:
     async def _left(self) -> int:
         """Return how many rows are ready or due, and have them looked for."""
         left = 0
-        for each in self._watched:
+        for each in self._going:
             if not each.dispatcher.pauses.queue and (found := await each.claimer.left()):
                 each.agenda.on_notify("")
                 left += found

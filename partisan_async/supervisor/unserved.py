@@ -30,8 +30,14 @@ class Unserved:
     ) -> None:
         self._connection = connection
         self._lease = lease
-        self._told = set(queue_names)
+        self._known = set(queue_names)
         self._on_found = on_found or logs.queues.unserved
+        self._given_up: set[str] = set()
+
+    def warn_of(self, queue_name: str) -> None:
+        """From now on look for a queue that was served here; it is warned of in any case."""
+        self._given_up.add(queue_name)
+        self._known.discard(queue_name)
 
     async def keep(self) -> None:
         """Look until cancelled."""
@@ -46,6 +52,7 @@ class Unserved:
         scheduled = {each.QUEUE_NAME for each in having_schedules()}
         statement = store.unserved(self._lease.ttl, scheduled)
         for (name,) in await self._connection.execute(statement):
-            if name not in self._told:
-                self._told.add(name)
-                self._on_found(name)
+            if name not in self._known:
+                tell = logs.queues.unserved if name in self._given_up else self._on_found
+                tell(name)
+                self._known.add(name)

@@ -1,4 +1,4 @@
-"""``manage.py partisan drain``: ends a supervisor once its tasks have ended."""
+"""``manage.py partisan drain``: ends supervisors once their tasks have ended."""
 
 from __future__ import annotations
 
@@ -16,18 +16,26 @@ from partisan_async.text.printable import plain
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    drain = commands.add_parser("drain", help="end a supervisor when all that it runs has ended")
+    drain = commands.add_parser("drain", help="end supervisors when all that they run has ended")
     drain.add_argument(
-        "supervisor", metavar="SUPERVISOR", help="as status shows it, or the start of its id"
+        "supervisor",
+        metavar="SUPERVISOR",
+        help="the start of its id; or its host as status shows it, which is all of the host's",
     )
     drain.set_defaults(run=run_drain)
 
 
 def run_drain(command: BaseCommand, options: dict[str, Any]) -> None:
-    """Drain a supervisor."""
-    found = _supervisor(options["supervisor"])
+    """Drain a supervisor, or those of a host."""
+    supervisors = _supervisors(options["supervisor"])
+    drained = [each for each in supervisors if _drain(command, each)]
+    if not drained:
+        raise CommandError(f"{', '.join(map(_named, supervisors))}: ended before.")
+
+
+def _drain(command: BaseCommand, found: SupervisorState) -> bool:
     if not steering.drain(UUID(found.id)):
-        raise CommandError(f"{_named(found)} has ended by itself.")
+        return False
     command.stdout.write(
         f"{_named(found)} is draining: it ends when the {found.running:,} task(s) that it holds"
         " have ended or are given back."
@@ -36,16 +44,17 @@ def run_drain(command: BaseCommand, options: dict[str, Any]) -> None:
         command.stderr.write(
             f"It may never hear of it: it has been silent for {in_words(found.silent)}."
         )
+    return True
 
 
-def _supervisor(text: str) -> SupervisorState:
+def _supervisors(text: str) -> list[SupervisorState]:
     supervisors = overview.supervisors()
-    found = [
-        each for each in supervisors if text == each.process or each.id.startswith(text.lower())
-    ]
+    if of_host := [each for each in supervisors if text == each.process]:
+        return of_host
+    found = [each for each in supervisors if each.id.startswith(text.lower())]
     match found:
         case [only] if text:
-            return only
+            return [only]
         case []:
             wrong = f"No supervisor is {text!r}"
         case _:

@@ -78,10 +78,10 @@ def warn_of_unknown_queues(queues: Iterable[str]) -> None:
 def warn_of_too_many_connections(queues: Mapping[str, QueueSettings], *, listen: bool) -> None:
     """Warn if the server allows fewer connections than this process may open."""
     own = budget.of_host(queues.values(), listens=listen)
-    per_worker = {name: budget.per_worker(name, each) for name, each in queues.items()}
-    wanted = own + sum(queues[name].most_workers * each for name, each in per_worker.items())
-    how = "1" if set(per_worker.values()) == {1} else "(1 + ASYNC_CONCURRENCY)"
+    workers = sum(
+        each.most_workers * budget.per_worker(name, each) for name, each in queues.items()
+    )
     ((allowed,),) = fetch("SELECT current_setting('max_connections')::int")
     connections.close_all()
-    if wanted > allowed:
-        logs.start.too_many_connections(wanted, how, own, allowed)
+    if workers + own > allowed:
+        logs.start.too_many_connections(workers, own, allowed)

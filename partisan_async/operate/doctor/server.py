@@ -121,7 +121,8 @@ def connections() -> Iterator[Said]:
     for each in alive:
         settings = queue_settings(each.queue_name)
         hosts.setdefault(each.process, []).append(settings)
-        workers = len(each.workers) or settings.most_workers
+        grows = settings.most_workers > settings.least_workers
+        workers = settings.most_workers if grows else len(each.workers) or settings.most_workers
         wanted += workers * budget.per_worker(each.queue_name, settings)
     wanted += sum(map(budget.of_host, hosts.values()))
     said = f"{used:,} of {allowed:,} are in use"

@@ -103,9 +103,8 @@ class Metrics:
             for metric in page.metrics():
                 if (known := found.setdefault(metric.name, metric)) is not metric:
                     known.samples.extend(metric.samples)
-        if (own := self._memory.of_host()) is not None:
-            found["host"] = of_host(own)
-        return found.values()
+        own = self._memory.of_host()
+        return [*found.values(), *(() if own is None else [of_host(own)])]
 
 
 class _Collector(Collector):

@@ -15,6 +15,7 @@ from typing import Any
 from partisan_async.claim import Claim
 from partisan_async.supervisor.workers import forkserver, placement
 from partisan_async.supervisor.workers.balance import Balance
+from partisan_async.supervisor.workers.launch import BIRTH_SECONDS
 from partisan_async.supervisor.workers.listener import Listener
 from partisan_async.supervisor.workers.placement import Place
 from partisan_async.supervisor.workers.slot import Slot
@@ -53,8 +54,21 @@ class Pool:
         """
         await self.slots.start()
         if self.slots.can_rest:
-            # The first task would wait for it.
-            await asyncio.get_running_loop().run_in_executor(None, forkserver.warm_up, self._setup)
+            await self._warm_up()
+
+    async def _warm_up(self) -> None:
+        """Have a server import the project: the first task would wait for that."""
+        warming = asyncio.get_running_loop().run_in_executor(None, forkserver.warm_up, self._setup)
+        try:
+            await asyncio.shield(warming)
+        except asyncio.CancelledError:
+            # The thread cannot be cancelled, and the process would wait for it.
+            _, late = await asyncio.wait({warming}, timeout=BIRTH_SECONDS)
+            if late:
+                forkserver.give_up_start()
+            raise
+        except OSError:
+            pass  # the first worker needs it, and tells what keeps it from that
 
     async def close(self) -> None:
         """End all processes; kill those that still run a task."""

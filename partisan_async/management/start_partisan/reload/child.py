@@ -75,13 +75,13 @@ class Child:
         reader, writer = await asyncio.open_connection(sock=self._socket, limit=_LONGEST_LINE)
         try:
             while line := await reader.readline():
-                word, _, rest = line.partition(b" ")
-                if word == b"loaded":
-                    self.is_loaded = True
-                    self._on_loaded(Sight.decoded(rest))
-                else:
-                    self.was_up, self._writer = True, writer
-                    writer.write(tie.GO)
+                match line.split(maxsplit=1):
+                    case [tie.LOADED, sight]:
+                        self.is_loaded = True
+                        self._on_loaded(Sight.decoded(sight))
+                    case [tie.UP]:
+                        self.was_up, self._writer = True, writer
+                        writer.write(tie.GO)
         finally:
             writer.close()
 

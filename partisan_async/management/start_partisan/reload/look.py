@@ -63,5 +63,5 @@ class Look:
 def _matching(folder: str, pattern: str) -> Iterator[str]:
     try:
         yield from map(str, Path(folder).glob(pattern))
-    except OSError:  # a folder in it has gone meanwhile
-        return
+    except (OSError, ValueError, NotImplementedError):
+        return  # a folder in it has gone meanwhile, or the pattern is none: it is the project's

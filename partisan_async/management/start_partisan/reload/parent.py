@@ -30,6 +30,9 @@ LOOK_WITH_WATCHMAN_SECONDS = 5.0
 SETTLE_SECONDS = 0.1
 """Time without a change after which a child starts: many files may be written at once."""
 
+WRONG_OPTION = 2
+"""Exit code where an option has a value that cannot be, also beside the settings."""
+
 AGAIN_SECONDS = 2.0
 """Pause before the next child after one that ended by itself, which may do so again."""
 
@@ -58,6 +61,7 @@ class _Parent:
         self._changed: set[str] = set()
         self._stops = 0
         self._child: Child | None = None
+        self._failure: BaseException | None = None
         self._alarm = asyncio.Event()
         """Set when watchman has seen something."""
         self._news = asyncio.Event()
@@ -71,10 +75,14 @@ class _Parent:
         await self._changes()  # of the first look, none
         self._watchman.start(self._look.sight)
         watching = asyncio.ensure_future(self._watch())
+        watching.add_done_callback(self._on_end_of_watch)
         try:
-            return await self._keep()
+            code = await self._keep()
         finally:
             watching.cancel()
+        if self._failure is not None:
+            raise self._failure
+        return code
 
     async def _keep(self) -> int:
         """Start one child after the other."""
@@ -93,14 +101,15 @@ class _Parent:
                 return 0 if not child.was_up else _exit_code(code)
             if self._news.is_set():
                 continue
-            if code == 0 or not was_up:  # 0: somebody has told it to end
+            was_told = code == 0 and child.was_up
+            if was_told or not was_up:
                 return _exit_code(code)
             await self._pause(child, code)
 
     async def _pause(self, child: Child, code: int) -> None:
         """After the end of a child that nobody told to end: wait for what may mend it."""
-        by_its_code = code > 0 and not child.is_loaded  # below 0: a signal killed it
-        if by_its_code or code == NOT_AT_HOME:
+        by_its_code = code >= 0 and not child.is_loaded  # below 0: a signal killed it
+        if by_its_code or code in (WRONG_OPTION, NOT_AT_HOME):
             logs.reload.waiting_for_a_change()
             await self._news.wait()
             return
@@ -129,6 +138,12 @@ class _Parent:
                 self._news.set()
                 if self._child is not None:
                     self._child.stop()
+
+    def _on_end_of_watch(self, watching: asyncio.Task[None]) -> None:
+        # Whoever goes on without it would miss changes.
+        if not watching.cancelled() and (error := watching.exception()) is not None:
+            self._failure = error
+            self._stop()
 
     async def _settle(self) -> None:
         """Return when nothing changes, and what was compiled before cannot be taken for new."""

@@ -21,6 +21,9 @@ from partisan_async.worker.arrangements import STOP_SIGNALS
 VARIABLE = "PARTISAN_ASYNC_RELOAD"
 """Names the tie's file descriptor to the child."""
 
+LOADED, UP = b"loaded", b"up"
+"""The words of the child."""
+
 GO, STOP, AT_ONCE = b"g", b"s", b"n"
 """The words of the parent."""
 
@@ -45,7 +48,7 @@ class Tie:
 
     def tell_loaded(self) -> None:
         """Tell the parent that the code is imported, and what to watch."""
-        self._say(b"loaded " + sight.of_this_process().encoded())
+        self._say(LOADED + b" " + sight.of_this_process().encoded())
 
     def obey(self, stop: Callable[[], None]) -> bool:
         """From now on stop as the parent says; return whether the supervisor may start.
@@ -59,7 +62,7 @@ class Tie:
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, self._stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # the parent had them blocked
-        self._say(b"up")
+        self._say(UP)
         if self._parent.recv(1) != GO:
             return False
         self._parent.setblocking(False)
