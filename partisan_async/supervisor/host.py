@@ -205,12 +205,7 @@ class Host:
 
     async def _note_start(self) -> None:
         for life, each in list(self._lives.items()):
-            up = asyncio.ensure_future(each.started.wait())
-            try:
-                await asyncio.wait({life, up}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                up.cancel()
-            if life.done() and (life.cancelled() or life.exception()):
+            if not await _is_up(life, each.started):
                 return
         self.started.set()
         self._tell("READY=1")
@@ -259,3 +254,13 @@ class Host:
             lambda: [page for each in self.supervisors if (page := each.parts.page) is not None],
             self.shared.memory,
         )
+
+
+async def _is_up(life: asyncio.Task[None], started: asyncio.Event) -> bool:
+    """Wait until a supervisor has started, or has ended; return False if by an error."""
+    starting = asyncio.ensure_future(started.wait())
+    try:
+        await asyncio.wait({life, starting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        starting.cancel()
+    return not life.done() or not (life.cancelled() or life.exception())
