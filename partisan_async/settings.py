@@ -146,6 +146,8 @@ def problems() -> Iterator[str]:
                 ' name and the value a dict of its settings, such as {"WORKERS_COUNT": 4}.'
             )
             return
+        if wrong := check_queue_name(name):
+            yield f"{CONFIG_NAME} has the key {name!r}, which {wrong}."
         for key in keys:
             if key not in SETTING_NAMES:
                 yield (

@@ -102,6 +102,9 @@ def test_a_wrong_value_is_a_check_error_that_names_it(settings, key, value):
         ([], "must be a dict of queue names"),
         ({"q": 3}, "the value a dict"),
         ({"q": {"WORKER_COUNT": 3}}, "unknown key 'WORKER_COUNT'"),
+        ({"": {}}, "has the key '', which must be a name"),
+        ({"q" * 256: {}}, "which must be a name of 1 to 255 characters"),
+        ({"a\x00b": {"WORKERS_COUNT": 1}}, "without NUL"),
         ({"q": {"MIN_QUEUE_SIZE": 11}}, "MIN_QUEUE_SIZE=11 must not be above"),
     ],
 )
