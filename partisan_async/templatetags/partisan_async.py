@@ -14,6 +14,7 @@ from partisan_async.text.printable import MARK
 from partisan_async.text.sizes import megabytes
 
 register = template.Library()
+register.filter("memory", megabytes)
 
 _UNITS = (
     (gettext_lazy("%(count)s d"), 86_400),
@@ -41,12 +42,6 @@ def span(seconds: float | None) -> str:
 def moment(value: object) -> object:
     """Return a moment in the package's format: local time, and how long ago or from now."""
     return told(value, timezone.now()) if isinstance(value, datetime) else value
-
-
-@register.filter
-def memory(size: int) -> str:
-    """Return bytes in megabytes."""
-    return megabytes(size)
 
 
 @register.filter

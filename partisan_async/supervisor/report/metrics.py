@@ -104,7 +104,8 @@ class Metrics:
                 if (known := found.setdefault(metric.name, metric)) is not metric:
                     known.samples.extend(metric.samples)
         own = self._memory.of_host()
-        return [*found.values(), *(() if own is None else [of_host(own)])]
+        of_process = [] if own is None else [of_host(own)]
+        return [*found.values(), *of_process]
 
 
 class _Collector(Collector):

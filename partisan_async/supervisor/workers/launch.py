@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from typing import Any
 
 from partisan_async.supervisor.workers import forkserver
 from partisan_async.supervisor.workers.child import Child
@@ -63,9 +64,7 @@ class Launch:
     async def finish(self) -> None:
         """Wait up to ``BIRTH_SECONDS`` for the process; then kill a server that still imports."""
         if self._making is not None:
-            _, late = await asyncio.wait({self._making}, timeout=BIRTH_SECONDS)
-            if late:
-                forkserver.give_up_start()
+            await let_finish(self._making)
 
     async def _begin(self, feed: Feed, link: Link) -> None:
         their_link = await _connect(link)
@@ -88,6 +87,17 @@ class Launch:
             with suppress(Exception):
                 self.child = await making
             raise
+
+
+async def let_finish(making: asyncio.Future[Any]) -> None:
+    """Wait up to ``BIRTH_SECONDS`` for a call of the forkserver's that runs in a thread.
+
+    The thread cannot be cancelled, and the process would wait for it: so kill a server that still
+    imports.
+    """
+    _, late = await asyncio.wait({making}, timeout=BIRTH_SECONDS)
+    if late:
+        forkserver.give_up_start()
 
 
 async def _connect(protocol: asyncio.Protocol) -> socket.socket:

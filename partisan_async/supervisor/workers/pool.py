@@ -15,7 +15,7 @@ from typing import Any
 from partisan_async.claim import Claim
 from partisan_async.supervisor.workers import forkserver, placement
 from partisan_async.supervisor.workers.balance import Balance
-from partisan_async.supervisor.workers.launch import BIRTH_SECONDS
+from partisan_async.supervisor.workers.launch import let_finish
 from partisan_async.supervisor.workers.listener import Listener
 from partisan_async.supervisor.workers.placement import Place
 from partisan_async.supervisor.workers.slot import Slot
@@ -62,10 +62,7 @@ class Pool:
         try:
             await asyncio.shield(warming)
         except asyncio.CancelledError:
-            # The thread cannot be cancelled, and the process would wait for it.
-            _, late = await asyncio.wait({warming}, timeout=BIRTH_SECONDS)
-            if late:
-                forkserver.give_up_start()
+            await let_finish(warming)
             raise
         except OSError:
             pass  # the first worker needs it, and tells what keeps it from that
