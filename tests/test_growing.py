@@ -12,9 +12,10 @@ from django.core.management.base import CommandError
 from django.test import override_settings
 
 from partisan_async.settings import on_a_shared_host, queue_settings
-from partisan_async.supervisor.workers import slots
+from partisan_async.supervisor.workers import forkserver, slots
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
+from tests.home import Site
 from tests.process import partisan
 from tests.testapp.models import Mark
 from tests.testapp.partisan_tasks import AsyncSleep, Die, Nothing, Sleep, Wait, Write
@@ -150,3 +151,21 @@ class TestSettings:
     def test_that_of_the_default_queue_counts_for_the_others(self):
         with override_settings(PARTISAN_CONFIG={"default": {"WORKERS_COUNT": 3}}):
             assert on_a_shared_host("b", queue_settings("b")).WORKERS_COUNT == 3
+
+
+def test_a_stop_does_not_wait_for_a_server_that_imports_for_ever(tmp_path):
+    """It is warmed up for the first worker; the stop lets it go on for two seconds."""
+    site = Site(tmp_path)
+    site.write(
+        "home/partisan_tasks.py",
+        'import sys, time\nif "birth" in " ".join(sys.orig_argv):\n'
+        '    open("imports", "w").close()\n    time.sleep(3600)\n',
+    )
+    with site.start("--workers_count", "0-1", wait=False) as running:
+        wait_until((tmp_path / "imports").exists)
+
+        running.signal(signal.SIGTERM)
+
+        # A server that nobody ends has a minute to import the project.
+        assert running.wait(forkserver.START_SECONDS - 15) == 0, running.output
+        running.wait_until_nothing_is_left()
