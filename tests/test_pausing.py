@@ -131,6 +131,7 @@ class TestLive:
 
     def test_without_notify_it_is_seen_by_the_next_beat(self):
         with live_supervisor(WORKERS_COUNT=1, listen=False, beat_seconds=0.2):
+            wait_until(Supervisor.objects.exists)  # it may be up before its first beat
             steering.pause(processor="Write")
             beaten = Supervisor.objects.get().last_seen_at
             wait_until(lambda: Supervisor.objects.get().last_seen_at > beaten)

@@ -381,10 +381,13 @@ class TestClaims:
     def test_it_is_claimed_when_that_is_mended(self, monkeypatch):
         monkeypatch.setattr(around, "PASSED_OVER_SECONDS", 0.3)
         bad = Write("bad").delay()
-        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
-            with refusal(f"NEW.id = {bad.pk} AND NEW.status = 'in_process'"):
-                good = Write("good").delay()
-                wait_until(lambda: ended(good))
+        refusing = ExitStack()
+        # Before the first claim, which would take it.
+        refusing.enter_context(refusal(f"NEW.id = {bad.pk} AND NEW.status = 'in_process'"))
+        with refusing, live_supervisor(WORKERS_COUNT=1, beat_seconds=0.2):
+            good = Write("good").delay()
+            wait_until(lambda: ended(good))
+            refusing.close()
             wait_until(ended)
 
         assert marks() == ["good", "bad"]
