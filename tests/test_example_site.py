@@ -35,9 +35,6 @@ from tests.demo import (
     wait_until,
 )
 
-pytestmark = pytest.mark.timeout(600)
-
-
 DEMO_SECONDS = 280
 """Far more than a whole demo takes, on a machine that is busy with other things."""
 

@@ -444,7 +444,7 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3000)
 @settings(deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck))
 @given(PLAIN, FLOATS, JSON, PLAIN, st.booleans())
 def test_the_stored_bytes_are_those_of_an_untyped_call(plain, number, data, named, by_name):

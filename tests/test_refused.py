@@ -93,9 +93,11 @@ class TestOutcomes:
 
     def test_what_is_left_can_be_cancelled_and_run_again_when_it_is_mended(self):
         bad = Write("bad").delay()
-        with live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor:
-            with refusal(f"NEW.id = {bad.pk} AND NEW.claimed_by IS NULL"):
-                wait_until(lambda: supervisor.parts.settler.left() == {bad.pk})
+        refusing = ExitStack()
+        refusing.enter_context(refusal(f"NEW.id = {bad.pk} AND NEW.claimed_by IS NULL"))
+        with refusing, live_supervisor(WORKERS_COUNT=1, beat_seconds=0.1) as supervisor:
+            wait_until(lambda: supervisor.parts.settler.left() == {bad.pk})
+            refusing.close()
             assert steering.cancel([bad.pk]) == [bad.pk]
             wait_until(lambda: not supervisor.parts.settler.left())
             assert steering.retry([bad.pk]) == [bad.pk]

@@ -17,7 +17,11 @@ TIME = re.compile(r"^\d{4}-\d\d-\d\d 07:00:00 CES?T \(\+0[12]00\)$")
 
 
 def times(page: Page) -> list[str]:
-    return page.locator(".partisan-times li").all_inner_texts()
+    """Return the next times of the page that comes; the one before has none."""
+    found = page.locator(".partisan-times li")
+    found.first.wait_for()
+    page.wait_for_load_state()
+    return found.all_inner_texts()
 
 
 def test_it_is_made_changed_and_deleted(new_page, site: Site) -> None:

@@ -112,6 +112,7 @@ def test_on_a_phone_a_task_is_chosen_and_asked_about(new_page, site: Site) -> No
     page.locator("select[name=action]").select_option("retry")
     page.get_by_role("button", name="Go").click()
 
+    page.get_by_role("button", name="Retry, yes").wait_for()
     assert page.locator("#content").inner_text().count(str(one(site)))
 
 
