@@ -6,6 +6,7 @@ can import it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
@@ -38,7 +39,7 @@ def register(processor_class: P) -> P:
     names = checked_names(processor_class)
     for name in names:
         known = _processors.get(name, processor_class)
-        if known is not processor_class:
+        if known is not processor_class and not _is_left_over(known, processor_class):
             raise ProcessorClassAlreadyRegistered(name, _path(known), _path(processor_class))
     _processors.update(dict.fromkeys(names, processor_class))
     return processor_class
@@ -185,6 +186,16 @@ def _no_processor(found: Any) -> str:
     if is_processor(type(found)):
         return f"@registry.register: pass the class {type(found).__name__}, not an object of it."
     return f"@registry.register takes nothing but {base}, and got {found!r}: write it without ()."
+
+
+def _is_left_over(known: type, again: type) -> bool:
+    """Tell whether a class is of an import that failed below it, and is now imported once more.
+
+    Refused, it would hide what is wrong with its module from whoever comes second.
+    """
+    module = sys.modules.get(known.__module__)
+    name = known.__qualname__
+    return _path(known) == _path(again) and name.isidentifier() and not hasattr(module, name)
 
 
 def _path(processor_class: type) -> str:

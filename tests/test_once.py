@@ -60,6 +60,19 @@ def test_what_is_due_is_run_and_what_that_enqueues(listens):
     assert not Supervisor.objects.exists()
 
 
+@pytest.mark.parametrize("closed", ["<&- >&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_runs_where_streams_are_closed(closed):
+    """Else a socket gets the number of one, and libuv ends the process when that is closed."""
+    Write("a").delay()
+
+    code, said = supervised(launcher=("bash", "-c", f'exec "$@" {closed}', "bash"))
+
+    assert code == 0, said
+    assert marks() == ["a"]
+    assert "cold" not in said
+    assert "Traceback" not in said
+
+
 def test_without_anything_it_ends_at_once():
     code, said = supervised()
 

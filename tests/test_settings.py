@@ -342,6 +342,23 @@ def test_tasks_that_cannot_be_imported_are_a_check_error(app, module):
     assert f"{folder / module}.py, line 1" in error.hint
 
 
+def test_what_is_wrong_below_a_registered_class_is_told_each_time(app):
+    """Each check imports the tasks by itself, and so comes upon the class once more."""
+    folder = app("half", partisan_tasks=PROCESSOR + "\nimport nothing_of_this_name\n")
+
+    for _ in range(2):
+        errors = errors_of()
+
+        assert "partisan_async.E006" not in errors
+        assert f"{folder}/partisan_tasks.py, line 9" in errors["partisan_async.E007"].hint
+
+
+def test_a_class_that_is_registered_twice_in_its_module_is_refused(app):
+    app("twice", partisan_tasks=PROCESSOR + PROCESSOR)
+
+    assert "twice.partisan_tasks.Send" in errors_of()["partisan_async.E006"].msg
+
+
 def test_anothers_tasks_are_not_imported(settings, app):  # the one set up last is undone first
     """They may be Celery's, or anything."""
     settings.TASKS = {"default": {"BACKEND": "elsewhere.Backend"}}

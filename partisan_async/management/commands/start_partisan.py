@@ -17,6 +17,7 @@ from django.core.management.base import (
 from django.db import connections
 
 from partisan_async import logs, registry, steering
+from partisan_async.management.start_partisan import streams
 from partisan_async.management.start_partisan.conditions import (
     NOT_AT_HOME,
     require_database,
@@ -51,6 +52,7 @@ class Command(BaseCommand):
         add_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        streams.open_the_closed()
         taking_on.refuse_within_main()
         refuse_contradictions(options)
         tie = None
