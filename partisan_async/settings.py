@@ -128,6 +128,13 @@ def configured_queues() -> list[str]:
     return [DEFAULT_QUEUE_NAME, *(name for name in names if name != DEFAULT_QUEUE_NAME)]
 
 
+def task_backends() -> list[Mapping[Any, Any]]:
+    """Return what ``TASKS`` says of each backend; what is no dict is Django's to tell of."""
+    configured = getattr(settings, "TASKS", None)
+    backends = configured.values() if isinstance(configured, Mapping) else ()
+    return [each for each in backends if isinstance(each, Mapping)]
+
+
 def problems() -> Iterator[str]:
     """Yield a sentence for everything that is wrong with the settings."""
     if wrong := _wrong_home(getattr(settings, HOME_NAME, None)):

@@ -139,7 +139,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("text", ["4-0", "0", "x", "1-", "-2", "1-2-3"])
     def test_what_the_option_refuses(self, text):
-        with pytest.raises(CommandError, match=r"such as \(0, 4\)|expected one argument"):
+        with pytest.raises(CommandError, match=r"such as 0-4$|expected one argument"):
             call_command("start_partisan", f"--workers_count={text}", stdout=io.StringIO())
 
     def test_beside_other_queues_one_without_the_setting_rests(self):
@@ -169,3 +169,23 @@ def test_a_stop_does_not_wait_for_a_server_that_imports_for_ever(tmp_path):
         # A server that nobody ends has a minute to import the project.
         assert running.wait(forkserver.START_SECONDS - 15) == 0, running.output
         running.wait_until_nothing_is_left()
+
+
+def test_a_server_whose_supervisor_is_killed_while_it_imports_ends_in_silence(tmp_path):
+    """There is nobody to whom it could tell that it is ready."""
+    site = Site(tmp_path)
+    site.write(
+        "home/partisan_tasks.py",
+        'import os, sys, time\nif "birth" in " ".join(sys.orig_argv):\n'
+        '    open("imports", "w").close()\n'
+        '    while not os.path.exists("go"):\n        time.sleep(0.01)\n',
+    )
+    with site.start("--workers_count", "0-1", wait=False) as running:
+        wait_until((tmp_path / "imports").exists)
+        running.signal(signal.SIGKILL)
+        running.wait()
+
+        (tmp_path / "go").touch()
+
+        running.wait_until_nothing_is_left()
+        assert "Traceback" not in running.output

@@ -11,9 +11,11 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
+from django.test import override_settings
 
 from partisan_async import registry, steering
 from partisan_async.models import Supervisor, Task
+from partisan_async.operate import known
 from partisan_async.settings import queue_settings
 from partisan_async.supervisor import unserved
 from partisan_async.supervisor.host import Host
@@ -21,7 +23,7 @@ from partisan_async.supervisor.workers.launch import WorkerStartError
 from partisan_async.supervisor.workers.pool import Pool
 from partisan_async.testing.live import _HostThread
 from tests.conftest import ended, marks, wait_until
-from tests.process import Partisan, partisan
+from tests.process import Partisan, environment, partisan
 from tests.test_health import get, port_of
 from tests.test_notify import Manager
 from tests.testapp.models import Mark
@@ -40,6 +42,10 @@ def sessions():
             " AND application_name LIKE 'partisan\\_async %'"
         )
         return sorted(name.removeprefix("partisan_async ") for (name,) in cursor.fetchall())
+
+
+def woken():
+    return [name for name in sessions() if name.endswith("listen")]
 
 
 @contextmanager
@@ -173,7 +179,44 @@ class TestQueues:
             wait_until(lambda: ended(held))
 
 
+class TestListening:
+    def test_each_listen_dsn_has_one_connection(self, monkeypatch):
+        """Without polls: each queue is woken by the one that is its own."""
+        dsn = environment()["DATABASE_URL"]
+        config = {name: {"LISTEN_DSN": dsn} for name in "cd"}
+        with override_settings(PARTISAN_CONFIG=config, SLEEP_DELAY_SECONDS=3600), live_host("abcd"):
+            wait_until(lambda: len(woken()) == 2)
+            tasks = [Nothing(name).delay(queue_name=name) for name in "abcd"]
+            wait_until(lambda: ended(*tasks))
+
+            assert woken() == ["a b listen", "c d listen"]
+
+    def test_one_that_cannot_be_reached_is_of_its_queues_alone(self, caplog):
+        """They are polled, and the others are woken."""
+        config = {"b": {"LISTEN_DSN": "host=127.0.0.1 port=1", "SLEEP_DELAY_SECONDS": 0.1}}
+        config["a"] = {"SLEEP_DELAY_SECONDS": 3600}
+        with override_settings(PARTISAN_CONFIG=config), live_host("ab"):
+            wait_until(lambda: woken() == ["a listen"])
+            tasks = [Nothing(name).delay(queue_name=name) for name in "ab"]
+            wait_until(lambda: ended(*tasks))
+
+
 class TestAllQueues:
+    @pytest.mark.parametrize(
+        "backends",
+        [
+            ["a"],
+            {"default": "a"},
+            {"default": {"QUEUES": None}},
+            {"default": {"QUEUES": "a"}},
+            {"default": {"QUEUES": [["a"], 1]}},
+        ],
+    )
+    def test_tasks_of_a_wrong_shape_name_none(self, backends):
+        """Django tells of them, or a check of ours; a supervisor runs what else there is."""
+        with override_settings(TASKS=backends):
+            assert not {"a", 1} & set(known.named())
+
     def test_it_serves_those_that_are_known_and_those_that_come_up(self, monkeypatch):
         monkeypatch.setattr(unserved, "LOOK_EVERY_SECONDS", 0.3)
         with live_host(["a"], settings_of=queue_settings) as host:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from django.apps import AppConfig
-from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 
 from partisan_async import settings
@@ -35,9 +34,7 @@ def check_django_tasks(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """E009: TASKS names our backend, but this Django does not read TASKS."""
-    configured = getattr(django_settings, "TASKS", None)
-    named = configured.values() if isinstance(configured, Mapping) else ()
-    backends = [each.get("BACKEND") for each in named if isinstance(each, Mapping)]
+    backends = [each.get("BACKEND") for each in settings.task_backends()]
     if BACKEND not in backends or any(find_spec(name) for name in ("django.tasks", "django_tasks")):
         return []
     return [

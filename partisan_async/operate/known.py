@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from django.conf import settings as django_settings
-
 from partisan_async import registry, settings
 
 
@@ -23,5 +21,7 @@ def named() -> Iterator[str]:
     yield from settings.configured_queues()
     for processor in registry.processors_and_tasks():
         yield processor.QUEUE_NAME
-    for backend in (getattr(django_settings, "TASKS", None) or {}).values():
-        yield from backend.get("QUEUES", ())
+    for backend in settings.task_backends():
+        queues = backend.get("QUEUES")
+        if isinstance(queues, list | tuple | set | frozenset):
+            yield from (each for each in queues if isinstance(each, str))

@@ -38,7 +38,8 @@ def fork_workers(control: socket.socket, taken: TakenOn) -> NoReturn:
         except BaseException as error:  # noqa: BLE001  it is reported
             trouble = describe(error)
     notes = [taken.note, leftovers.tell_of_sockets(control.fileno())]
-    send(control, json.dumps([trouble, [note for note in notes if note]]).encode(), [])
+    with suppress(OSError):  # the supervisor may have ended meanwhile
+        send(control, json.dumps([trouble, [note for note in notes if note]]).encode(), [])
     if trouble:
         os._exit(1)
     preload.keep_shared()

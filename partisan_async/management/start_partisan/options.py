@@ -20,6 +20,9 @@ from partisan_async.settings import (
 )
 from partisan_async.validation import check_count, check_queue_name, check_seconds, check_workers
 
+WRONG_OPTION = 2
+"""Exit code where an option has a value that cannot be, also beside the settings."""
+
 RELOAD_GRACE_SECONDS = 5.0
 """Maximum grace time with ``--reload``: a developer waits for the end."""
 
@@ -77,18 +80,24 @@ def refuse_contradictions(options: dict[str, Any]) -> None:
     """
     names = _given(options)
     if options["all_queues"] and names:
-        raise CommandError("--all_queues is all of them: leave out --queue_name.", returncode=2)
+        raise CommandError(
+            "--all_queues is all of them: leave out --queue_name.", returncode=WRONG_OPTION
+        )
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise CommandError(f"--queue_name {twice} is there twice; leave one out.", returncode=2)
+        raise CommandError(
+            f"--queue_name {twice} is there twice; leave one out.", returncode=WRONG_OPTION
+        )
     if options["retries"] and not options["once"]:
-        raise CommandError("--retries says what --once waits for: add --once.", returncode=2)
+        raise CommandError(
+            "--retries says what --once waits for: add --once.", returncode=WRONG_OPTION
+        )
     if options["once"] and options["paused"]:
         raise CommandError(
             "--once runs what there is, and --paused starts nothing of it: leave one of them out.",
-            returncode=2,
+            returncode=WRONG_OPTION,
         )
     if options["reload"] and (wrong := _against_reload(options)):
-        raise CommandError(wrong, returncode=2)
+        raise CommandError(wrong, returncode=WRONG_OPTION)
 
 
 def queues_of(options: dict[str, Any]) -> list[str]:
@@ -126,7 +135,7 @@ def settings_of(queue: str, options: dict[str, Any]) -> QueueSettings:
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from error
     if wrongs := settings.wrongs():
-        raise CommandError(" ".join(wrongs), returncode=2)
+        raise CommandError(" ".join(wrongs), returncode=WRONG_OPTION)
     return settings
 
 
@@ -173,7 +182,7 @@ def _add_numbers(parser: CommandParser) -> None:
         (
             "--workers_count",
             _workers,
-            check_workers,
+            _wrong_workers,
             "how many worker processes to run, or from how many to how many, such as 0-4",
         ),
         ("--sleep_delay_seconds", float, check_seconds(0.01), "time between polls"),
@@ -213,6 +222,11 @@ def _number(kind: Callable[[str], Any], check: Callable[[Any], str | None]) -> C
 def _workers(text: str) -> int | tuple[int, int]:
     least, dash, most = text.partition("-")
     return (int(least), int(most)) if dash else int(text)
+
+
+def _wrong_workers(value: Any) -> str | None:
+    wrong = check_workers(value)
+    return wrong and wrong.replace("(0, 4)", "0-4")
 
 
 def _port(value: Any) -> str | None:

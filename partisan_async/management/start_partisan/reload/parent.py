@@ -13,6 +13,7 @@ from django.db import connections
 
 from partisan_async import logs
 from partisan_async.management.start_partisan.conditions import NOT_AT_HOME
+from partisan_async.management.start_partisan.options import WRONG_OPTION
 from partisan_async.management.start_partisan.reload import sight, tie
 from partisan_async.management.start_partisan.reload.child import Child
 from partisan_async.management.start_partisan.reload.look import Look
@@ -29,9 +30,6 @@ LOOK_WITH_WATCHMAN_SECONDS = 5.0
 
 SETTLE_SECONDS = 0.1
 """Time without a change after which a child starts: many files may be written at once."""
-
-WRONG_OPTION = 2
-"""Exit code where an option has a value that cannot be, also beside the settings."""
 
 AGAIN_SECONDS = 2.0
 """Pause before the next child after one that ended by itself, which may do so again."""
