@@ -208,14 +208,14 @@ class TestTable:
     def test_indexes(self, db):
         assert not wrongs(indexes.indexes)
 
-        execute("DROP INDEX partisan_async_ready, partisan_async_one_waiting")
+        execute("DROP INDEX partisan_async_ready, partisan_async_one_unclaimed")
 
         ready, unique = wrongs(indexes.indexes)
         assert ready.startswith(
             "The index partisan_async_ready is missing: CREATE INDEX CONCURRENTLY"
             ' "partisan_async_ready" ON "partisan_async_task" ("queue_name", "priority", "id")'
         )
-        assert "The index partisan_async_one_waiting is missing: CREATE UNIQUE INDEX C" in unique
+        assert "The index partisan_async_one_unclaimed is missing: CREATE UNIQUE INDEX C" in unique
         for said in (ready, unique):
             statement = said.partition(": ")[2].removesuffix(".")
             execute(statement.replace(" CONCURRENTLY", ""))  # it cannot be in a transaction

@@ -1,6 +1,7 @@
-"""The tables: tasks, schedules, supervisors, pauses, tallies, and the database's home."""
+"""The tables: tasks, schedules, supervisors, pauses, tallies, limits, and the database's home."""
 
 from partisan_async.models.home import Home
+from partisan_async.models.limits import Limit, LimitOverride, LimitPause, LimitStart
 from partisan_async.models.pauses import NEVER_BEGINS, NEVER_ENDS, PausedProcessor, PausedQueue
 from partisan_async.models.schedule import Schedule
 from partisan_async.models.status import ENDED, KNOWN, WAITING, Status
@@ -17,6 +18,10 @@ __all__ = [
     "WAITING",
     "Dashboard",
     "Home",
+    "Limit",
+    "LimitOverride",
+    "LimitPause",
+    "LimitStart",
     "PausedProcessor",
     "PausedQueue",
     "Schedule",

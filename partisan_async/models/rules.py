@@ -27,6 +27,17 @@ INDEXES = [
         condition=Q(status__in=ENDED),
         name="partisan_async_ended",
     ),
+    # The queue first: without it each claim would read the rows of other queues, too.
+    Index(
+        fields=["queue_name", "limit_name", "limit_key", "limit_rank", "id"],
+        condition=Q(status=Status.LIMITED.value),
+        name="partisan_async_limited",
+    ),
+    Index(
+        fields=["limit_name", "limit_key"],
+        condition=Q(status=Status.IN_PROCESS.value, limit_name__isnull=False),
+        name="partisan_async_occupied",
+    ),
     # With the id: many tasks of one are gone through by it, a thousand at a time.
     Index(
         fields=["subject", "id"],
@@ -40,7 +51,7 @@ CONSTRAINTS = [
     # waits: see ``supervisor.opening.KEEP_PLANS``. But the release before names it in ON CONFLICT
     # by its states alone, and finds no index that asks for more.
     UniqueConstraint(
-        fields=["digest"], condition=Q(status__in=WAITING), name="partisan_async_one_waiting"
+        fields=["digest"], condition=Q(status__in=WAITING), name="partisan_async_one_unclaimed"
     ),
     # By the time of its end, and not by states: a row that goes back to waiting neither leaves the
     # index nor comes to it, so that nothing can be in its way.

@@ -28,6 +28,7 @@ class Task(models.Model):
 
     STATUS_NEW = Status.NEW.value
     STATUS_SCHEDULED = Status.SCHEDULED.value
+    STATUS_LIMITED = Status.LIMITED.value
     STATUS_IN_PROCESS = Status.IN_PROCESS.value
     STATUS_FINISHED = Status.FINISHED.value
     STATUS_ERROR = Status.ERROR.value
@@ -119,6 +120,20 @@ class Task(models.Model):
         models.DateTimeField(
             null=True, blank=True, help_text=_("when a stop of its supervisor last cut it off")
         )
+    )
+
+    limit_name = models.CharField(  # noqa: DJ001  NULL is in no index
+        max_length=255, null=True, blank=True, help_text=_("the limit that it starts under")
+    )
+    limit_key = models.CharField(  # noqa: DJ001  NULL is no key, and "" is one
+        max_length=255,
+        null=True,
+        blank=True,
+        db_collation="C",
+        help_text=_("its key under that limit"),
+    )
+    limit_rank = models.IntegerField(
+        null=True, blank=True, help_text=_("its turn among those of its key: lower number first")
     )
 
     class Meta:

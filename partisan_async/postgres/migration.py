@@ -9,7 +9,14 @@ from django.apps import apps
 from django.db import OperationalError, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations import AddConstraint, AddField, AddIndex, CreateModel, Migration
+from django.db.migrations import (
+    AddConstraint,
+    AddField,
+    AddIndex,
+    CreateModel,
+    Migration,
+    RemoveConstraint,
+)
 from django.db.migrations.state import ProjectState
 
 from partisan_async import logs
@@ -112,18 +119,14 @@ class _Concurrently:
     def database_forwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
-        """Build it, in place of one that an attempt before has left unfinished."""
-        self.database_backwards(app_label, schema_editor, from_state, to_state)
-        model = to_state.apps.get_model(app_label, self.model_name)  # type: ignore[attr-defined]
-        sql = str(self._built.create_sql(model, schema_editor))
-        schema_editor.execute(sql.replace(" INDEX ", " INDEX CONCURRENTLY ", 1), params=None)
+        """Build it."""
+        _build(self._built, to_state.apps.get_model(app_label, self.model_name), schema_editor)  # type: ignore[attr-defined]
 
     def database_backwards(
         self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
     ) -> None:
-        """Remove it, likewise."""
-        name = schema_editor.quote_name(self._built.name)
-        schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        """Remove it."""
+        _remove(self._built, schema_editor)
 
     @property
     def _built(self) -> Any:
@@ -144,6 +147,40 @@ class AddIndexConcurrently(_Concurrently, AddIndex):
     @property
     def _built(self) -> Any:
         return self.index
+
+
+class RemoveUniqueConcurrently(RemoveConstraint):
+    """Removes the unique index of a constraint; on the way back, builds it."""
+
+    atomic = False
+
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Remove it."""
+        _remove(self._of(from_state, app_label), schema_editor)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
+        """Build it."""
+        model = to_state.apps.get_model(app_label, self.model_name)
+        _build(self._of(to_state, app_label), model, schema_editor)
+
+    def _of(self, state: ProjectState, app_label: str) -> Any:
+        return state.models[app_label, self.model_name_lower].get_constraint_by_name(self.name)
+
+
+def _build(built: Any, model: Any, schema_editor: Any) -> None:
+    # In place of one that an attempt before has left unfinished.
+    _remove(built, schema_editor)
+    sql = str(built.create_sql(model, schema_editor))
+    schema_editor.execute(sql.replace(" INDEX ", " INDEX CONCURRENTLY ", 1), params=None)
+
+
+def _remove(built: Any, schema_editor: Any) -> None:
+    name = schema_editor.quote_name(built.name)
+    schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def _is_for_tables(connection: BaseDatabaseWrapper) -> bool:

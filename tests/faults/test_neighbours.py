@@ -78,7 +78,7 @@ def leave(session):
 
 
 READY, SCHEDULED, CLAIMED = (f"partisan_async_{name}" for name in ("ready", "scheduled", "claimed"))
-WAITING = "partisan_async_one_waiting"
+WAITING = "partisan_async_one_unclaimed"
 """Smaller than the others, the planner takes it where few rows wait; then few are visited."""
 
 BY_ID = f"{TABLE}_pkey"
