@@ -51,6 +51,7 @@ class Claim(NamedTuple):
     :param history: JSON of ``HISTORY``, where the row is one of Django's own tasks.
     :param trying_seconds: how long ago its first try had begun when it was claimed, where the row
         keeps that; ``None``: this is the first, or nothing asks.
+    :param limit_name: the limit that it runs under, and there, unless it has none, its key.
     """
 
     id: int
@@ -69,6 +70,8 @@ class Claim(NamedTuple):
     history: str | None = None
     traceparent: str | None = None
     trying_seconds: float | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
 
     @property
     def key(self) -> tuple[int, int]:

@@ -27,6 +27,16 @@ from partisan_async.store.erasing import (
 from partisan_async.store.kept import KEPT_PER_ROW
 from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, Beat, beat, forget, unserved
+from partisan_async.store.limiting import (
+    KEYS_AT_ONCE,
+    WALKED_AT_ONCE,
+    Key,
+    Verdict,
+    claim_limited,
+    lock,
+    outcome,
+    walk,
+)
 from partisan_async.store.mending import broken, constraints, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify, wake
 from partisan_async.store.parking import (
@@ -85,6 +95,7 @@ __all__ = [
     "HELD_NO_MORE",
     "HISTORY",
     "KEPT_PER_ROW",
+    "KEYS_AT_ONCE",
     "NEVER",
     "PARKED_AT_ONCE",
     "PROMOTED_AT_ONCE",
@@ -92,10 +103,12 @@ __all__ = [
     "TALLY_COLUMNS",
     "TTL_SECONDS",
     "UNENDED",
+    "WALKED_AT_ONCE",
     "WINDOWS_PRUNED_AT_ONCE",
     "Among",
     "Beat",
     "Held",
+    "Key",
     "Made",
     "Place",
     "Pruned",
@@ -103,6 +116,7 @@ __all__ = [
     "Punctuality",
     "Scheduled",
     "Statement",
+    "Verdict",
     "advance",
     "again",
     "again_with",
@@ -114,6 +128,7 @@ __all__ = [
     "cancel",
     "channel",
     "claim",
+    "claim_limited",
     "claim_only",
     "claims",
     "constraints",
@@ -138,6 +153,7 @@ __all__ = [
     "hold",
     "ids_of",
     "is_parked",
+    "lock",
     "locked",
     "look",
     "make",
@@ -146,6 +162,7 @@ __all__ = [
     "named",
     "notify",
     "orphans",
+    "outcome",
     "park",
     "parked_queues",
     "pause",
@@ -175,4 +192,5 @@ __all__ = [
     "unserved",
     "validate",
     "wake",
+    "walk",
 ]

@@ -52,7 +52,7 @@ t.id, t.claim_seq, t.queue_name, t.processor_class, {_ARGUMENTS}, t.priority, t.
     t.lost, t.suspect, t.unrecognised, t.interrupted, {_WAITED_SECONDS},
     CASE WHEN strpos(t.processor_class, '.') > 0 THEN jsonb_build_array(
         t.created_at, t.started_at, t.worker_ids, t.errors)::text END,
-    t.traceparent, {_TRYING_SECONDS}
+    t.traceparent, {_TRYING_SECONDS}, t.limit_name, t.limit_key
 """
 
 # No row if this supervisor's lease has expired or its queue is paused.

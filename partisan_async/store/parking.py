@@ -15,7 +15,7 @@ from __future__ import annotations
 from partisan_async.models import NEVER_BEGINS, NEVER_ENDS
 from partisan_async.models.readable import moment
 from partisan_async.models.status import Status
-from partisan_async.store.statement import Statement, queue_names
+from partisan_async.store.statement import Statement, queue_names, waiting
 
 NEVER = f"timestamptz '{NEVER_BEGINS}'"
 
@@ -90,7 +90,7 @@ free AS MATERIALIZED (
     LIMIT {PARKED_AT_ONCE}),
 back AS (
     UPDATE partisan_async_task t
-    SET status = CASE WHEN held.at IS NULL THEN '{Status.NEW}' ELSE '{Status.SCHEDULED}' END,
+    SET status = CASE WHEN held.at IS NULL THEN {waiting("t")} ELSE '{Status.SCHEDULED}' END,
         finished_at = NULL,
         execute_after = COALESCE(held.at, t.parked_from),
         parked_from = CASE WHEN held.at IS NOT NULL THEN t.parked_from END

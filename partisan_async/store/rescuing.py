@@ -28,8 +28,10 @@ _RESCUE = f"""
 WITH {I_LIVE}, orphaned AS MATERIALIZED (
     {_ORPHANED} AND EXISTS (SELECT 1 FROM me) {_IN_THEIR_ORDER} FOR UPDATE OF t SKIP LOCKED)
 UPDATE partisan_async_task t
-SET claimed_by = %(me)s, claimed_at = statement_timestamp(), {NEXT_SEQ},
-    interrupted = t.interrupted + 1
+SET status = CASE WHEN t.limit_name IS NULL THEN t.status ELSE '{Status.LIMITED}' END,
+    claimed_by = CASE WHEN t.limit_name IS NULL THEN %(me)s END,
+    claimed_at = CASE WHEN t.limit_name IS NULL THEN statement_timestamp() END,
+    {NEXT_SEQ}, interrupted = t.interrupted + 1
 FROM orphaned WHERE t.id = ANY (ARRAY[orphaned.id])
 RETURNING {COLUMNS}
 """  # noqa: S608
@@ -45,7 +47,10 @@ def rescue(
     by_clock: bool,
     among: Among = ALL,
 ) -> Statement:
-    """Claim rows whose supervisor is proven dead or, by the clock, silent for a TTL."""
+    """Claim rows whose supervisor is proven dead or, by the clock, silent for a TTL.
+
+    Those with limits come back, too, but wait for their limits again: a run anew is a start.
+    """
     params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
     params |= {"dead": list(dead), "by_clock": by_clock}
     return among.narrow(Statement(_RESCUE, params), "t.id")

@@ -59,7 +59,7 @@ _GIVEN_FORM = f"""
         interrupted, ran_seconds, worker, failure, result{{columns}}))
 """  # noqa: S608
 _SETTLE_FORM = f"""UPDATE partisan_async_task t
-SET {{more}}status = d.status,
+SET {{more}}status = {{status}},
     claimed_by = NULL,
     claimed_at = NULL,
     execute_after = CASE WHEN d.pause IS NULL THEN t.execute_after
@@ -87,16 +87,35 @@ SET {{more}}status = d.status,
 FROM d WHERE {_FENCE}
 """  # noqa: S608
 
-_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(more="")
+_STATUS = "d.status"
+
+_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(more="", status=_STATUS)
 _SETTLE_TIMED = _GIVEN_FORM.format(
     arrays=", %(timed)s::bool[]", columns=", timed"
-) + _SETTLE_FORM.format(more=f"{_TIMED}\n    ")
+) + _SETTLE_FORM.format(more=f"{_TIMED}\n    ", status=_STATUS)
 
-# The next two write all of that: runs that a stop cut off and failures that an ON_ERROR tells of
-# are few, and each form is one more plan.
+# In order, one that has begun keeps its place until its next time: nothing overtakes it.
+_STATUS_UNDER_LIMITS = f"""
+    CASE WHEN t.limit_name IS NULL OR d.status NOT IN ('{Status.NEW}', '{Status.SCHEDULED}')
+        THEN d.status
+    WHEN d.status = '{Status.NEW}' OR t.limit_key IS NOT NULL AND EXISTS (
+        SELECT 1 FROM partisan_async_limit l WHERE l.name = t.limit_name AND l.in_order)
+        THEN '{Status.LIMITED}'
+    ELSE d.status END"""  # noqa: S608
+
+# The next ones write all of that: runs that a stop cut off, failures that an ON_ERROR tells of, and
+# tasks with limits that did not finish are few, and each form is one more plan.
 _ARRAYS, _COLUMNS = ", %(timed)s::bool[], %(cut_off)s::bool[]", ", timed, cut_off"
-_SETTLE_ALL = _SETTLE_FORM.format(more=f"{_TIMED}{stops.SET}\n    ")
-_SETTLE_CUT_OFF = _GIVEN_FORM.format(arrays=_ARRAYS, columns=_COLUMNS) + _SETTLE_ALL
+_ALL = {
+    limited: _SETTLE_FORM.format(
+        more=f"{_TIMED}{stops.SET}\n    ", status=_STATUS_UNDER_LIMITS if limited else _STATUS
+    )
+    for limited in (False, True)
+}
+_SETTLE_ALL = {
+    limited: _GIVEN_FORM.format(arrays=_ARRAYS, columns=_COLUMNS) + update
+    for limited, update in _ALL.items()
+}
 _GIVEN_TOLD = _GIVEN_FORM.format(
     arrays=f"{_ARRAYS}{on_error.ARRAYS}", columns=f"{_COLUMNS}{on_error.COLUMNS}"
 )
@@ -162,11 +181,12 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
     written: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     written |= {name: array_of_texts(written[name]) for name in ("failure", "result")}
     written |= {"me": me, "gently": gently}
+    limited = any(settlement.claim.limit_name is not None for settlement in settlements)
     if any(settlement.told_by for settlement in settlements):
-        sql = on_error.telling(_GIVEN_TOLD, _SETTLE_ALL + free)
+        sql = on_error.telling(_GIVEN_TOLD, _ALL[limited] + free)
         return _patient(sql, written | on_error.params(settlements))
-    if any(written["cut_off"]):
-        return _settling(_SETTLE_CUT_OFF, written, free)
+    if limited or any(written["cut_off"]):
+        return _settling(_SETTLE_ALL[limited], written, free)
     return _settling(_SETTLE_TIMED if any(written["timed"]) else _SETTLE, written, free)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from django.db import router
 
 from partisan_async.models import Task
+from partisan_async.models.status import Status
 
 
 class Statement(NamedTuple):
@@ -42,6 +43,12 @@ extract(epoch FROM LEAST(GREATEST({column}, statement_timestamp() - interval '1 
 
 
 DUE_SECONDS = due_seconds("execute_after")
+
+
+def waiting(table: str) -> str:
+    """Return SQL of the status in which a row waits that may start as soon as its limit allows."""
+    limited = f"{table}.limit_name IS NOT NULL"
+    return f"CASE WHEN {limited} THEN '{Status.LIMITED}' ELSE '{Status.NEW}' END"
 
 
 def queue_names(table: str, condition: str) -> str:

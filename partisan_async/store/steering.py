@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from partisan_async.models.status import ENDED, ENDED_SQL, Status
+from partisan_async.models.status import ENDED, ENDED_SQL, WAITING, Status
 from partisan_async.policy import Failure
 from partisan_async.store.inserting import lock_of
 from partisan_async.store.kept import encoded, kept
-from partisan_async.store.statement import Statement, queue_names
+from partisan_async.store.statement import Statement, queue_names, waiting
 
-UNENDED = (Status.NEW.value, Status.SCHEDULED.value, Status.IN_PROCESS.value)
+UNENDED = (*WAITING, Status.IN_PROCESS.value)
 
 # Rows that another transaction has locked are left out: it may stay open for long. The caller's
 # transaction may, too: then `takes` takes the digests, or a delay() of an identical call would wait
@@ -25,7 +25,7 @@ WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
 _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
 _ANEW = f"""
-    status = '{Status.NEW}', execute_after = statement_timestamp(), finished_at = NULL,
+    status = {waiting("t")}, execute_after = statement_timestamp(), finished_at = NULL,
     tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
     parked_from = NULL, stops = NULL, stopped_at = NULL
 """
@@ -48,7 +48,7 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     """
     # Without the digest: an identical call may wait by now, or be enqueued before this one starts.
     sql = f"""
-    UPDATE partisan_async_task
+    UPDATE partisan_async_task t
     SET {_ANEW}, digest = NULL, unique_key = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608
@@ -88,8 +88,8 @@ def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     """Make scheduled rows ready; else as ``again``."""
     # Clear a `finished_at` that was set by hand: the table's constraint would refuse it.
     sql = f"""
-    UPDATE partisan_async_task
-    SET status = '{Status.NEW}', execute_after = statement_timestamp(), parked_from = NULL,
+    UPDATE partisan_async_task t
+    SET status = {waiting("t")}, execute_after = statement_timestamp(), parked_from = NULL,
         finished_at = NULL
     {_SELECTED} RETURNING id, queue_name
     """  # noqa: S608

@@ -1,0 +1,312 @@
+"""Claims rows that wait for limits: how many may start now is counted under each limit's lock.
+
+The lock is the row of the limit, and is taken by a statement of its own: a count in the statement
+that locks would be older than the lock, since its snapshot is. Both are one transaction, READ
+COMMITTED, and one message. A row in process *is* the slot that it occupies: nothing else is counted
+up or down.
+
+A *head* of a key is one of the rows that are next there. A *start* is a claim, at the time that it
+counted with. Starts are counted by *granules*, hundredths of a rate's window.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from partisan_async.claim import Claim
+from partisan_async.models.status import Status
+from partisan_async.store.among import ALL, Among
+from partisan_async.store.claiming import COLUMNS, I_LIVE, NEXT_SEQ, claims
+from partisan_async.store.statement import Statement, array, array_of_texts
+
+Key = tuple[str, str | None]
+"""A limit's name, and a key under it; ``None``: the rows without one."""
+
+KEYS_AT_ONCE = 100
+"""Maximum number of keys that one claim looks at."""
+
+WALKED_AT_ONCE = 1000
+"""Maximum number of keys that one step of a walk finds."""
+
+GRANULES = 100
+"""Number of granules in a window; one more is counted, since the first one is cut."""
+
+IDLE_MILLISECONDS = 2000
+"""How long the server waits for the rest of the transaction: a network that breaks in the middle
+must not close a limit."""
+
+_ASKED = f"""
+SELECT limit_name AS name, limit_key AS key FROM partisan_async_task
+WHERE id = ANY(%(ids)s::bigint[]) AND status || '' = '{Status.LIMITED}'
+    AND queue_name = %(queue_name)s
+"""  # noqa: S608
+
+# The names of the locked ones are left in the transaction, for the next statement: those of ids may
+# be others by then.
+_LOCK = f"""
+WITH held AS MATERIALIZED (
+    SELECT name FROM partisan_async_limit
+    WHERE ranked AND name = ANY (ARRAY(
+        SELECT unnest(%(names)s::text[]) UNION SELECT name FROM ({_ASKED}) AS asked))
+    ORDER BY name FOR UPDATE)
+SELECT set_config('partisan_async.held', COALESCE(jsonb_agg(name)::text, '[]'), true),
+    set_config('idle_in_transaction_session_timeout', '{IDLE_MILLISECONDS}', true)
+FROM held
+"""  # noqa: S608
+
+
+def _rate(rates: str, key: str) -> str:
+    """Return SQL of how many more starts the rates allow now, and when the next is if none.
+
+    What was counted up to a window ahead of the clock, before it was set back, counts as now.
+    """
+    return f"""
+    SELECT min(r.most - s.n) AS room,
+        max(CASE WHEN s.n >= r.most
+            THEN to_timestamp((LEAST(s.first, r.now) + {GRANULES} + 1) * r.per / {GRANULES}) END
+        ) AS next
+    FROM (SELECT (e.value ->> 0)::bigint AS most, p.per, {_granule("w.at", "p.per")} AS now
+          FROM jsonb_array_elements({rates}) AS e
+              CROSS JOIN LATERAL (SELECT (e.value ->> 1)::float8 AS per) AS p) AS r
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(sum(s.count), 0)::bigint AS n, min(s.granule) AS first
+        FROM partisan_async_limitstart s
+        WHERE s.name = w.name AND {key} AND s.per_seconds = r.per
+            AND s.granule BETWEEN r.now - {GRANULES} AND r.now + {GRANULES}) AS s
+    """  # noqa: S608
+
+
+def _granule(at: str, per: str) -> str:
+    return f"floor(extract(epoch FROM {at})::float8 * {GRANULES} / {per})::bigint"
+
+
+def _heads(is_of_key: str) -> str:
+    return f"""
+    SELECT key.name, key.key, key.room, key.most, key.running, key.in_order, key.at, h.*
+    FROM key CROSS JOIN LATERAL (
+        SELECT t.id, t.priority, t.limit_rank, t.execute_after FROM partisan_async_task t
+        WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
+            AND t.limit_name = key.name AND {is_of_key} {{others}}
+        ORDER BY t.limit_rank, t.id LIMIT key.most) AS h
+    """  # noqa: S608
+
+
+# In order a head that another transaction has locked closes its key, and so does one that is not
+# due: SKIP LOCKED in the search would take the second.
+_CLAIM = f"""
+WITH {I_LIVE},
+held AS MATERIALIZED (
+    SELECT jsonb_array_elements_text(current_setting('partisan_async.held')::jsonb) AS name),
+asked AS MATERIALIZED (
+    SELECT u.name, u.key FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u (name, key)
+    UNION {_ASKED}),
+want AS MATERIALIZED (
+    SELECT a.name, a.key, l.rates, l.rates_per_key, now.at,
+        l.in_order AND a.key IS NOT NULL AS in_order,
+        COALESCE(whole.running, l.running) AS total,
+        CASE WHEN a.key IS NULL THEN NULL WHEN l.in_order THEN LEAST(1, own.running)
+            ELSE COALESCE(own.running, l.running_per_key) END AS per_key,
+        (SELECT max(p.until) FROM partisan_async_limitpause p
+         WHERE p.name = a.name AND p.key IS NOT DISTINCT FROM a.key AND p.until > now.at) AS pause
+    FROM asked a JOIN held USING (name) JOIN partisan_async_limit l USING (name)
+        CROSS JOIN (SELECT clock_timestamp() AS at) AS now
+        LEFT JOIN partisan_async_limitoverride whole ON whole.name = a.name AND whole.key IS NULL
+        LEFT JOIN partisan_async_limitoverride own ON own.name = a.name AND own.key = a.key
+    WHERE EXISTS (SELECT 1 FROM me)),
+whole AS MATERIALIZED (
+    SELECT w.name, rate.next, GREATEST(0, LEAST(%(limit)s::bigint, rate.room, w.total - (
+        SELECT count(*) FROM partisan_async_task o
+        WHERE w.total IS NOT NULL AND o.limit_name = w.name
+            AND o.status = '{Status.IN_PROCESS}'))) AS room
+    FROM (SELECT DISTINCT name, rates, total, at FROM want) AS w
+        CROSS JOIN LATERAL ({_rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate),
+key AS MATERIALIZED (
+    SELECT w.name, w.key, w.in_order, w.at, r.n AS running, room.n AS room,
+        GREATEST(rate.next, w.pause) AS next,
+        GREATEST(1, CASE WHEN w.in_order THEN 1 ELSE LEAST(room.n,
+            GREATEST(8, 2 * %(limit)s / GREATEST(1, (SELECT count(*) FROM want)))) END) AS most
+    FROM want w
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS n FROM partisan_async_task o
+            WHERE w.per_key IS NOT NULL AND o.limit_name = w.name AND o.limit_key = w.key
+                AND o.status = '{Status.IN_PROCESS}') AS r
+        CROSS JOIN LATERAL ({_rate("w.rates_per_key", "s.of_key AND s.key = w.key")}) AS rate
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN w.pause IS NULL THEN GREATEST(0, LEAST(%(limit)s::bigint,
+                w.per_key - r.n, CASE WHEN w.key IS NOT NULL THEN rate.room END))
+                ELSE 0 END AS n) AS room),
+found AS MATERIALIZED (
+    SELECT h.*, row_number() OVER of_key AS number
+    FROM ({_heads("t.limit_key = key.key")}
+          UNION ALL {_heads("key.key IS NULL AND t.limit_key IS NULL")}) AS h
+    WINDOW of_key AS (PARTITION BY h.name, h.key ORDER BY h.limit_rank, h.id)),
+ranked AS MATERIALIZED (
+    SELECT f.id, f.name, f.priority, f.running + f.number AS turn,
+        row_number() OVER (
+            PARTITION BY f.name ORDER BY f.priority, f.running + f.number, f.id) AS place
+    FROM found f
+    WHERE f.number <= f.room AND (NOT f.in_order OR f.execute_after <= f.at)),
+pick AS MATERIALIZED (
+    SELECT id FROM (
+        SELECT r.id, r.priority, r.turn FROM ranked r JOIN whole USING (name)
+        WHERE r.place <= whole.room
+        UNION ALL (
+            SELECT NULL, t.priority, 0 FROM partisan_async_task t
+            WHERE t.status = '{Status.NEW}' AND t.queue_name = %(queue_name)s {{others}}
+            ORDER BY t.priority, t.id LIMIT %(limit)s)) AS all_of_them
+    ORDER BY priority, turn, id LIMIT %(limit)s),
+due AS MATERIALIZED (
+    SELECT t.id FROM partisan_async_task t
+    WHERE t.id = ANY (ARRAY(SELECT id FROM pick WHERE id IS NOT NULL))
+        AND t.status || '' = '{Status.LIMITED}' FOR UPDATE SKIP LOCKED),
+taken AS (
+    UPDATE partisan_async_task t
+    SET status = '{Status.IN_PROCESS}', claimed_by = %(me)s, {NEXT_SEQ},
+        claimed_at = (SELECT at FROM want LIMIT 1)
+    FROM due WHERE t.id = ANY (ARRAY[due.id])
+    RETURNING t.limit_name AS name, t.limit_key AS key, {COLUMNS}),
+spent AS (
+    INSERT INTO partisan_async_limitstart AS s
+        (name, of_key, key, per_seconds, granule, count, until)
+    SELECT n.name, n.of_key, n.key, r.per, g.granule, n.n,
+        to_timestamp((g.granule + {GRANULES} + 2) * r.per / {GRANULES})
+    FROM (SELECT name, true AS of_key, key, count(*)::int AS n FROM taken
+          WHERE key IS NOT NULL GROUP BY name, key
+          UNION ALL SELECT name, false, NULL, count(*)::int FROM taken GROUP BY name) AS n
+        JOIN (SELECT DISTINCT name, rates, rates_per_key, at FROM want) AS w USING (name)
+        CROSS JOIN LATERAL (
+            SELECT (e.value ->> 1)::float8 AS per FROM jsonb_array_elements(
+                CASE WHEN n.of_key THEN w.rates_per_key ELSE w.rates END) AS e) AS r
+        CROSS JOIN LATERAL (SELECT {_granule("w.at", "r.per")} AS granule) AS g
+    ORDER BY n.name, n.of_key, n.key, r.per
+    ON CONFLICT (name, of_key, key, per_seconds, granule)
+        DO UPDATE SET count = s.count + excluded.count),
+verdict AS (
+    SELECT key.name, key.key, LEAST(key.room - COALESCE(t.n, 0), whole.room - COALESCE(a.n, 0))
+            AS room,
+        f.n - COALESCE(t.n, 0) AS left, f.n >= key.most AS more, f.first,
+        extract(epoch FROM GREATEST(key.next, f.due, CASE WHEN whole.room <= COALESCE(a.n, 0)
+            THEN whole.next END) - key.at)::float8 AS seconds
+    FROM key JOIN whole USING (name)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS n, min(f.id) AS first,
+                min(CASE WHEN f.in_order AND f.execute_after > f.at THEN f.execute_after END) AS due
+            FROM found f
+            WHERE f.name = key.name AND f.key IS NOT DISTINCT FROM key.key) AS f
+        LEFT JOIN (SELECT name, key, count(*) AS n FROM taken GROUP BY name, key) AS t
+            ON t.name = key.name AND t.key IS NOT DISTINCT FROM key.key
+        LEFT JOIN (SELECT name, count(*) AS n FROM taken GROUP BY name) AS a
+            ON a.name = key.name)
+SELECT CASE WHEN row_number() OVER () = 1 THEN (
+        SELECT jsonb_agg(jsonb_build_array(v.name, v.key, v.room, v.left, v.more, v.seconds))
+        FROM verdict v)::text END, taken.*
+FROM (SELECT 1) AS one LEFT JOIN taken ON true
+"""  # noqa: S608
+
+# From one key to the next by the index, however many rows a key has. Those without a key are behind
+# the others of their limit.
+_NEXT = f"""
+SELECT n.name, n.key FROM (
+    (SELECT t.limit_name AS name, t.limit_key AS key FROM partisan_async_task t
+     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
+         AND t.limit_name = walk.name AND t.limit_key > walk.key
+     ORDER BY t.limit_key LIMIT 1)
+    UNION ALL
+    (SELECT t.limit_name, t.limit_key FROM partisan_async_task t
+     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
+         AND t.limit_name = walk.name AND t.limit_key IS NULL AND walk.key IS NOT NULL LIMIT 1)
+    UNION ALL
+    (SELECT t.limit_name, t.limit_key FROM partisan_async_task t
+     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
+         AND t.limit_name > walk.name
+     ORDER BY t.limit_name, t.limit_key LIMIT 1)) AS n LIMIT 1
+"""  # noqa: S608
+
+_WALK = f"""
+WITH RECURSIVE walk (name, key, step) AS (
+    SELECT %(name)s::text, %(key)s::text COLLATE "C", 0
+    UNION ALL
+    SELECT next.name, next.key, step + 1 FROM walk CROSS JOIN LATERAL ({_NEXT}) AS next
+    WHERE step < {WALKED_AT_ONCE})
+SELECT name, key FROM walk WHERE step > 0
+"""  # noqa: S608
+
+
+class Verdict(NamedTuple):
+    """What a claim found out about a key.
+
+    :param room: how many more could have started: 0 if it is full.
+    :param left: how many of the rows that were looked at still wait.
+    :param more: whether others may wait behind these.
+    :param seconds: until a rate, a pause or the head's own time allows the next; ``None``: nothing
+        of these is in the way.
+    """
+
+    name: str
+    key: str | None
+    room: int
+    left: int
+    more: bool
+    seconds: float | None
+
+
+def lock(queue_name: str, keys: Collection[Key], ids: Sequence[int]) -> Statement:
+    """Lock the limits of these keys, and those of these rows: see ``claim_limited``."""
+    names = sorted({name for name, _ in keys})
+    return Statement(
+        _LOCK,
+        {"names": array_of_texts(names), "ids": array(ids), "queue_name": queue_name},
+    )
+
+
+def claim_limited(
+    me: UUID,
+    queue_name: str,
+    limit: int,
+    ttl: timedelta,
+    keys: Sequence[Key],
+    ids: Sequence[int] = (),
+    among: Among = ALL,
+) -> Statement:
+    """Claim rows that wait for limits, behind ``lock`` in its transaction. See ``outcome``.
+
+    Ready rows that come before them get their share of the limit, and are not claimed here.
+
+    :param keys: whose rows may be claimed, at most ``KEYS_AT_ONCE``.
+    :param ids: rows whose keys are among these, too.
+    """
+    params = {
+        "me": me,
+        "queue_name": queue_name,
+        "limit": limit,
+        "ttl": ttl,
+        "names": array_of_texts(name for name, _ in keys),
+        "keys": array_of_texts(key for _, key in keys),
+        "ids": array(ids),
+    }
+    return among.narrow(Statement(_CLAIM, params), "t.id")
+
+
+def walk(queue_name: str, behind: Key | None = None) -> Statement:
+    """Find keys with rows that wait for limits. Rows: name and key, in the order of the walk.
+
+    :param behind: the last one of the step before; ``None``: from the first.
+    """
+    name, key = ("", None) if behind is None else behind
+    return Statement(_WALK, {"queue_name": queue_name, "name": name, "key": key})
+
+
+def outcome(rows: Iterable[Sequence[Any]]) -> tuple[list[Claim], list[Verdict]]:
+    """Return the claims of a claim under limits, and what it found out about its keys."""
+    verdicts: list[Verdict] = []
+    taken = []
+    for told, name, _, *columns in rows:
+        if told is not None:
+            verdicts = [Verdict(*each) for each in json.loads(told)]
+        if name is not None:
+            taken.append(columns)
+    return claims(taken), verdicts
