@@ -59,8 +59,9 @@ class Limited(Other):
         among: store.Among = ALL,
     ) -> list[Any]:
         """Claim, as a supervisor does: in one transaction, and one message."""
-        locks = store.lock(self.queue_name, keys, ids)
-        claims = store.claim_limited(self.me, self.queue_name, limit, TTL, keys, ids, among=among)
+        locks, claims = store.claim_limited(
+            self.me, self.queue_name, limit, TTL, keys, ids, among=among
+        )
         with self.connection.pipeline():
             with self.connection.transaction():
                 self.connection.execute(*locks)

@@ -40,9 +40,9 @@ class TestRunning:
         assert ids(first) == [each.pk for each in rows[:2]]
         assert first[0].limit_name == "x"
         assert first[0].limit_key == "k"
-        assert other.verdicts[K] == ("x", "k", 0, 0, True, None)
+        assert (other.verdicts[K].room, other.verdicts[K].more) == (0, True)
         assert third.claim_limited([K]) == []
-        assert third.verdicts[K] == ("x", "k", 0, 1, True, None)
+        assert (third.verdicts[K].room, third.verdicts[K].left) == (0, 1)
 
         other.settle(first[0], Finished())
 
@@ -57,7 +57,7 @@ class TestRunning:
 
         assert sorted(str(claim.limit_key) for claim in claims) == ["None", "a", "b"]
         assert third.claim_limited([("x", "a"), ("x", None)]) == []
-        assert third.verdicts["x", "a"].room == 0
+        assert third.verdicts["x", "a"].whole_room == 0
 
     def test_what_has_no_limit_in_the_table_waits(self, other):
         row()
@@ -158,7 +158,19 @@ class TestInOrder:
                 "SELECT 1 FROM partisan_async_task WHERE id = %s FOR UPDATE", [first.pk]
             )
             assert other.claim_limited([K]) == []
+            assert other.verdicts[K].stuck
         assert ids(other.claim_limited([K])) == [first.pk]
+
+    @pytest.mark.parametrize("among", ["paused", "passed over"])
+    def test_a_head_that_is_not_to_be_taken_closes_its_key(self, other, among):
+        limit(in_order=True)
+        first, _ = row(limit_rank=0), row(limit_rank=0, processor_class="Write")
+        left_out = store.Among(but=[first.pk])
+        if among == "paused":
+            left_out = store.Among(paused=["Nothing"])
+
+        assert other.claim_limited([K], among=left_out) == []
+        assert other.verdicts[K].stuck
 
     def test_a_head_that_is_not_due_closes_its_key(self, other):
         limit(in_order=True)
@@ -193,7 +205,7 @@ class TestRates:
 
         assert len(other.claim_limited(keys)) == 3
         assert other.claim_limited(keys) == []
-        assert other.verdicts["x", None].seconds > 3500
+        assert other.verdicts["x", None].whole_seconds > 3500
 
     def test_an_end_gives_nothing_back(self, other):
         limit(rates_per_key=[[1, 3600]])

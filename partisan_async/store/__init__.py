@@ -33,12 +33,12 @@ from partisan_async.store.limiting import (
     Key,
     Verdict,
     claim_limited,
-    lock,
+    heads,
     outcome,
     walk,
 )
 from partisan_async.store.mending import broken, constraints, mend, validate
-from partisan_async.store.notifying import HELD_NO_MORE, STEERED, channel, notify, wake
+from partisan_async.store.notifying import HELD_NO_MORE, LIMITED, STEERED, channel, notify, wake
 from partisan_async.store.parking import (
     NEVER,
     PARKED_AT_ONCE,
@@ -55,7 +55,7 @@ from partisan_async.store.pruning import Place, Pruned, Pruning, prune
 from partisan_async.store.punctuality import Punctuality, punctuality, succeeded
 from partisan_async.store.rescuing import orphans, rescue
 from partisan_async.store.settling import delete_finished, settle, settle_within
-from partisan_async.store.statement import Statement, database
+from partisan_async.store.statement import Locking, Statement, database
 from partisan_async.store.steering import (
     UNENDED,
     again,
@@ -96,6 +96,7 @@ __all__ = [
     "HISTORY",
     "KEPT_PER_ROW",
     "KEYS_AT_ONCE",
+    "LIMITED",
     "NEVER",
     "PARKED_AT_ONCE",
     "PROMOTED_AT_ONCE",
@@ -109,6 +110,7 @@ __all__ = [
     "Beat",
     "Held",
     "Key",
+    "Locking",
     "Made",
     "Place",
     "Pruned",
@@ -148,12 +150,12 @@ __all__ = [
     "forget",
     "forget_schedules",
     "forget_tallies",
+    "heads",
     "held",
     "held_schedule",
     "hold",
     "ids_of",
     "is_parked",
-    "lock",
     "locked",
     "look",
     "make",

@@ -94,6 +94,9 @@ SELECT
      FROM partisan_async_schedule
      WHERE queue_name = %(queue_name)s AND {_IS_MADE} AND enabled
      ORDER BY next_tick NULLS FIRST LIMIT 1),
+    (SELECT id FROM partisan_async_task
+     WHERE status = '{Status.LIMITED}' AND queue_name = %(queue_name)s
+     ORDER BY queue_name LIMIT 1) IS NOT NULL,
     extract(epoch FROM statement_timestamp())::float8,
     beat.id
 FROM {{claimed}}, beat WHERE beat.id = %(me)s
@@ -132,7 +135,7 @@ def beat(
     holds and that are not known; ids of known rows that it does not hold; True if the queue is
     paused; True if it is to drain; JSON of the queue's paused processors (``name, paused``), also
     of those whose pause is ending; seconds until the first schedule is due that was made at run
-    time; the time, in seconds since the epoch; and its id.
+    time; True if rows wait for limits; the time, in seconds since the epoch; and its id.
 
     :param home: the home that is served; ``None``: any.
     """

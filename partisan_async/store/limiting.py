@@ -12,7 +12,7 @@ counted with. Starts are counted by *granules*, hundredths of a rate's window.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,7 +21,7 @@ from partisan_async.claim import Claim
 from partisan_async.models.status import Status
 from partisan_async.store.among import ALL, Among
 from partisan_async.store.claiming import COLUMNS, I_LIVE, NEXT_SEQ, claims
-from partisan_async.store.statement import Statement, array, array_of_texts
+from partisan_async.store.statement import Locking, Statement, array, array_of_texts
 
 Key = tuple[str, str | None]
 """A limit's name, and a key under it; ``None``: the rows without one."""
@@ -90,13 +90,13 @@ def _heads(is_of_key: str) -> str:
     FROM key CROSS JOIN LATERAL (
         SELECT t.id, t.priority, t.limit_rank, t.execute_after FROM partisan_async_task t
         WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
-            AND t.limit_name = key.name AND {is_of_key} {{others}}
+            AND t.limit_name = key.name AND {is_of_key} AND (key.in_order OR (true {{others}}))
         ORDER BY t.limit_rank, t.id LIMIT key.most) AS h
     """  # noqa: S608
 
 
-# In order a head that another transaction has locked closes its key, and so does one that is not
-# due: SKIP LOCKED in the search would take the second.
+# In order a head that is not due closes its key, and so does one that another transaction has
+# locked, or that is not to be taken: what leaves it out of the search would take the second.
 _CLAIM = f"""
 WITH {I_LIVE},
 held AS MATERIALIZED (
@@ -118,7 +118,8 @@ want AS MATERIALIZED (
         LEFT JOIN partisan_async_limitoverride own ON own.name = a.name AND own.key = a.key
     WHERE EXISTS (SELECT 1 FROM me)),
 whole AS MATERIALIZED (
-    SELECT w.name, rate.next, GREATEST(0, LEAST(%(limit)s::bigint, rate.room, w.total - (
+    SELECT w.name, rate.next, w.rates <> '[]' AS rated,
+        GREATEST(0, LEAST(%(limit)s::bigint, rate.room, w.total - (
         SELECT count(*) FROM partisan_async_task o
         WHERE w.total IS NOT NULL AND o.limit_name = w.name
             AND o.status = '{Status.IN_PROCESS}'))) AS room
@@ -126,6 +127,7 @@ whole AS MATERIALIZED (
         CROSS JOIN LATERAL ({_rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate),
 key AS MATERIALIZED (
     SELECT w.name, w.key, w.in_order, w.at, r.n AS running, room.n AS room,
+        w.rates_per_key <> '[]' AND w.key IS NOT NULL AS rated,
         GREATEST(rate.next, w.pause) AS next,
         GREATEST(1, CASE WHEN w.in_order THEN 1 ELSE LEAST(room.n,
             GREATEST(8, 2 * %(limit)s / GREATEST(1, (SELECT count(*) FROM want)))) END) AS most
@@ -162,7 +164,7 @@ pick AS MATERIALIZED (
 due AS MATERIALIZED (
     SELECT t.id FROM partisan_async_task t
     WHERE t.id = ANY (ARRAY(SELECT id FROM pick WHERE id IS NOT NULL))
-        AND t.status || '' = '{Status.LIMITED}' FOR UPDATE SKIP LOCKED),
+        AND t.status || '' = '{Status.LIMITED}' {{others}} FOR UPDATE SKIP LOCKED),
 taken AS (
     UPDATE partisan_async_task t
     SET status = '{Status.IN_PROCESS}', claimed_by = %(me)s, {NEXT_SEQ},
@@ -186,25 +188,38 @@ spent AS (
     ON CONFLICT (name, of_key, key, per_seconds, granule)
         DO UPDATE SET count = s.count + excluded.count),
 verdict AS (
-    SELECT key.name, key.key, LEAST(key.room - COALESCE(t.n, 0), whole.room - COALESCE(a.n, 0))
-            AS room,
-        f.n - COALESCE(t.n, 0) AS left, f.n >= key.most AS more, f.first,
-        extract(epoch FROM GREATEST(key.next, f.due, CASE WHEN whole.room <= COALESCE(a.n, 0)
-            THEN whole.next END) - key.at)::float8 AS seconds
+    SELECT key.name, key.key, key.room - COALESCE(t.n, 0) AS room,
+        whole.room - COALESCE(a.n, 0) AS whole_room,
+        f.n - COALESCE(t.n, 0) AS left, f.n >= key.most AS more,
+        f.picked > COALESCE(t.n, 0) AS stuck,
+        key.rated, whole.rated AS whole_rated,
+        extract(epoch FROM GREATEST(key.next, f.due) - key.at)::float8 AS seconds,
+        extract(epoch FROM whole.next - key.at)::float8 AS whole_seconds
     FROM key JOIN whole USING (name)
         CROSS JOIN LATERAL (
-            SELECT count(*) AS n, min(f.id) AS first,
+            SELECT count(*) AS n, count(pick.id) AS picked,
                 min(CASE WHEN f.in_order AND f.execute_after > f.at THEN f.execute_after END) AS due
-            FROM found f
+            FROM found f LEFT JOIN pick USING (id)
             WHERE f.name = key.name AND f.key IS NOT DISTINCT FROM key.key) AS f
         LEFT JOIN (SELECT name, key, count(*) AS n FROM taken GROUP BY name, key) AS t
             ON t.name = key.name AND t.key IS NOT DISTINCT FROM key.key
         LEFT JOIN (SELECT name, count(*) AS n FROM taken GROUP BY name) AS a
             ON a.name = key.name)
 SELECT CASE WHEN row_number() OVER () = 1 THEN (
-        SELECT jsonb_agg(jsonb_build_array(v.name, v.key, v.room, v.left, v.more, v.seconds))
+        SELECT jsonb_agg(jsonb_build_array(v.name, v.key, v.room, v.whole_room,
+            v.left, v.more, v.stuck, v.rated, v.whole_rated, v.seconds, v.whole_seconds))
         FROM verdict v)::text END, taken.*
 FROM (SELECT 1) AS one LEFT JOIN taken ON true
+"""  # noqa: S608
+
+_READ_HEADS = f"""
+WITH asked AS MATERIALIZED (
+    SELECT u.name, u.key FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u (name, key)
+    UNION {_ASKED})
+SELECT t.id FROM asked JOIN partisan_async_task t
+    ON t.limit_name = asked.name AND t.limit_key IS NOT DISTINCT FROM asked.key
+WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s {{others}}
+ORDER BY t.limit_rank, t.id LIMIT %(limit)s
 """  # noqa: S608
 
 # From one key to the next by the index, however many rows a key has. Those without a key are behind
@@ -239,28 +254,34 @@ SELECT name, key FROM walk WHERE step > 0
 class Verdict(NamedTuple):
     """What a claim found out about a key.
 
-    :param room: how many more could have started: 0 if it is full.
+    :param room: how many more of it could have started; 0: it is full.
+    :param whole_room: likewise, of all keys of its limit.
     :param left: how many of the rows that were looked at still wait.
     :param more: whether others may wait behind these.
+    :param stuck: whether a row that could have started is locked, or is not to be taken.
+    :param rated: whether rates hold for it.
+    :param whole_rated: likewise, of all keys.
     :param seconds: until a rate, a pause or the head's own time allows the next; ``None``: nothing
         of these is in the way.
+    :param whole_seconds: likewise, of the rates of all keys.
     """
 
     name: str
     key: str | None
     room: int
+    whole_room: int
     left: int
     more: bool
+    stuck: bool
+    rated: bool
+    whole_rated: bool
     seconds: float | None
+    whole_seconds: float | None
 
-
-def lock(queue_name: str, keys: Collection[Key], ids: Sequence[int]) -> Statement:
-    """Lock the limits of these keys, and those of these rows: see ``claim_limited``."""
-    names = sorted({name for name, _ in keys})
-    return Statement(
-        _LOCK,
-        {"names": array_of_texts(names), "ids": array(ids), "queue_name": queue_name},
-    )
+    @property
+    def whose(self) -> Key:
+        """The key that it is about."""
+        return self.name, self.key
 
 
 def claim_limited(
@@ -271,24 +292,34 @@ def claim_limited(
     keys: Sequence[Key],
     ids: Sequence[int] = (),
     among: Among = ALL,
-) -> Statement:
-    """Claim rows that wait for limits, behind ``lock`` in its transaction. See ``outcome``.
+) -> Locking:
+    """Claim rows that wait for limits. For its rows, see ``outcome``.
 
     Ready rows that come before them get their share of the limit, and are not claimed here.
 
     :param keys: whose rows may be claimed, at most ``KEYS_AT_ONCE``.
     :param ids: rows whose keys are among these, too.
     """
-    params = {
-        "me": me,
+    own = {"me": me, "limit": limit, "ttl": ttl}
+    lock = _asking(queue_name, keys, ids)
+    return Locking(Statement(_LOCK, lock), among.narrow(Statement(_CLAIM, lock | own), "t.id"))
+
+
+def heads(
+    queue_name: str, limit: int, keys: Sequence[Key], ids: Sequence[int], among: Among = ALL
+) -> Statement:
+    """Read the ids of rows that ``claim_limited`` might take."""
+    params = _asking(queue_name, keys, ids) | {"limit": limit}
+    return among.narrow(Statement(_READ_HEADS, params), "t.id")
+
+
+def _asking(queue_name: str, keys: Sequence[Key], ids: Sequence[int]) -> dict[str, Any]:
+    return {
         "queue_name": queue_name,
-        "limit": limit,
-        "ttl": ttl,
         "names": array_of_texts(name for name, _ in keys),
         "keys": array_of_texts(key for _, key in keys),
         "ids": array(ids),
     }
-    return among.narrow(Statement(_CLAIM, params), "t.id")
 
 
 def walk(queue_name: str, behind: Key | None = None) -> Statement:

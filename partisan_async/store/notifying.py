@@ -7,6 +7,10 @@ from collections.abc import Sequence
 
 from partisan_async.store.statement import Statement
 
+LIMITED = "limited"
+"""Payload of NOTIFY: rows wait for limits. Behind a colon there may be the ids of some, with commas
+between: never their keys, which may be names of persons."""
+
 HELD_NO_MORE = "held"
 """Payload of NOTIFY: an operator took claimed rows from their supervisors."""
 

@@ -18,6 +18,16 @@ class Statement(NamedTuple):
     params: dict[str, Any]
 
 
+class Locking(NamedTuple):
+    """A statement that counts what it may do, behind the lock under which it counts.
+
+    They are one transaction, READ COMMITTED: the second one's snapshot is younger than the lock.
+    """
+
+    lock: Statement
+    statement: Statement
+
+
 def array(numbers: Iterable[object]) -> str:
     """Return an array as PostgreSQL's text: psycopg would make an object of each number."""
     return f"{{{','.join(map(str, numbers))}}}"

@@ -23,6 +23,7 @@ from partisan_async.policy import (
     Retried,
     Suspected,
 )
+from partisan_async.supervisor.open_keys import OpenKeys
 from partisan_async.supervisor.sight import Sight
 
 
@@ -44,6 +45,10 @@ class Agenda:
         """Supervisors of this host whose process is gone."""
         self.silent: set[UUID] = set()
         """Supervisors that have been silent for longer than the TTL."""
+        self.keys = OpenKeys()
+        """Of which rows that wait for limits may start."""
+        self.has_limits = False
+        """Whether rows wait for limits, or the code knows of any."""
         self.doubtful = False
         """True if the claims in the database may differ from those that this supervisor knows."""
 
@@ -51,19 +56,32 @@ class Agenda:
     def is_clear(self) -> bool:
         """Whether there is nothing to do but wait for ``due_at``."""
         rows = self.ready or self.look_for_due or self.doubtful or self.orphans
+        rows = rows or self.keys.is_any_open
         return not (rows or self.dead or self.silent)
 
     def on_notify(self, status: str) -> None:
         """Note that rows may be ready, or scheduled earlier than any that is known.
 
-        :param status: "new", "scheduled" or ``store.HELD_NO_MORE``; any other word may be either of
-            the first two.
+        :param status: "new", "scheduled", ``store.HELD_NO_MORE``, or ``store.LIMITED`` with the ids
+            of rows; any other word may be any of these.
         """
         if status == store.HELD_NO_MORE:
             self.doubt()
             return
+        if status.startswith(store.LIMITED):
+            self._on_limited(status.removeprefix(store.LIMITED))
+            return
+        if status not in (Task.STATUS_NEW, Task.STATUS_SCHEDULED):
+            self.note_limited()
         self.ready = self.ready or status != Task.STATUS_SCHEDULED
         self.look_for_due = self.look_for_due or status != Task.STATUS_NEW
+        self.wake.set()
+
+    def _on_limited(self, told: str) -> None:
+        ids = _ids(told)
+        self.keys.note_rows(ids)
+        if not ids:
+            self.keys.note_some()
         self.wake.set()
 
     def on_sight(self, sight: Sight, *, trusts_clock: bool) -> None:
@@ -72,6 +90,9 @@ class Agenda:
         :param trusts_clock: whether supervisors may be called silent by the database's clock.
         """
         self.ready = self.ready or (sight.ready and not sight.paused)
+        if sight.limited and not self.has_limits:
+            self.has_limits = True
+            self.note_limited()
         if sight.due_seconds is not None:
             self.expect(sight.due_seconds)
         self.orphans = self.orphans or sight.orphans
@@ -82,6 +103,9 @@ class Agenda:
     def on_settled(self, batch: Sequence[Settlement]) -> None:
         """Note that tasks went back to waiting: they may be ready, or due earlier than others."""
         for settlement in batch:
+            if settlement.claim.limit_name is not None:
+                self.keys.note([(settlement.claim.limit_name, settlement.claim.limit_key)])
+                self.wake.set()
             match settlement.decision:
                 case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (
                     pause
@@ -99,19 +123,31 @@ class Agenda:
 
     def on_room(self) -> None:
         """Note that there is room for more tasks."""
-        if self.ready or self.orphans or self.dead:
+        if self.ready or self.orphans or self.dead or self.keys.is_any_open:
             self.wake.set()
 
     def doubt(self) -> None:
         """Have the known claims compared with the database's before the next claim."""
         self.doubtful = self.ready = True
+        self.note_limited()
         self.wake.set()
+
+    def note_limited(self) -> None:
+        """Note that rows may wait for limits of which nothing told, where there are such rows."""
+        if self.has_limits:
+            self.keys.note_some()
 
     def expect(self, due_seconds: float) -> None:
         """Note that a row is due in this time."""
         # Never later than a known time: what a beat saw may be older.
         due_at = time.monotonic() + due_seconds
         self.due_at = due_at if self.due_at is None else min(self.due_at, due_at)
+
+
+def _ids(text: str) -> list[int]:
+    """Return the ids of a payload; none of one that is no such thing."""
+    parts = text.removeprefix(":").split(",")
+    return [int(part) for part in parts if part.isdecimal()]
 
 
 def _tells_here(settlement: Settlement) -> bool:

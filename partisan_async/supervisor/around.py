@@ -16,7 +16,7 @@ import psycopg
 
 from partisan_async import logs
 from partisan_async.postgres.blame import Blame, NoAnswer, is_nobodys, whose
-from partisan_async.store import Among, Statement, named
+from partisan_async.store import Among, Locking, Statement, named
 from partisan_async.supervisor.connection import Connection
 
 PASSED_OVER_SECONDS = 60.0
@@ -54,7 +54,7 @@ class Around:
 
     async def take(
         self,
-        statement: Callable[[Among], Statement],
+        statement: Callable[[Among], Statement | Locking],
         rows: Callable[[Among], Statement],
         most: int = LOOKED_AT,
     ) -> list[Any]:
@@ -84,7 +84,7 @@ class Around:
 
     async def _take_each(
         self,
-        statement: Callable[[Among], Statement],
+        statement: Callable[[Among], Statement | Locking],
         rows: Statement,
         most: int,
         error: psycopg.Error,
@@ -109,7 +109,7 @@ class Around:
 
     async def _take_one(
         self,
-        statement: Callable[[Among], Statement],
+        statement: Callable[[Among], Statement | Locking],
         pk: int,
         taken: list[Any],
         failed: dict[int, psycopg.Error],

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
 import psycopg
 
 from partisan_async import logs, store
+from partisan_async.claim import Claim
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.around import MORE, Around
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.limited import Limited
 from partisan_async.supervisor.parking import Parking
 from partisan_async.supervisor.rescuer import Rescuer
 from partisan_async.supervisor.sight import Sight
@@ -55,6 +58,7 @@ class Claimer:
         self._trouble = Trouble("claim", connection.role)
         self._ready = Around("claim", connection)
         self._due = Around("make ready", connection)
+        self._limited = Limited(me, queue_name, connection, lease, agenda, dispatcher)
         self._rescuer = Rescuer(me, queue_name, connection, lease, agenda, dispatcher)
         self._parking = Parking(queue_name, connection)
         deletes = settings.DELETE_TASKS_ON_COMPLETE
@@ -88,7 +92,8 @@ class Claimer:
         """Return how many rows are ready or due that it would take; it counts up to ``MORE``."""
         ready, due = self._ready.others(), self._due.others()
         rows = await self._connection.execute(store.ready(self._queue_name, MORE, ready))
-        return len(rows) or len(await self._connection.execute(store.due(self._queue_name, due)))
+        found = len(rows) or len(await self._connection.execute(store.due(self._queue_name, due)))
+        return found or int(self._agenda.keys.is_any_open)
 
     async def keep(self) -> None:
         """Claim until ``stop()``."""
@@ -126,6 +131,8 @@ class Claimer:
         if agenda.due_at is not None and time.monotonic() >= agenda.due_at:
             await self._promote()
         more = await self._parking.turn()
+        # Before the others: it leaves room for those that come before its own.
+        await self._limited.turn()
         if agenda.ready and (room := self._dispatcher.demand.room()):
             await self._claim(room)
         elif agenda.look_for_due and not agenda.ready:
@@ -134,6 +141,8 @@ class Claimer:
         if more:
             # Look again: no NOTIFY tells of rows that are next in line now, or were brought back.
             agenda.ready = True
+            return True
+        if self._limited.room:
             return True
         if agenda.ready:
             return self._dispatcher.demand.room() > 0
@@ -145,8 +154,9 @@ class Claimer:
         rows = await self._due.take(
             partial(store.promote, self._queue_name), partial(store.due, self._queue_name)
         )
-        promoted = sum(count for count, _ in rows)
+        promoted = sum(count for count, *_ in rows)
         next_seconds = rows[-1][1] if rows else None
+        agenda.keys.note_rows(pk for *_, ids in rows for pk in ids)
         if promoted:
             agenda.ready = True
         if promoted == store.PROMOTED_AT_ONCE or self._due.went_around:
@@ -163,8 +173,17 @@ class Claimer:
         agenda.ready = agenda.ready or self._ready.went_around
         if claims:
             agenda.ready = agenda.ready or len(claims) == room
-            self._dispatcher.admit(claims)
+            self._admit(claims)
         self._claims_since_renewal += 1
+
+    def _admit(self, claims: Sequence[Claim]) -> None:
+        # One that an older release made ready has to wait for its limit.
+        early = [claim for claim in claims if claim.limit_name is not None]
+        if early:
+            self._dispatcher.give_back(early)
+            claims = [claim for claim in claims if claim.limit_name is None]
+        if claims:
+            self._dispatcher.admit(claims)
 
     async def _renew(self) -> None:
         # While claims go on: connecting takes as long as a dozen claims, and no task may wait.
@@ -176,7 +195,7 @@ class Claimer:
 
     def _pause_processors(self, sight: Sight) -> None:
         names = sight.paused_processors
-        self._ready.paused = self._rescuer.rows.paused = names
+        self._ready.paused = self._rescuer.rows.paused = self._limited.rows.paused = names
         self._parking.on_sight(names, ending=sight.pauses_end)
         if self._dispatcher.pause_processors(names):
             self._agenda.ready = True
@@ -187,8 +206,9 @@ class Claimer:
         hears = self._wakeup is not None and self._wakeup.proven.is_set()
         poll = None if hears else self._settings.SLEEP_DELAY_SECONDS
         due = None
-        if agenda.due_at is not None and self._lease.held:
-            due = max(0.0, agenda.due_at - time.monotonic())
+        dues = [at for at in (agenda.due_at, agenda.keys.next_at()) if at is not None]
+        if dues and self._lease.held:
+            due = max(0.0, min(dues) - time.monotonic())
         limits = [limit for limit in (poll, due) if limit is not None]
         self.is_asleep = True
         try:
@@ -196,5 +216,6 @@ class Claimer:
         except TimeoutError:
             if due is None or (poll is not None and poll <= due):
                 agenda.ready = agenda.look_for_due = True
+                agenda.note_limited()
         finally:
             self.is_asleep = False

@@ -16,7 +16,7 @@ from django.db import connections
 from partisan_async.postgres.blame import Blame, NoAnswer, whose
 from partisan_async.postgres.cancelling import hang_up
 from partisan_async.postgres.idle import until_idle
-from partisan_async.store import Statement
+from partisan_async.store import Locking, Statement
 from partisan_async.supervisor.cutting import cut
 from partisan_async.supervisor.opening import connect, prepare_from_now_on
 from partisan_async.text.one_line import explain
@@ -30,6 +30,10 @@ STALE = (
 
 It has then done nothing.
 """
+
+
+READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+"""A role's default may be another: its snapshots would be older than its locks."""
 
 
 class Connection:
@@ -58,8 +62,8 @@ class Connection:
         settings = connections[self._alias].settings_dict
         return str(settings["OPTIONS"].get("assume_role") or settings["USER"] or "…")
 
-    async def execute(self, statement: Statement) -> list[Any]:
-        """Return the rows of a statement.
+    async def execute(self, statement: Statement | Locking) -> list[Any]:
+        """Return the rows of a statement; of one behind a lock, in a transaction of their own.
 
         :raises psycopg.Error: it failed; ``blame`` says whose fault that is. If it is the
             connection's, or there was no answer in time, nobody knows whether the statement took
@@ -144,7 +148,7 @@ class Connection:
             raise psycopg.OperationalError(explain(error)) from error
 
     async def _fetch(
-        self, connection: psycopg.AsyncConnection[Any], statement: Statement
+        self, connection: psycopg.AsyncConnection[Any], statement: Statement | Locking
     ) -> list[Any]:
         # Not asyncio.timeout(): the server would go on with the statement. Nor an asyncio task that
         # is given up: it costs two more turns of the event loop, in an idle system 0.1 ms.
@@ -153,8 +157,7 @@ class Connection:
             self._patience, lambda: cuts.append(asyncio.create_task(cut(connection)))
         )
         try:
-            cursor = await connection.execute(statement.sql, statement.params)
-            rows = await cursor.fetchall() if cursor.description else []
+            rows = await _rows(connection, statement)
         except STALE as error:
             if connection.prepare_threshold is None:
                 raise
@@ -183,3 +186,18 @@ class Connection:
         hang_up(connection)
         async with until_idle(connection):  # another call may have waited on it
             await connection.close()
+
+
+async def _rows(
+    connection: psycopg.AsyncConnection[Any], statement: Statement | Locking
+) -> list[Any]:
+    if isinstance(statement, Statement):
+        cursor = await connection.execute(statement.sql, statement.params)
+        return await cursor.fetchall() if cursor.description else []
+    # All of it is one message: nobody holds the lock for a round trip.
+    async with connection.pipeline():
+        async with connection.transaction():
+            await connection.execute(READ_COMMITTED)
+            await connection.execute(*statement.lock)
+            cursor = await connection.execute(*statement.statement)
+        return await cursor.fetchall()

@@ -35,20 +35,22 @@ class Demand:
         """Return the number of rows to claim."""
         if not self._settler.has_room():
             return 0
-        names = self.last_names
-        together = min(map(self._pace.batch_length, names), default=1)
-        free = self._pool.sync_room(self.sent_ahead(together)) + self._pool.slots.can_grow
-        at_once = free * together
-        if names and all(is_async(registry.get(name)) for name in names):
-            at_once = max(free, self._pool.async_room)  # the next row may be sync
+        free, at_once = self._startable()
         return room_to_claim(
             free=free,
             at_once=at_once,
-            soon=self._pace.starts_within_ahead(names, self._settings.most_workers),
+            soon=self._pace.starts_within_ahead(self.last_names, self._settings.most_workers),
             buffered=len(self._buffer),
             least=self._settings.MIN_QUEUE_SIZE,
             most=self._settings.MAX_QUEUE_SIZE,
         )
+
+    def room_at_once(self) -> int:
+        """Return the number of rows to claim whose claim is their start: nothing ahead."""
+        if not self._settler.has_room():
+            return 0
+        _, at_once = self._startable()
+        return max(0, at_once - len(self._buffer))
 
     def room_for_rescued(self) -> int:
         """Return the number of orphaned tasks to rescue: those that could start at once."""
@@ -58,6 +60,15 @@ class Demand:
             self._pool.sync_room() + self._pool.slots.can_grow, self._settings.MAX_QUEUE_SIZE
         )
         return max(0, free - len(self._buffer))
+
+    def _startable(self) -> tuple[int, int]:
+        """Return how many workers are free, and how many tasks can be sent to workers now."""
+        names = self.last_names
+        together = min(map(self._pace.batch_length, names), default=1)
+        free = self._pool.sync_room(self.sent_ahead(together)) + self._pool.slots.can_grow
+        if names and all(is_async(registry.get(name)) for name in names):
+            return free, max(free, self._pool.async_room)  # the next row may be sync
+        return free, free * together
 
     def sent_ahead(self, together: int) -> int:
         """Return how many short sync tasks a worker may still have and get another batch.

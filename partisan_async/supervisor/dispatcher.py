@@ -95,6 +95,11 @@ class Dispatcher:
         logs.tasks.claimed(claims, how)
         self._endings.end_unknown(unknown)
 
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Give claims back that are not to start."""
+        logs.tasks.claimed(claims, "claimed")
+        self._endings.give_back(claims)
+
     def on_beat(self) -> None:
         """Give back tasks that were to start within a second and did not; end workers that idle."""
         if not self._buffer.of(Kind.ALONE):

@@ -61,8 +61,12 @@ class Rescuer:
         orphans = partial(store.orphans, rescue())
         rows = await self.rows.take(lambda among: rescue(among=among), orphans, room)
         claims = store.claims(rows)
-        if claims:
-            self._dispatcher.admit(claims, "rescued", first=True)
+        if limited := [claim.id for claim in claims if claim.limit_name is not None]:
+            # They wait for their limits again; how long they have waited here, nobody knows.
+            self._agenda.keys.note_rows(limited)
+            self._agenda.keys.note_some()
+        if own := [claim for claim in claims if claim.limit_name is None]:
+            self._dispatcher.admit(own, "rescued", first=True)
         return len(claims)
 
     async def _forget(self, gone: set[UUID]) -> None:

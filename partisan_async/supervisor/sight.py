@@ -30,6 +30,7 @@ class Sight:
     :param pauses_end: whether pauses of processors are over whose rows are to be brought back.
     :param timetable_seconds: until the first schedule that was made at run time is due; ``None``:
         there is none.
+    :param limited: whether rows wait for limits.
     """
 
     ready: bool
@@ -44,6 +45,7 @@ class Sight:
     paused_processors: frozenset[str] = frozenset()
     pauses_end: bool = False
     timetable_seconds: float | None = None
+    limited: bool = False
 
 
 class Lookout:
@@ -56,7 +58,7 @@ class Lookout:
 
     def read(self, seen: Sequence[Any]) -> Sight:
         """Return what the columns of ``store.beat`` say, except the clock's."""
-        ready, due, orphans, others, _, unknown, taken, *held, timetable = seen
+        ready, due, orphans, others, _, unknown, taken, *held, timetable, limited = seen
         paused, draining, processors = held
         dead, silent = self._judge(json.loads(others or "[]"))
         pauses = json.loads(processors or "[]")
@@ -68,6 +70,7 @@ class Lookout:
             ),
             pauses_end=not all(holds for _, holds in pauses),
             timetable_seconds=timetable,
+            limited=limited,
         )
 
     def _judge(self, others: Sequence[Any]) -> tuple[list[UUID], list[UUID]]:

@@ -1,0 +1,73 @@
+"""Claims the rows that wait for limits: of the open keys, as many as can start at once.
+
+It asks the agenda's ``OpenKeys`` which to look at, and tells them what each claim found out.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from uuid import UUID
+
+import psycopg
+
+from partisan_async import store
+from partisan_async.supervisor.agenda import Agenda
+from partisan_async.supervisor.around import MORE, Around
+from partisan_async.supervisor.connection import Connection
+from partisan_async.supervisor.dispatcher import Dispatcher
+from partisan_async.supervisor.lease import Lease
+
+
+class Limited:
+    """Claims under limits for one supervisor."""
+
+    def __init__(
+        self,
+        me: UUID,
+        queue_name: str,
+        connection: Connection,
+        lease: Lease,
+        agenda: Agenda,
+        dispatcher: Dispatcher,
+    ) -> None:
+        self.rows = Around("claim under limits", connection)
+        self._me = me
+        self._queue_name = queue_name
+        self._connection = connection
+        self._lease = lease
+        self._keys = agenda.keys
+        self._dispatcher = dispatcher
+
+    @property
+    def room(self) -> int:
+        """How many rows there are to claim: as many as can start, if any may be there."""
+        return self._dispatcher.demand.room_at_once() if self._keys.is_any_open else 0
+
+    async def turn(self) -> None:
+        """Claim what may start now, of some of the open keys."""
+        if not (room := self.room):
+            return
+        if self._keys.walks:
+            behind = self._keys.walked
+            found = await self._connection.execute(store.walk(self._queue_name, behind))
+            self._keys.note_step(found)
+        asked = self._keys.take()
+        if any(asked):
+            await self._claim(*asked, room)
+
+    async def _claim(self, keys: list[store.Key], ids: list[int], room: int) -> None:
+        claim = partial(
+            store.claim_limited, self._me, self._queue_name, room, self._lease.ttl, keys, ids
+        )
+        heads = partial(store.heads, self._queue_name, room + MORE, keys, ids)
+        try:
+            rows = await self.rows.take(claim, heads, room)
+        except psycopg.Error:
+            self._keys.put_back(keys, ids)
+            raise
+        claims, verdicts = store.outcome(rows)
+        self._keys.judge(verdicts, claims)
+        if self.rows.went_around:
+            self._keys.put_back(keys, ids)
+        if claims:
+            self._dispatcher.admit(claims)
