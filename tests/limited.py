@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
 from django.db import connection
 from django.utils import timezone
 
 from partisan_async import store
 from partisan_async.models import Limit, Task
 from partisan_async.store import ALL
+from partisan_async.supervisor.connection import READ_COMMITTED
 from tests.test_races import TTL, Other
 
 
@@ -43,7 +43,6 @@ class Limited(Other):
 
     def __init__(self, queue_name: str = "default") -> None:
         super().__init__(queue_name)
-        self.connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         self.connection.execute(
             "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"
             " SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off"
@@ -64,6 +63,7 @@ class Limited(Other):
         )
         with self.connection.pipeline():
             with self.connection.transaction():
+                self.connection.execute(READ_COMMITTED)
                 self.connection.execute(*locks)
                 cursor = self.connection.execute(*claims)
             found, verdicts = store.outcome(cursor.fetchall())
