@@ -26,7 +26,7 @@ def ask(processor: Any, method: str) -> object:
 
     :raises TypeError, ValueError: it cannot be called, or raised.
     """
-    kind = type(processor)
+    kind: Any = type(processor)
     if found := wrong_method(kind, method):
         raise TypeError(f"{found.wrong} {found.hint}")
     values: dict[str, Any] = {}

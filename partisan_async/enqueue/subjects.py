@@ -79,7 +79,7 @@ def asked(what: str, ask: Callable[[], object]) -> str | None:
     return _told(what, asking.by_the_project(what, ask))
 
 
-def wrong_subject(kind: type[Any]) -> Misfit | None:
+def wrong_subject(kind: Any) -> Misfit | None:
     """Say what is wrong with the ``task_subject()`` of a processor; ``None``: nothing."""
     return asking.wrong_method(kind, METHOD)
 
