@@ -37,6 +37,15 @@ from partisan_async.store.limiting import (
     outcome,
     walk,
 )
+from partisan_async.store.limits import (
+    TOLD_AT_ONCE,
+    Numbers,
+    freed,
+    rank,
+    set_limits,
+    tell_limited,
+    unranked,
+)
 from partisan_async.store.mending import broken, constraints, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, LIMITED, STEERED, channel, notify, wake
 from partisan_async.store.parking import (
@@ -102,6 +111,7 @@ __all__ = [
     "PROMOTED_AT_ONCE",
     "STEERED",
     "TALLY_COLUMNS",
+    "TOLD_AT_ONCE",
     "TTL_SECONDS",
     "UNENDED",
     "WALKED_AT_ONCE",
@@ -112,6 +122,7 @@ __all__ = [
     "Key",
     "Locking",
     "Made",
+    "Numbers",
     "Place",
     "Pruned",
     "Pruning",
@@ -150,6 +161,7 @@ __all__ = [
     "forget",
     "forget_schedules",
     "forget_tallies",
+    "freed",
     "heads",
     "held",
     "held_schedule",
@@ -174,6 +186,7 @@ __all__ = [
     "prune",
     "prune_windows",
     "punctuality",
+    "rank",
     "ready",
     "recount_schedules",
     "rescue",
@@ -181,6 +194,7 @@ __all__ = [
     "resume_processor",
     "run_now",
     "schedules",
+    "set_limits",
     "set_schedules",
     "settle",
     "settle_within",
@@ -189,8 +203,10 @@ __all__ = [
     "succeeded",
     "switch_schedules",
     "tally",
+    "tell_limited",
     "tick",
     "unpark",
+    "unranked",
     "unserved",
     "validate",
     "wake",

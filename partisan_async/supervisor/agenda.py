@@ -104,7 +104,7 @@ class Agenda:
         """Note that tasks went back to waiting: they may be ready, or due earlier than others."""
         for settlement in batch:
             if settlement.claim.limit_name is not None:
-                self.keys.note([(settlement.claim.limit_name, settlement.claim.limit_key)])
+                self.keys.note_ended((settlement.claim.limit_name, settlement.claim.limit_key))
                 self.wake.set()
             match settlement.decision:
                 case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (

@@ -5,6 +5,7 @@ It asks the agenda's ``OpenKeys`` which to look at, and tells them what each cla
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from uuid import UUID
 
@@ -45,8 +46,12 @@ class Limited:
 
     async def turn(self) -> None:
         """Claim what may start now, of some of the open keys."""
-        if not (room := self.room):
-            return
+        if room := self.room:
+            await self._look(room)
+        if freed := self._keys.take_freed():
+            await self._tell(freed)
+
+    async def _look(self, room: int) -> None:
         if self._keys.walks:
             behind = self._keys.walked
             found = await self._connection.execute(store.walk(self._queue_name, behind))
@@ -71,3 +76,11 @@ class Limited:
             self._keys.put_back(keys, ids)
         if claims:
             self._dispatcher.admit(claims)
+
+    async def _tell(self, freed: Mapping[store.Key, int]) -> None:
+        """Notify those who may have room for what waits for a slot that has come free here."""
+        waiting: dict[str, list[int]] = {}
+        for queue_name, pk in await self._connection.execute(store.freed(freed)):
+            waiting.setdefault(queue_name, []).append(pk)
+        if waiting:
+            await self._connection.execute(store.tell_limited(waiting))
