@@ -26,16 +26,14 @@ from partisan_async.store.erasing import (
 )
 from partisan_async.store.kept import KEPT_PER_ROW
 from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
-from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, Beat, beat, forget, unserved
+from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, Beat, Seen, beat, forget, unserved
 from partisan_async.store.limiting import (
     KEYS_AT_ONCE,
-    WALKED_AT_ONCE,
     Key,
     Verdict,
     claim_limited,
     heads,
     outcome,
-    walk,
 )
 from partisan_async.store.limits import (
     TOLD_AT_ONCE,
@@ -97,6 +95,7 @@ from partisan_async.store.timetable import (
     make,
     soonest,
 )
+from partisan_async.store.walking import WALKED_AT_ONCE, walk
 
 __all__ = [
     "ALL",
@@ -128,6 +127,7 @@ __all__ = [
     "Pruning",
     "Punctuality",
     "Scheduled",
+    "Seen",
     "Statement",
     "Verdict",
     "advance",

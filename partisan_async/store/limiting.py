@@ -29,9 +29,6 @@ Key = tuple[str, str | None]
 KEYS_AT_ONCE = 100
 """Maximum number of keys that one claim looks at."""
 
-WALKED_AT_ONCE = 1000
-"""Maximum number of keys that one step of a walk finds."""
-
 GRANULES = 100
 """Number of granules in a window; one more is counted, since the first one is cut."""
 
@@ -222,34 +219,6 @@ WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s {{others}}
 ORDER BY t.limit_rank, t.id LIMIT %(limit)s
 """  # noqa: S608
 
-# From one key to the next by the index, however many rows a key has. Those without a key are behind
-# the others of their limit.
-_NEXT = f"""
-SELECT n.name, n.key FROM (
-    (SELECT t.limit_name AS name, t.limit_key AS key FROM partisan_async_task t
-     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
-         AND t.limit_name = walk.name AND t.limit_key > walk.key
-     ORDER BY t.limit_key LIMIT 1)
-    UNION ALL
-    (SELECT t.limit_name, t.limit_key FROM partisan_async_task t
-     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
-         AND t.limit_name = walk.name AND t.limit_key IS NULL AND walk.key IS NOT NULL LIMIT 1)
-    UNION ALL
-    (SELECT t.limit_name, t.limit_key FROM partisan_async_task t
-     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
-         AND t.limit_name > walk.name
-     ORDER BY t.limit_name, t.limit_key LIMIT 1)) AS n LIMIT 1
-"""  # noqa: S608
-
-_WALK = f"""
-WITH RECURSIVE walk (name, key, step) AS (
-    SELECT %(name)s::text, %(key)s::text COLLATE "C", 0
-    UNION ALL
-    SELECT next.name, next.key, step + 1 FROM walk CROSS JOIN LATERAL ({_NEXT}) AS next
-    WHERE step < {WALKED_AT_ONCE})
-SELECT name, key FROM walk WHERE step > 0
-"""  # noqa: S608
-
 
 class Verdict(NamedTuple):
     """What a claim found out about a key.
@@ -320,15 +289,6 @@ def _asking(queue_name: str, keys: Sequence[Key], ids: Sequence[int]) -> dict[st
         "keys": array_of_texts(key for _, key in keys),
         "ids": array(ids),
     }
-
-
-def walk(queue_name: str, behind: Key | None = None) -> Statement:
-    """Find keys with rows that wait for limits. Rows: name and key, in the order of the walk.
-
-    :param behind: the last one of the step before; ``None``: from the first.
-    """
-    name, key = ("", None) if behind is None else behind
-    return Statement(_WALK, {"queue_name": queue_name, "name": name, "key": key})
 
 
 def outcome(rows: Iterable[Sequence[Any]]) -> tuple[list[Claim], list[Verdict]]:
