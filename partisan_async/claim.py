@@ -20,6 +20,9 @@ class Call(NamedTuple):
     :param unique_key: in place of the digest, where calls are the same while they run, too.
     :param unique: where a twin may run, or be changed, or there is a window.
     :param subject: whose task it is; ``None``: nobody's. Calls of two subjects are not the same.
+    :param limit_name: the limit that it starts under; ``None``: none, nor key and rank.
+    :param limit_key: its key there; ``None``: none.
+    :param limit_rank: its turn among those of its key, the lowest first; then by id.
     """
 
     queue_name: str
@@ -32,6 +35,9 @@ class Call(NamedTuple):
     unique_key: bytes | None = None
     unique: Unique | None = None
     subject: str | None = None
+    limit_name: str | None = None
+    limit_key: str | None = None
+    limit_rank: int | None = None
 
     @property
     def key(self) -> bytes:

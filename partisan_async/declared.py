@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from partisan_async import registry
 from partisan_async.config.processor_configs import ErrorsHandleConfig
+from partisan_async.enqueue import limits
 from partisan_async.exceptions import ProcessorClassNotFound
+from partisan_async.limits import Limit
+from partisan_async.naming import name_of
 from partisan_async.policy import Rules
 from partisan_async.settings import QueueSettings
 
@@ -81,6 +84,17 @@ def _told_by(processor_class: type[BaseTaskProcessor]) -> type[BaseTaskProcessor
         raise TypeError(f"{processor_class.__name__}.ON_ERROR is {declared!r}; it {wrong}.")
     told: type[BaseTaskProcessor] | None = declared
     return told
+
+
+def limit_of(processor_class: type[BaseTaskProcessor]) -> tuple[str, Limit] | None:
+    """Return the limit that tasks of a processor start under, and its name before it; or ``None``.
+
+    It is as the code says it, be it valid or not: the system checks tell.
+    """
+    limit: Any = processor_class.LIMIT
+    if not isinstance(limit, Limit):
+        return None
+    return limits.name_of(limit, registry.lasting_name(name_of(processor_class))), limit
 
 
 def rules_of(processor_name: str, settings: QueueSettings) -> Rules:

@@ -16,6 +16,7 @@ from partisan_async.enqueue.batch import batch_of
 from partisan_async.enqueue.bulk import bulk_enqueue
 from partisan_async.enqueue.calls import call_of
 from partisan_async.enqueue.insert import enqueue
+from partisan_async.limits import Limit
 from partisan_async.schedule import Cron, Every
 from partisan_async.settings import DEFAULT_QUEUE_NAME
 from partisan_async.telling import Telling
@@ -49,8 +50,10 @@ class BaseTaskProcessor(Telling, abc.ABC):
     """Whether a call is ignored while an identical one still waits."""
 
     UNIQUE: ClassVar[Unique | None] = None
-    """Which calls are the same, and what becomes of one that has a twin; ``None``: what
-    ``UNIQUE_FOR_PARAMS`` says."""
+    """Which calls are the same, and what one does to its twin; ``None``: ``UNIQUE_FOR_PARAMS``."""
+
+    LIMIT: ClassVar[Limit | None] = None
+    """How many of its tasks run at once, how often they start, in which order; ``None``: any."""
 
     RETRY_ON_ERROR_CONFIG: ClassVar[ErrorsHandleConfig | Sequence[ErrorsHandleConfig] | None] = None
     """Errors after which a task runs again, and how often; ``None``: every error is final. Of
@@ -67,16 +70,14 @@ class BaseTaskProcessor(Telling, abc.ABC):
     """Whether the row keeps what ``run()`` returns, as JSON; callers can then wait for its end."""
 
     ATOMIC: ClassVar[bool] = False
-    """Whether a plain ``run()`` and the row's end are one transaction: whenever the worker dies,
-    both have happened or neither has."""
+    """Whether a plain ``run()`` and the row's end are one transaction: both happen, or neither."""
 
     ON_MISSING: ClassVar[Literal["error", "finish"]] = "error"
     """What becomes of a call whose model instance is gone when it is to run: it ends with
     ``RowMissing``, or as finished without a run."""
 
     SENSITIVE: ClassVar[Sequence[str]] = ()
-    """Names of parameters whose values are masked wherever arguments are shown, and in the texts of
-    errors from six characters on. Rows hold them as they are."""
+    """Names of parameters whose values are masked where arguments and errors are shown."""
 
     ON_ERROR: ClassVar[type[BaseTaskProcessor] | None] = None
     """The processor of which a call is enqueued, with the task's id, when a task of this one ends
@@ -111,8 +112,7 @@ class BaseTaskProcessor(Telling, abc.ABC):
     ) -> Task:
         """Enqueue this call, in the caller's transaction, and return its row.
 
-        If an identical call still waits, in whatever queue, return that call's row: see
-        ``UNIQUE_FOR_PARAMS``, and ``UNIQUE``.
+        If an identical call still waits, in whatever queue, return its row: see ``UNIQUE``.
 
         :param priority: lower numbers run first; 0 takes the class's ``PRIORITY``.
         :param execute_after: the earliest time of the run; ``None`` is at once.

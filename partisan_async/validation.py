@@ -10,9 +10,13 @@ from typing import Any
 
 from partisan_async import dsn
 from partisan_async.exceptions import TEN_YEARS_SECONDS
+from partisan_async.limits import Limit, Rate
 from partisan_async.unique import Unique
 
 SHORTEST_WINDOW_SECONDS = 0.1
+
+MOST = 2**31 - 1
+"""Maximum of the columns that hold numbers of tasks."""
 
 _HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -160,6 +164,57 @@ _OF_UNIQUE: dict[str, Callable[[Any], str | None]] = {
     "while_running": check_flag,
     "within_seconds": check_or_none(check_seconds(SHORTEST_WINDOW_SECONDS)),
     "on_twin": check_choice("ignore", "replace", "sooner"),
+}
+
+
+def check_limit(value: Any) -> str | None:
+    """Return the complaint about a value that must say what tasks start under, or ``None``."""
+    if value is None:
+        return None
+    if not isinstance(value, Limit):
+        return "must be Limit(…) of partisan_async.limits, or None"
+    for name, check in _OF_LIMIT.items():
+        if wrong := check(getattr(value, name)):
+            return f"has {name}={getattr(value, name)!r}, which {wrong}"
+    if not any(getattr(value, name) for name in _OF_LIMIT if name != "name"):
+        return "limits nothing: give it a part, such as running=2, or leave it out"
+    return None
+
+
+def _check_number_of_tasks(value: Any) -> str | None:
+    return check_count(1)(value) or (f"must be {MOST} or less" if value > MOST else None)
+
+
+def _check_rates(value: Any) -> str | None:
+    example = "[Rate(100, per_seconds=1)]"
+    if isinstance(value, Rate):
+        return f"takes several rates; write {example}"
+    if not isinstance(value, list | tuple) or not all(isinstance(each, Rate) for each in value):
+        return f"must be a list of rates, such as {example}"
+    for each in value:
+        if wrong := _check_number_of_tasks(each.count):
+            return f"has the count {each.count!r}; it {wrong}"
+        if wrong := check_seconds(SHORTEST_WINDOW_SECONDS)(each.per_seconds):
+            return f"has per_seconds={each.per_seconds!r}; it {wrong}"
+    windows = [each.per_seconds for each in value]
+    twice = [each for position, each in enumerate(windows) if each in windows[:position]]
+    return f"has two rates with per_seconds={twice[0]!r}; leave one out" if twice else None
+
+
+def _check_limit_name(value: Any) -> str | None:
+    if isinstance(value, str) and 1 <= len(value) <= 255 and value.isprintable():
+        return None
+    return "must be text of 1 to 255 characters that can be printed"
+
+
+_OF_LIMIT: dict[str, Callable[[Any], str | None]] = {
+    "running": check_or_none(_check_number_of_tasks),
+    "running_per_key": check_or_none(_check_number_of_tasks),
+    "rates": _check_rates,
+    "rates_per_key": _check_rates,
+    "in_order": check_flag,
+    "fair": check_flag,
+    "name": check_or_none(_check_limit_name),
 }
 
 

@@ -7,12 +7,14 @@ from partisan_async.checks.database import (
     check_pooler,
     check_pools,
 )
+from partisan_async.checks.limits import check_limits
 from partisan_async.checks.processors import check_names, check_processors
 from partisan_async.checks.schedules import check_schedules
 
 __all__ = [
     "check_database",
     "check_django_tasks",
+    "check_limits",
     "check_names",
     "check_own_database",
     "check_pooler",

@@ -36,6 +36,7 @@ ATTRIBUTES: dict[str, Callable[[Any], str | None]] = {
     "UNIQUE_FOR_PARAMS": validation.check_flag,
     "UNIQUE": validation.check_unique,
     "TIMEOUT_SECONDS": validation.check_time_limit,
+    "LIMIT": validation.check_limit,
     "RETRY_ON_ERROR_CONFIG": validation.check_instances_or_none(ErrorsHandleConfig),
     "POSTPONE_CONFIG": validation.check_instance_or_none(PostponeConfig),
     "STORE_RESULT": validation.check_flag,
@@ -47,7 +48,7 @@ ATTRIBUTES: dict[str, Callable[[Any], str | None]] = {
     "SCHEDULES": _left_to_its_own_check,
 }
 
-IDS = {"UNIQUE": "partisan_async.E021"}
+IDS = {"UNIQUE": "partisan_async.E021", "LIMIT": "partisan_async.E032"}
 """Of attributes whose check has an id of its own."""
 
 
@@ -62,7 +63,7 @@ def check_processors(
     a function that cannot be called, or gives up at once. E021: ``UNIQUE`` is invalid. E022: it is
     by what calls do not pass. E023: ``UNIQUE_FOR_PARAMS`` is set where ``UNIQUE`` holds. E027 to
     E029: an ``ON_ERROR`` is not registered, does not take the id of a task, or is in a circle.
-    E030: ``task_subject()`` cannot be called.
+    E030: ``task_subject()`` cannot be called. E032: ``LIMIT`` is invalid.
     """
     errors: list[CheckMessage] = []
     try:

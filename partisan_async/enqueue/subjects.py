@@ -1,29 +1,20 @@
 """The *subject* of a call: whose task it is, as the caller says, or as ``task_subject()`` does.
 
-It is project code, asked where a call is made: by ``delay()``, or as a supervisor starts, of the
-schedules in the code. Else it is kept with what the call is made from.
+Where no call is made by ``delay()``, it is kept with what the call is made from.
 """
 
 from __future__ import annotations
 
-import inspect
-import json
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
+from partisan_async.enqueue import asking
 from partisan_async.enqueue.arguments import require_text
-from partisan_async.enqueue.corrected import decoded
 from partisan_async.enqueue.misfit import Misfit
-from partisan_async.enqueue.parameters import Stored, parameters_of
-from partisan_async.enqueue.parameters.signature import parameters_declared_by, shown
-from partisan_async.enqueue.parameters.stored import NOT_OF_THE_VALUE
 
 LONGEST = 255
 
 METHOD = "task_subject"
-
-_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def checked(subject: object, what: str = "subject") -> str | None:
@@ -64,12 +55,7 @@ def subject_of(processor: Any, given: str | None = None) -> str | None:
         return told
     if not hasattr(kind, METHOD):
         return None
-    if found := wrong_subject(kind):
-        raise TypeError(f"{found.wrong} {found.hint}")
-    values: dict[str, Any] = {}
-    if (names := names_asked(kind)) and (parameters := parameters_of(kind)) is not None:
-        values = parameters.given(processor.args, processor.kwargs, names)
-    return asked(f"{kind.__name__}.{METHOD}()", lambda: processor.task_subject(**values))
+    return _told(f"{kind.__name__}.{METHOD}()", asking.ask(processor, METHOD))
 
 
 def of_stored(kind: type[Any], encoded: str, kept: str | None = None) -> str | None:
@@ -80,14 +66,7 @@ def of_stored(kind: type[Any], encoded: str, kept: str | None = None) -> str | N
     """
     if not (hasattr(kind, METHOD) or _is_djangos(kind)):
         return kept
-    stored = Stored.of(json.loads(encoded))
-    if stored is None:
-        raise TypeError("The arguments are no call any more; somebody changed them by hand.")
-    args, kwargs = tuple(stored.args), stored.kwargs
-    if (parameters := parameters_of(kind)) is not None:
-        args, kwargs = decoded(parameters, stored)
-    # By its own __init__(), as delay() has it: task_subject() may need what that sets.
-    found = subject_of(_by_the_project(f"{kind.__name__}(…)", lambda: kind(*args, **kwargs)))
+    found = subject_of(asking.made_from(kind, encoded))
     return kept if found is None else found
 
 
@@ -97,51 +76,18 @@ def asked(what: str, ask: Callable[[], object]) -> str | None:
     :param what: that code, for the message.
     :raises TypeError, ValueError: it cannot be one, or that code raised.
     """
-    return checked(_by_the_project(what, ask), f"What {what} returned")
+    return _told(what, asking.by_the_project(what, ask))
 
 
-@cache
-def names_asked(kind: type[Any]) -> Sequence[str]:
-    """Return the names of the parameters that ``task_subject()`` asks for."""
-    return [each.name for each in _declared(kind) if each.kind not in _VARIABLE]
-
-
-@cache
-def wrong_subject(kind: type[Any]) -> Misfit | None:
+def wrong_subject(kind: Any) -> Misfit | None:
     """Say what is wrong with the ``task_subject()`` of a processor; ``None``: nothing."""
-    whose, method = f"{kind.__name__}.{METHOD}", getattr(kind, METHOD)
-    if not callable(method):
-        return Misfit(f"{whose} is {method!r}, and no method.", f"Write def {METHOD}(self).")
-    if inspect.iscoroutinefunction(method):
-        return Misfit(f"{whose}() is async, and is not awaited.", f"Write def {METHOD}(self).")
-    declared = parameters_declared_by(kind)
-    for each in _declared(kind):
-        if each.kind is each.POSITIONAL_ONLY:
-            wrong = f"{whose}() takes {each.name} by position alone, and gets it by its name."
-            return Misfit(wrong, "Take the / out.")
-        if each.kind not in _VARIABLE and each.name not in {e.name for e in declared or ()}:
-            wrong = f"{whose}() asks for {each.name}, which is no parameter of its run()."
-            if declared is None:
-                return Misfit(wrong, "It has none: take it from self.args or self.kwargs.")
-            return Misfit(wrong, f"Ask for those of {shown(declared)}.")
-    return None
+    return asking.wrong_method(kind, METHOD)
 
 
-def _by_the_project(what: str, do: Callable[[], Any]) -> Any:
-    try:
-        return do()
-    except NOT_OF_THE_VALUE:
-        raise
-    except Exception as error:
-        raise ValueError(f"{what} raised {type(error).__name__}: {error}") from error
+def _told(what: str, subject: object) -> str | None:
+    return checked(subject, f"What {what} returned")
 
 
 def _is_djangos(kind: type[Any]) -> bool:
     """Tell whether it is one of Django's own tasks, whose options say it."""
     return hasattr(kind, "subject_of_call")
-
-
-def _declared(kind: type[Any]) -> Sequence[inspect.Parameter]:
-    found = list(inspect.signature(getattr(kind, METHOD)).parameters.values())
-    is_bound = isinstance(inspect.getattr_static(kind, METHOD), staticmethod | classmethod)
-    return found if is_bound else found[1:]
