@@ -11,6 +11,7 @@ from uuid import UUID
 from partisan_async.models.status import Status
 from partisan_async.store.limiting import Key
 from partisan_async.store.notifying import LIMITED, channel
+from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import (
     Statement,
     array,
@@ -49,13 +50,14 @@ _SAME = """
 # Of the live supervisors whose code has a limit, the one that started last says its numbers, as of
 # schedules. ORDER BY: two supervisors that lock rows in different orders could deadlock.
 _SET = f"""
-WITH me AS (
-    SELECT id, started_at FROM partisan_async_supervisor WHERE id = %(me)s AND {is_alive()})
+{PATIENCE}, me AS (
+    SELECT id, started_at FROM partisan_async_supervisor WHERE id = %(me)s AND {is_alive()}),
+changed AS (
 INSERT INTO partisan_async_limit AS l
     (name, running, running_per_key, rates, rates_per_key, in_order, set_by)
 SELECT p.name, p.running, p.running_per_key, p.rates, p.rates_per_key, p.in_order, me.id
-FROM me, jsonb_to_recordset(%(limits)s::jsonb) AS p (name text, running int, running_per_key int,
-    rates jsonb, rates_per_key jsonb, in_order boolean)
+FROM patience, me, jsonb_to_recordset(%(limits)s::jsonb) AS p (name text, running int,
+    running_per_key int, rates jsonb, rates_per_key jsonb, in_order boolean)
 ORDER BY p.name
 ON CONFLICT (name) DO UPDATE
 SET running = excluded.running, running_per_key = excluded.running_per_key,
@@ -65,7 +67,8 @@ WHERE NOT ({_SAME} AND l.set_by = excluded.set_by) AND NOT EXISTS (
     SELECT 1 FROM partisan_async_supervisor setter, me
     WHERE setter.id = l.set_by AND {is_alive("setter")}
         AND (setter.started_at, setter.id) > (me.started_at, me.id))
-RETURNING l.name
+RETURNING l.name)
+SELECT CASE WHEN EXISTS (SELECT 1 FROM me) THEN ARRAY(SELECT name FROM changed) END
 """  # noqa: S608
 
 _QUEUES = queue_names("names", f"status = '{Status.LIMITED}'")
@@ -130,9 +133,13 @@ FROM freed CROSS JOIN names CROSS JOIN LATERAL (
 
 
 def set_limits(me: UUID, limits: Sequence[Numbers], ttl: timedelta) -> Statement:
-    """Set what limits allow as my code says, if I may. Rows: the names of those that were set."""
+    """Set what limits allow as my code says, if I may.
+
+    One row: the names of those that were set; ``None`` if I have not beaten yet.
+    """
     told = json.dumps([each._asdict() for each in limits])
-    return Statement(_SET, {"me": me, "limits": told, "ttl": ttl})
+    params = {"me": me, "limits": told, "ttl": ttl, "patience": str(LOCK_PATIENCE_MILLISECONDS)}
+    return Statement(_SET, params)
 
 
 def unranked() -> Statement:

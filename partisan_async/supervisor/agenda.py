@@ -59,6 +59,11 @@ class Agenda:
         rows = rows or self.keys.is_any_open
         return not (rows or self.dead or self.silent)
 
+    def next_at(self) -> float | None:
+        """When something is to be done though nothing tells of it, by the monotonic clock."""
+        ats = (self.due_at, self.keys.next_at())
+        return min((at for at in ats if at is not None), default=None)
+
     def on_notify(self, status: str) -> None:
         """Note that rows may be ready, or scheduled earlier than any that is known.
 

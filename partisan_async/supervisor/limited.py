@@ -5,13 +5,14 @@ It asks the agenda's ``OpenKeys`` which to look at, and tells them what each cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import logs, store
+from partisan_async.claim import Claim
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.around import MORE, Around
 from partisan_async.supervisor.connection import Connection
@@ -43,6 +44,15 @@ class Limited:
     def room(self) -> int:
         """How many rows there are to claim: as many as can start, if any may be there."""
         return self._dispatcher.demand.room_at_once() if self._keys.is_any_open else 0
+
+    def admit_ready(self, claims: Sequence[Claim]) -> None:
+        """Admit claims of ready rows; one that an older release made ready waits for its limit."""
+        early = [claim for claim in claims if claim.limit_name is not None]
+        if early:
+            logs.tasks.claimed(early, "claimed")
+            self._dispatcher.endings.give_back(early)
+        if own := [claim for claim in claims if claim.limit_name is None]:
+            self._dispatcher.admit(own)
 
     async def turn(self) -> None:
         """Claim what may start now, of some of the open keys."""
