@@ -25,7 +25,6 @@ from partisan_async.store.erasing import (
     ids_of,
 )
 from partisan_async.store.kept import KEPT_PER_ROW
-from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
 from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, Beat, Seen, beat, forget, unserved
 from partisan_async.store.limiting import (
     KEYS_AT_ONCE,
@@ -46,6 +45,7 @@ from partisan_async.store.limits import (
 )
 from partisan_async.store.mending import broken, constraints, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, LIMITED, STEERED, channel, notify, wake
+from partisan_async.store.over import OVER_AT_ONCE, PAUSES, STARTS, WINDOWS, prune_over
 from partisan_async.store.parking import (
     NEVER,
     PARKED_AT_ONCE,
@@ -106,15 +106,18 @@ __all__ = [
     "KEYS_AT_ONCE",
     "LIMITED",
     "NEVER",
+    "OVER_AT_ONCE",
     "PARKED_AT_ONCE",
+    "PAUSES",
     "PROMOTED_AT_ONCE",
+    "STARTS",
     "STEERED",
     "TALLY_COLUMNS",
     "TOLD_AT_ONCE",
     "TTL_SECONDS",
     "UNENDED",
     "WALKED_AT_ONCE",
-    "WINDOWS_PRUNED_AT_ONCE",
+    "WINDOWS",
     "Among",
     "Beat",
     "Held",
@@ -184,7 +187,7 @@ __all__ = [
     "pauses",
     "promote",
     "prune",
-    "prune_windows",
+    "prune_over",
     "punctuality",
     "rank",
     "ready",

@@ -30,11 +30,10 @@ KEYS_AT_ONCE = 100
 """Maximum number of keys that one claim looks at."""
 
 GRANULES = 100
-"""Number of granules in a window; one more is counted, since the first one is cut."""
+"""Granules in a window; one more is counted, since the first one is cut."""
 
 IDLE_MILLISECONDS = 2000
-"""How long the server waits for the rest of the transaction: a network that breaks in the middle
-must not close a limit."""
+"""How long the server waits for the rest, where a network breaks in the middle."""
 
 _ASKED = f"""
 SELECT limit_name AS name, limit_key AS key FROM partisan_async_task
@@ -42,8 +41,7 @@ WHERE id = ANY(%(ids)s::bigint[]) AND status || '' = '{Status.LIMITED}'
     AND queue_name = %(queue_name)s
 """  # noqa: S608
 
-# The names of the locked ones are left in the transaction, for the next statement: those of ids may
-# be others by then.
+# The names of the locked ones are left for the next statement: those of ids may be others by then.
 _LOCK = f"""
 WITH held AS MATERIALIZED (
     SELECT name FROM partisan_async_limit
@@ -92,8 +90,8 @@ def _heads(is_of_key: str) -> str:
     """  # noqa: S608
 
 
-# In order a head that is not due closes its key, and so does one that another transaction has
-# locked, or that is not to be taken: what leaves it out of the search would take the second.
+# In order a head that is not due, locked or not to be taken closes its key: what left it out of the
+# search would take the second.
 _CLAIM = f"""
 WITH {I_LIVE},
 held AS MATERIALIZED (
@@ -262,9 +260,9 @@ def claim_limited(
     ids: Sequence[int] = (),
     among: Among = ALL,
 ) -> Locking:
-    """Claim rows that wait for limits. For its rows, see ``outcome``.
+    """Claim rows that wait for limits, but leave room for ready rows that come before them.
 
-    Ready rows that come before them get their share of the limit, and are not claimed here.
+    For its rows, see ``outcome``.
 
     :param keys: whose rows may be claimed, at most ``KEYS_AT_ONCE``.
     :param ids: rows whose keys are among these, too.

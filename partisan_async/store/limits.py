@@ -96,27 +96,33 @@ SELECT (SELECT count(*) FROM changed)
 _UNRANKED = "SELECT name FROM partisan_async_limit WHERE NOT ranked ORDER BY name"
 
 
-def _running(key: str) -> str:
+def _was_full(most: str, key: str) -> str:
+    # Nothing is counted where there is no such number.
     return f"""
-    (SELECT count(*) FROM partisan_async_task o
-     WHERE o.limit_name = l.name AND {key} o.status = '{Status.IN_PROCESS}')
+    CASE WHEN {most} IS NOT NULL THEN {most} <= f.n + (
+        SELECT count(*) FROM partisan_async_task o
+        WHERE o.limit_name = l.name AND {key} o.status = '{Status.IN_PROCESS}') ELSE false END
     """  # noqa: S608
 
+
+_WHOLE_WAS_FULL = _was_full("COALESCE(whole.running, l.running)", "")
+
+_KEY_WAS_FULL = _was_full(
+    "CASE WHEN l.in_order THEN 1 ELSE COALESCE(own.running, l.running_per_key) END",
+    "o.limit_key = f.key AND",
+)
 
 # Of a key that was not full before, nobody waits for news. Of a limit that was full as a whole, any
 # of its rows says so.
 _FREED = f"""
 WITH RECURSIVE {_QUEUES},
 freed AS MATERIALIZED (
-    SELECT l.name, f.key,
-        COALESCE(whole.running, l.running) <= f.n + {_running("")} AS was_full
+    SELECT l.name, f.key, {_WHOLE_WAS_FULL} AS was_full
     FROM unnest(%(names)s::text[], %(keys)s::text[], %(counts)s::int[]) AS f (name, key, n)
         JOIN partisan_async_limit l ON l.name = f.name
         LEFT JOIN partisan_async_limitoverride whole ON whole.name = l.name AND whole.key IS NULL
         LEFT JOIN partisan_async_limitoverride own ON own.name = l.name AND own.key = f.key
-    WHERE COALESCE(whole.running, l.running) <= f.n + {_running("")}
-        OR CASE WHEN l.in_order THEN 1 ELSE COALESCE(own.running, l.running_per_key) END
-            <= f.n + {_running("o.limit_key = f.key AND")})
+    WHERE {_WHOLE_WAS_FULL} OR {_KEY_WAS_FULL})
 SELECT DISTINCT names.queue_name, waiting.id
 FROM freed CROSS JOIN names CROSS JOIN LATERAL (
     SELECT id FROM (

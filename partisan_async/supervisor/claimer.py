@@ -140,6 +140,7 @@ class Claimer:
         if more:
             # Look again: no NOTIFY tells of rows that are next in line now, or were brought back.
             agenda.ready = True
+            agenda.note_limited()
             return True
         if self._limited.room:
             return True
