@@ -31,7 +31,6 @@ from partisan_async.store.limiting import (
     Key,
     Verdict,
     claim_limited,
-    heads,
     outcome,
 )
 from partisan_async.store.limits import (
@@ -95,7 +94,7 @@ from partisan_async.store.timetable import (
     make,
     soonest,
 )
-from partisan_async.store.walking import WALKED_AT_ONCE, walk
+from partisan_async.store.walking import WALKED_AT_ONCE, heads, walk
 
 __all__ = [
     "ALL",

@@ -35,7 +35,7 @@ GRANULES = 100
 IDLE_MILLISECONDS = 2000
 """How long the server waits for the rest, where a network breaks in the middle."""
 
-_ASKED = f"""
+ASKED = f"""
 SELECT limit_name AS name, limit_key AS key FROM partisan_async_task
 WHERE id = ANY(%(ids)s::bigint[]) AND status || '' = '{Status.LIMITED}'
     AND queue_name = %(queue_name)s
@@ -46,7 +46,7 @@ _LOCK = f"""
 WITH held AS MATERIALIZED (
     SELECT name FROM partisan_async_limit
     WHERE ranked AND name = ANY (ARRAY(
-        SELECT unnest(%(names)s::text[]) UNION SELECT name FROM ({_ASKED}) AS asked))
+        SELECT unnest(%(names)s::text[]) UNION SELECT name FROM ({ASKED}) AS asked))
     ORDER BY name FOR UPDATE)
 SELECT set_config('partisan_async.held', COALESCE(jsonb_agg(name)::text, '[]'), true),
     set_config('idle_in_transaction_session_timeout', '{IDLE_MILLISECONDS}', true)
@@ -98,7 +98,7 @@ held AS MATERIALIZED (
     SELECT jsonb_array_elements_text(current_setting('partisan_async.held')::jsonb) AS name),
 asked AS MATERIALIZED (
     SELECT u.name, u.key FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u (name, key)
-    UNION {_ASKED}),
+    UNION {ASKED}),
 want AS MATERIALIZED (
     SELECT a.name, a.key, l.rates, l.rates_per_key, now.at,
         l.in_order AND a.key IS NOT NULL AS in_order,
@@ -207,16 +207,6 @@ SELECT CASE WHEN row_number() OVER () = 1 THEN (
 FROM (SELECT 1) AS one LEFT JOIN taken ON true
 """  # noqa: S608
 
-_READ_HEADS = f"""
-WITH asked AS MATERIALIZED (
-    SELECT u.name, u.key FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u (name, key)
-    UNION {_ASKED})
-SELECT t.id FROM asked JOIN partisan_async_task t
-    ON t.limit_name = asked.name AND t.limit_key IS NOT DISTINCT FROM asked.key
-WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s {{others}}
-ORDER BY t.limit_rank, t.id LIMIT %(limit)s
-"""  # noqa: S608
-
 
 class Verdict(NamedTuple):
     """What a claim found out about a key.
@@ -268,19 +258,12 @@ def claim_limited(
     :param ids: rows whose keys are among these, too.
     """
     own = {"me": me, "limit": limit, "ttl": ttl}
-    lock = _asking(queue_name, keys, ids)
+    lock = asking(queue_name, keys, ids)
     return Locking(Statement(_LOCK, lock), among.narrow(Statement(_CLAIM, lock | own), "t.id"))
 
 
-def heads(
-    queue_name: str, limit: int, keys: Sequence[Key], ids: Sequence[int], among: Among = ALL
-) -> Statement:
-    """Read the ids of rows that ``claim_limited`` might take."""
-    params = _asking(queue_name, keys, ids) | {"limit": limit}
-    return among.narrow(Statement(_READ_HEADS, params), "t.id")
-
-
-def _asking(queue_name: str, keys: Sequence[Key], ids: Sequence[int]) -> dict[str, Any]:
+def asking(queue_name: str, keys: Sequence[Key], ids: Sequence[int]) -> dict[str, Any]:
+    """Return the parameters of which keys are asked for."""
     return {
         "queue_name": queue_name,
         "names": array_of_texts(name for name, _ in keys),
