@@ -9,7 +9,7 @@ from uuid import UUID
 from partisan_async.claim import Settlement
 from partisan_async.models.status import ENDED_SQL, WAITING_SQL, Status
 from partisan_async.policy import Finished
-from partisan_async.store import on_error, stops
+from partisan_async.store import on_error, stops, under_limits
 from partisan_async.store.kept import kept
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.settlement import columns
@@ -87,37 +87,21 @@ SET {{more}}status = {{status}},
 FROM d WHERE {_FENCE}
 """  # noqa: S608
 
-_STATUS = "d.status"
+_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(
+    more="", status="d.status"
+)
+_GIVEN_TIMED = _GIVEN_FORM.format(arrays=", %(timed)s::bool[]", columns=", timed")
+_SETTLE_TIMED = _GIVEN_TIMED + _SETTLE_FORM.format(more=f"{_TIMED}\n    ", status="d.status")
 
-_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(more="", status=_STATUS)
-_SETTLE_TIMED = _GIVEN_FORM.format(
-    arrays=", %(timed)s::bool[]", columns=", timed"
-) + _SETTLE_FORM.format(more=f"{_TIMED}\n    ", status=_STATUS)
-
-# In order, one that has begun keeps its place until its next time: nothing overtakes it.
-_STATUS_UNDER_LIMITS = f"""
-    CASE WHEN t.limit_name IS NULL OR d.status NOT IN ('{Status.NEW}', '{Status.SCHEDULED}')
-        THEN d.status
-    WHEN d.status = '{Status.NEW}' OR t.limit_key IS NOT NULL AND EXISTS (
-        SELECT 1 FROM partisan_async_limit l WHERE l.name = t.limit_name AND l.in_order)
-        THEN '{Status.LIMITED}'
-    ELSE d.status END"""  # noqa: S608
-
-# The next ones write all of that: runs that a stop cut off, failures that an ON_ERROR tells of, and
-# tasks with limits that did not finish are few, and each form is one more plan.
+# The next ones write all of that: what they are for is rare, and each form is one more plan.
 _ARRAYS, _COLUMNS = ", %(timed)s::bool[], %(cut_off)s::bool[]", ", timed, cut_off"
-_ALL = {
-    limited: _SETTLE_FORM.format(
-        more=f"{_TIMED}{stops.SET}\n    ", status=_STATUS_UNDER_LIMITS if limited else _STATUS
-    )
-    for limited in (False, True)
-}
-_SETTLE_ALL = {
-    limited: _GIVEN_FORM.format(arrays=_ARRAYS, columns=_COLUMNS) + update
-    for limited, update in _ALL.items()
-}
+_GIVEN_ALL = _GIVEN_FORM.format(arrays=_ARRAYS, columns=_COLUMNS)
 _GIVEN_TOLD = _GIVEN_FORM.format(
     arrays=f"{_ARRAYS}{on_error.ARRAYS}", columns=f"{_COLUMNS}{on_error.COLUMNS}"
+)
+_ALL, _ALL_UNDER_LIMITS = (
+    _SETTLE_FORM.format(more=f"{_TIMED}{stops.SET}\n    ", status=status)
+    for status in ("d.status", under_limits.STATUS)
 )
 
 # The same for a batch of runs that all finished without a result, as most do. It leaves out the
@@ -179,14 +163,15 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
         return _settling(_FINISH, params | {"me": me}, free)
     rows = [columns(settlement) for settlement in settlements]
     written: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    written |= {name: array_of_texts(written[name]) for name in ("failure", "result")}
-    written |= {"me": me, "gently": gently}
+    texts = {name: array_of_texts(written[name]) for name in ("failure", "result")}
+    written |= texts | {"me": me, "gently": gently}
     limited = any(settlement.claim.limit_name is not None for settlement in settlements)
+    update = (_ALL_UNDER_LIMITS if limited else _ALL) + free
     if any(settlement.told_by for settlement in settlements):
-        sql = on_error.telling(_GIVEN_TOLD, _ALL[limited] + free)
-        return _patient(sql, written | on_error.params(settlements))
+        told = written | on_error.params(settlements)
+        return _patient(on_error.telling(_GIVEN_TOLD, update), told)
     if limited or any(written["cut_off"]):
-        return _settling(_SETTLE_ALL[limited], written, free)
+        return _settling(_GIVEN_ALL, written, update)
     return _settling(_SETTLE_TIMED if any(written["timed"]) else _SETTLE, written, free)
 
 
