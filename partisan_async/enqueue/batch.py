@@ -1,7 +1,7 @@
 """The calls of one ``bulk_delay()``: each is checked, and they are told apart by their kinds.
 
-Calls of one *kind* are of one processor: they differ in arguments, subjects and keys alone. The
-*number* of a call is its place among all of them.
+Calls of one *kind* are of one processor: they differ in arguments, subjects and keys alone, and in
+their keys under its limit. The *number* of a call is its place among all of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from partisan_async.claim import Call
 from partisan_async.enqueue import refusals
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.keys import keys_of
+from partisan_async.enqueue.limits import key_of
 from partisan_async.enqueue.subjects import subject_of
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.registry import lasting_name
@@ -32,6 +33,7 @@ class Batch:
     :param kind_of: the kind of each call, by its place among the kinds.
     :param encoded: the arguments of each call.
     :param subjects: whose each call is; ``None``: all are nobody's.
+    :param limit_keys: its key under its limit, likewise; ``None``: none starts under a limit.
     :param keys: the digest or the key of each call; empty: it has none.
     """
 
@@ -40,6 +42,7 @@ class Batch:
     kind_of: Sequence[int]
     encoded: Sequence[str]
     subjects: Sequence[str | None] | None
+    limit_keys: Sequence[str | None] | None
     keys: list[bytes]
 
     def __len__(self) -> int:
@@ -77,6 +80,15 @@ class Batch:
         """Return whose these calls are; ``None``: all are nobody's."""
         return None if self.subjects is None else [self.subjects[n] for n in numbers]
 
+    def limit_keys_of(self, numbers: Sequence[int]) -> list[str | None] | None:
+        """Return the keys of these calls under their limits; ``None``: none of them has one."""
+        if self.limit_keys is None:
+            return None
+        kinds = {self.kind_of[n] for n in numbers}
+        if all(self.kinds[kind].limit_name is None for kind in kinds):
+            return None
+        return [self.limit_keys[n] for n in numbers]
+
     def traced(self, traceparent: str | None) -> Batch:
         """Return the same calls, enqueued in this span."""
         return replace(self, kinds=[each._replace(traceparent=traceparent) for each in self.kinds])
@@ -111,6 +123,7 @@ def batch_of(
     kinds: list[Call] = []
     kind_of, encoded = [], []
     subjects: list[str | None] = []
+    limit_keys: list[str | None] = []
     for number, processor in enumerate(processors):
         kind = places.get(type(processor))
         if kind is None and not issubclass(type(processor), expected):
@@ -122,9 +135,12 @@ def batch_of(
                 kinds.append(first)
                 encoded.append(first.arguments)
                 subjects.append(first.subject)
+                limit_keys.append(first.limit_key)
             else:
-                encoded.append(encoded_of(processor, kinds[kind].queue_name))
+                common = kinds[kind]
+                encoded.append(encoded_of(processor, common.queue_name))
                 subjects.append(subject_of(processor, subject))
+                limit_keys.append(None if common.limit_name is None else key_of(processor))
         except (TypeError, ValueError, ProcessorClassNotFound) as error:
             raise refusals.numbered(number, error) from None
         except AttributeError as error:
@@ -132,7 +148,8 @@ def batch_of(
             raise refusals.numbered(number, why) from None
         kind_of.append(kind)
     whose = None if all(each is None for each in subjects) else subjects
-    batch = Batch(list(places), kinds, kind_of, encoded, whose, [b""] * len(encoded))
+    in_limits = None if all(each.limit_name is None for each in kinds) else limit_keys
+    batch = Batch(list(places), kinds, kind_of, encoded, whose, in_limits, [b""] * len(encoded))
     for kind in range(len(kinds)):
         _set_keys(batch, kind)
     return batch

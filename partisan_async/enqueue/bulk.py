@@ -14,7 +14,7 @@ from partisan_async.enqueue.batch import Batch
 from partisan_async.enqueue.ids import drawn
 from partisan_async.enqueue.keyed import enqueue_all_keyed
 from partisan_async.enqueue.late import none_if_it_waits
-from partisan_async.enqueue.rows import Rows
+from partisan_async.enqueue.rows import Rows, status_beside
 from partisan_async.enqueue.taking import Taken, attempts, taken_by
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import Task
@@ -70,6 +70,7 @@ def _insert_and_wake(batch: Batch, alias: str) -> list[Task]:
                 alias,
                 taken,
                 batch.subjects_of(numbers),
+                batch.limit_keys_of(numbers),
                 None if ids is None else [ids[n] for n in numbers],
             )
             found.update(zip(numbers, tasks, strict=True))
@@ -155,6 +156,7 @@ class _Plain:
             [batch.encoded[n] for n in chunk],
             None if digests is None else [digests[n] for n in chunk],
             batch.subjects_of(chunk),
+            batch.limit_keys_of(chunk),
         )
         takes = takes and digests is not None
         if len(self._kinds) == 1:
@@ -167,17 +169,23 @@ class _Plain:
     def _made(
         self, chunk: Sequence[int], answer: list[Any], digests: Sequence[bytes] | None
     ) -> dict[int, Task]:
-        ((given, pks, *same),) = answer
+        ((given, pks, status, *moments),) = answer
         if not pks:
             return {}
         kind_of, encoded = self._batch.kind_of, self._batch.encoded
-        rows = [Rows(self._alias, kind, *same) for kind in self._batch.kinds]
+        rows = [
+            Rows(self._alias, kind, status_beside(kind, status), *moments)
+            for kind in self._batch.kinds
+        ]
         number_of = dict(zip(given, chunk, strict=True))
         inserted = [number_of[pk] for pk in pks]
         whose = self._batch.subjects or [None] * len(encoded)
+        in_limits = self._batch.limit_keys or [None] * len(encoded)
         decoded = json.loads(f"[{','.join([encoded[n] for n in inserted])}]")
         return {
-            n: rows[kind_of[n]].of(pk, call, (digests[n] or None) if digests else None, whose[n])
+            n: rows[kind_of[n]].of(
+                pk, call, (digests[n] or None) if digests else None, whose[n], in_limits[n]
+            )
             for n, pk, call in zip(inserted, pks, decoded, strict=True)
         }
 

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Protocol
 
 from partisan_async import registry
 from partisan_async.claim import Call
-from partisan_async.enqueue import arguments, keys, refusals
+from partisan_async.enqueue import arguments, keys, limits, refusals
 from partisan_async.enqueue.parameters import parameters_of
 from partisan_async.enqueue.subjects import subject_of
 from partisan_async.enqueue.turn import checked_priority, checked_queue, checked_time
+from partisan_async.limits import Limit
 from partisan_async.unique import Unique
 
 
@@ -22,6 +23,7 @@ class Delayed(Protocol):
     QUEUE_NAME: ClassVar[str]
     UNIQUE_FOR_PARAMS: ClassVar[bool]
     UNIQUE: ClassVar[Unique | None]
+    LIMIT: ClassVar[Limit | None]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     _claimed: Callable[[], Any] | None
@@ -50,6 +52,10 @@ def call_of(
         digest=arguments.digest(lasting_name, encoded, subject) if digests else None,
         subject=subject,
     )
+    if processor.LIMIT is not None:
+        limits.refuse_wrong(kind)
+        limits.refuse_other_queue(processor, queue)
+        call = limits.limited(call, kind, lasting_name, limits.key_of(processor))
     return call if processor.UNIQUE is None else keys.with_key(call, kind, lasting_name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -49,9 +50,7 @@ def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
         for _ in takewhile(bool, attempts()):
             inserted, is_told = _fetch(inserting.insert(call, key), call, alias)
             for pk, *told in inserted:
-                return Rows(alias, call, *told).of(
-                    pk, json.loads(call.arguments), call.digest, call.subject
-                ), is_told
+                return _row(call, alias, pk, told), is_told
             # A twin waits, or an open transaction inserts one. No row is found if the twin is
             # locked, claimed meanwhile or not committed: then the insert is tried again.
             for task in Task.objects.using(alias).raw(*inserting.twin(call.digest)):
@@ -62,8 +61,12 @@ def _insert(call: Call, alias: str, taken: Taken) -> tuple[Task, bool]:
         # better than an error.
         call = call._replace(digest=None)
     ((pk, *told),), is_told = _fetch(inserting.insert(call, None), call, alias)
-    task = Rows(alias, call, *told).of(pk, json.loads(call.arguments), None, call.subject)
-    return task, is_told
+    return _row(call, alias, pk, told), is_told
+
+
+def _row(call: Call, alias: str, pk: int, told: Sequence[Any]) -> Task:
+    own = json.loads(call.arguments), call.digest, call.subject, call.limit_key
+    return Rows(alias, call, *told).of(pk, *own)
 
 
 def _fetch(statement: Statement, call: Call, alias: str) -> tuple[list[Any], bool]:

@@ -10,7 +10,7 @@ import datetime
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connections, transaction
 
@@ -41,7 +41,9 @@ def enqueue_keyed(call: Call, alias: str, taken: Taken) -> Task:
     own = transaction.atomic(using=alias) if connections[alias].get_autocommit() else nullcontext()
     with own:
         whose = None if call.subject is None else [call.subject]
-        (task,) = enqueue_all_keyed(call, [call.arguments], [call.key], alias, taken, whose)
+        in_limit = None if call.limit_name is None else [call.limit_key]
+        own_call = [call.arguments], [call.key]
+        (task,) = enqueue_all_keyed(call, *own_call, alias, taken, whose, in_limit)
     return task
 
 
@@ -52,22 +54,26 @@ def enqueue_all_keyed(
     alias: str,
     taken: Taken,
     subjects: Sequence[str | None] | None = None,
+    limit_keys: Sequence[str | None] | None = None,
     ids: Sequence[str] | None = None,
 ) -> list[Task]:
     """Return the row of each call, or its twin's; wake supervisors after the commit.
 
     It has to be in a transaction.
 
-    :param common: the first of them; they differ in arguments, keys and subjects alone.
+    :param common: the first of them; they differ in arguments, keys and subjects alone, and in
+        their keys under their limit.
     :param subjects: whose each is: one, of those with one key; ``None``: all are nobody's.
+    :param limit_keys: its key under their limit; ``None``: they start under none.
     :param ids: an id for each, as text; ``None``: they are drawn here.
     """
     assert common.unique is not None
     whose = None if subjects is None else dict(zip(keys, subjects, strict=True))
-    ones: dict[bytes, str] = {}
-    for key, each in zip(keys, encoded, strict=True):
+    ones: dict[bytes, _Own] = {}
+    in_limit = limit_keys or [None] * len(keys)
+    for key, each, limit_key in zip(keys, encoded, in_limit, strict=True):
         if common.unique.on_twin == "replace" or key not in ones:
-            ones[key] = each
+            ones[key] = _Own(each, limit_key)
     takes = taken.has_room_for(len(ones))
     taken.count += len(ones) if takes else 0
     given = None if ids is None else _firsts(keys, ids)
@@ -88,8 +94,15 @@ def _firsts(keys: Sequence[bytes], ids: Sequence[str]) -> list[str]:
     return list(firsts.values())
 
 
+class _Own(NamedTuple):
+    """What one of several calls with a key has of its own, which may be the last or the first."""
+
+    encoded: str
+    limit_key: str | None
+
+
 class _Calls:
-    """Calls of different keys: the arguments of each, by its key.
+    """Calls of different keys: what each has of its own, by its key.
 
     :param whose: the subject of each, likewise; ``None``: all are nobody's.
     :param ids: of each; ``None``: they are drawn here.
@@ -99,7 +112,7 @@ class _Calls:
     def __init__(
         self,
         common: Call,
-        encoded: dict[bytes, str],
+        own: dict[bytes, _Own],
         whose: dict[bytes, str | None] | None,
         alias: str,
         ids: Sequence[str] | None,
@@ -108,21 +121,21 @@ class _Calls:
     ) -> None:
         assert common.unique is not None
         self._common, self._rule = common, common.unique
-        self._encoded = encoded
+        self._own = own
         self._whose = whose
         self._alias = alias
         self._takes = takes
         self._column = column_of(common)
-        self._place = {key: place for place, key in enumerate(encoded)}
-        self._given: Sequence[str] = ids or ["NULL"] * len(encoded)
-        if ids is None and len(encoded) > INSERTED_AT_ONCE:
+        self._place = {key: place for place, key in enumerate(own)}
+        self._given: Sequence[str] = ids or ["NULL"] * len(own)
+        if ids is None and len(own) > INSERTED_AT_ONCE:
             # Ids are given out in the order of the calls, and rows inserted in that of the keys.
-            self._given = drawn(len(encoded), alias)
+            self._given = drawn(len(own), alias)
 
     def enqueued(self) -> dict[bytes, Task]:
         """Return the row of each, or its twin's."""
         found: dict[bytes, Task] = {}
-        missing = sorted(self._encoded)
+        missing = sorted(self._own)
         for attempt, is_unique in enumerate(attempts()):
             for way in self._ways() if is_unique else [self._insert_beside]:
                 with none_if_it_waits(self._alias, late=attempt > 0 and is_unique):
@@ -147,7 +160,7 @@ class _Calls:
             yield self._look_at_windows
 
     def _insert(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
-        calls = (self._ids(keys), self._texts(keys), keys, self._subjects(keys))
+        calls = (self._ids(keys), self._texts(keys), keys, *self._more(keys))
         statement = insert_keyed(self._common, *calls, takes=self._takes)
         found, in_vain = self._inserted(keys, *fetch(*statement, self._alias))
         if in_vain:
@@ -157,7 +170,9 @@ class _Calls:
         return found
 
     def _meet_twins(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
-        statement = meet_twins(self._common, {key: self._encoded[key] for key in keys})
+        _, in_limit = self._more(keys)
+        texts = dict(zip(keys, self._texts(keys), strict=True))
+        statement = meet_twins(self._common, texts, in_limit)
         twins = {}
         for task in Task.objects.using(self._alias).raw(*statement):
             task.is_twin = True
@@ -181,7 +196,7 @@ class _Calls:
     def _insert_beside(self, keys: Sequence[bytes]) -> dict[bytes, Task]:
         """Insert calls that no call will be a twin of: two rows rather than a wait."""
         common = self._common.beside_twins()
-        calls = (self._ids(keys), self._texts(keys), None, self._subjects(keys))
+        calls = (self._ids(keys), self._texts(keys), None, *self._more(keys))
         statement = bulk.insert_bulk(common, *calls, takes=False)
         ((*answer,),) = fetch(*statement, self._alias)
         return self._inserted(keys, [*answer, None])[0]
@@ -205,7 +220,8 @@ class _Calls:
 
     def _row(self, rows: Rows, pk: int, key: bytes) -> Task:
         subject = None if self._whose is None else self._whose[key]
-        return rows.of(pk, json.loads(self._encoded[key]), None, subject)
+        encoded, limit_key = self._own[key]
+        return rows.of(pk, json.loads(encoded), None, subject, limit_key)
 
     def _chunks(self, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
         """Yield a thousand at a time, each thousand in the order of the calls."""
@@ -216,7 +232,14 @@ class _Calls:
         return array(self._given[self._place[key]] for key in keys)
 
     def _texts(self, keys: Sequence[bytes]) -> list[str]:
-        return [self._encoded[key] for key in keys]
+        return [self._own[key].encoded for key in keys]
 
-    def _subjects(self, keys: Sequence[bytes]) -> list[str | None] | None:
-        return None if self._whose is None else [self._whose[key] for key in keys]
+    def _more(
+        self, keys: Sequence[bytes]
+    ) -> tuple[list[str | None] | None, list[str | None] | None]:
+        """Return the subjects of these calls, if any, and their keys, if they have a limit."""
+        limit_keys = [self._own[key].limit_key for key in keys]
+        return (
+            None if self._whose is None else [self._whose[key] for key in keys],
+            None if self._common.limit_name is None else limit_keys,
+        )

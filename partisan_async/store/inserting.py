@@ -28,27 +28,40 @@ COLUMNS_READABLE = ", ".join(
     for field in COLUMNS
 )
 
-# A call that is nobody's does not name the column.
+LIMIT_COLUMNS = "limit_name, limit_key, limit_rank,"
+"""The columns of a call that starts under a limit."""
+
+# A call that is nobody's does not name the column, nor one without a limit those.
 _INSERT = f"""
 INSERT INTO partisan_async_task
-    (queue_name, processor_class, arguments, priority, digest, traceparent, {{column}}
+    (queue_name, processor_class, arguments, priority, digest, traceparent, {{columns}}
     execute_after, status)
 SELECT %(queue_name)s, %(processor_class)s, %(arguments)s::jsonb, %(priority)s, %(digest)s::bytea,
-    %(traceparent)s, {{value}} COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
+    %(traceparent)s, {{values}} COALESCE(%(execute_after)s::timestamptz, statement_timestamp()),
     CASE WHEN %(execute_after)s::timestamptz > statement_timestamp()
-        THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
+        THEN '{Status.SCHEDULED}' ELSE '{{waits}}' END
 WHERE %(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint)
 """
 _INSERTED = "RETURNING id, status, created_at, NULLIF(execute_after, created_at)"
 
 # No conflict target: inferring the partial index costs 10% of the insert. A conflict on another
 # index reappears in the insert without a digest, which raises.
+
+
+def _insert(*, owned: bool, limited: bool, unique: bool) -> str:
+    columns = ("subject," if owned else "") + (LIMIT_COLUMNS if limited else "")
+    values = "%(subject)s," if owned else ""
+    if limited:
+        values += "%(limit_name)s, %(limit_key)s, %(limit_rank)s,"
+    waits = Status.LIMITED if limited else Status.NEW
+    insert = _INSERT.format(columns=columns, values=values, waits=waits)
+    return insert + ("ON CONFLICT DO NOTHING " if unique else "") + _INSERTED
+
+
 _INSERTS = {
-    (owned, unique): insert + ("ON CONFLICT DO NOTHING " if unique else "") + _INSERTED
-    for owned, insert in (
-        (False, _INSERT.format(column="", value="")),
-        (True, _INSERT.format(column="subject,", value="%(subject)s,")),
-    )
+    (owned, limited, unique): _insert(owned=owned, limited=limited, unique=unique)
+    for owned in (False, True)
+    for limited in (False, True)
     for unique in (False, True)
 }
 
@@ -70,7 +83,7 @@ def insert(call: Call, key: int | None) -> Statement:
 
     :param key: number of the advisory lock to take first; without the lock nothing is inserted.
     """
-    sql = _INSERTS[call.subject is not None, call.digest is not None]
+    sql = _INSERTS[call.subject is not None, call.limit_name is not None, call.digest is not None]
     return Statement(sql, call._asdict() | {"key": key})
 
 

@@ -12,10 +12,10 @@ from datetime import timedelta
 
 from partisan_async.claim import Call
 from partisan_async.models.status import WAITING_SQL, Status
-from partisan_async.store.bulk import CALLS, bulk_params, insert_of
+from partisan_async.store.bulk import CALLS, LIMIT_OF_ALL, bulk_params, insert_of
 from partisan_async.store.inserting import COLUMNS_READABLE, TO_TWINS, lock_of
 from partisan_async.store.parking import is_parked
-from partisan_async.store.statement import Statement
+from partisan_async.store.statement import Statement, array_of_texts, waiting
 
 IS_TWIN = {
     "digest": f"status IN {WAITING_SQL}",
@@ -54,25 +54,27 @@ _IN_VAIN = """,
     (SELECT array_agg(task_id) FROM opened WHERE task_id NOT IN (SELECT id FROM inserted))"""
 
 
-def _insert(column: str, *, opens: bool, owned: bool) -> str:
+def _insert(column: str, *, opens: bool, owned: bool, limited: bool) -> str:
     free = _FREE.format(column=column, is_twin=IS_TWIN[column], lock=lock_of("digest"))
     opened = _OPENED.format(subject=", subject" if owned else "") if opens else ""
-    before = ["WITH ", CALLS[owned], ",", free, opened]
+    before = ["WITH ", CALLS[owned, limited], ",", free, opened]
     return "".join(before) + insert_of(
         "free",
         where="WHERE digest IN (SELECT key FROM opened)" if opens else "",
         column=column,
         target=TARGETS[column],
         owned=owned,
+        limit=LIMIT_OF_ALL if limited else "",
         more=_IN_VAIN if opens else ", NULL",
     )
 
 
 _INSERTS = {
-    (column, opens, owned): _insert(column, opens=opens, owned=owned)
+    (column, opens, owned, limited): _insert(column, opens=opens, owned=owned, limited=limited)
     for column in TARGETS
     for opens in (False, True)
     for owned in (False, True)
+    for limited in (False, True)
 }
 
 # Nobody waits for a row that another transaction has locked, see ``inserting``; and one that runs
@@ -93,7 +95,13 @@ SELECT {COLUMNS_READABLE} FROM waiting
 _DUE = "due AS (SELECT COALESCE(%(execute_after)s::timestamptz, statement_timestamp()) AS at)"
 
 _STATUS = f"""
-CASE WHEN {{at}} > statement_timestamp() THEN '{Status.SCHEDULED}' ELSE '{Status.NEW}' END
+CASE WHEN {{at}} > statement_timestamp() THEN '{Status.SCHEDULED}' ELSE {{waits}} END
+"""
+
+# The twin waits as its call does. Its limit may be another one than the new call's, or none, or
+# the other way round: the code may have changed in between.
+_AS_GIVEN = f"""
+CASE WHEN %(limit_name)s::text IS NOT NULL THEN '{Status.LIMITED}' ELSE '{Status.NEW}' END
 """
 
 _TICK = """
@@ -105,7 +113,8 @@ jsonb_strip_nulls(jsonb_build_object(
 # errors are those of a call that will not run, but a schedule that enqueued it counts on its end.
 _REPLACE = f"""
 WITH {_DUE},
-given AS (SELECT * FROM unnest(%(keys)s::bytea[], %(arguments)s::text[]) AS g (key, arguments)),
+given AS (SELECT * FROM unnest(%(keys)s::bytea[], %(arguments)s::text[], %(limit_keys)s::text[])
+          AS g (key, arguments, limit_key)),
 free AS MATERIALIZED (
     SELECT id, {{column}} AS key FROM partisan_async_task
     WHERE {_WAITING} FOR NO KEY UPDATE SKIP LOCKED),
@@ -114,7 +123,8 @@ changed AS (
     SET queue_name = %(queue_name)s, processor_class = %(processor_class)s,
         arguments = given.arguments::jsonb || {_TICK}, priority = %(priority)s,
         traceparent = %(traceparent)s, execute_after = due.at,
-        status = {_STATUS.format(at="due.at")}, parked_from = NULL,
+        status = {_STATUS.format(at="due.at", waits=_AS_GIVEN)}, parked_from = NULL,
+        limit_name = %(limit_name)s, limit_key = given.limit_key, limit_rank = %(limit_rank)s,
         tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
         started_at = NULL, last_attempted_at = NULL, first_tried_at = NULL,
         stops = NULL, stopped_at = NULL, worker_ids = '[]', errors = '[]', result = NULL
@@ -138,8 +148,10 @@ late AS MATERIALIZED (
 changed AS (
     UPDATE partisan_async_task t
     SET execute_after = late.at, priority = LEAST(t.priority, %(priority)s), parked_from = NULL,
-        status = CASE WHEN t.status = '{Status.NEW}' THEN t.status
-            ELSE {_STATUS.format(at="late.at")} END
+        limit_rank = CASE WHEN t.limit_name IS NOT NULL
+            THEN LEAST(t.limit_rank, %(limit_rank)s) END,
+        status = CASE WHEN t.status <> '{Status.SCHEDULED}' THEN t.status
+            ELSE {_STATUS.format(at="late.at", waits=waiting("t"))} END
     FROM late WHERE t.id = ANY (ARRAY[late.id]) RETURNING t.*)
 SELECT {COLUMNS_READABLE} FROM soon UNION ALL SELECT {COLUMNS_READABLE} FROM changed
 """  # noqa: S608
@@ -174,6 +186,7 @@ def insert_keyed(
     encoded: Sequence[str],
     keys: Sequence[bytes],
     subjects: Sequence[str | None] | None,
+    limit_keys: Sequence[str | None] | None,
     *,
     takes: bool,
 ) -> Statement:
@@ -183,21 +196,29 @@ def insert_keyed(
 
     :param takes: take their keys, and leave out those that another transaction took.
     """
-    params = bulk_params(common, ids, encoded, keys, subjects, takes=takes)
+    params = bulk_params(common, ids, encoded, keys, subjects, limit_keys, takes=takes)
     params |= {"within": _within(common)}
     opens = params["within"] is not None
-    return Statement(_INSERTS[column_of(common), opens, subjects is not None], params)
+    which = column_of(common), opens, subjects is not None, limit_keys is not None
+    return Statement(_INSERTS[which], params)
 
 
-def meet_twins(common: Call, encoded: Mapping[bytes, str]) -> Statement:
+def meet_twins(
+    common: Call, encoded: Mapping[bytes, str], limit_keys: Sequence[str | None] | None
+) -> Statement:
     """Do to the twins that wait what these calls do to them. Rows: these, and the twins that run.
 
     The waiting ones are kept from being claimed; those that others have locked are left out.
 
     :param encoded: the arguments of each, by its key.
+    :param limit_keys: the key of each under their limit, likewise; ``None``: they start under none.
     """
     assert common.unique is not None
-    params = common._asdict() | {"keys": list(encoded), "arguments": list(encoded.values())}
+    params = common._asdict() | {
+        "keys": list(encoded),
+        "arguments": list(encoded.values()),
+        "limit_keys": None if limit_keys is None else array_of_texts(limit_keys),
+    }
     return Statement(_ON_TWIN[common.unique.on_twin][column_of(common)], params)
 
 
