@@ -83,14 +83,14 @@ class TestWalk:
             stop(running, "it", path=path)
             assert "given back" not in running.output
         task.refresh_from_db()
-        assert (task.status, task.claim_seq, counts(task)) == ("new", 1, {})
+        assert (task.status, counts(task)) == ("new", {})
         assert [each.get("message") for each in task.errors] in (["checkpoint"], [""], [])
 
         with live_supervisor(WORKERS_COUNT=1):
             wait_until(ended)
 
         task.refresh_from_db()
-        assert (task.status, task.claim_seq, counts(task)) == ("finished", 2, {"tries": 1})
+        assert (task.status, counts(task)) == ("finished", {"tries": 1})
         assert len(task.worker_ids) == 2
         if processor is AtomicMakeWay:
             assert marks() == ["second"]

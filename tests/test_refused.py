@@ -539,6 +539,7 @@ class TestTables:
         task.refresh_from_db()
         assert (task.status, task.claim_seq) == ("finished", 1)
 
+    @pytest.mark.timeout(900)
     def test_where_nothing_can_be_written_no_more_is_run(self, caplog, monkeypatch):
         """Else the whole queue would run, and nothing of it would ever be known."""
         monkeypatch.setattr(refused, "LONGEST_PAUSE_SECONDS", 0.2)
@@ -556,7 +557,7 @@ class TestTables:
             left = supervisor.parts.settler.left()
             assert len(left) == refused.MOST
             rest = [task for task in tasks if task.pk not in left]
-            wait_until(lambda: ended(*rest))
+            wait_until(lambda: ended(*rest), seconds=500)
 
         assert len(set(marks())) == 1500
 

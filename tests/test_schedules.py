@@ -17,7 +17,7 @@ from partisan_async.models import Schedule, Task
 from partisan_async.operate.doctor.schedules import overdue_schedules
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every, of_rule
-from partisan_async.store import Punctuality
+from partisan_async.store import Punctuality, ticking
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.successes import Successes
 from partisan_async.task_processor import TaskProcessor
@@ -330,8 +330,9 @@ class TestSkips:
 
         assert Task.objects.count() == 1
 
-    def test_one_that_is_claimed_in_the_middle_counts(self, skipping):
+    def test_one_that_is_claimed_in_the_middle_counts(self, skipping, monkeypatch):
         """Before the tick's statement it waits, and at its insert it runs."""
+        monkeypatch.setattr(ticking, "LOCK_PATIENCE_MILLISECONDS", 60_000)
         report, host = skipping
         waiting = report(region="eu").delay()
         due = late("Report:eu")

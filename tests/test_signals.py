@@ -166,7 +166,8 @@ class TestFromARunningSupervisor:
             task = processor().delay()
             wait_until(ended)
 
-        assert marks() == [f"{task.pk} 1 {processor.__name__}"]
+        task.refresh_from_db()
+        assert marks() == [f"{task.pk} {task.claim_seq} {processor.__name__}"]
 
     def test_log_records_say_what_they_are_about(self, caplog):
         caplog.set_level(logging.INFO, "partisan_async")

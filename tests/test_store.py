@@ -480,12 +480,12 @@ class TestPromote:
         Write(2).delay(execute_after=now + timedelta(hours=2))
         Task.objects.filter(pk=due.pk).update(execute_after=now - timedelta(seconds=1))
 
-        ((promoted, seconds),) = execute(store.promote("default"))
+        ((promoted, seconds, limited),) = execute(store.promote("default"))
 
-        assert promoted == 1
+        assert (promoted, limited) == (1, [])
         assert 7100 < seconds <= 7200
         assert Task.objects.get(pk=due.pk).status == "new"
-        assert execute(store.promote("elsewhere")) == [(0, None)]
+        assert execute(store.promote("elsewhere")) == [(0, None, [])]
 
 
 class TestBeat:

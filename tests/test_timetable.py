@@ -75,8 +75,8 @@ class Host:
             process=json.dumps(lookout.process),
             ttl=TTL,
         )
-        ((*seen, _, _),) = await self._connection.execute(statement)
-        sight = lookout.read(seen)
+        (seen,) = await self._connection.execute(statement)
+        sight = lookout.read(store.Seen(*seen))
         self.timetable.on_sight(sight.timetable_seconds)
         return sight.timetable_seconds
 

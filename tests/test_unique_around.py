@@ -420,7 +420,7 @@ class TestDjangosTasks:
 
 
 class TestPruner:
-    def run(self, with_windows, count, keep_seconds=None):
+    def run(self, over, count, keep_seconds=None):
         statements = []
 
         class Stop(BaseException): ...
@@ -435,16 +435,14 @@ class TestPruner:
 
         given = pruner.Pruner("default", keep_seconds, Statements())
         with suppress(Stop):
-            asyncio.run(
-                pruner.prune_for_ever(lambda: [given], Statements(), with_windows=with_windows)
-            )
+            asyncio.run(pruner.prune_for_ever(lambda: [given], Statements(), over=lambda: over))
         return statements
 
     def test_without_windows_there_is_no_statement(self):
-        assert self.run(with_windows=False, count=0) == []
+        assert self.run(over=[], count=0) == []
 
     def test_many_are_deleted_a_thousand_at_a_time(self):
-        told = self.run(with_windows=True, count=2500)
+        told = self.run(over=[store.WINDOWS], count=2500)
 
         assert len(told) == 3
         assert all("partisan_async_uniquewindow" in each for each in told)
@@ -457,7 +455,7 @@ class TestPruner:
         with Begun(elsewhere):
             elsewhere.do(lambda: list(UniqueWindow.objects.select_for_update().filter(pk=last.pk)))
 
-            assert fetch(*store.prune_windows()) == [(1,)]
+            assert fetch(*store.prune_over(store.WINDOWS)) == [(1,)]
         assert windows() == [last.task_id]
 
 

@@ -62,10 +62,11 @@ def served_too(queue_name: str) -> None:
     )
 
 
-def windows_not_pruned(error: BaseException) -> None:
-    """Say that windows of ``UNIQUE`` that are over could not be deleted."""
+def over_not_pruned(what: str, error: BaseException) -> None:
+    """Say that rows whose time is over could not be deleted; ``what``: what they are."""
     logger.warning(
-        "windows of UNIQUE that are over were not deleted: %s",
+        "%s that are over were not deleted: %s",
+        what,
         explain(error),
         extra={"event": "not pruned"},
     )

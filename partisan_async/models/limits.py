@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from partisan_async.models.readable import always_read
+from partisan_async.models.readable import always_read, optional_text
 
 
 class Limit(models.Model):
@@ -43,13 +43,7 @@ class LimitOverride(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     name = models.CharField(max_length=255)
-    key = models.CharField(  # noqa: DJ001  NULL is no key, and "" is one
-        max_length=255,
-        null=True,
-        blank=True,
-        db_collation="C",
-        help_text=_("the one key that it is for"),
-    )
+    key = optional_text(_("the one key that it is for"), db_collation="C")
     running = models.IntegerField(help_text=_("at once; 0: none"))
     set_at = always_read(models.DateTimeField(db_default=Now()))
 
@@ -71,9 +65,7 @@ class LimitPause(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     name = models.CharField(max_length=255)
-    key = models.CharField(  # noqa: DJ001  NULL is no key, and "" is one
-        max_length=255, null=True, blank=True, db_collation="C"
-    )
+    key = optional_text(db_collation="C")
     until = always_read(models.DateTimeField())
 
     class Meta:
@@ -94,9 +86,7 @@ class LimitStart(models.Model):
     id = models.BigAutoField(primary_key=True)
     name = models.CharField(max_length=255)
     of_key = models.BooleanField(help_text=_("whether it counts one key, or all"))
-    key = models.CharField(  # noqa: DJ001  NULL is no key, and "" is one
-        max_length=255, null=True, blank=True, db_collation="C"
-    )
+    key = optional_text(db_collation="C")
     per_seconds = models.FloatField(help_text=_("the window of the rate"))
     granule = models.BigIntegerField(help_text=_("hundredths of the window, since 1970"))
     count = models.IntegerField()

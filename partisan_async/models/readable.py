@@ -57,6 +57,16 @@ def always_read(column: AnyField) -> AnyField:
     return column
 
 
+def optional_text(help_text: Any = "", **options: Any) -> models.CharField[str | None, str | None]:
+    """Return a column of text that is NULL where there is none: "" would be stored with each row.
+
+    NULL is in no partial index, and "" may be a value.
+    """
+    return models.CharField(
+        **{"max_length": 255, "null": True, "blank": True, "help_text": help_text} | options
+    )
+
+
 def _select_moment(_: Any, sql: str, params: Any) -> tuple[str, Any]:
     """Have the server replace times out of Python's range by stand-ins."""
     return moment(sql), (*params, *params, *params)

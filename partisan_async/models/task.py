@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from partisan_async.ends import waiting
 from partisan_async.ends.waited import Waited
 from partisan_async.models.pauses import is_far
-from partisan_async.models.readable import always_read
+from partisan_async.models.readable import always_read, optional_text
 from partisan_async.models.rules import CONSTRAINTS, INDEXES
 from partisan_async.models.status import ENDED, Status
 from partisan_async.text import moments
@@ -98,9 +98,7 @@ class Task(models.Model):
     unique_key = models.BinaryField(
         null=True, blank=True, help_text=_("in place of the digest, while it runs, too")
     )
-    traceparent = models.CharField(  # noqa: DJ001  "" would be stored with every task
-        max_length=55, null=True, blank=True, help_text=_("the span that enqueued it, by the W3C")
-    )
+    traceparent = optional_text(_("the span that enqueued it, by the W3C"), max_length=55)
 
     first_tried_at = always_read(
         models.DateTimeField(
@@ -109,9 +107,7 @@ class Task(models.Model):
             help_text=_("start of its first try, where it is given up some time after that"),
         )
     )
-    subject = models.CharField(  # noqa: DJ001  NULL is in no index
-        max_length=255, null=True, blank=True, db_collation="C", help_text=_("whose task it is")
-    )
+    subject = optional_text(_("whose task it is"), db_collation="C")
 
     stops = models.IntegerField(
         null=True, blank=True, help_text=_("how often in a row a stop had cut it off then")
@@ -122,16 +118,8 @@ class Task(models.Model):
         )
     )
 
-    limit_name = models.CharField(  # noqa: DJ001  NULL is in no index
-        max_length=255, null=True, blank=True, help_text=_("the limit that it starts under")
-    )
-    limit_key = models.CharField(  # noqa: DJ001  NULL is no key, and "" is one
-        max_length=255,
-        null=True,
-        blank=True,
-        db_collation="C",
-        help_text=_("its key under that limit"),
-    )
+    limit_name = optional_text(_("the limit that it starts under"))
+    limit_key = optional_text(_("its key under that limit"), db_collation="C")
     limit_rank = models.IntegerField(
         null=True, blank=True, help_text=_("its turn among those of its key: lower number first")
     )

@@ -25,20 +25,26 @@ from partisan_async.store.erasing import (
     ids_of,
 )
 from partisan_async.store.kept import KEPT_PER_ROW
-from partisan_async.store.keyed import WINDOWS_PRUNED_AT_ONCE, prune_windows
-from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, Beat, beat, forget, unserved
+from partisan_async.store.lease import BEAT_SECONDS, TTL_SECONDS, Beat, Seen, beat, forget, unserved
 from partisan_async.store.limiting import (
     KEYS_AT_ONCE,
-    WALKED_AT_ONCE,
     Key,
     Verdict,
     claim_limited,
-    heads,
     outcome,
-    walk,
+)
+from partisan_async.store.limits import (
+    TOLD_AT_ONCE,
+    Numbers,
+    freed,
+    rank,
+    set_limits,
+    tell_limited,
+    unranked,
 )
 from partisan_async.store.mending import broken, constraints, mend, validate
 from partisan_async.store.notifying import HELD_NO_MORE, LIMITED, STEERED, channel, notify, wake
+from partisan_async.store.over import OVER_AT_ONCE, PAUSES, STARTS, WINDOWS, prune_over
 from partisan_async.store.parking import (
     NEVER,
     PARKED_AT_ONCE,
@@ -88,6 +94,7 @@ from partisan_async.store.timetable import (
     make,
     soonest,
 )
+from partisan_async.store.walking import WALKED_AT_ONCE, heads, walk
 
 __all__ = [
     "ALL",
@@ -98,25 +105,31 @@ __all__ = [
     "KEYS_AT_ONCE",
     "LIMITED",
     "NEVER",
+    "OVER_AT_ONCE",
     "PARKED_AT_ONCE",
+    "PAUSES",
     "PROMOTED_AT_ONCE",
+    "STARTS",
     "STEERED",
     "TALLY_COLUMNS",
+    "TOLD_AT_ONCE",
     "TTL_SECONDS",
     "UNENDED",
     "WALKED_AT_ONCE",
-    "WINDOWS_PRUNED_AT_ONCE",
+    "WINDOWS",
     "Among",
     "Beat",
     "Held",
     "Key",
     "Locking",
     "Made",
+    "Numbers",
     "Place",
     "Pruned",
     "Pruning",
     "Punctuality",
     "Scheduled",
+    "Seen",
     "Statement",
     "Verdict",
     "advance",
@@ -150,6 +163,7 @@ __all__ = [
     "forget",
     "forget_schedules",
     "forget_tallies",
+    "freed",
     "heads",
     "held",
     "held_schedule",
@@ -172,8 +186,9 @@ __all__ = [
     "pauses",
     "promote",
     "prune",
-    "prune_windows",
+    "prune_over",
     "punctuality",
+    "rank",
     "ready",
     "recount_schedules",
     "rescue",
@@ -181,6 +196,7 @@ __all__ = [
     "resume_processor",
     "run_now",
     "schedules",
+    "set_limits",
     "set_schedules",
     "settle",
     "settle_within",
@@ -189,8 +205,10 @@ __all__ = [
     "succeeded",
     "switch_schedules",
     "tally",
+    "tell_limited",
     "tick",
     "unpark",
+    "unranked",
     "unserved",
     "validate",
     "wake",

@@ -179,16 +179,6 @@ _CLOSE = """
 DELETE FROM partisan_async_uniquewindow WHERE key = ANY(%(keys)s) AND task_id = ANY(%(task_ids)s)
 """
 
-WINDOWS_PRUNED_AT_ONCE = 1000
-"""Maximum number of windows that one statement deletes."""
-
-_PRUNE = f"""
-DELETE FROM partisan_async_uniquewindow WHERE key = ANY (ARRAY(
-    SELECT key FROM partisan_async_uniquewindow WHERE until <= statement_timestamp()
-    ORDER BY until LIMIT {WINDOWS_PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED))
-RETURNING 1
-"""  # noqa: S608
-
 
 def insert_keyed(
     common: Call,
@@ -245,11 +235,6 @@ def windows(common: Call, keys: Sequence[bytes]) -> Statement:
 def close_windows(keys: Sequence[bytes], task_ids: Sequence[int]) -> Statement:
     """Remove windows of these keys that began with these tasks."""
     return Statement(_CLOSE, {"keys": list(keys), "task_ids": list(task_ids)})
-
-
-def prune_windows() -> Statement:
-    """Delete windows that are over. Rows: one for each."""
-    return Statement(_PRUNE, {})
 
 
 def _within(common: Call) -> timedelta | None:

@@ -123,19 +123,46 @@ class Beat(NamedTuple):
     stopping: bool = False
 
 
+class Seen(NamedTuple):
+    """What a beat saw for one supervisor.
+
+    :param ready: True if rows are ready.
+    :param due_seconds: until the next scheduled row is due.
+    :param orphans: True if silent supervisors hold rows.
+    :param others: JSON of the queue's other supervisors that are on this host or silent (``id,
+        hostname, process, silent``; the process as JSON text, since it may be unreadable).
+    :param sent: True if a nonce was sent.
+    :param unknown: ids of rows that it holds and that are not known.
+    :param taken: ids of known rows that it does not hold.
+    :param processors: JSON of the queue's paused processors (``name, paused``), also of those whose
+        pause is ending.
+    :param timetable_seconds: until the first schedule is due that was made at run time.
+    :param limited: True if rows wait for limits.
+    :param at: the time, in seconds since the epoch.
+    """
+
+    ready: bool
+    due_seconds: float | None
+    orphans: bool
+    others: str | None
+    sent: bool | None
+    unknown: list[int]
+    taken: list[int]
+    paused: bool
+    draining: bool
+    processors: str | None
+    timetable_seconds: float | None
+    limited: bool
+    at: float
+    me: UUID
+
+
 def beat(
     beats: Sequence[Beat], *, hostname: str, process: str, ttl: timedelta, home: str | None = None
 ) -> Statement:
     """Renew the leases of this process's supervisors, and read what has changed in their queues.
 
-    No row: the database belongs to another home. Else one for each: True if rows are ready; seconds
-    until the next scheduled row is due; True if silent supervisors hold rows; JSON of the queue's
-    other supervisors that are on this host or silent (``id, hostname, process, silent``; the
-    process as JSON text, since it may be unreadable); True if a nonce was sent; ids of rows that it
-    holds and that are not known; ids of known rows that it does not hold; True if the queue is
-    paused; True if it is to drain; JSON of the queue's paused processors (``name, paused``), also
-    of those whose pause is ending; seconds until the first schedule is due that was made at run
-    time; True if rows wait for limits; the time, in seconds since the epoch; and its id.
+    No row: the database belongs to another home. Else one for each: see ``Seen``.
 
     :param home: the home that is served; ``None``: any.
     """

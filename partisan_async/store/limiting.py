@@ -29,29 +29,24 @@ Key = tuple[str, str | None]
 KEYS_AT_ONCE = 100
 """Maximum number of keys that one claim looks at."""
 
-WALKED_AT_ONCE = 1000
-"""Maximum number of keys that one step of a walk finds."""
-
 GRANULES = 100
-"""Number of granules in a window; one more is counted, since the first one is cut."""
+"""Granules in a window; one more is counted, since the first one is cut."""
 
 IDLE_MILLISECONDS = 2000
-"""How long the server waits for the rest of the transaction: a network that breaks in the middle
-must not close a limit."""
+"""How long the server waits for the rest, where a network breaks in the middle."""
 
-_ASKED = f"""
+ASKED = f"""
 SELECT limit_name AS name, limit_key AS key FROM partisan_async_task
 WHERE id = ANY(%(ids)s::bigint[]) AND status || '' = '{Status.LIMITED}'
     AND queue_name = %(queue_name)s
 """  # noqa: S608
 
-# The names of the locked ones are left in the transaction, for the next statement: those of ids may
-# be others by then.
+# The names of the locked ones are left for the next statement: those of ids may be others by then.
 _LOCK = f"""
 WITH held AS MATERIALIZED (
     SELECT name FROM partisan_async_limit
     WHERE ranked AND name = ANY (ARRAY(
-        SELECT unnest(%(names)s::text[]) UNION SELECT name FROM ({_ASKED}) AS asked))
+        SELECT unnest(%(names)s::text[]) UNION SELECT name FROM ({ASKED}) AS asked))
     ORDER BY name FOR UPDATE)
 SELECT set_config('partisan_async.held', COALESCE(jsonb_agg(name)::text, '[]'), true),
     set_config('idle_in_transaction_session_timeout', '{IDLE_MILLISECONDS}', true)
@@ -95,15 +90,15 @@ def _heads(is_of_key: str) -> str:
     """  # noqa: S608
 
 
-# In order a head that is not due closes its key, and so does one that another transaction has
-# locked, or that is not to be taken: what leaves it out of the search would take the second.
+# In order a head that is not due, locked or not to be taken closes its key: what left it out of the
+# search would take the second.
 _CLAIM = f"""
 WITH {I_LIVE},
 held AS MATERIALIZED (
     SELECT jsonb_array_elements_text(current_setting('partisan_async.held')::jsonb) AS name),
 asked AS MATERIALIZED (
     SELECT u.name, u.key FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u (name, key)
-    UNION {_ASKED}),
+    UNION {ASKED}),
 want AS MATERIALIZED (
     SELECT a.name, a.key, l.rates, l.rates_per_key, now.at,
         l.in_order AND a.key IS NOT NULL AS in_order,
@@ -212,44 +207,6 @@ SELECT CASE WHEN row_number() OVER () = 1 THEN (
 FROM (SELECT 1) AS one LEFT JOIN taken ON true
 """  # noqa: S608
 
-_READ_HEADS = f"""
-WITH asked AS MATERIALIZED (
-    SELECT u.name, u.key FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u (name, key)
-    UNION {_ASKED})
-SELECT t.id FROM asked JOIN partisan_async_task t
-    ON t.limit_name = asked.name AND t.limit_key IS NOT DISTINCT FROM asked.key
-WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s {{others}}
-ORDER BY t.limit_rank, t.id LIMIT %(limit)s
-"""  # noqa: S608
-
-# From one key to the next by the index, however many rows a key has. Those without a key are behind
-# the others of their limit.
-_NEXT = f"""
-SELECT n.name, n.key FROM (
-    (SELECT t.limit_name AS name, t.limit_key AS key FROM partisan_async_task t
-     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
-         AND t.limit_name = walk.name AND t.limit_key > walk.key
-     ORDER BY t.limit_key LIMIT 1)
-    UNION ALL
-    (SELECT t.limit_name, t.limit_key FROM partisan_async_task t
-     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
-         AND t.limit_name = walk.name AND t.limit_key IS NULL AND walk.key IS NOT NULL LIMIT 1)
-    UNION ALL
-    (SELECT t.limit_name, t.limit_key FROM partisan_async_task t
-     WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
-         AND t.limit_name > walk.name
-     ORDER BY t.limit_name, t.limit_key LIMIT 1)) AS n LIMIT 1
-"""  # noqa: S608
-
-_WALK = f"""
-WITH RECURSIVE walk (name, key, step) AS (
-    SELECT %(name)s::text, %(key)s::text COLLATE "C", 0
-    UNION ALL
-    SELECT next.name, next.key, step + 1 FROM walk CROSS JOIN LATERAL ({_NEXT}) AS next
-    WHERE step < {WALKED_AT_ONCE})
-SELECT name, key FROM walk WHERE step > 0
-"""  # noqa: S608
-
 
 class Verdict(NamedTuple):
     """What a claim found out about a key.
@@ -293,42 +250,26 @@ def claim_limited(
     ids: Sequence[int] = (),
     among: Among = ALL,
 ) -> Locking:
-    """Claim rows that wait for limits. For its rows, see ``outcome``.
+    """Claim rows that wait for limits, but leave room for ready rows that come before them.
 
-    Ready rows that come before them get their share of the limit, and are not claimed here.
+    For its rows, see ``outcome``.
 
     :param keys: whose rows may be claimed, at most ``KEYS_AT_ONCE``.
     :param ids: rows whose keys are among these, too.
     """
     own = {"me": me, "limit": limit, "ttl": ttl}
-    lock = _asking(queue_name, keys, ids)
+    lock = asking(queue_name, keys, ids)
     return Locking(Statement(_LOCK, lock), among.narrow(Statement(_CLAIM, lock | own), "t.id"))
 
 
-def heads(
-    queue_name: str, limit: int, keys: Sequence[Key], ids: Sequence[int], among: Among = ALL
-) -> Statement:
-    """Read the ids of rows that ``claim_limited`` might take."""
-    params = _asking(queue_name, keys, ids) | {"limit": limit}
-    return among.narrow(Statement(_READ_HEADS, params), "t.id")
-
-
-def _asking(queue_name: str, keys: Sequence[Key], ids: Sequence[int]) -> dict[str, Any]:
+def asking(queue_name: str, keys: Sequence[Key], ids: Sequence[int]) -> dict[str, Any]:
+    """Return the parameters of which keys are asked for."""
     return {
         "queue_name": queue_name,
         "names": array_of_texts(name for name, _ in keys),
         "keys": array_of_texts(key for _, key in keys),
         "ids": array(ids),
     }
-
-
-def walk(queue_name: str, behind: Key | None = None) -> Statement:
-    """Find keys with rows that wait for limits. Rows: name and key, in the order of the walk.
-
-    :param behind: the last one of the step before; ``None``: from the first.
-    """
-    name, key = ("", None) if behind is None else behind
-    return Statement(_WALK, {"queue_name": queue_name, "name": name, "key": key})
 
 
 def outcome(rows: Iterable[Sequence[Any]]) -> tuple[list[Claim], list[Verdict]]:

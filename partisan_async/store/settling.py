@@ -9,11 +9,12 @@ from uuid import UUID
 from partisan_async.claim import Settlement
 from partisan_async.models.status import ENDED_SQL, WAITING_SQL, Status
 from partisan_async.policy import Finished
-from partisan_async.store import on_error, stops
+from partisan_async.store import on_error, stops, under_limits
 from partisan_async.store.kept import kept
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.settlement import columns
 from partisan_async.store.statement import Statement, array, array_of_texts
+from partisan_async.store.tries import FIRST_TRIED_AT, STARTED_AT
 
 # The fence: a row that another supervisor has rescued has another claim_seq and holder. It needs no
 # `status`, since the check constraint ties that to claimed_by; and it must not have one: `status`
@@ -30,19 +31,12 @@ AND t.id IN (SELECT t.id FROM partisan_async_task t JOIN d ON {_FENCE}
              FOR {{lock}} OF t SKIP LOCKED)
 """  # noqa: S608
 
-_STARTED_AT = "statement_timestamp() - make_interval(secs => d.ran_seconds)"
 _WORKER_IDS = f"{kept('t.worker_ids')} || to_jsonb(d.worker)"
 
 # A task that postpones itself again replaces its last reason: otherwise reasons would push its
 # errors off the list.
 _AGAIN = """d.failure::jsonb ? 'postponed' AND jsonb_typeof(t.errors) = 'array'
             AND t.errors -> -1 ? 'postponed'"""
-
-# Only where an outcome asks for it. An operator's retry, of whatever release, sets tries to 0, so
-# that the next one is the first.
-_TIMED = f"""
-    first_tried_at = CASE WHEN d.timed IS NOT TRUE OR (t.tries > 0 AND t.first_tried_at IS NOT NULL)
-        THEN t.first_tried_at ELSE {_STARTED_AT} END,"""
 
 # A task that failed gives its key up, though no index has ended rows: an operator of a release that
 # knows no keys may retry it beside a twin.
@@ -71,9 +65,9 @@ SET {{more}}status = {{status}},
     unrecognised = LEAST(t.unrecognised::bigint + d.unrecognised, 2147483647),
     interrupted = d.interrupted,
     started_at = CASE WHEN d.ran_seconds IS NULL THEN t.started_at
-        ELSE COALESCE(t.started_at, {_STARTED_AT}) END,
+        ELSE COALESCE(t.started_at, {STARTED_AT}) END,
     last_attempted_at = CASE WHEN d.ran_seconds IS NULL THEN t.last_attempted_at
-        ELSE {_STARTED_AT} END,
+        ELSE {STARTED_AT} END,
     finished_at = CASE WHEN d.status IN {ENDED_SQL} THEN statement_timestamp() END,
     worker_ids = CASE WHEN d.worker IS NULL THEN t.worker_ids ELSE {_WORKER_IDS} END,
     errors = CASE WHEN d.failure IS NULL THEN t.errors
@@ -87,37 +81,23 @@ SET {{more}}status = {{status}},
 FROM d WHERE {_FENCE}
 """  # noqa: S608
 
-_STATUS = "d.status"
+_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(
+    more="", status="d.status"
+)
+_GIVEN_TIMED = _GIVEN_FORM.format(arrays=", %(timed)s::bool[]", columns=", timed")
+_SETTLE_TIMED = _GIVEN_TIMED + _SETTLE_FORM.format(
+    more=f"{FIRST_TRIED_AT}\n    ", status="d.status"
+)
 
-_SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(more="", status=_STATUS)
-_SETTLE_TIMED = _GIVEN_FORM.format(
-    arrays=", %(timed)s::bool[]", columns=", timed"
-) + _SETTLE_FORM.format(more=f"{_TIMED}\n    ", status=_STATUS)
-
-# In order, one that has begun keeps its place until its next time: nothing overtakes it.
-_STATUS_UNDER_LIMITS = f"""
-    CASE WHEN t.limit_name IS NULL OR d.status NOT IN ('{Status.NEW}', '{Status.SCHEDULED}')
-        THEN d.status
-    WHEN d.status = '{Status.NEW}' OR t.limit_key IS NOT NULL AND EXISTS (
-        SELECT 1 FROM partisan_async_limit l WHERE l.name = t.limit_name AND l.in_order)
-        THEN '{Status.LIMITED}'
-    ELSE d.status END"""  # noqa: S608
-
-# The next ones write all of that: runs that a stop cut off, failures that an ON_ERROR tells of, and
-# tasks with limits that did not finish are few, and each form is one more plan.
+# The next ones write all of that: what they are for is rare, and each form is one more plan.
 _ARRAYS, _COLUMNS = ", %(timed)s::bool[], %(cut_off)s::bool[]", ", timed, cut_off"
-_ALL = {
-    limited: _SETTLE_FORM.format(
-        more=f"{_TIMED}{stops.SET}\n    ", status=_STATUS_UNDER_LIMITS if limited else _STATUS
-    )
-    for limited in (False, True)
-}
-_SETTLE_ALL = {
-    limited: _GIVEN_FORM.format(arrays=_ARRAYS, columns=_COLUMNS) + update
-    for limited, update in _ALL.items()
-}
+_GIVEN_ALL = _GIVEN_FORM.format(arrays=_ARRAYS, columns=_COLUMNS)
 _GIVEN_TOLD = _GIVEN_FORM.format(
     arrays=f"{_ARRAYS}{on_error.ARRAYS}", columns=f"{_COLUMNS}{on_error.COLUMNS}"
+)
+_ALL, _ALL_UNDER_LIMITS = (
+    _SETTLE_FORM.format(more=f"{FIRST_TRIED_AT}{stops.SET}\n    ", status=status)
+    for status in ("d.status", under_limits.STATUS)
 )
 
 # The same for a batch of runs that all finished without a result, as most do. It leaves out the
@@ -134,8 +114,8 @@ SET status = '{Status.FINISHED}',
     claimed_at = NULL,
     tries = LEAST(t.tries::bigint + 1, 2147483647),
     suspect = false,
-    started_at = COALESCE(t.started_at, {_STARTED_AT}),
-    last_attempted_at = {_STARTED_AT},
+    started_at = COALESCE(t.started_at, {STARTED_AT}),
+    last_attempted_at = {STARTED_AT},
     finished_at = statement_timestamp(),
     worker_ids = {_WORKER_IDS}
 FROM d WHERE {_FENCE}
@@ -179,14 +159,15 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
         return _settling(_FINISH, params | {"me": me}, free)
     rows = [columns(settlement) for settlement in settlements]
     written: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    written |= {name: array_of_texts(written[name]) for name in ("failure", "result")}
-    written |= {"me": me, "gently": gently}
+    texts = {name: array_of_texts(written[name]) for name in ("failure", "result")}
+    written |= texts | {"me": me, "gently": gently}
     limited = any(settlement.claim.limit_name is not None for settlement in settlements)
+    update = (_ALL_UNDER_LIMITS if limited else _ALL) + free
     if any(settlement.told_by for settlement in settlements):
-        sql = on_error.telling(_GIVEN_TOLD, _ALL[limited] + free)
-        return _patient(sql, written | on_error.params(settlements))
+        told = written | on_error.params(settlements)
+        return _patient(on_error.telling(_GIVEN_TOLD, update), told)
     if limited or any(written["cut_off"]):
-        return _settling(_SETTLE_ALL[limited], written, free)
+        return _settling(_GIVEN_ALL, written, update)
     return _settling(_SETTLE_TIMED if any(written["timed"]) else _SETTLE, written, free)
 
 

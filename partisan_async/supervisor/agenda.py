@@ -59,6 +59,11 @@ class Agenda:
         rows = rows or self.keys.is_any_open
         return not (rows or self.dead or self.silent)
 
+    def next_at(self) -> float | None:
+        """When something is to be done though nothing tells of it, by the monotonic clock."""
+        ats = (self.due_at, self.keys.next_at())
+        return min((at for at in ats if at is not None), default=None)
+
     def on_notify(self, status: str) -> None:
         """Note that rows may be ready, or scheduled earlier than any that is known.
 
@@ -104,7 +109,7 @@ class Agenda:
         """Note that tasks went back to waiting: they may be ready, or due earlier than others."""
         for settlement in batch:
             if settlement.claim.limit_name is not None:
-                self.keys.note([(settlement.claim.limit_name, settlement.claim.limit_key)])
+                self.keys.note_ended((settlement.claim.limit_name, settlement.claim.limit_key))
                 self.wake.set()
             match settlement.decision:
                 case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
 import psycopg
 
 from partisan_async import logs, store
-from partisan_async.claim import Claim
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.around import MORE, Around
@@ -23,6 +21,7 @@ from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.limited import Limited
 from partisan_async.supervisor.parking import Parking
+from partisan_async.supervisor.promoter import Promoter
 from partisan_async.supervisor.rescuer import Rescuer
 from partisan_async.supervisor.sight import Sight
 from partisan_async.supervisor.stock import Stock
@@ -57,7 +56,7 @@ class Claimer:
         self._wakeup = wakeup
         self._trouble = Trouble("claim", connection.role)
         self._ready = Around("claim", connection)
-        self._due = Around("make ready", connection)
+        self._promoter = Promoter(queue_name, connection, agenda)
         self._limited = Limited(me, queue_name, connection, lease, agenda, dispatcher)
         self._rescuer = Rescuer(me, queue_name, connection, lease, agenda, dispatcher)
         self._parking = Parking(queue_name, connection)
@@ -90,9 +89,9 @@ class Claimer:
 
     async def left(self) -> int:
         """Return how many rows are ready or due that it would take; it counts up to ``MORE``."""
-        ready, due = self._ready.others(), self._due.others()
-        rows = await self._connection.execute(store.ready(self._queue_name, MORE, ready))
-        found = len(rows) or len(await self._connection.execute(store.due(self._queue_name, due)))
+        ready = store.ready(self._queue_name, MORE, self._ready.others())
+        found = len(await self._connection.execute(ready))
+        found = found or len(await self._connection.execute(self._promoter.due()))
         return found or int(self._agenda.keys.is_any_open)
 
     async def keep(self) -> None:
@@ -129,39 +128,25 @@ class Claimer:
         if agenda.dead or agenda.silent or agenda.orphans:
             await self._rescuer.turn()
         if agenda.due_at is not None and time.monotonic() >= agenda.due_at:
-            await self._promote()
+            await self._promoter.turn()
         more = await self._parking.turn()
         # Before the others: it leaves room for those that come before its own.
         await self._limited.turn()
         if agenda.ready and (room := self._dispatcher.demand.room()):
             await self._claim(room)
         elif agenda.look_for_due and not agenda.ready:
-            await self._promote()
+            await self._promoter.turn()
         self._dispatcher.dispatch()
         if more:
             # Look again: no NOTIFY tells of rows that are next in line now, or were brought back.
             agenda.ready = True
+            agenda.note_limited()
             return True
         if self._limited.room:
             return True
         if agenda.ready:
             return self._dispatcher.demand.room() > 0
         return agenda.look_for_due
-
-    async def _promote(self) -> None:
-        agenda = self._agenda
-        agenda.look_for_due = False
-        rows = await self._due.take(
-            partial(store.promote, self._queue_name), partial(store.due, self._queue_name)
-        )
-        promoted = sum(count for count, *_ in rows)
-        next_seconds = rows[-1][1] if rows else None
-        agenda.keys.note_rows(pk for *_, ids in rows for pk in ids)
-        if promoted:
-            agenda.ready = True
-        if promoted == store.PROMOTED_AT_ONCE or self._due.went_around:
-            next_seconds = 0.0
-        agenda.due_at = None if next_seconds is None else time.monotonic() + next_seconds
 
     async def _claim(self, room: int) -> None:
         agenda = self._agenda
@@ -173,17 +158,8 @@ class Claimer:
         agenda.ready = agenda.ready or self._ready.went_around
         if claims:
             agenda.ready = agenda.ready or len(claims) == room
-            self._admit(claims)
+            self._limited.admit_ready(claims)
         self._claims_since_renewal += 1
-
-    def _admit(self, claims: Sequence[Claim]) -> None:
-        # One that an older release made ready has to wait for its limit.
-        early = [claim for claim in claims if claim.limit_name is not None]
-        if early:
-            self._dispatcher.give_back(early)
-            claims = [claim for claim in claims if claim.limit_name is None]
-        if claims:
-            self._dispatcher.admit(claims)
 
     async def _renew(self) -> None:
         # While claims go on: connecting takes as long as a dozen claims, and no task may wait.
@@ -206,9 +182,8 @@ class Claimer:
         hears = self._wakeup is not None and self._wakeup.proven.is_set()
         poll = None if hears else self._settings.SLEEP_DELAY_SECONDS
         due = None
-        dues = [at for at in (agenda.due_at, agenda.keys.next_at()) if at is not None]
-        if dues and self._lease.held:
-            due = max(0.0, min(dues) - time.monotonic())
+        if (at := agenda.next_at()) is not None and self._lease.held:
+            due = max(0.0, at - time.monotonic())
         limits = [limit for limit in (poll, due) if limit is not None]
         self.is_asleep = True
         try:

@@ -60,7 +60,7 @@ class Dispatcher:
         self.pauses = Pauses(queue_name)
         self._lease = lease
         self._agenda = agenda
-        self._endings = endings
+        self.endings = endings
         self._pace = Pace()
         self._buffer = Buffer(kind_of)
         self._filled_at = 0.0
@@ -83,7 +83,7 @@ class Dispatcher:
         claims, held_back = self.pauses.split(claims)
         if held_back:
             logs.tasks.claimed(held_back, how)
-            self._endings.give_back(held_back)
+            self.endings.give_back(held_back)
             if not claims:
                 return
         unknown = self._buffer.add(claims, first=first)
@@ -93,12 +93,7 @@ class Dispatcher:
         self.dispatch()
         # Log after sending: in an idle system a log line takes 0.2 ms, longer than to send a task.
         logs.tasks.claimed(claims, how)
-        self._endings.end_unknown(unknown)
-
-    def give_back(self, claims: Sequence[Claim]) -> None:
-        """Give claims back that are not to start."""
-        logs.tasks.claimed(claims, "claimed")
-        self._endings.give_back(claims)
+        self.endings.end_unknown(unknown)
 
     def on_beat(self) -> None:
         """Give back tasks that were to start within a second and did not; end workers that idle."""
@@ -106,7 +101,7 @@ class Dispatcher:
             self.pool.slots.retire_spare()
         self.pool.slots.shrink()
         if time.monotonic() - self._filled_at > AHEAD_SECONDS:
-            self._endings.give_back(self._buffer.empty())
+            self.endings.give_back(self._buffer.empty())
 
     def pause_queue(self, paused: bool) -> None:
         """Send nothing while the queue is paused; give back what has not started."""
@@ -130,7 +125,7 @@ class Dispatcher:
         self._give_back_unstarted()
 
     def _give_back_unstarted(self) -> None:
-        self._endings.give_back(self._buffer.empty())
+        self.endings.give_back(self._buffer.empty())
         self.pool.revoke()
 
     # To the workers
@@ -183,15 +178,15 @@ class Dispatcher:
         if not unbegun and not isinstance(outcome, Unrecognised):
             self._pace.measure(claim.processor_class, seconds)
             attempt = Attempt(seconds, worker_id)
-        self._endings.end(claim, outcome, attempt)
+        self.endings.end(claim, outcome, attempt)
 
     def on_returned(self, claims: Sequence[Claim]) -> None:
         claims, held_back = self.pauses.split(claims)
-        self._endings.give_back(held_back)
+        self.endings.give_back(held_back)
         self._buffer.put_back(claims)
 
     def on_interrupted(self, claim: Claim, seconds: float, worker_id: str) -> None:
-        self._endings.give_back([claim], Attempt(seconds, worker_id))
+        self.endings.give_back([claim], Attempt(seconds, worker_id))
 
     def on_capacity(self) -> None:
         self.dispatch()

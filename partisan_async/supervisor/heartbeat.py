@@ -92,8 +92,8 @@ class Pulse:
         """Have the claims compared with the database's: others may have taken them over."""
         self._agenda.doubt()
 
-    def hear(self, seen: Sequence[Any]) -> None:
-        """Take what a beat saw; ``seen``: as ``Lookout.read``."""
+    def hear(self, seen: store.Seen) -> None:
+        """Take what a beat saw."""
         sight = self._lookout.read(seen)
         self._claimer.on_sight(sight)
         self._timetable.on_sight(sight.timetable_seconds)
@@ -203,17 +203,17 @@ class Heartbeat:
             return
         statement = self._statement(list(pulses.values()))
         sent = time.monotonic()
-        rows = await self._connection.execute(statement)
+        rows = [store.Seen(*row) for row in await self._connection.execute(statement)]
         if not rows:
             raise NotAtHome
-        regained = self._lease.renew(sent, rows[0][-2])
+        regained = self._lease.renew(sent, rows[0].at)
         self._lapsed = False
         if regained:
             logs.supervisor.lease_regained()
             for pulse in pulses.values():
                 pulse.doubt()
-        for *seen, _, me in rows:
-            pulses[me].hear(seen)
+        for seen in rows:
+            pulses[seen.me].hear(seen)
 
     def _statement(self, pulses: Sequence[Pulse]) -> store.Statement:
         # Each wakeup is probed once, whichever queues it listens for.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -170,7 +170,7 @@ class Host:
             prune_for_ever,
             lambda: [each.parts.pruner for each in self.supervisors],
             self.shared.prune,
-            with_windows=has_windows(),
+            over=partial(_tables_with_ends, self.supervisors),
         )
         self._loops.keep_beside("deleting old rows", prune)
         self._loops.keep_beside("looking for unserved queues", self._unserved.keep)
@@ -264,3 +264,11 @@ async def _is_up(life: asyncio.Task[None], started: asyncio.Event) -> bool:
     finally:
         starting.cancel()
     return not life.done() or not (life.cancelled() or life.exception())
+
+
+def _tables_with_ends(supervisors: Sequence[Supervisor]) -> Iterator[str]:
+    if has_windows():
+        yield store.WINDOWS
+    if any(each.parts.agenda.has_limits for each in supervisors):
+        yield store.STARTS
+        yield store.PAUSES

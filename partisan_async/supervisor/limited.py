@@ -5,12 +5,14 @@ It asks the agenda's ``OpenKeys`` which to look at, and tells them what each cla
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
 import psycopg
 
-from partisan_async import store
+from partisan_async import logs, store
+from partisan_async.claim import Claim
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.around import MORE, Around
 from partisan_async.supervisor.connection import Connection
@@ -43,10 +45,23 @@ class Limited:
         """How many rows there are to claim: as many as can start, if any may be there."""
         return self._dispatcher.demand.room_at_once() if self._keys.is_any_open else 0
 
+    def admit_ready(self, claims: Sequence[Claim]) -> None:
+        """Admit claims of ready rows; one that an older release made ready waits for its limit."""
+        early = [claim for claim in claims if claim.limit_name is not None]
+        if early:
+            logs.tasks.claimed(early, "claimed")
+            self._dispatcher.endings.give_back(early)
+        if own := [claim for claim in claims if claim.limit_name is None]:
+            self._dispatcher.admit(own)
+
     async def turn(self) -> None:
         """Claim what may start now, of some of the open keys."""
-        if not (room := self.room):
-            return
+        if room := self.room:
+            await self._look(room)
+        if freed := self._keys.take_freed():
+            await self._tell(freed)
+
+    async def _look(self, room: int) -> None:
         if self._keys.walks:
             behind = self._keys.walked
             found = await self._connection.execute(store.walk(self._queue_name, behind))
@@ -71,3 +86,11 @@ class Limited:
             self._keys.put_back(keys, ids)
         if claims:
             self._dispatcher.admit(claims)
+
+    async def _tell(self, freed: Mapping[store.Key, int]) -> None:
+        """Notify those who may have room for what waits for a slot that has come free here."""
+        waiting: dict[str, list[int]] = {}
+        for queue_name, pk in await self._connection.execute(store.freed(freed)):
+            waiting.setdefault(queue_name, []).append(pk)
+        if waiting:
+            await self._connection.execute(store.tell_limited(waiting))

@@ -9,13 +9,14 @@ A *walk* finds the keys of rows that no news told of. It goes on, step by step, 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from partisan_async.claim import Claim
-from partisan_async.store import KEYS_AT_ONCE, WALKED_AT_ONCE, Key, Verdict
+from partisan_async.store import KEYS_AT_ONCE, TOLD_AT_ONCE, WALKED_AT_ONCE, Key, Verdict
 
 MOST = 1000
 """Maximum number of keys in memory; more are forgotten, and found by a walk."""
@@ -25,6 +26,9 @@ OPENED_AT_ONCE = 8
 
 STUCK_SECONDS = 0.5
 """Pause before the next look at a key whose next row is locked, or is not to be taken."""
+
+TELL_EVERY_SECONDS = 0.02
+"""Least time between two looks at who waits for what has ended here."""
 
 IDS_AT_ONCE = 100
 """Maximum number of rows whose keys one claim finds out."""
@@ -36,6 +40,8 @@ class OpenKeys:
     def __init__(self) -> None:
         self._open: dict[Key, None] = {}
         self._ids: dict[int, None] = {}
+        self._freed: Counter[Key] = Counter()
+        self._freed_at = -math.inf
         self._later: dict[Key, float] = {}
         self._behind: dict[str, dict[Key, None]] = {}
         self._whole_later: dict[str, float] = {}
@@ -63,6 +69,8 @@ class OpenKeys:
     def next_at(self) -> float | None:
         """When the next key opens by itself, by the monotonic clock."""
         again = [] if self._walk_at is None else [self._walk_at]
+        if self._freed:
+            again.append(self._freed_at)
         return min((*self._later.values(), *self._whole_later.values(), *again), default=None)
 
     def note(self, keys: Iterable[Key]) -> None:
@@ -72,6 +80,24 @@ class OpenKeys:
             self._open[key] = None
             self._open_behind(key[0])
         self._forget_too_many()
+
+    def note_ended(self, key: Key) -> None:
+        """Open a key of which a task has ended, and keep in mind that others may want it."""
+        self.note([key])
+        self._freed[key] += 1
+
+    def take_freed(self) -> dict[Key, int]:
+        """Return of which keys tasks have ended, for which there is no room here, and how many.
+
+        None, if that was asked a moment ago.
+        """
+        if not self._freed or time.monotonic() < self._freed_at:
+            return {}
+        self._freed_at = time.monotonic() + TELL_EVERY_SECONDS
+        told = dict(list(self._freed.items())[:TOLD_AT_ONCE])
+        for key in told:
+            del self._freed[key]
+        return told
 
     def note_rows(self, ids: Iterable[int]) -> None:
         """Open the keys of these rows, whatever they are."""
@@ -121,7 +147,10 @@ class OpenKeys:
         took = Counter((claim.limit_name, claim.limit_key) for claim in claims)
         names = {claim.limit_name for claim in claims}
         for each in verdicts:
-            if each.left <= 0 and not each.more:
+            is_waiting = each.left > 0 or each.more
+            if not (is_waiting and each.room > 0 and each.whole_room > 0):
+                self._freed.pop(each.whose, None)  # what has ended here was made use of
+            if not is_waiting:
                 continue
             if each.whole_room <= 0:
                 self._put_behind(each, again=each.whole_rated and each.name in names)

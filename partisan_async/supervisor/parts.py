@@ -16,6 +16,7 @@ from django.db import connections
 from partisan_async import store
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.agenda import Agenda
+from partisan_async.supervisor.allowances import Allowances
 from partisan_async.supervisor.claimer import Claimer
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
@@ -52,6 +53,7 @@ class Parts:
     counts: Counts
     tally: Tally
     settler: Settler
+    allowances: Allowances
     successes: Successes
     timetable: Timetable
     endings: Endings
@@ -73,6 +75,7 @@ def assemble(me: UUID, name: str, settings: QueueSettings, shared: Shared) -> Pa
     if wakeup is not None:
         wakeup.join(Ear(name, agenda, ticker.hurry))
     counts = Counts(with_spreads=shared.with_metrics)
+    allowances = Allowances(me, name, shared.beat, agenda, ttl)
     settler = _settler(me, settings, shared.settle, agenda)
     successes = Successes(shared.beat, settler, watches=bool(ticker.keys))
     timetable = Timetable(name, shared.beat, ttl=ttl, on_first=successes.watch)
@@ -94,6 +97,7 @@ def assemble(me: UUID, name: str, settings: QueueSettings, shared: Shared) -> Pa
         counts=counts,
         tally=Tally(name, shared.beat, counts),
         settler=settler,
+        allowances=allowances,
         successes=successes,
         timetable=timetable,
         endings=endings,

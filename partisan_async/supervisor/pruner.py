@@ -2,14 +2,15 @@
 
 Those of finished tasks go by ``KEEP_FINISHED_SECONDS``, and those in ``error`` by
 ``KEEP_FAILED_SECONDS``: somebody may have to look at them first, and to run the tasks again.
-Windows of ``UNIQUE`` that are over are deleted, too, of whatever queue: they know of none.
+Windows of ``UNIQUE``, and starts and pauses of limits, are deleted, too, when they are over, of
+whatever queue: they know of none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 import psycopg
@@ -26,6 +27,13 @@ the rows that the database refused to delete."""
 
 NAMED = 1000
 """Maximum number of kept rows that are remembered, so that each is named once."""
+
+
+_SAID = {
+    store.WINDOWS: "windows of UNIQUE",
+    store.STARTS: "starts under limits",
+    store.PAUSES: "pauses of limits",
+}
 
 
 class _Old:
@@ -45,20 +53,23 @@ class _Old:
 
 
 async def prune_for_ever(
-    pruners: Callable[[], Sequence[Pruner]], connection: Connection, *, with_windows: bool
+    pruners: Callable[[], Sequence[Pruner]],
+    connection: Connection,
+    *,
+    over: Callable[[], Iterable[str]],
 ) -> None:
     """Prune some queues once a minute, one after the other.
 
     :param pruners: returns those of the queues: of one that came up later, too.
     :param connection: used for nothing else: foreign keys to the rows may make deletes slow.
-    :param with_windows: whether there may be windows.
+    :param over: returns the tables with rows that may be over: see ``store.prune_over``.
     """
     while True:
-        try:
-            if with_windows:
-                await _prune_windows(connection)
-        except psycopg.Error as error:
-            logs.queues.windows_not_pruned(error)
+        for table in over():
+            try:
+                await _prune_over(table, connection)
+            except psycopg.Error as error:
+                logs.queues.over_not_pruned(_SAID[table], error)
         for pruner in pruners():
             await pruner.prune()
         await connection.close()
@@ -121,8 +132,8 @@ class Pruner:
         logs.queues.kept(self._queue_name, news, kept[news[0]])
 
 
-async def _prune_windows(connection: Connection) -> None:
+async def _prune_over(table: str, connection: Connection) -> None:
     more = True
     while more:
-        pruned = await connection.execute(store.prune_windows())
-        more = len(pruned) == store.WINDOWS_PRUNED_AT_ONCE
+        pruned = await connection.execute(store.prune_over(table))
+        more = len(pruned) == store.OVER_AT_ONCE

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from partisan_async import logs, registry
 from partisan_async.models import readable
+from partisan_async.store import Seen
 from partisan_async.supervisor.host_process import identify_process, is_gone
 
 
@@ -56,21 +57,20 @@ class Lookout:
         """What the supervisor's own row says about its process."""
         self._odd: set[str] = set()
 
-    def read(self, seen: Sequence[Any]) -> Sight:
-        """Return what the columns of ``store.beat`` say, except the clock's."""
-        ready, due, orphans, others, _, unknown, taken, *held, timetable, limited = seen
-        paused, draining, processors = held
-        dead, silent = self._judge(json.loads(others or "[]"))
-        pauses = json.loads(processors or "[]")
+    def read(self, seen: Seen) -> Sight:
+        """Return what a beat has seen."""
+        dead, silent = self._judge(json.loads(seen.others or "[]"))
+        pauses = json.loads(seen.processors or "[]")
         return Sight(
-            *(ready, due, orphans, dead, silent, set(unknown), set(taken), paused, draining),
+            *(seen.ready, seen.due_seconds, seen.orphans, dead, silent),
+            *(set(seen.unknown), set(seen.taken), seen.paused, seen.draining),
             # A pause may be on an earlier name of the processor.
             paused_processors=frozenset(
                 each for name, holds in pauses if holds for each in registry.names(name)
             ),
             pauses_end=not all(holds for _, holds in pauses),
-            timetable_seconds=timetable,
-            limited=limited,
+            timetable_seconds=seen.timetable_seconds,
+            limited=seen.limited,
         )
 
     def _judge(self, others: Sequence[Any]) -> tuple[list[UUID], list[UUID]]:

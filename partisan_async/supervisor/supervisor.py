@@ -81,6 +81,7 @@ class Supervisor:
         self._claiming = self._loops.keep(parts.claimer.keep())
         self._loops.keep(parts.dispatcher.pool.slots.keep())
         self._loops.keep_beside("counting for the dashboard", parts.tally.keep)
+        self._loops.keep_beside("writing limits", parts.allowances.keep)
         self._loops.keep_beside("ticking schedules", parts.ticker.keep)
         self._loops.keep_beside("ticking schedules made at run time", parts.timetable.keep)
         self._loops.keep_beside("noting successes of schedules", parts.successes.keep)

@@ -8,9 +8,9 @@ import datetime
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, transaction
@@ -68,9 +68,9 @@ class Bench:
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
-            *_, pauses, _timetable, _clock, _me = self._beat(name)
+            seen = self._beat(name)
             self._execute(as_of(store.promote(name), timezone.now()))
-            held = [processor for processor, holds in json.loads(pauses or "[]") if holds]
+            held = [one for one, holds in json.loads(seen.processors or "[]") if holds]
             claim = store.claim(self._me, name, 1, _TTL, store.Among(self._made_way, paused=held))
             if claims := store.claims(self._execute(claim)):
                 return claims
@@ -150,11 +150,11 @@ class Bench:
         keep = "SELECT set_config('lock_timeout', %(patience)s, true)"
         self._execute(store.Statement(keep, {"patience": patience}))
 
-    def _beat(self, queue_name: str) -> Sequence[Any]:
+    def _beat(self, queue_name: str) -> store.Seen:
         said = store.Beat(self._me, queue_name)
         beat = store.beat([said], hostname="", process="{}", ttl=_TTL)
         (seen,) = self._execute(beat)
-        return cast("Sequence[Any]", seen)
+        return store.Seen(*seen)
 
     def _execute(self, statement: store.Statement) -> list[Any]:
         return fetch(*statement, self.alias)
