@@ -13,7 +13,7 @@ from django.db import Error, transaction
 from partisan_async import store
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import Taken
-from partisan_async.enqueue.wake import wake
+from partisan_async.enqueue.wake import wake, wake_limited
 from partisan_async.postgres.blame import is_of_some_rows
 
 
@@ -26,11 +26,15 @@ def change(
     """Change rows, wake their queues, and return the rows' keys.
 
     :param way: makes the statement, which returns pairs of key and queue name.
-    :param told: payload of the NOTIFY to the queues' supervisors; ``None``: no NOTIFY.
+    :param told: payload of the NOTIFY to the queues' supervisors; ``None``: no NOTIFY. That of rows
+        that wait for limits gets their ids.
     """
     rows = _do(way, keys)
     for queue_name in {queue_name for _, queue_name in rows}:
-        if told is not None:
+        if told == store.LIMITED:
+            ids = [key for key, name in rows if name == queue_name]
+            wake_limited(queue_name, ids, store.database(), taken)
+        elif told is not None:
             wake(queue_name, told, store.database(), taken)
     return [key for key, _ in rows]
 
