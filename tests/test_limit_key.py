@@ -166,7 +166,7 @@ class TestAsked:
         processor = made(lambda self, nobody: 1 / 0, LIMIT=None)
 
         task = processor().delay()
-        processor.bulk_delay([processor()])
+        processor.bulk_delay([processor(), processor()])
 
         assert (task.status, task.limit_name, task.limit_key, task.limit_rank) == (
             "new", None, None, None,

@@ -19,6 +19,7 @@ from partisan_async.processor import BaseTaskProcessor
 from partisan_async.store import bulk, inserting
 from partisan_async.store.mixed import insert_mixed
 from partisan_async.task_processor import TaskProcessor
+from partisan_async.unique import Unique
 from tests.testapp.partisan_tasks import Nothing, Write, WriteUnique
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -173,6 +174,20 @@ class TestBulk:
             ("limited", "OldPaid", "c", 7),
             ("new", None, None, None),
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("limited", [True, False])
+    def test_beside_one_whose_unique_says_more(self, monkeypatch, limited):
+        """Each of the two takes statements of its own."""
+        monkeypatch.setattr(PaidOnce, "UNIQUE", Unique(by=("n",), while_running=True))
+        if limited:
+            made = BaseTaskProcessor.bulk_delay([Nothing(1), PaidOnce("a"), Nothing(2)])
+            expected = [("new", None, None, None), ("limited", "OldPaid", "a", 7)]
+        else:
+            monkeypatch.setattr(PaidOnce, "LIMIT", None)
+            made = BaseTaskProcessor.bulk_delay([Paid("b"), PaidOnce("a"), Paid("b")])
+            expected = [("limited", "Paid", "b", 7), ("new", None, None, None)]
+
+        assert list(map(row, made)) == rows() == [*expected, expected[0]]
 
     def test_of_several_processors_for_later(self):
         made = BaseTaskProcessor.bulk_delay([Nothing(1), Paid("a")], execute_after=LATER)

@@ -15,9 +15,10 @@ from partisan_async.claim import Call
 from partisan_async.django_tasks import options
 from partisan_async.django_tasks.chosen import as_json, chosen
 from partisan_async.django_tasks.compat import InvalidTask, Task
+from partisan_async.django_tasks.finding import find_task
 from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import row_priority
-from partisan_async.enqueue import arguments, keys, subjects
+from partisan_async.enqueue import arguments, keys, limits, subjects
 from partisan_async.enqueue.on_error import call_without_id
 from partisan_async.enqueue.turn import checked_time
 from partisan_async.unique import Unique
@@ -32,7 +33,7 @@ def call_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     """
     call = _unidentified(task, args, kwargs)
     call = call._replace(subject=subject_of(task, args, kwargs))
-    return _identified(call, task, args, kwargs)
+    return _identified(_limited(call, task, args, kwargs), task, args, kwargs)
 
 
 def subject_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
@@ -45,6 +46,20 @@ def subject_of(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, A
         return None
     values = chosen(task, args, kwargs, options.names_asked_by(by))
     return subjects.asked(f"@options(subject=…) of {task.module_path}", lambda: by(**values))
+
+
+def limit_key_of(
+    task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> str | None:
+    """Return the key of a call under the task's limit, as its options say; ``None``: it has none.
+
+    :raises TypeError, ValueError: they cannot say it.
+    """
+    by = options.of_function(task.func).get(options.LIMIT_KEY)
+    if by is None:
+        return None
+    values = chosen(task, args, kwargs, options.names_asked_by(by))
+    return limits.asked(f"@options(limit_key=…) of {task.module_path}", lambda: by(**values))
 
 
 def _unidentified(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
@@ -67,6 +82,20 @@ def _unidentified(task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str
         execute_after=execute_after,
         digest=None,
     )
+
+
+def _limited(
+    call: Call, task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Call:
+    limit = options.of_function(task.func).get("LIMIT")
+    if limit is None:
+        return call
+    name, declared = task.module_path, find_task(task.module_path)
+    if declared is not None:
+        way = f"declare it by @task({task.queue_name!r})"
+        queues = task.queue_name, declared.queue_name
+        limits.refuse_other_queue(limit, *queues, f"The limit of {name}", way)
+    return limits.limited(call, limit, name, limit_key_of(task, args, kwargs))
 
 
 def _identified(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 from partisan_async import validation
 from partisan_async.config.complaints import complaints
@@ -16,7 +17,9 @@ from partisan_async.django_tasks.chosen import refuse_unknown
 from partisan_async.django_tasks.compat import Task
 from partisan_async.django_tasks.finding import find_task
 from partisan_async.django_tasks.fits import refuse_wrong_call
+from partisan_async.enqueue.limits import BY_KEY
 from partisan_async.enqueue.scheduled import wrong_schedules
+from partisan_async.limits import Limit
 from partisan_async.schedule import Cron, Every
 from partisan_async.schedule import wrong as wrong_schedule
 from partisan_async.unique import Unique
@@ -32,6 +35,9 @@ _ATTRIBUTE = "_partisan_options"
 SUBJECT = "subject_by"
 """The option, among the attributes of the task's processor, that says whose a call is."""
 
+LIMIT_KEY = "limit_key_by"
+"""Likewise, that says which key a call has under the task's limit."""
+
 
 def options(
     *,
@@ -40,25 +46,26 @@ def options(
     timeout_seconds: float | None = None,
     atomic: bool = False,
     unique: Unique | None = None,
+    limit: Limit | None = None,
     on_error: type[BaseTaskProcessor] | Task[Any, Any] | None = None,
     schedule: str | Cron | Every | None = None,
     schedules: Mapping[str, str | Cron | Every] | None = None,
     subject: Callable[..., str | None] | None = None,
+    limit_key: Callable[..., str | int | UUID | None] | None = None,
 ) -> Callable[[F], F]:
     """Say how a task is run: a decorator, to place below ``@task``. Other backends ignore it.
 
     The parameters are the ``RETRY_ON_ERROR_CONFIG``, ``POSTPONE_CONFIG``, ``TIMEOUT_SECONDS``,
-    ``ATOMIC``, ``UNIQUE``, ``ON_ERROR``, ``SCHEDULE`` and ``SCHEDULES`` of a processor; ``unique``
-    is by the function's parameters.
+    ``ATOMIC``, ``UNIQUE``, ``LIMIT``, ``ON_ERROR``, ``SCHEDULE`` and ``SCHEDULES`` of a processor;
+    ``unique`` is by the function's parameters.
 
-    :param on_error: a processor class or another of Django's own tasks. Its one argument is the id
-        of the task that failed, an ``int``.
+    :param on_error: a processor class or another task; its one argument is the failed one's id.
     :param schedule, schedules: their tasks are those that ``@task`` declares. Of their ticks one
         waits at most, unless ``catch_up`` or ``unique`` says otherwise.
     :param subject: returns whose task a call is, as ``task_subject()`` of a processor; it gets
         those parameters of the function that it names.
-    :raises TypeError: a value is wrong, the task is atomic and async, ``unique`` or ``subject`` is
-        by what is no parameter of the function, or ``@task`` is below.
+    :param limit_key: returns the key of a call under the limit, likewise.
+    :raises TypeError: one of these cannot be, as for this function, or ``@task`` is below.
     """
     attributes = {
         "RETRY_ON_ERROR_CONFIG": retry_on_error,
@@ -66,23 +73,29 @@ def options(
         "TIMEOUT_SECONDS": timeout_seconds,
         "ATOMIC": atomic,
         "UNIQUE": unique,
+        "LIMIT": limit,
         "ON_ERROR": on_error,
         "SCHEDULE": schedule,
         "SCHEDULES": {} if schedules is None else schedules,
         SUBJECT: subject,
+        LIMIT_KEY: limit_key,
     }
-    for (name, check), value in zip(_checks(), attributes.values(), strict=True):
-        if wrong := check(value):
-            raise TypeError(f"@options({name}={value!r}): it {wrong}.")
+    _refuse_values(attributes)
 
     def decorate(function: F) -> F:
-        _refuse_function(function, unique, subject, atomic=atomic)
-        _refuse_schedules(function, attributes["SCHEDULES"])
+        _refuse_function(function, attributes)
         setattr(function, _ATTRIBUTE, attributes)
         functions.keep(function)
         return function
 
     return decorate
+
+
+def _refuse_values(attributes: Mapping[str, Any]) -> None:
+    for (name, check), value in zip(_checks(), attributes.values(), strict=True):
+        if wrong := check(value):
+            raise TypeError(f"@options({name}={value!r}): it {wrong}.")
+    _refuse_limit(attributes["LIMIT"], attributes[LIMIT_KEY])
 
 
 def _checks() -> list[tuple[str, Callable[[Any], str | None]]]:
@@ -92,10 +105,12 @@ def _checks() -> list[tuple[str, Callable[[Any], str | None]]]:
         ("timeout_seconds", validation.check_time_limit),
         ("atomic", validation.check_flag),
         ("unique", validation.check_unique),
+        ("limit", validation.check_limit),
         ("on_error", _check_on_error),
         ("schedule", wrong_schedule),
         ("schedules", _left_to_the_function),
-        ("subject", _check_subject),
+        ("subject", _check_asked("text")),
+        ("limit_key", _check_asked("text, a whole number or a UUID")),
     ]
 
 
@@ -103,18 +118,38 @@ def _left_to_the_function(value: object) -> None:
     """Complain of nothing: ``_refuse_schedules`` does, name by name."""
 
 
-def _refuse_function(function: Any, unique: Unique | None, subject: Any, *, atomic: bool) -> None:
+def _refuse_limit(limit: Limit | None, limit_key: Any) -> None:
+    if limit is None:
+        if limit_key is not None:
+            raise TypeError("@options(limit_key=…) is the key under a limit: give limit, too.")
+        return
+    if limit.in_order and limit.running_per_key is not None:
+        raise TypeError(
+            f"@options(limit={limit!r}): in_order, one task of a key runs at once; leave"
+            " running_per_key out."
+        )
+    for part in BY_KEY:
+        if getattr(limit, part) and limit_key is None:
+            raise TypeError(
+                f"@options(limit={limit!r}) has {part}, and no limit_key: give a function that"
+                " returns the key of a call."
+            )
+
+
+def _refuse_function(function: Any, attributes: Mapping[str, Any]) -> None:
     if isinstance(function, Task):
         raise TypeError("@options(…) belongs below @task, next to the function.")
-    if atomic and iscoroutinefunction(function):
+    if attributes["ATOMIC"] and iscoroutinefunction(function):
         raise TypeError(
             f"@options(atomic=True) needs a plain `def {function.__name__}(…)`: Django has no"
             " transactions in async code."
         )
-    if unique is not None:
+    if (unique := attributes["UNIQUE"]) is not None:
         refuse_unknown(function, unique.by or (), "unique")
-    if subject is not None:
-        refuse_unknown(function, names_asked_by(subject), "subject")
+    for option, name in (("subject", SUBJECT), ("limit_key", LIMIT_KEY)):
+        if (by := attributes[name]) is not None:
+            refuse_unknown(function, names_asked_by(by), option)
+    _refuse_schedules(function, attributes["SCHEDULES"])
 
 
 def _refuse_schedules(function: Any, schedules: Any) -> None:
@@ -152,21 +187,30 @@ def _check_as_declared(task: Task[Any, Any]) -> str | None:
     return None
 
 
-def _check_subject(value: Any) -> str | None:
-    if value is None:
+def _check_asked(returned: str) -> Callable[[Any], str | None]:
+    """Return a check: the complaint about a value that must be a function of a call, or ``None``.
+
+    :param returned: what it returns.
+    """
+
+    def check(value: Any) -> str | None:
+        if value is None:
+            return None
+        if not callable(value) or iscoroutinefunction(value):
+            of = "must be a plain function of the task's parameters"
+            return f"{of} that returns {returned}, or None"
+        try:
+            names_asked_by(value)
+        except ValueError:
+            return "must be a function that tells its parameters, such as a lambda"
         return None
-    if not callable(value) or iscoroutinefunction(value):
-        return "must be a plain function of the task's parameters that returns text, or None"
-    try:
-        names_asked_by(value)
-    except ValueError:
-        return "must be a function that tells its parameters, such as a lambda"
-    return None
+
+    return check
 
 
-def names_asked_by(subject: Callable[..., Any]) -> list[str]:
-    """Return the names of the parameters that a ``subject`` gets."""
-    return list(signature(subject).parameters)
+def names_asked_by(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters that a ``subject``, or a ``limit_key``, gets."""
+    return list(signature(function).parameters)
 
 
 def of_function(function: Callable[..., Any]) -> dict[str, Any]:

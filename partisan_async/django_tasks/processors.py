@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from inspect import iscoroutinefunction
@@ -16,7 +16,12 @@ from partisan_async.claim import Call
 from partisan_async.context import current_task
 from partisan_async.django_tasks import options
 from partisan_async.django_tasks.backends import is_configured, is_ours
-from partisan_async.django_tasks.calls import call_by_schedule, call_on_error, subject_of
+from partisan_async.django_tasks.calls import (
+    call_by_schedule,
+    call_on_error,
+    limit_key_of,
+    subject_of,
+)
 from partisan_async.django_tasks.chosen import chosen
 from partisan_async.django_tasks.compat import (
     Task,
@@ -30,6 +35,7 @@ from partisan_async.django_tasks.compat import (
 from partisan_async.django_tasks.finding import known_task
 from partisan_async.django_tasks.fits import refuse_wrong_call
 from partisan_async.django_tasks.results import change, error_of, result_of, row_priority
+from partisan_async.enqueue import limits
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import Task as Row
 from partisan_async.policy import Cancelled, Decision, Failed, Finished
@@ -65,6 +71,7 @@ class _DjangoTask(BaseTaskProcessor):
     UNIQUE_FOR_PARAMS = False
     STORE_RESULT = True
 
+    limit_key_by: ClassVar[Callable[..., Any] | None] = None
     task: ClassVar[Task[Any, Any]]
     _result: TaskResult[Any, Any] | None = None
 
@@ -104,7 +111,7 @@ class _DjangoTask(BaseTaskProcessor):
 
     @classmethod
     def _call_on_error(cls) -> Call:
-        return call_on_error(cls.task)
+        return limits.with_limit_unasked(call_on_error(cls.task), cls)
 
     @classmethod
     def _call_by_schedule(cls, encoded: str, queue_name: str, subject: str | None) -> Call:
@@ -139,6 +146,11 @@ class _DjangoTask(BaseTaskProcessor):
     def subject_of_call(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
         """Return whose a call is, as the task's options say."""
         return subject_of(cls.task, args, kwargs)
+
+    @classmethod
+    def limit_key_of_call(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+        """Return the key of a call under the task's limit, as its options say."""
+        return limit_key_of(cls.task, args, kwargs)
 
     def _arguments(self) -> list[Any]:
         context: list[Any] = []

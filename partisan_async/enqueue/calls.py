@@ -53,10 +53,17 @@ def call_of(
         subject=subject,
     )
     if processor.LIMIT is not None:
-        limits.refuse_wrong(kind)
-        limits.refuse_other_queue(processor, queue)
-        call = limits.limited(call, kind, lasting_name, limits.key_of(processor))
+        call = _in_limit(call, processor, lasting_name)
     return call if processor.UNIQUE is None else keys.with_key(call, kind, lasting_name)
+
+
+def _in_limit(call: Call, processor: Delayed, lasting_name: str) -> Call:
+    kind, limit = type(processor), processor.LIMIT
+    limits.refuse_wrong(kind)
+    assert limit is not None
+    whose, way = f"{kind.__name__}.LIMIT", f"set {kind.__name__}.QUEUE_NAME"
+    limits.refuse_other_queue(limit, call.queue_name, processor.QUEUE_NAME, whose, way)
+    return limits.limited(call, limit, lasting_name, limits.key_of(processor))
 
 
 def encoded_of(processor: Delayed, queue_name: str) -> str:

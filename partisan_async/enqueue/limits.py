@@ -21,12 +21,12 @@ LONGEST = 255
 
 METHOD = "limit_key"
 
-_BY_KEY = ("running_per_key", "rates_per_key", "in_order", "fair")
+BY_KEY = ("running_per_key", "rates_per_key", "in_order", "fair")
+"""The parts of a limit that are of keys."""
 
 
-def limited(call: Call, kind: type[Any], lasting_name: str, key: str | None) -> Call:
-    """Return a call with the limit that its processor declares, and with this key there."""
-    limit = kind.LIMIT
+def limited(call: Call, limit: Limit, lasting_name: str, key: str | None) -> Call:
+    """Return a call with the limit of its processor, and with this key there."""
     return call._replace(
         limit_name=name_of(limit, lasting_name),
         limit_key=key,
@@ -51,7 +51,7 @@ def with_limit(call: Call, kind: type[Any], key: str | None) -> Call:
     if kind.LIMIT is None:
         return call
     refuse_wrong(kind)
-    return limited(call, kind, registry.lasting_name(call.processor_class), key)
+    return limited(call, kind.LIMIT, registry.lasting_name(call.processor_class), key)
 
 
 def name_of(limit: Limit, lasting_name: str) -> str:
@@ -78,16 +78,17 @@ def wrong_limit(kind: type[Any]) -> str | None:
     return next((f"{found.wrong} {found.hint}" for found in faults), None)
 
 
-def refuse_other_queue(processor: Any, queue_name: str) -> None:
-    """Refuse a queue beside the processor's own: tasks are in order within one queue alone.
+def refuse_other_queue(limit: Limit, queue_name: str, own: str, whose: str, way: str) -> None:
+    """Refuse a queue beside a processor's own: tasks are in order within one queue alone.
 
+    :param whose: what the limit is called in the message.
+    :param way: how its queue is set.
     :raises ValueError: there is an order to keep.
     """
-    if processor.LIMIT.in_order and queue_name != processor.QUEUE_NAME:
-        name = type(processor).__name__
+    if limit.in_order and queue_name != own:
         raise ValueError(
-            f"{name}.LIMIT is in order, and tasks are so within one queue alone: leave out"
-            f" queue_name={queue_name!r}, or set {name}.QUEUE_NAME."
+            f"{whose} is in order, and tasks are so within one queue alone: leave out"
+            f" queue_name={queue_name!r}, or {way}."
         )
 
 
@@ -169,7 +170,7 @@ def keyless(kind: type[Any]) -> Iterator[Misfit]:
     """Yield the parts of a ``LIMIT`` that are of keys, where nothing says which key a call has."""
     if has_keys(kind):
         return
-    for part in _BY_KEY:
+    for part in BY_KEY:
         if value := getattr(kind.LIMIT, part):
             yield Misfit(
                 f"{kind.__name__}.LIMIT has {part}={value!r}, and the class has no {METHOD}().",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from functools import partial
 from typing import assert_type
 
@@ -10,6 +11,7 @@ from partisan_async import context, registry, schedules, steering
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import CancelTask, PostponeTask
+from partisan_async.limits import Limit, Rate
 from partisan_async.models import Schedule, Task
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Cron, Every
@@ -50,10 +52,22 @@ def pause_of(error: TimeoutError, task: Task) -> float | None:
 class Once(BaseTaskProcessor):
     UNIQUE = Unique(by=("account", 0), while_running=True, within_seconds=3600, on_twin="sooner")
 
+    LIMIT = Limit(
+        running=20,
+        running_per_key=2,
+        rates=[Rate(10_000, per_seconds=3600)],
+        rates_per_key=(Rate(100, per_seconds=0.5),),
+        fair=True,
+        name="partner",
+    )
+
     def run(self) -> None: ...
 
     def task_subject(self) -> str | None:
         return None
+
+    def limit_key(self) -> int:
+        return 5
 
 
 @registry.register
@@ -83,6 +97,9 @@ assert_type(Sync(1).delay(queue_name="mail"), Task)
 assert_type(Sync.bulk_delay([Sync(1), Sync(2)], queue_name="mail"), list[Task])
 assert_type(BaseTaskProcessor.bulk_delay([Sync(1), Once(2), Async(3)]), list[Task])
 assert_type(BaseTaskProcessor.bulk_delay(Sync(each) for each in range(3)), list[Task])
+assert_type(Once(1).delay().limit_key, str | None)
+assert_type(Limit(in_order=True).rates, Sequence[Rate])
+assert_type(Rate(1, per_seconds=1).per_seconds, float)
 assert_type(Sync(1).stopping, bool)
 assert_type(context.stopping(), bool)
 assert_type(run_pending(), list[Ran])
