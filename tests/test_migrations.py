@@ -346,12 +346,15 @@ def test_the_way_back_forgets_subjects_and_keeps_what_has_them():
         key=b"k" * 32, until=timezone.now(), task_id=task.pk, subject="customer:ada"
     )
     before = {}
-    with connection.cursor() as cursor:
-        for target in ("0016", "0015", "0016", "0017"):
-            call_command("migrate", "partisan_async", target, verbosity=0)
-            for name in ("task", "schedule", "uniquewindow"):
-                cursor.execute(f"SELECT count(*) FROM partisan_async_{name}")
-                before.setdefault(name, set()).add(cursor.fetchone())
+    try:
+        with connection.cursor() as cursor:
+            for target in ("0016", "0015", "0016"):
+                call_command("migrate", "partisan_async", target, verbosity=0)
+                for name in ("task", "schedule", "uniquewindow"):
+                    cursor.execute(f"SELECT count(*) FROM partisan_async_{name}")
+                    before.setdefault(name, set()).add(cursor.fetchone())
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
 
     assert before == {name: {(1,)} for name in ("task", "schedule", "uniquewindow")}
     assert Task.objects.get().subject is None
