@@ -126,6 +126,7 @@ def test_each_of_them_leaves_other_databases_alone():
     [
         ("0007", "interrupted", [(0,), (0,)]),
         ("0016", "stops, stopped_at", [(None, None), (None, None)]),
+        ("0018", "limit_name, limit_key, limit_rank", [(None,) * 3, (None,) * 3]),
     ],
 )
 def test_a_counter_writes_no_row_and_lets_the_last_release_insert(before, columns, expected):
@@ -160,6 +161,7 @@ def test_a_counter_writes_no_row_and_lets_the_last_release_insert(before, column
         ("0015", "0016"),
         ("0016", "0017"),
         ("0017", "0016"),
+        ("0018", "0019"),
     ],
 )
 def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
