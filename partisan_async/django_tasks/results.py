@@ -14,6 +14,7 @@ from partisan_async.processor import BaseTaskProcessor
 STATUSES = {
     Row.STATUS_NEW: TaskResultStatus.READY,
     Row.STATUS_SCHEDULED: TaskResultStatus.READY,
+    Row.STATUS_LIMITED: TaskResultStatus.READY,
     Row.STATUS_IN_PROCESS: TaskResultStatus.RUNNING,
     Row.STATUS_FINISHED: TaskResultStatus.SUCCESSFUL,
     Row.STATUS_ERROR: TaskResultStatus.FAILED,
