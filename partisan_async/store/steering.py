@@ -42,7 +42,7 @@ def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
 
 
 def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
-    """Reset rows that ended in error, to run as if for the first time. Rows: id and queue.
+    """Reset rows that ended in error, to run as if for the first time. Rows: id, queue, status.
 
     :param takes: take the rows' digests, and leave out rows whose digest another transaction has.
     """
@@ -50,7 +50,7 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     sql = f"""
     UPDATE partisan_async_task t
     SET {_ANEW}, digest = NULL, unique_key = NULL
-    {_SELECTED} RETURNING id, queue_name
+    {_SELECTED} RETURNING id, queue_name, status
     """  # noqa: S608
     return _on(sql, ids, [Status.ERROR.value], takes=takes)
 
@@ -78,20 +78,20 @@ def again_with(
             || %(encoded)s::jsonb
     {_SELECTED}
         AND (%(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint))
-    RETURNING id, queue_name
+    RETURNING id, queue_name, status
     """  # noqa: S608
     params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "subject": subject}
     return _on(sql, ids, [Status.ERROR.value], takes=False, key=key, **params)
 
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
-    """Make scheduled rows ready; else as ``again``."""
+    """Make scheduled rows ready, or have them wait for their limits; else as ``again``."""
     # Clear a `finished_at` that was set by hand: the table's constraint would refuse it.
     sql = f"""
     UPDATE partisan_async_task t
     SET status = {waiting("t")}, execute_after = statement_timestamp(), parked_from = NULL,
         finished_at = NULL
-    {_SELECTED} RETURNING id, queue_name
+    {_SELECTED} RETURNING id, queue_name, status
     """  # noqa: S608
     return _on(sql, ids, [Status.SCHEDULED.value], takes=takes)
 
