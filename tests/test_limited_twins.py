@@ -208,6 +208,15 @@ class TestSooner:
 
         assert row(again) == ("scheduled", "Made", "acme", 2)
 
+    def test_one_that_paused_and_is_due_less_late_stays_where_it_is(self, processor):
+        """In order it holds its key: as scheduled, it would let the next one pass."""
+        processor(1).delay()
+        Task.objects.update(execute_after=LATER)
+
+        again = processor(1).delay(execute_after=LATER - timedelta(hours=1))
+
+        assert (again.status, again.execute_after) == ("limited", LATER - timedelta(hours=1))
+
     def test_one_that_paused_is_due_now(self, processor):
         processor(1).delay()
         Task.objects.update(execute_after=LATER)

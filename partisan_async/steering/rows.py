@@ -28,8 +28,8 @@ def change(
 
     :param way: makes the statement, which returns the key, the queue's name, and the status where
         that may be ``limited``.
-    :param told: payload of the NOTIFY to the queues' supervisors, if it is not; ``None``: no
-        NOTIFY.
+    :param told: payload of the NOTIFY to the queues' supervisors; ``None``: no NOTIFY. Of rows that
+        wait for limits they are told the ids.
     """
     limited: dict[str, list[Any]] = {}
     others: set[str] = set()

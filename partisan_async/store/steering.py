@@ -24,8 +24,8 @@ WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
 """  # noqa: S608
 _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
-_ANEW = f"""
-    status = {waiting("t")}, execute_after = statement_timestamp(), finished_at = NULL,
+_ANEW = """
+    status = {status}, execute_after = statement_timestamp(), finished_at = NULL,
     tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
     parked_from = NULL, stops = NULL, stopped_at = NULL
 """
@@ -49,7 +49,7 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     # Without the digest: an identical call may wait by now, or be enqueued before this one starts.
     sql = f"""
     UPDATE partisan_async_task t
-    SET {_ANEW}, digest = NULL, unique_key = NULL
+    SET {_ANEW.format(status=waiting("t"))}, digest = NULL, unique_key = NULL
     {_SELECTED} RETURNING id, queue_name, status
     """  # noqa: S608
     return _on(sql, ids, [Status.ERROR.value], takes=takes)
@@ -62,6 +62,7 @@ def again_with(
     digest: bytes | None,
     unique_key: bytes | None,
     subject: str | None,
+    limit: tuple[str | None, str | None, int | None],
     key: int | None,
 ) -> Statement:
     """Reset a row with other arguments; else as ``again``.
@@ -69,11 +70,15 @@ def again_with(
     Raises a unique violation if an identical call waits, or, with a ``unique_key``, runs.
 
     :param encoded: JSON to merge into the row's arguments.
+    :param limit: the values of ``LIMIT_COLUMNS``.
     :param key: number of the advisory lock of the digest or key, which is taken; ``None``: none.
     """
+    status = (Status.NEW if limit[0] is None else Status.LIMITED).value
     sql = f"""
     UPDATE partisan_async_task t
-    SET {_ANEW}, digest = %(digest)s, unique_key = %(unique_key)s, subject = %(subject)s,
+    SET {_ANEW.format(status="%(status)s")}, digest = %(digest)s, unique_key = %(unique_key)s,
+        subject = %(subject)s, limit_name = %(limit_name)s, limit_key = %(limit_key)s,
+        limit_rank = %(limit_rank)s,
         arguments = CASE jsonb_typeof(t.arguments) WHEN 'object' THEN t.arguments ELSE '{{}}' END
             || %(encoded)s::jsonb
     {_SELECTED}
@@ -81,11 +86,13 @@ def again_with(
     RETURNING id, queue_name, status
     """  # noqa: S608
     params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "subject": subject}
-    return _on(sql, ids, [Status.ERROR.value], takes=False, key=key, **params)
+    name, limit_key, rank = limit
+    under = {"status": status, "limit_name": name, "limit_key": limit_key, "limit_rank": rank}
+    return _on(sql, ids, [Status.ERROR.value], takes=False, key=key, **params, **under)
 
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
-    """Make scheduled rows ready, or have them wait for their limits; else as ``again``."""
+    """Make scheduled rows ready; else as ``again``."""
     # Clear a `finished_at` that was set by hand: the table's constraint would refuse it.
     sql = f"""
     UPDATE partisan_async_task t
