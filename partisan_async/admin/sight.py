@@ -96,6 +96,9 @@ class PageWays(WaysOut):
     def text(self, told: object) -> str:
         return super().text(told) if sees_arguments(self.request) else str(HIDDEN)
 
+    def key(self, key: str) -> str:
+        return super().key(key) if sees_arguments(self.request) else str(HIDDEN)
+
     def task(self, pk: int, processor_class: str) -> str:
         if self.scope.has_processor(processor_class):
             return super().task(pk, processor_class)
