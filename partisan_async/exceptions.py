@@ -55,12 +55,18 @@ class PostponeTask(Postpone):
         ``DEFAULT_POSTPONE_DELAY_SECONDS`` of the task's queue.
     :param reason: for people: the row keeps it, the log and the admin show it. If this exception
         is raised ``from`` another one, or while another one is handled, that is kept, too.
+    :param whole_key: no task of the same key of its ``LIMIT`` starts in that time, and it does not
+        count as a postpone: for who is told to come back later. Without a limit it says nothing.
     :raises ValueError: the number is negative, not finite, or longer than ten years.
     :raises TypeError: the reason is not a ``str``.
     """
 
     def __init__(
-        self, postpone_for_seconds: float | None = None, *, reason: str | None = None
+        self,
+        postpone_for_seconds: float | None = None,
+        *,
+        reason: str | None = None,
+        whole_key: bool = False,
     ) -> None:
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"PostponeTask(reason={reason!r}): a reason is a text, or None.")
@@ -73,6 +79,7 @@ class PostponeTask(Postpone):
         seconds = None if postpone_for_seconds is None else float(postpone_for_seconds)
         self.postpone_for_seconds = seconds
         self.reason = reason
+        self.whole_key = whole_key
         super().__init__(seconds)
 
 

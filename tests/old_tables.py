@@ -8,17 +8,26 @@ from contextlib import contextmanager
 from django.apps import apps
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import UniqueConstraint
+
+from partisan_async.models import Task
 
 
 @contextmanager
 def migrated_back(target: str) -> Iterator[None]:
-    """Migrate back, and forth in the end; in between the columns that the models have are there."""
+    """Migrate back, and forth in the end.
+
+    In between the columns that the models have are there, and the indexes that inserts name.
+    """
     call_command("migrate", "partisan_async", target, verbosity=0)
     added = list(_add_columns())
+    indexes = list(_add_unique_indexes())
     try:
         yield
     finally:
         with connection.cursor() as cursor:
+            for name in indexes:
+                cursor.execute(f"DROP INDEX {name}")
             for table, column in added:
                 cursor.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         call_command("migrate", "partisan_async", verbosity=0)
@@ -38,3 +47,13 @@ def _add_columns() -> Iterator[tuple[str, str]]:
                 with connection.schema_editor() as editor:
                     editor.add_field(model, field)
                 yield table, field.column
+
+
+def _add_unique_indexes() -> Iterator[str]:
+    with connection.cursor() as cursor:
+        there = connection.introspection.get_constraints(cursor, Task._meta.db_table)
+    for constraint in Task._meta.constraints:
+        if isinstance(constraint, UniqueConstraint) and constraint.name not in there:
+            with connection.schema_editor() as editor:
+                editor.add_constraint(Task, constraint)
+            yield constraint.name

@@ -6,14 +6,16 @@ from itertools import pairwise
 import pytest
 from django.utils import timezone
 
-from partisan_async import store
-from partisan_async.models import LimitStart, Supervisor, Task
+from partisan_async import steering, store
+from partisan_async.limits import Limit
+from partisan_async.models import Limit as Row
+from partisan_async.models import LimitPause, LimitStart, Supervisor, Task
 from partisan_async.store.limiting import GRANULES
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.limited import execute, limit, row
 from tests.testapp.models import Mark
-from tests.testapp.partisan_tasks import Wait, Write
+from tests.testapp.partisan_tasks import ComeBack, Wait, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -111,6 +113,77 @@ def test_what_is_due_waits_for_its_limit():
         )
         notify("scheduled")
         wait_until(lambda: ended(task))
+
+
+class TestDeclared:
+    """The whole way: a processor with a limit, its calls, and their runs."""
+
+    @pytest.fixture
+    def declared(self, monkeypatch):
+        def declare(processor=Write, **parts):
+            monkeypatch.setattr(processor, "LIMIT", Limit(name="partner", **parts))
+            monkeypatch.setattr(
+                processor, "limit_key", lambda self: str(self.args[0])[:1], raising=False
+            )
+
+        return declare
+
+    def test_calls_are_run_one_by_one(self, declared):
+        declared(running_per_key=1)
+        with live_supervisor(WORKERS_COUNT=3):
+            tasks = [Write(f"{key} {n}").delay() for n in range(10) for key in "ab"]
+            assert {task.status for task in tasks} == {"limited"}
+            tasks += Write.bulk_delay([Write(f"{key} bulk {n}") for n in range(9) for key in "ab"])
+            wait_until(lambda: ended(*tasks))
+
+        assert {(task.limit_name, task.limit_key) for task in tasks} == {
+            ("partner", "a"),
+            ("partner", "b"),
+        }
+        assert len(marks()) == 38
+
+    def test_in_the_order_of_their_ids(self, declared):
+        declared(in_order=True)
+        with live_supervisor(WORKERS_COUNT=3):
+            names = [f"a {n}" for n in range(10)]
+            tasks = [Write(name).delay(priority=9 - n) for n, name in enumerate(names)]
+            wait_until(lambda: ended(*tasks))
+
+        assert marks() == names
+
+    def test_one_that_is_told_to_come_back_later_pauses_its_key(self, declared):
+        declared(ComeBack, running_per_key=1)
+        with live_supervisor(WORKERS_COUNT=2):
+            first = ComeBack("a", 1).delay()
+            wait_until(lambda: LimitPause.objects.exists())
+            until = LimitPause.objects.get().until
+            others = [ComeBack("a other", 0).delay(), ComeBack("b", 0).delay()]
+            wait_until(lambda: ended(first, *others))
+
+        first.refresh_from_db(), others[0].refresh_from_db()
+        assert (first.postpones, first.tries) == (0, 1)
+        assert others[0].started_at >= until - timedelta(milliseconds=1)
+        assert first.errors[0]["message"] == "busy"
+
+    def test_one_that_failed_waits_for_its_limit_again(self, declared):
+        declared(running_per_key=1)
+        task = Write("a").delay()
+        Task.objects.filter(pk=task.pk).update(status="error", finished_at=timezone.now())
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(lambda: Row.objects.exists())
+            assert steering.retry([task.pk]) == [task.pk]
+            wait_until(lambda: ended(task))
+
+        assert marks() == ["a"]
+
+    def test_one_that_is_to_run_now_does_when_its_limit_allows(self, declared):
+        declared(running_per_key=1)
+        task = Write("a").delay(execute_after=timezone.now() + timedelta(hours=1))
+        assert task.status == "scheduled"
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(lambda: Row.objects.exists())
+            assert steering.run_now([task.pk]) == [task.pk]
+            wait_until(lambda: ended(task))
 
 
 def test_those_of_a_supervisor_that_is_gone_wait_for_their_limit_again():

@@ -126,6 +126,7 @@ def test_each_of_them_leaves_other_databases_alone():
     [
         ("0007", "interrupted", [(0,), (0,)]),
         ("0016", "stops, stopped_at", [(None, None), (None, None)]),
+        ("0018", "limit_name, limit_key, limit_rank", [(None,) * 3, (None,) * 3]),
     ],
 )
 def test_a_counter_writes_no_row_and_lets_the_last_release_insert(before, columns, expected):
@@ -160,6 +161,7 @@ def test_a_counter_writes_no_row_and_lets_the_last_release_insert(before, column
         ("0015", "0016"),
         ("0016", "0017"),
         ("0017", "0016"),
+        ("0018", "0019"),
     ],
 )
 def test_while_one_waits_for_an_open_transaction_beats_and_claims_go_on(before, after, caplog):
@@ -346,12 +348,15 @@ def test_the_way_back_forgets_subjects_and_keeps_what_has_them():
         key=b"k" * 32, until=timezone.now(), task_id=task.pk, subject="customer:ada"
     )
     before = {}
-    with connection.cursor() as cursor:
-        for target in ("0016", "0015", "0016", "0017"):
-            call_command("migrate", "partisan_async", target, verbosity=0)
-            for name in ("task", "schedule", "uniquewindow"):
-                cursor.execute(f"SELECT count(*) FROM partisan_async_{name}")
-                before.setdefault(name, set()).add(cursor.fetchone())
+    try:
+        with connection.cursor() as cursor:
+            for target in ("0016", "0015", "0016"):
+                call_command("migrate", "partisan_async", target, verbosity=0)
+                for name in ("task", "schedule", "uniquewindow"):
+                    cursor.execute(f"SELECT count(*) FROM partisan_async_{name}")
+                    before.setdefault(name, set()).add(cursor.fetchone())
+    finally:
+        call_command("migrate", "partisan_async", verbosity=0)
 
     assert before == {name: {(1,)} for name in ("task", "schedule", "uniquewindow")}
     assert Task.objects.get().subject is None

@@ -345,7 +345,7 @@ class TestNothingMatches:
         with pytest.raises(CommandError) as raised:
             partisan("cancel", task.pk)
         assert str(raised.value) == (
-            f"Only tasks that are new or scheduled or in process: {task.pk} is in error."
+            f"Only tasks that are new or scheduled or limited or in process: {task.pk} is in error."
         )
 
     def test_one_that_is_known_has_nothing_to_do(self):

@@ -43,6 +43,7 @@ class Counters(NamedTuple):
     unrecognised: int = 0
     interrupted: int = 0
     trying_seconds: float | None = None
+    limit_name: str | None = None
 
 
 BOOM = Failure("builtins.TimeoutError", "boom")
@@ -121,6 +122,9 @@ UNCOUNTED = Interrupted(seconds(60), BOOM, counted=False)
         (PostponeAsked(0), rules(), Counters(), Postponed(seconds(0))),
         (PostponeAsked(300), rules(), Counters(postpones=14), Postponed(seconds(300))),
         (PostponeAsked(1), ENDLESS, Counters(postpones=999), Postponed(seconds(1))),
+        (PostponeAsked(1, whole_key=True), rules(), Counters(), Postponed(seconds(1))),
+        (PostponeAsked(1, whole_key=True), rules(), Counters(postpones=99, limit_name="x"),
+         Postponed(seconds(1), counted=False, whole_key=True)),
         (Died("x", alone=False), rules(), Counters(lost=2), Suspected(None)),
         (Unrecognised(BOOM), rules(), Counters(unrecognised=14), Deferred(seconds(60), BOOM)),
         (CutOff(BOOM, True), rules(), Counters(), Interrupted(seconds(1), BOOM)),

@@ -66,8 +66,10 @@ class DashboardAdmin(RowAdmin):
         known = scope.known(each.name for each in hour.processors)
         may_pause = request.user.has_perm("partisan_async.change_task")
         may_drain = request.user.has_perm("partisan_async.change_supervisor")
+        queues = scope.of(overview.queues(at_most=overview.COUNTED))
         context = {
-            "queues": scope.of(overview.queues(at_most=overview.COUNTED)),
+            "queues": queues,
+            "has_limits": any(each.limited for each in queues),
             "counted": overview.COUNTED,
             "pauses": [each for each in overview.pauses() if scope.has_pause(each, known)],
             "supervisors": scope.among(overview.supervisors()),

@@ -25,7 +25,7 @@ def may(request: HttpRequest, codename: str) -> bool:
 
 
 def sees_arguments(request: HttpRequest) -> bool:
-    """Tell whether the user may see arguments, results, subjects, and the texts of errors."""
+    """Tell whether they may see arguments, results, subjects, limits' keys and errors' texts."""
     return may(request, "view_arguments")
 
 
@@ -34,6 +34,11 @@ def told_subject(request: HttpRequest, subject: str | None) -> str:
     if subject is None:
         return "-"
     return short(subject, 255) if sees_arguments(request) else str(HIDDEN)
+
+
+def told_key(request: HttpRequest, key: str | None) -> str:
+    """Return the key of a task's limit, for a page, in quotes: it may be empty, or a person's."""
+    return told_subject(request, None if key is None else repr(key))
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,9 @@ class PageWays(WaysOut):
 
     def text(self, told: object) -> str:
         return super().text(told) if sees_arguments(self.request) else str(HIDDEN)
+
+    def key(self, key: str) -> str:
+        return super().key(key) if sees_arguments(self.request) else str(HIDDEN)
 
     def task(self, pk: int, processor_class: str) -> str:
         if self.scope.has_processor(processor_class):

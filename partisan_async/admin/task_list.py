@@ -41,7 +41,7 @@ from partisan_async.admin.sight import sees_arguments
 from partisan_async.admin.task_filters import SPANS, Choice, QueueFilter
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.enqueue.sensitive import hidden_processors
-from partisan_async.models import ENDED, Task
+from partisan_async.models import ENDED, WAITING, Task
 from partisan_async.operate import overview
 from partisan_async.steering.pruning import ended_queues
 
@@ -64,6 +64,7 @@ _ORDERS: dict[str | None, tuple[str, ...]] = {
     None: ("-id",),
     Task.STATUS_NEW: ("queue_name", "priority", "id"),
     Task.STATUS_SCHEDULED: ("queue_name", "execute_after"),
+    Task.STATUS_LIMITED: ("queue_name", "limit_name", "limit_key", "limit_rank", "id"),
     Task.STATUS_IN_PROCESS: ("claimed_at",),
     Task.STATUS_FINISHED: ("-id",),
     Task.STATUS_ERROR: ("-id",),
@@ -147,7 +148,7 @@ class TaskList(ChangeList):
         self.full_result_count = self.result_count  # Django would count all rows for it
 
 
-_BY_QUEUE = (Task.STATUS_NEW, Task.STATUS_SCHEDULED)
+_BY_QUEUE = WAITING
 """The statuses whose index begins with the queue."""
 
 

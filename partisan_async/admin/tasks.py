@@ -21,7 +21,7 @@ from partisan_async import steering
 from partisan_async.admin import other_arguments, task_list
 from partisan_async.admin.question import CONFIRMED
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard, told_moment
-from partisan_async.admin.sight import PageWays, may, sees_arguments, told_subject
+from partisan_async.admin.sight import PageWays, may, sees_arguments, told_key, told_subject
 from partisan_async.admin.steerings import STEERINGS, Steering
 from partisan_async.admin.task_filters import (
     EndedFilter,
@@ -35,6 +35,7 @@ from partisan_async.admin.task_list import (
     TaskPaginator,
 )
 from partisan_async.admin.task_question import ask_about, task_url
+from partisan_async.admin.task_row import lines_of
 from partisan_async.admin.task_values import (
     SHOWN_CHARACTERS,
     key,
@@ -57,18 +58,6 @@ _OTHERS = _(
     " refuses them."
 )
 
-ROW = (
-    ("queue_name", "priority", "state", "whose"),
-    ("told_created_at", "told_execute_after", "told_parked_from"),
-    ("told_started_at", "told_last_attempted_at", "told_finished_at"),
-    ("tries", "told_first_tried_at", "postpones"),
-    ("lost", "is_suspect", "unrecognised", "interrupted"),
-    ("stops", "told_stopped_at"),
-    ("claim_seq", "claimed_by", "told_claimed_at"),
-    "workers",
-)
-"""What a task's page shows of its row, line by line."""
-
 
 def _action(each: Steering) -> Callable[..., HttpResponse]:
     def act(model_admin: TaskAdmin, request: HttpRequest, queryset: QuerySet[Task]) -> HttpResponse:
@@ -90,11 +79,10 @@ class TaskAdmin(RowAdmin):
     search_fields = ("pk",)  # only makes Django show the box; ``task_list`` searches
     paginator = TaskPaginator
     actions = [_action(each) for each in STEERINGS]
-    fieldsets = ((_("Row"), {"fields": ROW}),)
     readonly_fields = (
-        "state", "whose", "is_suspect", "workers", "told_created_at", "told_execute_after",
-        "told_parked_from", "told_started_at", "told_last_attempted_at", "told_finished_at",
-        "told_claimed_at", "told_first_tried_at", "told_stopped_at",
+        "state", "whose", "told_limit_key", "is_suspect", "workers", "told_created_at",
+        "told_execute_after", "told_parked_from", "told_started_at", "told_last_attempted_at",
+        "told_finished_at", "told_claimed_at", "told_first_tried_at", "told_stopped_at",
     )  # fmt: skip
     told_created_at = told_moment("created_at", _("created at"))
     told_execute_after = told_moment("execute_after", _("execute after"))
@@ -116,6 +104,9 @@ class TaskAdmin(RowAdmin):
     def give_other_arguments(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the form for a task's other arguments, or retry it with those of the form."""
         return other_arguments.answer(self, request, object_id)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Task | None = None) -> Any:
+        return ((_("Row"), {"fields": lines_of(obj)}),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         return super().get_queryset(request).filter(self.scope_of(request).condition)
@@ -205,6 +196,10 @@ class TaskAdmin(RowAdmin):
     def whose(self, task: Task) -> str:
         return task.told_subject  # type: ignore[attr-defined, no-any-return]
 
+    @admin.display(description=_("limit key"))
+    def told_limit_key(self, task: Task) -> str:
+        return task.told_key  # type: ignore[attr-defined, no-any-return]
+
     @admin.display(description=_("suspect"))
     def is_suspect(self, task: Task) -> str:
         return gettext("yes") if task.suspect else gettext("no")
@@ -236,6 +231,7 @@ class TaskAdmin(RowAdmin):
         errors = task.errors if isinstance(task.errors, list) else [task.errors]
         alias, sees = self.get_queryset(request).db, sees_arguments(request)
         task.told_subject = told_subject(request, task.subject)  # type: ignore[attr-defined]
+        task.told_key = told_key(request, task.limit_key)  # type: ignore[attr-defined]
         context |= {
             "title": f"{short(task.processor_class, 80)} #{task.pk}",
             "subtitle": None,

@@ -114,6 +114,16 @@ def not_announced(count: int, error: BaseException) -> None:
     )
 
 
+def keys_not_paused(count: int, error: BaseException) -> None:
+    """Say that keys of limits could not be paused, as their tasks had asked for."""
+    logger.warning(
+        "%d key(s) of limits were not paused as their tasks had asked for: %s",
+        count,
+        explain(error),
+        extra={"event": "keys not paused"},
+    )
+
+
 def not_woken(count: int, error: BaseException) -> None:
     """Say that the NOTIFY about some calls of an ``ON_ERROR`` failed."""
     logger.warning(

@@ -51,8 +51,8 @@ COUNTED = 100_000
 def queues(at_most: int | None = None) -> list[QueueState]:
     """Return the queues with open tasks, supervisors, a pause or ends of the last hour, by name.
 
-    :param at_most: stop counting ready tasks, and scheduled ones, at this number. To count a
-        million takes a quarter of a second.
+    :param at_most: stop counting ready tasks, scheduled and limited ones at this number each. To
+        count a million takes a quarter of a second.
     """
     return [QueueState(*row) for row in _fetch(QUEUES, at_most=at_most)]
 

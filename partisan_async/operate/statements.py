@@ -9,8 +9,9 @@ from partisan_async.store.statement import is_alive, queue_names
 
 # Uses the partial index of each status, so that its cost hardly grows with the number of rows: it
 # leaps over the indexes for names and first rows (a loose index scan), and takes ends from the
-# tallies. The limits of the leaps guard the database against rows with thousands of priorities or
-# queues.
+# tallies. What is counted by an order goes along its index: a scan of the table may look cheaper,
+# and first read all that has ended. The limits of the leaps guard the database against rows with
+# thousands of priorities or queues.
 QUEUES = f"""
 WITH RECURSIVE level AS (
     (SELECT queue_name, priority, id FROM partisan_async_task
@@ -49,6 +50,15 @@ later AS (
                 AND t.execute_after >= {NEVER}
             ORDER BY t.execute_after LIMIT %(at_most)s) AS c
         ) AS held_back),
+{queue_names("limits", "status = 'limited'")},
+under_limits AS (
+    SELECT l.queue_name, counted.limited
+    FROM (SELECT queue_name FROM limits LIMIT 1000) AS l CROSS JOIN LATERAL (
+        SELECT count(*) AS limited FROM (
+            SELECT FROM partisan_async_task t
+            WHERE t.status = 'limited' AND t.queue_name = l.queue_name
+            ORDER BY t.limit_name LIMIT %(at_most)s) AS c
+        ) AS counted),
 held AS (
     SELECT queue_name, count(*) AS running
     FROM partisan_async_task WHERE status = 'in_process' GROUP BY queue_name),
@@ -72,10 +82,10 @@ paused AS (SELECT queue_name, true AS paused FROM partisan_async_pausedqueue)
 SELECT queue_name, COALESCE(ready, 0), COALESCE(scheduled, 0), COALESCE(running, 0),
     {seconds_since("since")},
     COALESCE(finished, 0), COALESCE(failed, 0), COALESCE(per_minute, 0), COALESCE(supervisors, 0),
-    COALESCE(paused, false), COALESCE(parked, 0)
-FROM waiting FULL JOIN later USING (queue_name) FULL JOIN held USING (queue_name)
-    FULL JOIN ended USING (queue_name) FULL JOIN alive USING (queue_name)
-    FULL JOIN paused USING (queue_name)
+    COALESCE(paused, false), COALESCE(parked, 0), COALESCE(limited, 0)
+FROM waiting FULL JOIN later USING (queue_name) FULL JOIN under_limits USING (queue_name)
+    FULL JOIN held USING (queue_name) FULL JOIN ended USING (queue_name)
+    FULL JOIN alive USING (queue_name) FULL JOIN paused USING (queue_name)
 ORDER BY queue_name
 """  # noqa: S608
 

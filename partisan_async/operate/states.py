@@ -23,6 +23,7 @@ class QueueState:
     :param per_minute: ended tasks per minute, over this minute and the last one.
     :param supervisors: number of live supervisors.
     :param parked: number of tasks that wait for the end of their processors' pause.
+    :param limited: number of tasks that wait for their limits, up to the limit of the count.
     """
 
     name: str
@@ -36,6 +37,17 @@ class QueueState:
     supervisors: int
     paused: bool
     parked: int = 0
+    limited: int = 0
+
+    @property
+    def waits(self) -> int:
+        """Number of tasks that wait for anything but the end of a pause."""
+        return self.ready + self.scheduled + self.limited
+
+    @property
+    def is_unserved(self) -> bool:
+        """True if tasks could start, and no supervisor starts them."""
+        return not self.supervisors and bool(self.ready or self.limited)
 
 
 @dataclass(frozen=True)

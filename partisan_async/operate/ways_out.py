@@ -55,6 +55,10 @@ class WaysOut:
         """Return the text of an error whose entry in the row has an unusual form."""
         return str(told)
 
+    def key(self, key: str) -> str:
+        """Return the key of a limit, which may say who somebody is."""
+        return repr(key)
+
     def task(self, pk: int, processor_class: str) -> str:
         """Return the name of another task."""
         return f"{pk} {processor_class}"

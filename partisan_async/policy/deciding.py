@@ -88,6 +88,8 @@ class Counters(Protocol):
     def interrupted(self) -> int: ...
     @property
     def trying_seconds(self) -> float | None: ...
+    @property
+    def limit_name(self) -> str | None: ...
 
 
 def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
@@ -130,6 +132,8 @@ def _after_asking(asked: PostponeAsked, rules: Rules, counters: Counters) -> Dec
     pause = rules.postpone_delay if seconds is None else timedelta(seconds=seconds)
     if asked.stopping and not pause:
         return Postponed(pause, asked.why, counted=False)
+    if asked.whole_key and counters.limit_name is not None:
+        return Postponed(pause, asked.why, counted=False, whole_key=True)
     if limit is not None and counters.postpones >= limit:
         return Failed(_once_too_often(limit, asked.why))
     return Postponed(pause, asked.why)

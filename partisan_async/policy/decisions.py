@@ -34,12 +34,15 @@ class Retried:
 class Postponed:
     """The task asked to run again after the pause; ``failure`` tells why, if it gave a reason.
 
-    :param counted: whether the row counts this postpone; not if it made way for a stop.
+    :param counted: whether the row counts this postpone; not if it made way for a stop, or if it
+        asked for all tasks of its key.
+    :param whole_key: whether no task of its key starts in that time.
     """
 
     pause: timedelta
     failure: Failure | None = None
     counted: bool = True
+    whole_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

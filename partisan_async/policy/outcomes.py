@@ -54,11 +54,13 @@ class PostponeAsked:
 
     :param why: the reason that it gave and the error behind it, if there are any.
     :param stopping: the supervisor was stopping, and the run knew, or could.
+    :param whole_key: it asked for all tasks of the key of its limit.
     """
 
     seconds: float | None
     why: Failure | None = None
     stopping: bool = False
+    whole_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

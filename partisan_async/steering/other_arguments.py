@@ -56,8 +56,7 @@ def retry_with(pk: int, given: Given) -> None:
         key=key_of(other.key) if other.key else None,
     )
     try:
-        told = Task.STATUS_NEW if other.limit_name is None else store.LIMITED
-        done = change(way, [pk], told, taken)
+        done = change(way, [pk], Task.STATUS_NEW, taken)
     except IntegrityError:
         _refuse_twin(other)
         raise

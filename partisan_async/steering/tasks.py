@@ -90,8 +90,8 @@ def cancel(
     A task that runs is killed with its worker process: at once if its supervisor listens, else at
     the next beat. The other parameters are those of ``run_now``.
 
-    :param statuses: only tasks in these, of ``new``, ``scheduled`` and ``in_process``; an empty
-        list matches none, and ``None`` means all three.
+    :param statuses: only tasks in these, of ``new``, ``scheduled``, ``limited`` and ``in_process``;
+        an empty list matches none, and ``None`` means all of them.
     :param by: who does it, for people; kept on the rows, as is the reason.
     """
     which = Which(queue_name, processor, older_than, statuses, subject)

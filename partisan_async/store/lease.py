@@ -217,10 +217,12 @@ MOST_QUEUES = 1000
 _UNSERVED = f"""
 WITH RECURSIVE {queue_names("ready", f"status = '{Status.NEW}'")},
 {queue_names("later", f"status = '{Status.SCHEDULED}'")},
+{queue_names("limits", f"status = '{Status.LIMITED}'")},
 queue AS (
     SELECT unnest(%(scheduled)s::text[]) AS name
     UNION SELECT queue_name FROM partisan_async_schedule WHERE {_IS_MADE} AND enabled
     UNION (SELECT queue_name FROM ready LIMIT {MOST_QUEUES})
+    UNION (SELECT queue_name FROM limits LIMIT {MOST_QUEUES})
     UNION SELECT l.queue_name FROM (SELECT queue_name FROM later LIMIT {MOST_QUEUES}) AS l
     WHERE (SELECT execute_after FROM partisan_async_task
            WHERE status = '{Status.SCHEDULED}' AND queue_name = l.queue_name
@@ -233,7 +235,7 @@ ORDER BY q.name
 
 
 def unserved(ttl: timedelta, scheduled: Collection[str] = ()) -> Statement:
-    """Read which queues have ready or due rows and no live supervisor.
+    """Read which queues have ready, due or limited rows and no live supervisor.
 
     :param scheduled: the queues with schedules in the code. They count even without such rows: no
         supervisor ticks their schedules. So do queues with schedules that were made at run time.

@@ -148,6 +148,24 @@ def set_limits(me: UUID, limits: Sequence[Numbers], ttl: timedelta) -> Statement
     return Statement(_SET, params)
 
 
+def pause_keys(pauses: Mapping[Key, float]) -> Statement:
+    """Have nothing of these keys start for so many seconds, or longer if that is said already."""
+    sql = """
+    INSERT INTO partisan_async_limitpause AS p (name, key, until)
+    SELECT u.name, u.key, statement_timestamp() + make_interval(secs => u.seconds)
+    FROM unnest(%(names)s::text[], %(keys)s::text[], %(seconds)s::float8[])
+        AS u (name, key, seconds)
+    ORDER BY u.name, u.key
+    ON CONFLICT (name, key) DO UPDATE SET until = GREATEST(p.until, excluded.until)
+    """
+    params: dict[str, Any] = {
+        "names": array_of_texts(name for name, _ in pauses),
+        "keys": array_of_texts(key for _, key in pauses),
+        "seconds": array(pauses.values()),
+    }
+    return Statement(sql, params)
+
+
 def unranked() -> Statement:
     """Read which limits wait for their rows to get other ranks: nothing of them starts."""
     return Statement(_UNRANKED, {})

@@ -42,7 +42,7 @@ def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
 
 
 def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
-    """Reset rows that ended in error, to run as if for the first time. Rows: id and queue.
+    """Reset rows that ended in error, to run as if for the first time. Rows: id, queue, status.
 
     :param takes: take the rows' digests, and leave out rows whose digest another transaction has.
     """
@@ -50,7 +50,7 @@ def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
     sql = f"""
     UPDATE partisan_async_task t
     SET {_ANEW.format(status=waiting("t"))}, digest = NULL, unique_key = NULL
-    {_SELECTED} RETURNING id, queue_name
+    {_SELECTED} RETURNING id, queue_name, status
     """  # noqa: S608
     return _on(sql, ids, [Status.ERROR.value], takes=takes)
 
@@ -83,7 +83,7 @@ def again_with(
             || %(encoded)s::jsonb
     {_SELECTED}
         AND (%(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint))
-    RETURNING id, queue_name
+    RETURNING id, queue_name, status
     """  # noqa: S608
     params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "subject": subject}
     name, limit_key, rank = limit
@@ -98,7 +98,7 @@ def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     UPDATE partisan_async_task t
     SET status = {waiting("t")}, execute_after = statement_timestamp(), parked_from = NULL,
         finished_at = NULL
-    {_SELECTED} RETURNING id, queue_name
+    {_SELECTED} RETURNING id, queue_name, status
     """  # noqa: S608
     return _on(sql, ids, [Status.SCHEDULED.value], takes=takes)
 

@@ -132,6 +132,7 @@ class Settler:
                 deleted.append(each)
             else:
                 kept.append(each)
+        await self._writer.pause_keys(kept)
         written |= await self._writer.write(store.settle, kept, gently=gently)
         written |= await self._writer.write(store.delete_finished, deleted, gently=gently)
         refused = self._unwritten.put_failed(self._writing) if self._writer.failed else set()

@@ -15,7 +15,7 @@ import psycopg
 
 from partisan_async import logs, store
 from partisan_async.claim import Call, Claim, Settlement
-from partisan_async.policy import Finished
+from partisan_async.policy import Finished, Postponed
 from partisan_async.postgres.blame import Blame, NoAnswer, whose
 from partisan_async.store import Statement
 from partisan_async.supervisor.backoff import Backoff
@@ -81,6 +81,19 @@ class Writer:
                 # For example, a row of the site refers to this one: keep it, and settle it instead.
                 return await self.write(store.settle, batch, gently=gently)
             return await self._write_in_other_words(batch[0], error)
+
+    async def pause_keys(self, batch: Sequence[Settlement]) -> None:
+        """Pause the keys of those that ask for it, before any of these rows waits again."""
+        pauses: dict[store.Key, float] = {}
+        for claim, decision, *_ in batch:
+            if isinstance(decision, Postponed) and decision.whole_key and claim.limit_name:
+                key, seconds = (claim.limit_name, claim.limit_key), decision.pause.total_seconds()
+                pauses[key] = max(seconds, pauses.get(key, 0.0))
+        if pauses:
+            try:
+                await self.persist(store.pause_keys(pauses))
+            except psycopg.Error as error:
+                logs.outcomes.keys_not_paused(len(pauses), error)
 
     def bare(self, settlement: Settlement) -> Settlement:
         """Return a settlement without its texts, which may be too large."""

@@ -74,7 +74,19 @@ class Bench:
             claim = store.claim(self._me, name, 1, _TTL, store.Among(self._made_way, paused=held))
             if claims := store.claims(self._execute(claim)):
                 return claims
+            if seen.limited and (claims := self._claim_limited(name, held)):
+                return claims
         return []
+
+    def _claim_limited(self, queue_name: str, paused: list[str]) -> list[Claim]:
+        """Claim the next task that waits for a limit; each starts alone, so none is full here."""
+        tasks = Task.objects.using(self.alias).filter(status=Task.STATUS_LIMITED)
+        due = tasks.filter(queue_name=queue_name, execute_after__lte=timezone.now())
+        left = due.exclude(pk__in=self._made_way).exclude(processor_class__in=paused)
+        first = left.order_by("limit_rank", "pk").values_list("pk", flat=True).first()
+        if first is None:
+            return []
+        return store.claims(self._execute(store.claim_only(self._me, first)))
 
     def claim_only(self, task: Task) -> list[Claim]:
         """Claim this task."""

@@ -28,8 +28,10 @@ def fields_of(outcome: Outcome) -> list[Any]:
     match outcome:
         case Returned(result, settled) if result is not None or settled:
             return [name, result, settled]
-        case PostponeAsked(seconds, why, stopping):
-            return [name, seconds, why and _told(why), *([True] if stopping else [])]
+        case PostponeAsked(seconds, why, False, False):
+            return [name, seconds, why and _told(why)]
+        case PostponeAsked(seconds, why, stopping, whole_key):
+            return [name, seconds, why and _told(why), stopping, whole_key]
         case Raised(failure, fit):
             return [name, _told(failure), fit and astuple(fit)]
         case CancelAsked(failure, reason):
@@ -52,8 +54,8 @@ def outcome_of(name: str, values: list[Any]) -> Outcome:
             return RETURNED
         case "Returned", [result, settled]:
             return Returned(result, settled)
-        case "PostponeAsked", [seconds, why, *stopping]:
-            return PostponeAsked(seconds, why and Failure(*why), *stopping)
+        case "PostponeAsked", [seconds, why, *more]:
+            return PostponeAsked(seconds, why and Failure(*why), *more)
         case "Raised", [failure, fit]:
             return Raised(Failure(*failure), fit and Fit(*fit))
         case "CancelAsked", [failure, reason]:

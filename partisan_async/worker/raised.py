@@ -37,7 +37,8 @@ def outcome_of(
     match error:
         case PostponeTask():
             why = why_postponed(error, secrets)
-            return PostponeAsked(error.postpone_for_seconds, why, context.stopping())
+            whole_key = bool(error.whole_key)
+            return PostponeAsked(error.postpone_for_seconds, why, context.stopping(), whole_key)
         case CancelTask():
             return cancelled(error, secrets)
         case (

@@ -24,6 +24,7 @@ def rows(site: Site) -> None:
     for status, held, at in (
         ("new", "NULL", "NULL"),
         ("scheduled", "NULL", "NULL"),
+        ("limited", "NULL", "NULL"),
         ("finished", "NULL", "now()"),
         ("error", "NULL", "now()"),
         ("in_process", "gen_random_uuid()", "NULL"),

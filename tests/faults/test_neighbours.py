@@ -77,7 +77,9 @@ def leave(session):
 # Plans
 
 
-READY, SCHEDULED, CLAIMED = (f"partisan_async_{name}" for name in ("ready", "scheduled", "claimed"))
+READY, SCHEDULED, LIMITED, CLAIMED = (
+    f"partisan_async_{name}" for name in ("ready", "scheduled", "limited", "claimed")
+)
 WAITING = "partisan_async_one_unclaimed"
 """Smaller than the others, the planner takes it where few rows wait; then few are visited."""
 
@@ -148,7 +150,7 @@ def _statements(session):
     looked_at = store.PARKED_AT_ONCE
     yield Asked("park", store.park("default"), (READY, WAITING, BY_ID), looked_at)
     yield Asked("unpark", store.unpark("default"), (SCHEDULED, WAITING, BY_ID), looked_at)
-    by_status = (READY, SCHEDULED, WAITING, CLAIMED)
+    by_status = (READY, SCHEDULED, LIMITED, WAITING, CLAIMED)
     yield Asked("beat", store.beat([store.Beat(me, "default")], **about), by_status, all_held)
     two = [store.Beat(me, "default"), store.Beat(other, "nowhere")]
     yield Asked("beat for two", store.beat(two, **about), by_status, 2 * all_held)
@@ -159,7 +161,7 @@ def _statements(session):
     yield Asked("put off", store.settle(me, later), (BY_ID,), 5)
     yield Asked("delete", store.delete_finished(me, mine[25:35]), (BY_ID,), 10)
     yield Asked("forget", store.forget([silent, me]), (CLAIMED,), all_held)
-    yield Asked("unserved", store.unserved(TTL), (READY, SCHEDULED, WAITING), 3)
+    yield Asked("unserved", store.unserved(TTL), (READY, SCHEDULED, LIMITED, WAITING), 3)
     ready = "DELETE FROM partisan_async_task WHERE status = 'new' AND queue_name = 'default'"
     session.execute(ready)
     empty = store.beat([store.Beat(me, "default")], **about)

@@ -440,6 +440,19 @@ class Reveal(TaskProcessor):
 
 
 @registry.register
+class ComeBack(Marking):
+    """Is told at its first run to come back so many seconds later, as by a 429 with Retry-After."""
+
+    UNIQUE_FOR_PARAMS = False
+
+    def run(self):
+        name, seconds = self.args
+        self.mark(f"run {name}")
+        if Mark.objects.filter(text=f"run {name}").count() == 1 and seconds:
+            raise PostponeTask(seconds, whole_key=True, reason="busy")
+
+
+@registry.register
 class Postpone(Marking):
     """Postpones itself so many times, then succeeds."""
 

@@ -115,9 +115,10 @@ def _screen(command: BaseCommand, at_most: int | None) -> Iterator[str]:
     supervisors = overview.supervisors()
     if queues:
         # The last columns are cut off first on a narrow terminal.
-        header = ("queue", "supervisors", "ready", "oldest", "scheduled", "running", "done/min",
-                  "failed/h")  # fmt: skip
-        rows = [_queue(command, queue, supervisors, at_most) for queue in queues]
+        limits = any(queue.limited for queue in queues)
+        header = ("queue", "supervisors", "ready", "oldest", *(["limited"] if limits else []),
+                  "scheduled", "running", "done/min", "failed/h")  # fmt: skip
+        rows = [_queue(command, queue, supervisors, at_most, limits) for queue in queues]
         yield from table([_header(command, header), *rows], columns)
     else:
         yield "There are no queues yet: nothing was enqueued, and no supervisor runs."
@@ -161,6 +162,7 @@ def _queue(
     queue: QueueState,
     supervisors: list[SupervisorState],
     at_most: int | None,
+    limits: bool,
 ) -> list[Cell]:
     style = command.style
     ending = Counter(
@@ -168,10 +170,9 @@ def _queue(
         for each in supervisors
         if each.queue_name == queue.name and each.alive and each.ending
     )
-    waits = queue.ready + queue.scheduled
     served = Cell(str(queue.supervisors))
     if not queue.supervisors:
-        served = Cell("none!" if waits else "none", style.ERROR if waits else None)
+        served = Cell("none!", style.ERROR) if queue.waits else Cell("none")
     elif ending:
         told = ", ".join(f"{count} {how}" for how, count in sorted(ending.items()))
         served = Cell(f"{queue.supervisors}, {told}", style.WARNING)
@@ -182,6 +183,7 @@ def _queue(
         served,
         Cell(_count(queue.ready, at_most)),
         Cell(short(queue.oldest)),
+        *([Cell(_count(queue.limited, at_most))] if limits else []),
         Cell(_count(queue.scheduled, at_most)),
         Cell(f"{queue.running:,}"),
         Cell(_rate(queue.per_minute)),

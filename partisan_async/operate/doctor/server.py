@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from partisan_async.models import ENDED
+from partisan_async.models.status import WAITING_SQL
 from partisan_async.operate import budget, overview
 from partisan_async.operate.doctor.look import Said, ask, well, wrong
 from partisan_async.settings import QueueSettings, queue_settings
@@ -177,12 +178,12 @@ def rows_ahead() -> Iterator[Said]:
     """Report rows that were written while the database's clock was ahead."""
     found = {
         "created_at": ask(
-            """
+            f"""
             SELECT id FROM (
                 SELECT id, created_at FROM partisan_async_task
-                WHERE status IN ('new', 'scheduled') LIMIT %(counted)s) AS t
+                WHERE status IN {WAITING_SQL} LIMIT %(counted)s) AS t
             WHERE created_at > statement_timestamp() + %(slack)s ORDER BY id LIMIT %(limit)s
-            """,
+            """,  # noqa: S608
             slack=AHEAD,
             limit=NAMED,
             counted=overview.COUNTED,

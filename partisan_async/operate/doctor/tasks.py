@@ -62,7 +62,7 @@ def silent_supervisors() -> Iterator[Said]:
 
 def unserved_queues() -> Iterator[Said]:
     """Report queues in which tasks wait and no supervisor starts them."""
-    names = {each.name for each in overview.queues(1) if each.ready or each.scheduled}
+    names = {each.name for each in overview.queues(1) if each.waits}
     statement = store.unserved(timedelta(seconds=store.TTL_SECONDS))
     nobody = {name for (name,) in ask(statement.sql, **statement.params)} & names
     alive = [each for each in overview.supervisors() if each.alive]
@@ -81,9 +81,7 @@ def unserved_queues() -> Iterator[Said]:
 
 def paused_queues() -> Iterator[Said]:
     """Report paused queues in which tasks wait."""
-    waiting = {
-        each.name for each in overview.queues(1) if each.ready or each.scheduled or each.parked
-    }
+    waiting = {each.name for each in overview.queues(1) if each.waits or each.parked}
     paused = PausedQueue.objects.using(store.database()).filter(queue_name__in=waiting)
     for each in paused:
         yield wrong(

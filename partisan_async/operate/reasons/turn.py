@@ -28,6 +28,26 @@ ODD_SECONDS = 60.0
 def behind(task: Task, willing: Sequence[SupervisorState], ways: WaysOut) -> Iterator[str]:
     """Say how many tasks come first, and whether a worker is free."""
     before = _count_before(task)
+    free, told = _workers(task, willing, ways)
+    if before:
+        yield _told_before(before)
+    if told is not None:
+        yield told
+    elif not before:
+        yield from _next(task, free, ways)
+
+
+def busy(task: Task, willing: Sequence[SupervisorState], ways: WaysOut) -> Iterator[str]:
+    """Say that no worker is free, if none is."""
+    _, told = _workers(task, willing, ways)
+    if told is not None:
+        yield told
+
+
+def _workers(
+    task: Task, willing: Sequence[SupervisorState], ways: WaysOut
+) -> tuple[int, str | None]:
+    """Return how many workers are free, and what to say where all are busy."""
     workers = [(each, worker) for each in willing for worker in each.workers]
     held = overview.still_held(willing)
     runs = [run for _, worker in workers for run in worker.tasks if run.id in held]
@@ -38,12 +58,8 @@ def behind(task: Task, willing: Sequence[SupervisorState], ways: WaysOut) -> Ite
         for _, worker in workers
         if worker.running <= len(worker.tasks) and not any(run.id in held for run in worker.tasks)
     )
-    if before:
-        yield _told_before(before)
-    if runs and not free:
-        yield _told_busy(task, len(workers), runs, ways)
-    elif not before:
-        yield from _next(task, free, ways)
+    told = _told_busy(task, len(workers), runs, ways) if runs and not free else None
+    return free, told
 
 
 def _told_before(count: int) -> str:

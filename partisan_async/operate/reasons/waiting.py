@@ -11,11 +11,12 @@ from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import PausedQueue, Task
 from partisan_async.operate import overview
 from partisan_async.operate.reasons.history import what_happened
+from partisan_async.operate.reasons.limited import behind_limit
 from partisan_async.operate.reasons.locked import locked
 from partisan_async.operate.reasons.paused import paused_processor
 from partisan_async.operate.reasons.serving import all_end, living, nobody
 from partisan_async.operate.reasons.tried_again import next_try
-from partisan_async.operate.reasons.turn import behind
+from partisan_async.operate.reasons.turn import behind, busy
 from partisan_async.operate.reasons.words import at, now
 from partisan_async.operate.ways_out import WaysOut
 from partisan_async.text import moments
@@ -28,6 +29,9 @@ def why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
     willing = [each for each in alive if each.starts]
     paused = PausedQueue.objects.using(store.database()).filter(queue_name=task.queue_name).first()
     due_in = (task.execute_after - now()).total_seconds()
+    limited = task.status == Task.STATUS_LIMITED
+    if limited:
+        yield from behind_limit(task, ways)
     yield from (held_back := list(paused_processor(task, ways)))
     scheduled = task.status == Task.STATUS_SCHEDULED and due_in > 0
     if scheduled and not task.is_parked:
@@ -47,7 +51,7 @@ def why_waiting(task: Task, ways: WaysOut) -> Iterator[str]:
     if not scheduled:
         yield from locked(task)
         if willing and not paused and not held_back:
-            yield from behind(task, willing, ways)
+            yield from (busy if limited else behind)(task, willing, ways)
     yield from what_happened(task, ways)
 
 

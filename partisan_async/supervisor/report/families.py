@@ -116,7 +116,7 @@ class Families:
             f"Tasks of the queue, of all supervisors, counted up to {COUNTED}.",
             labels=("queue", "status"),
         )
-        statuses = ("ready", "scheduled", "parked", "running")
+        statuses = ("ready", "scheduled", "parked", "limited", "running")
         for status, count in zip(statuses, counts, strict=True):
             tasks.add_metric((self._queue_name, status), float(count or 0))
         yield tasks

@@ -38,6 +38,9 @@ SELECT
         WHERE status = 'new' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
     LEAST(far.scheduled, {COUNTED}), far.parked,
     (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
+        WHERE status = 'limited' AND queue_name = %(queue_name)s
+        ORDER BY limit_name LIMIT {COUNTED}) AS counted),
+    (SELECT count(*) FROM (SELECT 1 FROM partisan_async_task
         WHERE status = 'in_process' AND queue_name = %(queue_name)s LIMIT {COUNTED}) AS counted),
     (SELECT CASE WHEN count(*) > 0 THEN extract(epoch FROM statement_timestamp() - LEAST(
             statement_timestamp(), GREATEST(min(due), statement_timestamp() - interval '10 years')))
@@ -62,6 +65,7 @@ class Depth(NamedTuple):
     ready: int
     scheduled: int | None
     parked: int | None
+    limited: int
     running: int
     oldest_seconds: float | None
 

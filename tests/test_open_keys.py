@@ -1,0 +1,206 @@
+"""Which keys are open, pure of any database: what news opens, and what a claim's verdict closes."""
+
+import pytest
+
+from partisan_async.store import Verdict
+from partisan_async.supervisor import open_keys
+from partisan_async.supervisor.open_keys import OpenKeys
+from tests.claims import claim
+
+A, B = ("x", "a"), ("x", "b")
+
+
+def verdict(key=A, **changes):
+    """By default of a key with room that has more rows."""
+    usual = {"room": 1, "whole_room": 1, "left": 1, "more": False, "stuck": False}
+    usual |= {"rated": False, "whole_rated": False, "seconds": None, "whole_seconds": None}
+    return Verdict(*key, **usual | changes)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(open_keys, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def keys(clock):
+    return OpenKeys()
+
+
+def judged(keys, *verdicts, claims=()):
+    keys.judge(verdicts, claims)
+    return keys.take()[0]
+
+
+class TestVerdicts:
+    @pytest.mark.parametrize(
+        ("changes", "is_open"),
+        [
+            ({}, True),
+            ({"left": 0}, False),
+            ({"left": 0, "more": True}, True),
+            ({"room": 0}, False),
+            ({"whole_room": 0}, False),
+            ({"seconds": 5.0}, False),
+            ({"stuck": True}, False),
+        ],
+    )
+    def test_what_stays_open(self, keys, changes, is_open):
+        assert judged(keys, verdict(**changes)) == ([A] if is_open else [])
+
+    def test_a_full_one_is_opened_by_an_end(self, keys):
+        judged(keys, verdict(room=0))
+
+        keys.note_ended(A)
+
+        assert keys.is_any_open
+        assert keys.take() == ([A], [])
+
+    def test_one_with_a_time_opens_by_itself(self, keys, clock):
+        assert judged(keys, verdict(seconds=5.0)) == []
+        assert keys.next_at() == clock.now + 5
+        assert not keys.is_any_open
+
+        clock.now += 5
+
+        assert keys.is_any_open
+        assert keys.take() == ([A], [])
+        assert keys.next_at() is None
+
+    def test_one_that_is_stuck_is_looked_at_again(self, keys, clock):
+        judged(keys, verdict(stuck=True))
+        clock.now += open_keys.STUCK_SECONDS
+
+        assert keys.take() == ([A], [])
+
+    def test_one_whose_rate_this_claim_has_used_up_is_looked_at_once_more(self, keys):
+        taken = [claim(limit_name="x", limit_key="a")]
+
+        assert judged(keys, verdict(room=0, rated=True), claims=taken) == [A]
+        assert judged(keys, verdict(room=0, rated=True)) == []
+
+
+class TestWhole:
+    def test_behind_a_limit_that_is_full_a_few_open_when_one_of_it_has_ended(self, keys):
+        many = [verdict(("x", str(n)), whole_room=0) for n in range(20)]
+        assert judged(keys, *many) == []
+
+        keys.note_ended(("x", "99"))
+
+        opened, _ = keys.take()
+        assert len(opened) == open_keys.OPENED_AT_ONCE + 1
+        assert judged(keys, verdict(("x", "0"), left=0)) != []  # room is left: some more
+
+    def test_another_limit_is_not_opened(self, keys):
+        judged(keys, verdict(("y", "a"), whole_room=0))
+
+        keys.note_ended(A)
+
+        assert keys.take() == ([A], [])
+
+    def test_its_rates_open_it_in_time(self, keys, clock):
+        assert judged(keys, verdict(whole_room=0, whole_seconds=3.0)) == []
+        clock.now += 3
+
+        assert keys.take() == ([A], [])
+
+    def test_more_than_are_kept_are_found_by_a_walk(self, keys):
+        many = [verdict(("x", str(n)), whole_room=0) for n in range(open_keys.MOST)]
+        judged(keys, *many)
+        keys.note_step([("x", "new"), ("y", "new")])
+        assert keys.take() == ([("y", "new")], [])
+
+        for _ in range(open_keys.MOST):
+            keys.note_ended(A)
+            keys.take()
+
+        assert keys.walks
+
+
+class TestWalk:
+    def test_it_goes_on_behind_the_last_key_of_a_full_step(self, keys):
+        keys.note_some()
+        assert keys.walks
+        assert keys.walked is None
+
+        keys.note_step([("x", str(n)) for n in range(open_keys.WALKED_AT_ONCE)])
+        assert not keys.walks  # what is open comes first
+        while keys.take()[0]:
+            pass
+        assert keys.walks
+        assert keys.walked == ("x", str(open_keys.WALKED_AT_ONCE - 1))
+
+        keys.note_step([])
+        assert not keys.is_any_open
+
+    def test_what_waits_for_its_time_is_left_alone(self, keys):
+        judged(keys, verdict(seconds=9.0))
+
+        keys.note_step([A, B])
+
+        assert keys.take() == ([B], [])
+
+    def test_times_that_are_too_many_are_found_again_by_a_walk(self, keys, clock):
+        many = [verdict(("x", str(n)), seconds=1.0 + n) for n in range(open_keys.MOST + 50)]
+        judged(keys, *many)
+        clock.now += open_keys.MOST + 1
+
+        assert keys.is_any_open
+        keys.take()
+        keys.note_step([])
+        clock.now += 1
+        while keys.take()[0]:
+            pass
+        assert keys.walks or not keys.is_any_open
+
+
+class TestRows:
+    def test_rows_are_looked_up_with_the_next_claim(self, keys):
+        keys.note_rows([7, 8])
+
+        assert keys.take() == ([], [7, 8])
+        assert not keys.is_any_open
+
+    def test_too_many_are_found_by_a_walk(self, keys):
+        keys.note_rows(range(open_keys.MOST + 1))
+
+        assert keys.take() == ([], [])
+        assert keys.walks
+
+    def test_what_failed_is_looked_at_again(self, keys):
+        keys.note([A])
+        keys.note_rows([7])
+        asked = keys.take()
+
+        keys.put_back(*asked)
+
+        assert keys.take() == asked
+
+
+class TestFreed:
+    def test_others_are_told_once_in_a_while_of_what_is_not_made_use_of_here(self, keys, clock):
+        for _ in range(3):
+            keys.note_ended(A)
+        assert keys.take_freed() == {A: 3}
+        keys.note_ended(A)
+        assert keys.take_freed() == {}
+
+        clock.now += open_keys.TELL_EVERY_SECONDS
+
+        assert keys.take_freed() == {A: 1}
+
+    @pytest.mark.parametrize("changes", [{"left": 0}, {"room": 0}, {"whole_room": 0}])
+    def test_not_of_what_a_claim_here_has_taken(self, keys, changes):
+        keys.note_ended(A)
+
+        judged(keys, verdict(**changes))
+
+        assert keys.take_freed() == {}
