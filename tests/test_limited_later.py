@@ -267,6 +267,12 @@ class TestOtherArguments:
         monkeypatch.setattr(processor, "LIMIT", Limit(running=1))
         assert row(self.retried(task, "dog")) == ("limited", "Made", "dog", 3)
 
+    def test_without_a_limit_nobody_is_asked(self, made):
+        """A method of that name is the project's own."""
+        task = made(LIMIT=None, limit_key=lambda self, nobody: 1 / 0)("acme").delay()
+
+        assert row(self.retried(task, "bee")) == ("new", None, None, None)
+
     def test_of_an_unknown_processor_it_stays(self, made, monkeypatch):
         task = made()("acme").delay(priority=3)
         monkeypatch.delitem(registry._processors, "Made")

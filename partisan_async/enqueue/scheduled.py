@@ -222,10 +222,7 @@ def _fitted(call: Call, known: Cron | Every) -> Call:
 
 def _limit_key_of(called: Any) -> str | None:
     kind: Any = type(called)
-    if kind.LIMIT is None:
-        return None
-    limits.refuse_wrong(kind)
-    return limits.key_of(called)
+    return None if kind.LIMIT is None else limits.key_of(called)
 
 
 def _require_size(encoded: str) -> None:
