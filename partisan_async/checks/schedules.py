@@ -11,6 +11,7 @@ from django.core.checks import CheckMessage, Error, register
 
 from partisan_async import naming, registry, schedule
 from partisan_async.checks.processors import known_processors
+from partisan_async.enqueue import limits
 from partisan_async.enqueue.parameters.complaints import complaints
 from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.enqueue.scheduled import called_by, schedules_of, wrong_schedules
@@ -62,9 +63,10 @@ def _wrong_schedules(processor: type[BaseTaskProcessor]) -> Faults:
 def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
     if inspect.isabstract(processor) or complaints(processor, BaseTaskProcessor):
         return  # E005 and E017 tell of that
-    has_subject = hasattr(processor, METHOD)
-    if has_subject and wrong_subject(processor):
+    if hasattr(processor, METHOD) and wrong_subject(processor):
         return  # E030 does
+    if limits.wrong_limit(processor):
+        return  # E032, E033, E035 or E037 does
     for key, each in schedules_of(processor).items():
         place = f"The schedule {key!r} calls {processor.__name__} with kwargs={each.kwargs!r}"
         try:
@@ -72,8 +74,17 @@ def _wrong_calls(processor: type[BaseTaskProcessor]) -> Faults:
             if processor.__init__ is not BaseTaskProcessor.__init__:
                 taken_by(processor).bind(**each.kwargs)
         except (TypeError, ValueError) as error:
-            takes = f"run() and {METHOD}() take" if has_subject else "run() takes"
-            yield f"{place}: {error}", f"Give the schedule kwargs that {takes}."
+            yield f"{place}: {error}", f"Give the schedule kwargs that {_takers(processor)}."
+
+
+def _takers(processor: type[BaseTaskProcessor]) -> str:
+    """Say what is called with the kwargs of a schedule."""
+    asked = [f"{METHOD}()"] if hasattr(processor, METHOD) else []
+    if processor.LIMIT is not None and hasattr(processor, limits.METHOD):
+        asked.append(f"{limits.METHOD}()")
+    if not asked:
+        return "run() takes"
+    return f"{', '.join(['run()', *asked[:-1]])} and {asked[-1]} take"
 
 
 def _taken(processor: type[BaseTaskProcessor], owners: dict[str, type]) -> Faults:

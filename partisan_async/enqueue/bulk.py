@@ -16,7 +16,7 @@ from partisan_async.enqueue.keyed import enqueue_all_keyed
 from partisan_async.enqueue.late import none_if_it_waits
 from partisan_async.enqueue.rows import Rows, status_beside
 from partisan_async.enqueue.taking import Taken, attempts, taken_by
-from partisan_async.enqueue.wake import wake
+from partisan_async.enqueue.wake import wake_for
 from partisan_async.models import Task
 from partisan_async.postgres.in_flight import Flight, Message
 from partisan_async.store import bulk
@@ -56,9 +56,7 @@ def _insert_and_wake(batch: Batch, alias: str) -> list[Task]:
         ids = _drawn(batch, alias)
         if batch.plain_kinds:
             found = _Plain(batch, ids, alias).enqueued(taken)
-            woken = {(task.queue_name, task.status) for task in found.values()}
-            for queue_name, status in woken:
-                wake(queue_name, status, alias, taken)
+            wake_for(found.values(), alias, taken)
         # In the order of the processors, and of the keys of each: whoever inserts the same calls
         # inserts them in the same order, as above.
         for kind in batch.ruled_kinds:

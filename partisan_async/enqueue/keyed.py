@@ -20,7 +20,7 @@ from partisan_async.enqueue.late import none_if_it_waits
 from partisan_async.enqueue.rows import Rows
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.enqueue.taking import Taken, attempts
-from partisan_async.enqueue.wake import wake
+from partisan_async.enqueue.wake import wake_for
 from partisan_async.models import WAITING, Status, Task
 from partisan_async.store import bulk
 from partisan_async.store.bulk import INSERTED_AT_ONCE
@@ -78,10 +78,9 @@ def enqueue_all_keyed(
     taken.count += len(ones) if takes else 0
     given = None if ids is None else _firsts(keys, ids)
     found = _Calls(common, ones, whose, alias, given, takes=takes).enqueued()
-    woken = {(task.queue_name, task.status) for task in found.values() if task.status in WAITING}
-    for queue_name, status in woken:
-        wake(queue_name, status, alias, taken)
-    if not woken and connections[alias].in_atomic_block:
+    waiting = [task for task in found.values() if task.status in WAITING]
+    wake_for(waiting, alias, taken)
+    if not waiting and connections[alias].in_atomic_block:
         taken.keep(alias)
     return [found[key] for key in keys]
 

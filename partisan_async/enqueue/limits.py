@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
+from partisan_async import registry
 from partisan_async.claim import Call
 from partisan_async.enqueue import asking
 from partisan_async.enqueue.arguments import require_text
@@ -33,6 +34,26 @@ def limited(call: Call, kind: type[Any], lasting_name: str, key: str | None) -> 
     )
 
 
+def with_limit_unasked(call: Call, kind: type[Any]) -> Call:
+    """Return a call that is made where no project code may be asked: with its processor's limit, if
+    it has one without keys. With keys it is enqueued without, and who runs it asks for the key.
+
+    :raises TypeError: as ``refuse_wrong``.
+    """
+    return call if kind.LIMIT is None or has_keys(kind) else with_limit(call, kind, None)
+
+
+def with_limit(call: Call, kind: type[Any], key: str | None) -> Call:
+    """Return a call with the limit that its processor declares, if any, and with this key there.
+
+    :raises TypeError: as ``refuse_wrong``.
+    """
+    if kind.LIMIT is None:
+        return call
+    refuse_wrong(kind)
+    return limited(call, kind, registry.lasting_name(call.processor_class), key)
+
+
 def name_of(limit: Limit, lasting_name: str) -> str:
     """Return the name by which a limit is known: its own, or the lasting one of its processor."""
     return lasting_name if limit.name is None else _plain(limit.name)
@@ -43,10 +64,18 @@ def refuse_wrong(kind: type[Any]) -> None:
 
     :raises TypeError: it is invalid, contradicts itself, or needs a ``limit_key()``.
     """
+    if wrong := wrong_limit(kind):
+        raise TypeError(wrong)
+
+
+def wrong_limit(kind: type[Any]) -> str | None:
+    """Say what is wrong with a ``LIMIT`` or its ``limit_key()``; ``None``: nothing, or no limit."""
+    if kind.LIMIT is None:
+        return None
     if wrong := check_limit(kind.LIMIT):
-        raise TypeError(f"{kind.__name__}.LIMIT {wrong}.")
-    for found in (*contradictions(kind), *keyless(kind), *wrong_key_method(kind)):
-        raise TypeError(f"{found.wrong} {found.hint}")
+        return f"{kind.__name__}.LIMIT {wrong}."
+    faults = (*contradictions(kind), *keyless(kind), *wrong_key_method(kind))
+    return next((f"{found.wrong} {found.hint}" for found in faults), None)
 
 
 def refuse_other_queue(processor: Any, queue_name: str) -> None:
@@ -77,8 +106,14 @@ def key_of(processor: Any) -> str | None:
 
 
 def of_stored(kind: type[Any], encoded: str) -> str | None:
-    """Return the key of a call that is made from stored arguments; errors as for ``key_of``."""
-    return key_of(asking.made_from(kind, encoded)) if has_keys(kind) else None
+    """Return the key of a call that is made from stored arguments; ``None``: it has none.
+
+    :raises TypeError, ValueError: as ``key_of``; the call does not fit; or as ``refuse_wrong``.
+    """
+    if kind.LIMIT is None or not has_keys(kind):
+        return None
+    refuse_wrong(kind)
+    return key_of(asking.made_from(kind, encoded))
 
 
 def asked(what: str, ask: Callable[[], object]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from partisan_async import registry
 from partisan_async.claim import Call
-from partisan_async.enqueue import arguments
+from partisan_async.enqueue import arguments, limits
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.parameters.signature import taken_by
 from partisan_async.enqueue.turn import checked_priority
@@ -37,10 +37,11 @@ def call_of(processor_class: type[Any]) -> Call:
     """Return the call of a processor, without the id.
 
     :raises ProcessorClassNotFound: it is not registered.
-    :raises ValueError: its queue or its priority cannot be.
+    :raises TypeError, ValueError: its limit, its queue or its priority cannot be.
     """
     name, _ = registry.names_for_calls(processor_class)
-    return call_without_id(name, processor_class.QUEUE_NAME, processor_class.PRIORITY)
+    call = call_without_id(name, processor_class.QUEUE_NAME, processor_class.PRIORITY)
+    return limits.with_limit_unasked(call, processor_class)
 
 
 def wrong_call(processor_class: type, base: type) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from partisan_async import naming, registry, schedule
 from partisan_async.claim import Call
-from partisan_async.enqueue import keys
+from partisan_async.enqueue import keys, limits
 from partisan_async.enqueue.calls import call_of, encoded_of
 from partisan_async.enqueue.subjects import subject_of
 from partisan_async.exceptions import ArgumentsTooLarge
@@ -111,10 +111,9 @@ def wrong_schedules(value: object, processor: str, whose: str) -> Iterator[tuple
 
 def tick_of(processor_class: type[Any], known: Cron | Every) -> Call:
     """Return the call that a tick of a processor's schedule enqueues; errors as for ``delay``."""
-    called = called_by(processor_class, known)
-    return made_tick_of(
-        processor_class, called.arguments, processor_class.QUEUE_NAME, known, called.subject
-    )
+    called, queue_name = called_by(processor_class, known), processor_class.QUEUE_NAME
+    call = call_of_stored(processor_class, called.arguments, queue_name, called.subject)
+    return limits.with_limit(_fitted(call, known), processor_class, called.limit_key)
 
 
 class Called(NamedTuple):
@@ -122,17 +121,20 @@ class Called(NamedTuple):
 
     :param arguments: as its row stores them.
     :param subject: whose its tasks are; ``None``: nobody's.
+    :param limit_key: their key under the processor's limit, if it was asked for; the row of one
+        that is made at run time does not keep it.
     """
 
     arguments: str
     subject: str | None
+    limit_key: str | None = None
 
 
 def called_by(processor_class: type[Any], known: Cron | Every) -> Called:
     """Return what a processor's schedule in the code calls it with.
 
     :raises TypeError, ValueError: ``run()`` does not take that, it cannot be stored, or its
-        ``task_subject()`` cannot say whose these tasks are.
+        ``task_subject()`` cannot say whose these tasks are, nor ``limit_key()`` their key.
     """
     return called_with(processor_class, (), known.kwargs)
 
@@ -155,7 +157,7 @@ def called_with(
         refuse_misfit(args, kwargs)
     encoded = encoded_of(called, processor_class.QUEUE_NAME)
     _require_size(encoded)
-    return Called(encoded, subject_of(called, subject))
+    return Called(encoded, subject_of(called, subject), _limit_key_of(called))
 
 
 def call_of_stored(
@@ -187,8 +189,12 @@ def made_tick_of(
     known: Cron | Every,
     subject: str | None = None,
 ) -> Call:
-    """Return the call that a schedule's ticks enqueue; as ``call_of_stored``."""
-    return _fitted(call_of_stored(processor_class, encoded, queue_name, subject), known)
+    """Return the call that the ticks of a schedule made at run time enqueue; as ``call_of_stored``.
+
+    What asks for a key is project code, and this is called in a supervisor: whoever runs them asks.
+    """
+    call = _fitted(call_of_stored(processor_class, encoded, queue_name, subject), known)
+    return limits.with_limit_unasked(call, processor_class)
 
 
 def checked_call(processor: Any, subject: str | None) -> Called:
@@ -196,7 +202,7 @@ def checked_call(processor: Any, subject: str | None) -> Called:
     ``delay``."""
     call = call_of(processor, 0, None, subject=subject)
     _require_size(call.arguments)
-    return Called(call.arguments, call.subject)
+    return Called(call.arguments, call.subject, call.limit_key)
 
 
 def names_to_skip(processor_class: type[Any], known: Cron | Every) -> tuple[str, ...]:
@@ -212,6 +218,14 @@ def _fitted(call: Call, known: Cron | Every) -> Call:
         # Or two of its tasks could wait, and then run, side by side.
         return keys.with_digest(call, registry.lasting_name(call.processor_class))
     return call
+
+
+def _limit_key_of(called: Any) -> str | None:
+    kind: Any = type(called)
+    if kind.LIMIT is None:
+        return None
+    limits.refuse_wrong(kind)
+    return limits.key_of(called)
 
 
 def _require_size(encoded: str) -> None:

@@ -11,6 +11,7 @@ from django.db import IntegrityError, connections
 
 from partisan_async import registry, store
 from partisan_async.claim import Call
+from partisan_async.enqueue import limits
 from partisan_async.enqueue.corrected import check_arguments, check_call
 from partisan_async.enqueue.keys import identified
 from partisan_async.enqueue.run import fetch
@@ -24,14 +25,16 @@ from partisan_async.steering.rows import change
 Given = Mapping[str, Any] | str
 """A call: ``{"args": […], "kwargs": {…}}``, or the JSON of that."""
 
-_READ = ("id", "processor_class", "queue_name", "priority", "status", "subject")
+_LIMIT = ("limit_name", "limit_key", "limit_rank")
+_READ = ("id", "processor_class", "queue_name", "priority", "status", "subject", *_LIMIT)
 
 
 def retry_with(pk: int, given: Given) -> None:
     """Run a task again that ended in error, all counts at zero, with these arguments.
 
     What is beside ``args`` and ``kwargs`` on its row, such as the moment of its tick, stays. So
-    does its subject, where the processor has no ``task_subject()`` that says it anew.
+    does its subject, where the processor has no ``task_subject()`` that says it anew. Its limit is
+    the one that its processor has now, and its key there is asked for anew.
 
     :raises TypeError, ValueError: ``delay()`` would refuse them, the task is not in error or not
         there, somebody has locked it, or an identical call waits.
@@ -49,6 +52,7 @@ def retry_with(pk: int, given: Given) -> None:
         digest=other.digest,
         unique_key=other.unique_key,
         subject=other.subject,
+        limit=(other.limit_name, other.limit_key, other.limit_rank),
         key=key_of(other.key) if other.key else None,
     )
     try:
@@ -73,8 +77,9 @@ def _other(task: Task, given: Given) -> Call:
         encoded = check_call(processor, given, task.queue_name)
     call = Call(task.queue_name, name, encoded, task.priority, None, None, subject=task.subject)
     if processor is None:
-        return call
+        return call._replace(**{column: getattr(task, column) for column in _LIMIT})
     call = call._replace(subject=of_stored(processor, encoded, task.subject))
+    call = limits.with_limit(call, processor, limits.of_stored(processor, encoded))
     return identified(call, processor, registry.lasting_name(name))
 
 

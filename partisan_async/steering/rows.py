@@ -13,7 +13,8 @@ from django.db import Error, transaction
 from partisan_async import store
 from partisan_async.enqueue.run import fetch
 from partisan_async.enqueue.taking import Taken
-from partisan_async.enqueue.wake import wake
+from partisan_async.enqueue.wake import wake, wake_limited
+from partisan_async.models import Task
 from partisan_async.postgres.blame import is_of_some_rows
 
 
@@ -25,14 +26,25 @@ def change(
 ) -> list[Any]:
     """Change rows, wake their queues, and return the rows' keys.
 
-    :param way: makes the statement, which returns pairs of key and queue name.
-    :param told: payload of the NOTIFY to the queues' supervisors; ``None``: no NOTIFY.
+    :param way: makes the statement, which returns the key, the queue's name, and the status where
+        that may be ``limited``.
+    :param told: payload of the NOTIFY to the queues' supervisors; ``None``: no NOTIFY. Of rows that
+        wait for limits they are told the ids.
     """
+    limited: dict[str, list[Any]] = {}
+    others: set[str] = set()
     rows = _do(way, keys)
-    for queue_name in {queue_name for _, queue_name in rows}:
+    for key, queue_name, *status in rows:
+        if status == [Task.STATUS_LIMITED]:
+            limited.setdefault(queue_name, []).append(key)
+        else:
+            others.add(queue_name)
+    for queue_name, ids in limited.items():
+        wake_limited(queue_name, ids, store.database(), taken)
+    for queue_name in others:
         if told is not None:
             wake(queue_name, told, store.database(), taken)
-    return [key for key, _ in rows]
+    return [key for key, *_ in rows]
 
 
 def is_the_rows(error: Error) -> bool:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from django.db import transaction
 
 from partisan_async import naming, registry, schedule, signals, store
+from partisan_async.enqueue import limits
 from partisan_async.enqueue.insert import enqueue
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.enqueue.scheduled import (
@@ -95,7 +96,7 @@ def checked_stored(
     """
     whose = of_stored(processor, arguments, kept) if subject is None else checked(subject)
     call_of_stored(processor, arguments, processor.QUEUE_NAME, whose)  # UNIQUE may refuse it
-    return Called(arguments, whose)
+    return Called(arguments, whose, limits.of_stored(processor, arguments))
 
 
 def delete(name: str) -> bool:
@@ -125,10 +126,12 @@ def run_once(row: Schedule) -> Task:
     processor = registry.get(row.processor_name)
     if row.arguments is not None:
         call = call_of_stored(processor, row.arguments, row.queue_name, row.subject)
+        key = limits.of_stored(processor, row.arguments)
     else:
         called = called_by(processor, schedules_of(processor)[row.pk])
         call = call_of_stored(processor, called.arguments, processor.QUEUE_NAME, called.subject)
-    task = enqueue(call)
+        key = called.limit_key
+    task = enqueue(limits.with_limit(call, processor, key))
     signals.tell_of_enqueued(processor, [task])
     return task
 

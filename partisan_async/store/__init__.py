@@ -44,7 +44,16 @@ from partisan_async.store.limits import (
     unranked,
 )
 from partisan_async.store.mending import broken, constraints, mend, validate
-from partisan_async.store.notifying import HELD_NO_MORE, LIMITED, STEERED, channel, notify, wake
+from partisan_async.store.notifying import (
+    HELD_NO_MORE,
+    LIMITED,
+    STEERED,
+    TOLD_AT_MOST,
+    channel,
+    limited_payload,
+    notify,
+    wake,
+)
 from partisan_async.store.over import OVER_AT_ONCE, PAUSES, STARTS, WINDOWS, prune_over
 from partisan_async.store.parking import (
     NEVER,
@@ -113,6 +122,7 @@ __all__ = [
     "STARTS",
     "STEERED",
     "TALLY_COLUMNS",
+    "TOLD_AT_MOST",
     "TOLD_AT_ONCE",
     "TTL_SECONDS",
     "UNENDED",
@@ -171,6 +181,7 @@ __all__ = [
     "hold",
     "ids_of",
     "is_parked",
+    "limited_payload",
     "locked",
     "look",
     "make",

@@ -81,7 +81,7 @@ def _granule(at: str, per: str) -> str:
 
 def _heads(is_of_key: str) -> str:
     return f"""
-    SELECT key.name, key.key, key.room, key.most, key.running, key.in_order, key.at, h.*
+    SELECT key.n, key.name, key.room, key.running, key.in_order, key.at, h.*
     FROM key CROSS JOIN LATERAL (
         SELECT t.id, t.priority, t.limit_rank, t.execute_after FROM partisan_async_task t
         WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
@@ -100,7 +100,7 @@ asked AS MATERIALIZED (
     SELECT u.name, u.key FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u (name, key)
     UNION {ASKED}),
 want AS MATERIALIZED (
-    SELECT a.name, a.key, l.rates, l.rates_per_key, now.at,
+    SELECT row_number() OVER () AS n, a.name, a.key, l.rates, l.rates_per_key, now.at,
         l.in_order AND a.key IS NOT NULL AS in_order,
         COALESCE(whole.running, l.running) AS total,
         CASE WHEN a.key IS NULL THEN NULL WHEN l.in_order THEN LEAST(1, own.running)
@@ -121,7 +121,7 @@ whole AS MATERIALIZED (
     FROM (SELECT DISTINCT name, rates, total, at FROM want) AS w
         CROSS JOIN LATERAL ({_rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate),
 key AS MATERIALIZED (
-    SELECT w.name, w.key, w.in_order, w.at, r.n AS running, room.n AS room,
+    SELECT w.n, w.name, w.key, w.in_order, w.at, r.n AS running, room.n AS room,
         w.rates_per_key <> '[]' AND w.key IS NOT NULL AS rated,
         GREATEST(rate.next, w.pause) AS next,
         GREATEST(1, CASE WHEN w.in_order THEN 1 ELSE LEAST(room.n,
@@ -140,32 +140,31 @@ found AS MATERIALIZED (
     SELECT h.*, row_number() OVER of_key AS number
     FROM ({_heads("t.limit_key = key.key")}
           UNION ALL {_heads("key.key IS NULL AND t.limit_key IS NULL")}) AS h
-    WINDOW of_key AS (PARTITION BY h.name, h.key ORDER BY h.limit_rank, h.id)),
+    WINDOW of_key AS (PARTITION BY h.n ORDER BY h.limit_rank, h.id)),
 ranked AS MATERIALIZED (
-    SELECT f.id, f.name, f.priority, f.running + f.number AS turn,
+    SELECT f.id, f.n, f.name, f.priority, f.running + f.number AS turn,
         row_number() OVER (
             PARTITION BY f.name ORDER BY f.priority, f.running + f.number, f.id) AS place
     FROM found f
     WHERE f.number <= f.room AND (NOT f.in_order OR f.execute_after <= f.at)),
 pick AS MATERIALIZED (
-    SELECT id FROM (
-        SELECT r.id, r.priority, r.turn FROM ranked r JOIN whole USING (name)
+    SELECT id, n FROM (
+        SELECT r.id, r.n, r.priority, r.turn FROM ranked r JOIN whole USING (name)
         WHERE r.place <= whole.room
         UNION ALL (
-            SELECT NULL, t.priority, 0 FROM partisan_async_task t
+            SELECT NULL, NULL, t.priority, 0 FROM partisan_async_task t
             WHERE t.status = '{Status.NEW}' AND t.queue_name = %(queue_name)s {{others}}
             ORDER BY t.priority, t.id LIMIT %(limit)s)) AS all_of_them
     ORDER BY priority, turn, id LIMIT %(limit)s),
 due AS MATERIALIZED (
-    SELECT t.id FROM partisan_async_task t
-    WHERE t.id = ANY (ARRAY(SELECT id FROM pick WHERE id IS NOT NULL))
-        AND t.status || '' = '{Status.LIMITED}' {{others}} FOR UPDATE SKIP LOCKED),
+    SELECT t.id, pick.n FROM pick JOIN partisan_async_task t ON t.id = ANY (ARRAY[pick.id])
+    WHERE t.status || '' = '{Status.LIMITED}' {{others}} FOR UPDATE OF t SKIP LOCKED),
 taken AS (
     UPDATE partisan_async_task t
     SET status = '{Status.IN_PROCESS}', claimed_by = %(me)s, {NEXT_SEQ},
         claimed_at = (SELECT at FROM want LIMIT 1)
     FROM due WHERE t.id = ANY (ARRAY[due.id])
-    RETURNING t.limit_name AS name, t.limit_key AS key, {COLUMNS}),
+    RETURNING due.n, t.limit_name AS name, t.limit_key AS key, {COLUMNS}),
 spent AS (
     INSERT INTO partisan_async_limitstart AS s
         (name, of_key, key, per_seconds, granule, count, until)
@@ -183,22 +182,22 @@ spent AS (
     ON CONFLICT (name, of_key, key, per_seconds, granule)
         DO UPDATE SET count = s.count + excluded.count),
 verdict AS (
-    SELECT key.name, key.key, key.room - COALESCE(t.n, 0) AS room,
-        whole.room - COALESCE(a.n, 0) AS whole_room,
-        f.n - COALESCE(t.n, 0) AS left, f.n >= key.most AS more,
-        f.picked > COALESCE(t.n, 0) AS stuck,
+    SELECT key.name, key.key, key.room - COALESCE(t.n_of, 0) AS room,
+        whole.room - COALESCE(a.n_of, 0) AS whole_room,
+        COALESCE(f.n_of, 0) - COALESCE(t.n_of, 0) AS left, COALESCE(f.n_of, 0) >= key.most AS more,
+        COALESCE(p.n_of, 0) > COALESCE(t.n_of, 0) AS stuck,
         key.rated, whole.rated AS whole_rated,
         extract(epoch FROM GREATEST(key.next, f.due) - key.at)::float8 AS seconds,
         extract(epoch FROM whole.next - key.at)::float8 AS whole_seconds
     FROM key JOIN whole USING (name)
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS n, count(pick.id) AS picked,
-                min(CASE WHEN f.in_order AND f.execute_after > f.at THEN f.execute_after END) AS due
-            FROM found f LEFT JOIN pick USING (id)
-            WHERE f.name = key.name AND f.key IS NOT DISTINCT FROM key.key) AS f
-        LEFT JOIN (SELECT name, key, count(*) AS n FROM taken GROUP BY name, key) AS t
-            ON t.name = key.name AND t.key IS NOT DISTINCT FROM key.key
-        LEFT JOIN (SELECT name, count(*) AS n FROM taken GROUP BY name) AS a
+        LEFT JOIN (
+            SELECT n, count(*) AS n_of,
+                min(CASE WHEN in_order AND execute_after > at THEN execute_after END) AS due
+            FROM found GROUP BY n) AS f USING (n)
+        LEFT JOIN (SELECT n, count(*) AS n_of FROM pick WHERE n IS NOT NULL GROUP BY n) AS p
+            USING (n)
+        LEFT JOIN (SELECT n, count(*) AS n_of FROM taken GROUP BY n) AS t USING (n)
+        LEFT JOIN (SELECT name, count(*) AS n_of FROM taken GROUP BY name) AS a
             ON a.name = key.name)
 SELECT CASE WHEN row_number() OVER () = 1 THEN (
         SELECT jsonb_agg(jsonb_build_array(v.name, v.key, v.room, v.whole_room,
@@ -276,7 +275,7 @@ def outcome(rows: Iterable[Sequence[Any]]) -> tuple[list[Claim], list[Verdict]]:
     """Return the claims of a claim under limits, and what it found out about its keys."""
     verdicts: list[Verdict] = []
     taken = []
-    for told, name, _, *columns in rows:
+    for told, _, name, _, *columns in rows:
         if told is not None:
             verdicts = [Verdict(*each) for each in json.loads(told)]
         if name is not None:

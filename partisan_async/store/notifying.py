@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from partisan_async.store.statement import Statement
 
 LIMITED = "limited"
 """Payload of NOTIFY: rows wait for limits. Behind a colon there may be the ids of some, with commas
 between: never their keys, which may be names of persons."""
+
+TOLD_AT_MOST = 20
+"""Maximum number of rows that a payload names; of more nothing is said but that there are."""
 
 HELD_NO_MORE = "held"
 """Payload of NOTIFY: an operator took claimed rows from their supervisors."""
@@ -35,6 +38,14 @@ def wake(queue_names: Sequence[str]) -> Statement:
     FROM unnest(%(channels)s::text[]) AS c (channel)
     """
     return Statement(sql, {"channels": [channel(each) for each in queue_names]})
+
+
+def limited_payload(ids: Iterable[int]) -> str:
+    """Return the payload that tells of rows that wait for limits."""
+    several = sorted(set(ids))
+    if not 1 <= len(several) <= TOLD_AT_MOST:
+        return LIMITED
+    return f"{LIMITED}:{','.join(map(str, several))}"
 
 
 def notify(queue_name: str, status: str = "", *, within: bool = False) -> Statement:

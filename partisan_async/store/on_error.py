@@ -14,9 +14,13 @@ from partisan_async.models.status import Status
 
 ARRAYS = """,
         %(told_queue)s::text[], %(told_class)s::text[], %(told_arguments)s::text[],
-        %(told_priority)s::int[], %(told_traceparent)s::text[]"""
+        %(told_priority)s::int[], %(told_traceparent)s::text[], %(told_limit_name)s::text[],
+        %(told_limit_rank)s::int[]"""
 
-COLUMNS = ", told_queue, told_class, told_arguments, told_priority, told_traceparent"
+COLUMNS = (
+    ", told_queue, told_class, told_arguments, told_priority, told_traceparent, told_limit_name,"
+    " told_limit_rank"
+)
 
 # The id is drawn here, so that the answer says which row tells of which.
 _TELL = f"""
@@ -26,11 +30,13 @@ told AS MATERIALIZED (
     FROM (SELECT * FROM settled WHERE told_queue IS NOT NULL ORDER BY id) AS settled),
 inserted AS (
     INSERT INTO partisan_async_task
-        (id, queue_name, processor_class, arguments, priority, traceparent, subject, execute_after,
-        status)
+        (id, queue_name, processor_class, arguments, priority, traceparent, subject, limit_name,
+        limit_rank, execute_after, status)
     SELECT told_id, told_queue, told_class,
         told_arguments::jsonb || jsonb_build_object('args', jsonb_build_array(id)),
-        told_priority, told_traceparent, subject, statement_timestamp(), '{Status.NEW}'
+        told_priority, told_traceparent, subject, told_limit_name, told_limit_rank,
+        statement_timestamp(),
+        CASE WHEN told_limit_name IS NOT NULL THEN '{Status.LIMITED}' ELSE '{Status.NEW}' END
     FROM told)
 SELECT settled.id, told.told_id FROM settled LEFT JOIN told USING (id)
 """  # noqa: S608
@@ -54,5 +60,7 @@ def params(settlements: Sequence[Settlement]) -> dict[str, Any]:
         "told_class": [call and call.processor_class for call, _ in calls],
         "told_arguments": [call and call.arguments for call, _ in calls],
         "told_priority": [call and call.priority for call, _ in calls],
+        "told_limit_name": [call and call.limit_name for call, _ in calls],
+        "told_limit_rank": [call and call.limit_rank for call, _ in calls],
         "told_traceparent": [traceparent if call else None for call, traceparent in calls],
     }

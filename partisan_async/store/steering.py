@@ -24,8 +24,8 @@ WHERE id = ANY(%(ids)s) AND status = ANY(%(statuses)s)
 """  # noqa: S608
 _SELECTED = f"WHERE id = ANY (ARRAY({_FREE} ORDER BY id FOR UPDATE SKIP LOCKED))"
 
-_ANEW = f"""
-    status = {waiting("t")}, execute_after = statement_timestamp(), finished_at = NULL,
+_ANEW = """
+    status = {status}, execute_after = statement_timestamp(), finished_at = NULL,
     tries = 0, postpones = 0, lost = 0, suspect = false, unrecognised = 0, interrupted = 0,
     parked_from = NULL, stops = NULL, stopped_at = NULL
 """
@@ -42,15 +42,15 @@ def locked(ids: Sequence[int], statuses: Sequence[str]) -> Statement:
 
 
 def again(ids: Sequence[int], *, takes: bool = False) -> Statement:
-    """Reset rows that ended in error, to run as if for the first time. Rows: id and queue.
+    """Reset rows that ended in error, to run as if for the first time. Rows: id, queue, status.
 
     :param takes: take the rows' digests, and leave out rows whose digest another transaction has.
     """
     # Without the digest: an identical call may wait by now, or be enqueued before this one starts.
     sql = f"""
     UPDATE partisan_async_task t
-    SET {_ANEW}, digest = NULL, unique_key = NULL
-    {_SELECTED} RETURNING id, queue_name
+    SET {_ANEW.format(status=waiting("t"))}, digest = NULL, unique_key = NULL
+    {_SELECTED} RETURNING id, queue_name, status
     """  # noqa: S608
     return _on(sql, ids, [Status.ERROR.value], takes=takes)
 
@@ -62,6 +62,7 @@ def again_with(
     digest: bytes | None,
     unique_key: bytes | None,
     subject: str | None,
+    limit: tuple[str | None, str | None, int | None],
     key: int | None,
 ) -> Statement:
     """Reset a row with other arguments; else as ``again``.
@@ -69,19 +70,25 @@ def again_with(
     Raises a unique violation if an identical call waits, or, with a ``unique_key``, runs.
 
     :param encoded: JSON to merge into the row's arguments.
+    :param limit: the values of ``LIMIT_COLUMNS``.
     :param key: number of the advisory lock of the digest or key, which is taken; ``None``: none.
     """
+    status = (Status.NEW if limit[0] is None else Status.LIMITED).value
     sql = f"""
     UPDATE partisan_async_task t
-    SET {_ANEW}, digest = %(digest)s, unique_key = %(unique_key)s, subject = %(subject)s,
+    SET {_ANEW.format(status="%(status)s")}, digest = %(digest)s, unique_key = %(unique_key)s,
+        subject = %(subject)s, limit_name = %(limit_name)s, limit_key = %(limit_key)s,
+        limit_rank = %(limit_rank)s,
         arguments = CASE jsonb_typeof(t.arguments) WHEN 'object' THEN t.arguments ELSE '{{}}' END
             || %(encoded)s::jsonb
     {_SELECTED}
         AND (%(key)s::bigint IS NULL OR pg_try_advisory_xact_lock(%(key)s::bigint))
-    RETURNING id, queue_name
+    RETURNING id, queue_name, status
     """  # noqa: S608
     params = {"encoded": encoded, "digest": digest, "unique_key": unique_key, "subject": subject}
-    return _on(sql, ids, [Status.ERROR.value], takes=False, key=key, **params)
+    name, limit_key, rank = limit
+    under = {"status": status, "limit_name": name, "limit_key": limit_key, "limit_rank": rank}
+    return _on(sql, ids, [Status.ERROR.value], takes=False, key=key, **params, **under)
 
 
 def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
@@ -91,7 +98,7 @@ def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     UPDATE partisan_async_task t
     SET status = {waiting("t")}, execute_after = statement_timestamp(), parked_from = NULL,
         finished_at = NULL
-    {_SELECTED} RETURNING id, queue_name
+    {_SELECTED} RETURNING id, queue_name, status
     """  # noqa: S608
     return _on(sql, ids, [Status.SCHEDULED.value], takes=takes)
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from partisan_async.claim import Call
 from partisan_async.models.readable import moment
 from partisan_async.models.status import Status
+from partisan_async.store.inserting import LIMIT_COLUMNS
 from partisan_async.store.keyed import IS_TWIN, TARGETS, column_of
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import Statement, is_alive
@@ -76,16 +77,21 @@ LONG_SECONDS = 3600.0
 """Time for which a run may keep ticks from enqueuing any before its success is missed."""
 
 
-def _tick(key: str, *, skips: bool) -> str:
+def _tick(key: str, *, skips: bool, limited: bool) -> str:
     """Return the statement of a tick.
 
     :param key: the column of the call's key.
     :param skips: whether it enqueues nothing while an identical task runs. For such a tick no
         success is missing, unless that run takes long.
+    :param limited: whether the task starts under a limit.
     """
     # One statement advances the schedule and enqueues the tasks: whatever dies when, no tick is
     # lost or taken twice. It does not wait long for a lock, see PATIENCE: another supervisor's next
     # look, or this one's, takes the tick.
+    columns, limit, waits = "", "", Status.NEW
+    if limited:
+        columns, waits = f" {LIMIT_COLUMNS}", Status.LIMITED
+        limit = " %(limit_name)s, %(limit_key)s, %(limit_rank)s,"
     busy, from_busy, if_free, is_busy = "", "", "", ""
     if skips:
         busy, from_busy = _BUSY.format(key=key, is_twin=IS_TWIN[key]), ", busy"
@@ -106,10 +112,11 @@ def _tick(key: str, *, skips: bool) -> str:
     RETURNING 1),
 inserted AS (
     INSERT INTO partisan_async_task
-        (queue_name, processor_class, arguments, priority, {key}, subject, execute_after, status)
+        (queue_name, processor_class, arguments, priority, {key}, subject,{columns}
+        execute_after, status)
     SELECT %(queue_name)s, %(processor_class)s,
         %(arguments)s::jsonb || %(beside)s::jsonb || jsonb_build_object('tick', tick),
-        %(priority)s, %({key})s, %(subject)s::text, tick, '{Status.NEW}'
+        %(priority)s, %({key})s, %(subject)s::text,{limit} tick, '{waits}'
     FROM ticked{from_busy}, unnest(%(ticks)s::timestamptz[]) AS t (tick) {if_free} ORDER BY tick
     ON CONFLICT {TARGETS[key]} DO NOTHING
     RETURNING id)
@@ -118,8 +125,9 @@ SELECT EXISTS (SELECT 1 FROM ticked), (SELECT array_agg(id ORDER BY id) FROM ins
 
 
 _TICKS = {
-    (key, skips): _tick(key, skips=skips)
+    (key, skips, limited): _tick(key, skips=skips, limited=limited)
     for key, skips in (("digest", False), ("digest", True), ("unique_key", True))
+    for limited in (False, True)
 }
 
 
@@ -211,7 +219,7 @@ def tick(
     }
     column = column_of(call)
     skips = bool(names) or column == "unique_key"
-    return Statement(_TICKS[column, skips], params)
+    return Statement(_TICKS[column, skips, call.limit_name is not None], params)
 
 
 def move_up(seen: Scheduled, tick: datetime.datetime) -> Statement:

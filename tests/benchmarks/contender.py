@@ -54,7 +54,8 @@ OURS = System(
     packages=("partisan-async",),
     # Not IN (…): that reads all that wait, each time.
     unfinished="SELECT 1 FROM partisan_async_task WHERE status = 'in_process'"
-    " UNION ALL SELECT 1 FROM partisan_async_task WHERE status = 'new' LIMIT 1",
+    " UNION ALL SELECT 1 FROM partisan_async_task WHERE status = 'new'"
+    " UNION ALL SELECT 1 FROM partisan_async_task WHERE status = 'limited' LIMIT 1",
     verbs=("enqueue", "enqueue_async", "enqueue_bulk", "enqueue_orm"),
 )
 FLOOR = System(

@@ -1,0 +1,312 @@
+"""What enqueues where no caller is: ticks, an ON_ERROR, an operator; and which key it has then."""
+
+import uuid
+
+import pytest
+from django.core.checks import run_checks
+from django.utils import timezone
+
+from partisan_async import registry, schedules, steering, store
+from partisan_async.claim import Attempt, Settlement
+from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.scheduled import made_tick_of, tick_of
+from partisan_async.limits import Limit
+from partisan_async.models import Schedule, Task
+from partisan_async.policy import Failed, Failure
+from partisan_async.processor import BaseTaskProcessor
+from partisan_async.schedule import Every
+from partisan_async.steering.timetable import checked_stored, run_once
+from partisan_async.task_processor import TaskProcessor
+from partisan_async.unique import Unique
+from tests import test_ticker, test_timetable
+from tests.test_limited_enqueue import row
+from tests.test_limited_wake import listening
+from tests.test_races import TTL, Other
+from tests.test_ticker import HOURLY
+from tests.testapp.partisan_tasks import Nothing
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Return what makes a processor with this body, and counts how often it was asked."""
+
+    def make(name="Made", base=TaskProcessor, **body):
+        def limit_key(self, partner):
+            type(self).asked += 1
+            return partner
+
+        attributes = {
+            "asked": 0,
+            "LIMIT": Limit(running_per_key=1),
+            "run": lambda self, partner="acme", *rest: None,
+            "limit_key": limit_key,
+        }
+        made = type(name, (base,), attributes | body)
+        monkeypatch.setitem(registry._processors, name, made)
+        return made
+
+    return make
+
+
+def rows(**which):
+    return [row(task) for task in Task.objects.filter(**which).order_by("pk")]
+
+
+class TestTicks:
+    """Of the code: its processors are asked as a supervisor starts, and not with each tick."""
+
+    EU = Every(seconds=3600, kwargs={"partner": "eu"})
+
+    @pytest.fixture
+    def only(self, made, monkeypatch):
+        def only(**body):
+            processor = made(**body)
+            monkeypatch.setattr(registry, "_processors", {"Made": processor})
+            return processor
+
+        return only
+
+    def ticked(self, *names):
+        host = test_ticker.Host()
+        host.turn()
+        for name in names:
+            test_ticker.late(name)
+        host.turn()
+
+    def test_they_wait_for_the_limit_with_the_key_of_their_kwargs(self, only):
+        processor = only(SCHEDULE=HOURLY, SCHEDULES={"eu": self.EU}, PRIORITY=4)
+
+        self.ticked("Made", "Made:eu")
+
+        assert sorted(rows()) == [("limited", "Made", "acme", 4), ("limited", "Made", "eu", 4)]
+        assert processor.asked == 2  # by the one host that was made
+        assert {task.tick is None for task in Task.objects.all()} == {False}
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"SCHEDULE": Every(seconds=3600, skip_while_running=True)},
+            {"SCHEDULE": HOURLY, "UNIQUE": Unique(by=(), while_running=True)},
+            {"SCHEDULE": HOURLY, "UNIQUE_FOR_PARAMS": False},
+            {"SCHEDULE": Every(seconds=3600, catch_up=True)},
+        ],
+    )
+    def test_by_each_statement_of_a_tick(self, only, body):
+        only(**body)
+
+        self.ticked("Made")
+
+        assert rows() == [("limited", "Made", "acme", 10)]
+
+    def test_one_that_waits_for_its_limit_is_enough(self, only):
+        only(SCHEDULE=HOURLY)
+
+        self.ticked("Made")
+        self.ticked("Made")
+
+        assert len(rows()) == 1
+
+    def test_all_that_are_caught_up_with_have_the_key(self, only):
+        only(SCHEDULE=Every(seconds=60, catch_up=True), LIMIT=Limit(in_order=True, name="x"))
+        host = test_ticker.Host()
+        host.turn()
+        test_ticker.late("Made", seconds=200)
+        host.turn()
+
+        assert set(rows()) == {("limited", "x", "acme", 0)}
+        assert len(rows()) >= 3
+
+    def test_without_a_limit_the_statement_knows_none(self, only):
+        call = tick_of(only(LIMIT=None, SCHEDULE=HOURLY), HOURLY)
+        now = timezone.now()
+
+        assert "limit_" not in store.tick(call, "Made", "x", [now], now).sql
+
+    def test_what_limit_key_raises_there_is_told_by_a_check(self, only):
+        def limit_key(self, partner):
+            return {"eu": 1}[partner]
+
+        processor = only(SCHEDULES={"us": Every(seconds=60)}, limit_key=limit_key)
+
+        (error,) = (each for each in run_checks() if each.obj is processor)
+
+        assert error.id == "partisan_async.E025"
+        assert "Made.limit_key() raised KeyError: 'acme'" in error.msg
+        assert error.hint == "Give the schedule kwargs that run() and limit_key() take."
+
+    @pytest.mark.parametrize("limit", [Limit(running=0), Limit(in_order=True, running_per_key=1)])
+    def test_a_limit_that_cannot_be_is_told_once(self, only, limit):
+        processor = only(SCHEDULE=HOURLY, LIMIT=limit)
+
+        assert len([each for each in run_checks() if each.obj is processor]) == 1
+
+
+class TestMadeAtRunTime:
+    """A supervisor runs no code of the project: who runs such a tick is to ask for its key."""
+
+    def tick(self):
+        test_timetable.late("acme")
+        test_timetable.Host().turn()
+        return Task.objects.latest("pk")
+
+    def test_without_keys_it_waits_for_the_limit(self, made):
+        processor = made(LIMIT=Limit(running=1))
+        del processor.limit_key
+        schedules.create("acme", processor("acme"), HOURLY)
+
+        assert row(self.tick()) == ("limited", "Made", None, 10)
+
+    def test_with_keys_it_is_enqueued_as_by_those_who_know_no_limits(self, made):
+        processor = made()
+        schedules.create("acme", processor("acme"), HOURLY)
+        asked = processor.asked
+
+        assert row(self.tick()) == ("new", None, None, None)
+        assert processor.asked == asked == 1
+
+    def test_it_is_refused_where_it_is_made_if_it_can_have_no_key(self, made):
+        processor = made(limit_key=lambda self: 5.0)
+
+        with pytest.raises(TypeError, match=r"What Made.limit_key\(\) returned is of type float"):
+            schedules.create("acme", processor("acme"), HOURLY)
+        with pytest.raises(TypeError, match=r"What Made.limit_key\(\) returned is of type float"):
+            checked_stored(processor, '{"args":["acme"],"kwargs":{}}')
+        assert Schedule.objects.count() == 0
+
+    def test_run_once_asks_as_delay_does(self, made):
+        made_one = schedules.create("acme", made()("bee"), HOURLY)
+
+        assert row(run_once(made_one)) == ("limited", "Made", "bee", 10)
+
+    def test_one_of_the_code_run_once_asks_too(self, made):
+        processor = made(SCHEDULES={"eu": TestTicks.EU})
+        known = Schedule.objects.create(
+            processor_class="Made:eu", processor="Made", queue_name="default", set_by=uuid.uuid4()
+        )
+
+        assert row(run_once(known)) == ("limited", "Made", "eu", 10)
+        assert processor.asked == 1
+
+    def test_a_limit_that_cannot_be_does_not_tick(self, made):
+        processor = made(LIMIT=Limit(running=0))
+        del processor.limit_key
+
+        with pytest.raises(TypeError, match=r"Made.LIMIT has running=0"):
+            made_tick_of(processor, '{"args":[],"kwargs":{}}', "default", HOURLY)
+
+
+class TestOnError:
+    """Its call is made in a supervisor, and its one argument put in by the statement."""
+
+    @pytest.fixture
+    def told(self, made):
+        told = made("TellThem", LIMIT=Limit(running=1, name="mail"), PRIORITY=3)
+        del told.limit_key
+        return told
+
+    def fail(self, *on_errors):
+        tasks = [Nothing(n).delay() for n, _ in enumerate(on_errors)]
+        other = Other()
+        other.connection.close()
+        found = store.claims(fetch(*store.claim(other.me, "default", 10, TTL)))
+        failed = Failed(Failure("a.B", "boom"))
+        settlements = [
+            Settlement(
+                claim, failed, Attempt(0.1, "w"), on_error=on_error and on_error._call_on_error()
+            )
+            for claim, on_error in zip(found, on_errors, strict=True)
+        ]
+        assert len(fetch(*store.settle(other.me, settlements))) == len(tasks)
+        return tasks
+
+    def test_it_waits_for_its_limit(self, told):
+        (task,) = self.fail(told)
+
+        (call,) = Task.objects.filter(processor_class="TellThem")
+        assert row(call) == ("limited", "mail", None, 3)
+        assert call.args == [task.pk]
+
+    def test_beside_others_without_one(self, told, made):
+        plain = made("Plain", LIMIT=None)
+        self.fail(told, None, plain, told)
+
+        assert rows(processor_class="TellThem") == [("limited", "mail", None, 3)] * 2
+        assert rows(processor_class="Plain") == [("new", None, None, None)]
+
+    def test_with_keys_it_is_enqueued_as_by_those_who_know_no_limits(self, made):
+        keyed = made("Keyed")
+        self.fail(keyed)
+
+        assert rows(processor_class="Keyed") == [("new", None, None, None)]
+        assert keyed.asked == 0
+
+
+class TestOtherArguments:
+    """Given by an operator to a task that failed: it is another call, with another key."""
+
+    def retried(self, task, to):
+        Task.objects.filter(pk=task.pk).update(status="error", finished_at=timezone.now())
+        steering.retry([task.pk], arguments={"args": [to], "kwargs": {}})
+        return Task.objects.get(pk=task.pk)
+
+    def test_the_key_is_asked_for_anew(self, made):
+        task = made()("acme").delay(priority=3)
+
+        assert row(self.retried(task, "bee")) == ("limited", "Made", "bee", 3)
+
+    def test_the_limit_is_the_one_that_holds_now(self, made, monkeypatch):
+        processor = made()
+        task = processor("acme").delay(priority=3)
+
+        monkeypatch.setattr(processor, "LIMIT", Limit(in_order=True, name="orders"))
+        assert row(self.retried(task, "bee")) == ("limited", "orders", "bee", 0)
+        monkeypatch.setattr(processor, "LIMIT", None)
+        assert row(self.retried(task, "cat")) == ("new", None, None, None)
+        monkeypatch.setattr(processor, "LIMIT", Limit(running=1))
+        assert row(self.retried(task, "dog")) == ("limited", "Made", "dog", 3)
+
+    def test_of_an_unknown_processor_it_stays(self, made, monkeypatch):
+        task = made()("acme").delay(priority=3)
+        monkeypatch.delitem(registry._processors, "Made")
+
+        assert row(self.retried(task, "bee")) == ("limited", "Made", "acme", 3)
+
+    def test_a_key_that_cannot_be_changes_nothing(self, made):
+        processor = made(limit_key=lambda self, partner: partner if partner == "acme" else 5.0)
+        task = processor("acme").delay()
+
+        with pytest.raises(TypeError, match="returned is of type float"):
+            self.retried(task, "bee")
+        (left,) = Task.objects.all()
+        assert (left.status, left.args, left.limit_key) == ("error", ["acme"], "acme")
+
+    def test_it_is_told_by_its_id(self, made):
+        task = made()("acme").delay()
+        with listening("default") as heard:
+            self.retried(task, "bee")
+
+            assert heard() == [f"limited:{task.pk}"]
+
+    def test_one_without_a_limit_is_told_as_ever(self):
+        task = Nothing(1).delay()
+        with listening("default") as heard:
+            assert row(self.retried(task, 2)) == ("new", None, None, None)
+
+            assert heard() == ["new"]
+
+    def test_an_untyped_one_is_made_by_its_own_init(self, made):
+        def init(self, *args):
+            BaseTaskProcessor.__init__(self, *args)
+            self.partner = args[0]
+
+        processor = made(
+            base=BaseTaskProcessor,
+            __init__=init,
+            run=lambda self: None,
+            limit_key=lambda self: self.partner,
+        )
+        task = processor("acme").delay()
+
+        assert self.retried(task, "bee").limit_key == "bee"
