@@ -12,6 +12,9 @@ from tests.process import ROOT
 BEFORE = "db26f24"
 """The commit that is the release before."""
 
+WITHOUT_LIMITS = ("302e53f", "9b530b7")
+"""The first and the last commit that may run beside releases with limits, and know none."""
+
 
 def git(*command: str) -> bytes:
     """Return what git says of that release; a clone without any history skips the test."""

@@ -44,7 +44,8 @@ class TestList:
         assert listed(admin_client, status="limited") == [
             each.pk for each in (first, second, of_key_b, of_other_limit, last)
         ]
-        assert listed(admin_client, status="limited", queue="z") == [last.pk]
+        of_queue = admin_client.get(LIST, {"status": "limited", "queue": "z"}).context["cl"]
+        assert ([each.pk for each in of_queue.result_list], of_queue.walked) == ([last.pk], False)
         assert listed(admin_client, status="limited", processor="Nothing")[0] == first.pk
 
     def test_it_goes_by_their_index(self, admin_client):

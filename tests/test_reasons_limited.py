@@ -105,8 +105,8 @@ def test_rates(alive):
 
 def test_what_an_operator_has_changed(alive):
     limit(running=20, running_per_key=2)
-    LimitOverride.objects.create(name="x", key="k", running=7)
     LimitOverride.objects.create(name="x", key="other", running=8)
+    LimitOverride.objects.create(name="x", key="k", running=7)
     LimitOverride.objects.create(name="x", running=30)
 
     told = said(row())

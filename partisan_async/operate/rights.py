@@ -24,6 +24,10 @@ SUPERVISOR: Rights = {
     "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "partisan_async_limit": ("SELECT", "INSERT", "UPDATE"),
+    "partisan_async_limitoverride": ("SELECT",),
+    "partisan_async_limitpause": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "partisan_async_limitstart": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """Of the role that runs ``start_partisan``, for all its work: also ticks, pruning and tallies."""
 
@@ -51,6 +55,10 @@ OPERATOR: Rights = {
     "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_tally": ("SELECT", "USAGE ON SEQUENCE"),
     "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "partisan_async_limit": ("SELECT",),
+    "partisan_async_limitoverride": ("SELECT",),
+    "partisan_async_limitpause": ("SELECT",),
+    "partisan_async_limitstart": ("SELECT",),
 }
 """Of the role that uses the admin and ``manage.py partisan``."""
 
