@@ -45,7 +45,9 @@ class QueueSettings:
     MIN_QUEUE_SIZE: int = _setting(2, check_count(0))
     MAX_QUEUE_SIZE: int = _setting(10, check_count(1))
     CHECKS_BEFORE_CLEANUP: int = _setting(50, check_count(1))
-    WORKERS_COUNT: int | tuple[int, int] = _setting(lambda: os.cpu_count() or 1, check_workers)
+    WORKERS_COUNT: int | tuple[int, int] = _setting(
+        lambda: os.cpu_count() or 1, check_workers("(0, 4)")
+    )
     PRELOAD: bool = _setting(True, check_flag)
     SLEEP_DELAY_SECONDS: float = _setting(2, check_seconds(0.01))
     TASKS_PER_WORKER_INSTANCE: int | None = _setting(None, check_or_none(check_count(1)))

@@ -32,16 +32,24 @@ def check_count(least: int) -> Callable[[Any], str | None]:
     return check
 
 
-def check_workers(value: Any) -> str | None:
-    """Return the complaint about a value that must be a number of workers, or ``None``."""
-    if isinstance(value, list | tuple) and len(value) == 2:
-        least, most = value
-        wrong = check_count(0)(least) or check_count(1)(most)
-        if wrong is None and least <= most:
+def check_workers(example: str) -> Callable[[Any], str | None]:
+    """Return a check: the complaint about a value that must be a number of workers, or ``None``.
+
+    :param example: of the fewest and the most, as it is written there.
+    """
+
+    def check(value: Any) -> str | None:
+        if isinstance(value, list | tuple) and len(value) == 2:
+            least, most = value
+            wrong = check_count(0)(least) or check_count(1)(most)
+            if wrong is None and least <= most:
+                return None
+        elif check_count(1)(value) is None:
             return None
-    elif check_count(1)(value) is None:
-        return None
-    return "must be a whole number, 1 or more, or the fewest and the most of them, such as (0, 4)"
+        several = f"the fewest and the most of them, such as {example}"
+        return f"must be a whole number, 1 or more, or {several}"
+
+    return check
 
 
 def check_seconds(least: float) -> Callable[[Any], str | None]:

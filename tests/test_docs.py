@@ -260,7 +260,8 @@ def project(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "docs_settings")
     forkserver.stop()  # one that was set up for other settings
     try:
-        with ExitStack() as stack:
+        # The pages are about sites without routers, also where these tests have one.
+        with ExitStack() as stack, override_settings(DATABASE_ROUTERS=[]):
             yield Project(page, folder, stack)
     finally:
         forkserver.stop()

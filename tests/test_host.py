@@ -180,7 +180,7 @@ class TestQueues:
 
 
 class TestListening:
-    def test_each_listen_dsn_has_one_connection(self, monkeypatch):
+    def test_each_listen_dsn_has_one_connection(self):
         """Without polls: each queue is woken by the one that is its own."""
         dsn = environment()["DATABASE_URL"]
         config = {name: {"LISTEN_DSN": dsn} for name in "cd"}
@@ -191,7 +191,7 @@ class TestListening:
 
             assert woken() == ["a b listen", "c d listen"]
 
-    def test_one_that_cannot_be_reached_is_of_its_queues_alone(self, caplog):
+    def test_one_that_cannot_be_reached_is_of_its_queues_alone(self):
         """They are polled, and the others are woken."""
         config = {"b": {"LISTEN_DSN": "host=127.0.0.1 port=1", "SLEEP_DELAY_SECONDS": 0.1}}
         config["a"] = {"SLEEP_DELAY_SECONDS": 3600}

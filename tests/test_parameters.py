@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from partisan_async.enqueue import arguments
 from partisan_async.enqueue.parameters import Stored, parameters_of
 from partisan_async.enqueue.parameters.complaints import complaints
+from partisan_async.enqueue.parameters.rows import key_of, stored_key
 from partisan_async.exceptions import ArgumentsDoNotFit, RowMissing, TaskTimeout
 from partisan_async.processor import BaseTaskProcessor
 from tests import before
@@ -805,7 +806,8 @@ def test_a_model_is_fetched_fresh_by_one_query(django_assert_num_queries):
     with django_assert_num_queries(1):
         (user, others), kwargs = parameters.decode(stored(text))
 
-    assert json.loads(text)["args"] == [ann.pk, [ann.pk, bob.pk]]
+    one, two = (stored_key(key_of(user)) for user in (ann, bob))
+    assert json.loads(text)["args"] == [one, [one, two]]
     assert user == ann
     assert others == [ann, bob]
     assert kwargs["more"]["x"].first_name == "Robert"

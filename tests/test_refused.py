@@ -19,6 +19,7 @@ from partisan_async.policy import Finished
 from partisan_async.supervisor import around, claimer, parking, refused
 from partisan_async.supervisor.report import tally
 from partisan_async.testing import live_supervisor
+from tests.claims import claim
 from tests.conftest import DEADLINE_SECONDS, ended, marks, wait_until
 from tests.encoded import database
 from tests.process import environment, partisan
@@ -560,6 +561,21 @@ class TestTables:
             wait_until(lambda: ended(*rest), seconds=500)
 
         assert len(set(marks())) == 1500
+
+
+@pytest.mark.parametrize("are_ends", [False, True])
+def test_what_is_given_back_says_nothing_of_what_the_database_refuses(are_ends):
+    """Else each give-back would have twenty more rows left, where none of them is to blame."""
+    kept = refused.Refused()
+
+    def put(number):
+        settlement = Settlement(claim(id=number), Finished(), None)
+        return kept.put(settlement, 0.0, psycopg.errors.CheckViolation())
+
+    assert all(put(number) for number in range(refused.MOST))
+    kept.note_written([claim(id=99)], are_ends=are_ends)
+
+    assert put(100) == are_ends
 
 
 class TestTally:

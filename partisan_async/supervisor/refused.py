@@ -88,9 +88,12 @@ class Refused:
             del self._due[key]
         return [self._late.pop(key) for key in due]
 
-    def note_written(self, claims: list[Claim]) -> None:
-        """Note that outcomes were written, so that refusals are the fault of single rows."""
-        if claims:
+    def note_written(self, claims: list[Claim], *, are_ends: bool) -> None:
+        """Note that outcomes were written.
+
+        :param are_ends: whether runs are among them, so that refusals are the fault of single rows.
+        """
+        if are_ends:
             self._in_a_row = 0
         if self._backoffs:
             for claim in claims:

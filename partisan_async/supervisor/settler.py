@@ -142,7 +142,7 @@ class Settler:
             written |= await self._unwritten.find_out_about(others, warn=not gently)
         settled = [each for each, _ in self._writing if each.claim.id in written]
         self._writing = []
-        self._unwritten.note_written([each.claim for each in settled])
+        self._unwritten.note_written(settled)
         for tell in self._on_settled:
             tell(settled)
         self._tell_of_room()

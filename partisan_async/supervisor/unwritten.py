@@ -71,10 +71,14 @@ class Unwritten:
         """Have the outcomes of locked rows tried again a second from now."""
         self._locked_due = time.monotonic() + LOCKED_EVERY_SECONDS
 
-    def note_written(self, claims: list[Claim]) -> None:
-        """Note that outcomes were written."""
-        self.refused.note_written(claims)
-        if claims and not self.refused.waiting:
+    def note_written(self, settled: Sequence[Settlement]) -> None:
+        """Note that outcomes were written.
+
+        What has not begun, and was given back, says nothing of those that the database refuses.
+        """
+        are_ends = any(each.attempt for each in settled)
+        self.refused.note_written([each.claim for each in settled], are_ends=are_ends)
+        if are_ends and not self.refused.waiting:
             self._trouble.end()
 
     def put_failed(self, writing: Iterable[Timed]) -> set[int]:

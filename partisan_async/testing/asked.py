@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from partisan_async import store
 from partisan_async.enqueue.parameters import Stored
 from partisan_async.enqueue.parameters.stored import Place, as_given_back
 
@@ -64,6 +65,10 @@ def same(one: Any, other: Any) -> bool:
     match one, other:
         case (bool(), _) | (_, bool()):
             return one is other
+        # With routers an instance is stored with its database, and the id of a task that an
+        # ON_ERROR is called with is without one.
+        case ({"database": database, "key": key}, int() as pk):
+            return bool(database == store.database() and key == pk)
         case list(), list():
             return len(one) == len(other) and all(map(same, one, other))
         case dict(), dict():

@@ -182,7 +182,7 @@ def _add_numbers(parser: CommandParser) -> None:
         (
             "--workers_count",
             _workers,
-            _wrong_workers,
+            check_workers("0-4"),
             "how many worker processes to run, or from how many to how many, such as 0-4",
         ),
         ("--sleep_delay_seconds", float, check_seconds(0.01), "time between polls"),
@@ -222,11 +222,6 @@ def _number(kind: Callable[[str], Any], check: Callable[[Any], str | None]) -> C
 def _workers(text: str) -> int | tuple[int, int]:
     least, dash, most = text.partition("-")
     return (int(least), int(most)) if dash else int(text)
-
-
-def _wrong_workers(value: Any) -> str | None:
-    wrong = check_workers(value)
-    return wrong and wrong.replace("(0, 4)", "0-4")
 
 
 def _port(value: Any) -> str | None:
