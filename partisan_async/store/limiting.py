@@ -83,10 +83,11 @@ def _heads(is_of_key: str) -> str:
     return f"""
     SELECT key.n, key.name, key.room, key.running, key.in_order, key.at, h.*
     FROM key CROSS JOIN LATERAL (
-        SELECT t.id, t.priority, t.limit_rank, t.execute_after FROM partisan_async_task t
-        WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
-            AND t.limit_name = key.name AND {is_of_key} AND (key.in_order OR (true {{others}}))
-        ORDER BY t.limit_rank, t.id LIMIT key.most) AS h
+        SELECT i.*, row_number() OVER () AS number FROM (
+            SELECT t.id, t.priority, t.execute_after FROM partisan_async_task t
+            WHERE t.status = '{Status.LIMITED}' AND t.queue_name = %(queue_name)s
+                AND t.limit_name = key.name AND {is_of_key} AND (key.in_order OR (true {{others}}))
+            ORDER BY t.limit_rank, t.id LIMIT key.most) AS i) AS h
     """  # noqa: S608
 
 
@@ -125,7 +126,7 @@ key AS MATERIALIZED (
         w.rates_per_key <> '[]' AND w.key IS NOT NULL AS rated,
         GREATEST(rate.next, w.pause) AS next,
         GREATEST(1, CASE WHEN w.in_order THEN 1 ELSE LEAST(room.n,
-            GREATEST(8, 2 * %(limit)s / GREATEST(1, (SELECT count(*) FROM want)))) END) AS most
+            GREATEST(8, 5 * %(limit)s / 4 / GREATEST(1, (SELECT count(*) FROM want)))) END) AS most
     FROM want w
         CROSS JOIN LATERAL (
             SELECT count(*) AS n FROM partisan_async_task o
@@ -137,19 +138,17 @@ key AS MATERIALIZED (
                 w.per_key - r.n, CASE WHEN w.key IS NOT NULL THEN rate.room END))
                 ELSE 0 END AS n) AS room),
 found AS MATERIALIZED (
-    SELECT h.*, row_number() OVER of_key AS number
-    FROM ({_heads("t.limit_key = key.key")}
-          UNION ALL {_heads("key.key IS NULL AND t.limit_key IS NULL")}) AS h
-    WINDOW of_key AS (PARTITION BY h.n ORDER BY h.limit_rank, h.id)),
-ranked AS MATERIALIZED (
-    SELECT f.id, f.n, f.name, f.priority, f.running + f.number AS turn,
-        row_number() OVER (
-            PARTITION BY f.name ORDER BY f.priority, f.running + f.number, f.id) AS place
-    FROM found f
-    WHERE f.number <= f.room AND (NOT f.in_order OR f.execute_after <= f.at)),
+    {_heads("t.limit_key = key.key")}
+    UNION ALL {_heads("key.key IS NULL AND t.limit_key IS NULL")}),
 pick AS MATERIALIZED (
     SELECT id, n FROM (
-        SELECT r.id, r.n, r.priority, r.turn FROM ranked r JOIN whole USING (name)
+        SELECT r.id, r.n, r.priority, r.turn FROM (
+            SELECT f.id, f.n, f.name, f.priority, f.running + f.number AS turn,
+                row_number() OVER (
+                    PARTITION BY f.name ORDER BY f.priority, f.running + f.number, f.id) AS place
+            FROM found f
+            WHERE f.number <= f.room AND (NOT f.in_order OR f.execute_after <= f.at)) AS r
+            JOIN whole USING (name)
         WHERE r.place <= whole.room
         UNION ALL (
             SELECT NULL, NULL, t.priority, 0 FROM partisan_async_task t

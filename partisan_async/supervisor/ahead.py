@@ -7,8 +7,9 @@
    so that it is never idle in between. Not while async tasks, or tasks that must run alone, wait:
    they need a worker without a sync task, and would starve.
 3. *Claimed ahead*: rows are claimed for tasks that workers can start now, and for those that they
-   will start within about a second (``Pace.starts_within_ahead``), until ``MAX_QUEUE_SIZE`` wait
-   here. More rows are left to other supervisors.
+   will start within about a second (``AHEAD_SECONDS``), until ``MAX_QUEUE_SIZE`` wait here. More
+   rows are left to other supervisors. Under limits a claim takes the slot: rows are claimed no
+   further ahead than a batch is long.
 4. *Not claimed*: nothing, while no worker is free and more than ``MIN_QUEUE_SIZE`` tasks wait here.
 
 The pool decides whether a worker is free; these functions get the number of free workers.

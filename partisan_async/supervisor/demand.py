@@ -12,7 +12,7 @@ from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.ahead import room_to_claim, sent_ahead
 from partisan_async.supervisor.buffer import Buffer
 from partisan_async.supervisor.kind import Kind
-from partisan_async.supervisor.pace import Pace
+from partisan_async.supervisor.pace import AHEAD_SECONDS, BATCH_SECONDS, Pace
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.workers.pool import Pool
 
@@ -33,24 +33,25 @@ class Demand:
 
     def room(self) -> int:
         """Return the number of rows to claim."""
+        return self._room(AHEAD_SECONDS)
+
+    def room_under_limits(self) -> int:
+        """Return the number of rows to claim whose claim takes a slot: hardly any ahead."""
+        return self._room(BATCH_SECONDS)
+
+    def _room(self, ahead_seconds: float) -> int:
         if not self._settler.has_room():
             return 0
         free, at_once = self._startable()
+        soon = self._pace.starts_within(ahead_seconds, self.last_names, self._settings.most_workers)
         return room_to_claim(
             free=free,
             at_once=at_once,
-            soon=self._pace.starts_within_ahead(self.last_names, self._settings.most_workers),
+            soon=soon,
             buffered=len(self._buffer),
             least=self._settings.MIN_QUEUE_SIZE,
             most=self._settings.MAX_QUEUE_SIZE,
         )
-
-    def room_at_once(self) -> int:
-        """Return the number of rows to claim whose claim is their start: nothing ahead."""
-        if not self._settler.has_room():
-            return 0
-        _, at_once = self._startable()
-        return max(0, at_once - len(self._buffer))
 
     def room_for_rescued(self) -> int:
         """Return the number of orphaned tasks to rescue: those that could start at once."""

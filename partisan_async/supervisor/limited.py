@@ -43,7 +43,7 @@ class Limited:
     @property
     def room(self) -> int:
         """How many rows there are to claim: as many as can start, if any may be there."""
-        return self._dispatcher.demand.room_at_once() if self._keys.is_any_open else 0
+        return self._dispatcher.demand.room_under_limits() if self._keys.is_any_open else 0
 
     def admit_ready(self, claims: Sequence[Claim]) -> None:
         """Admit claims of ready rows; one that an older release made ready waits for its limit."""

@@ -16,6 +16,9 @@ BATCH_LENGTH = 100
 AHEAD_SECONDS = 1.0
 """Rows that will start within this time are claimed ahead; the others are left to others."""
 
+LEAST_SECONDS = 0.0001
+"""Time of a run at the least: what is around it takes as long, and no measure has that."""
+
 _WEIGHT = 0.2
 
 
@@ -37,10 +40,10 @@ class Pace:
             return 1
         return min(BATCH_LENGTH, int(BATCH_SECONDS / max(average, 1e-6)))
 
-    def starts_within_ahead(self, processor_classes: Iterable[str], workers: int) -> int:
-        """Return how many tasks of these processors would start within ``AHEAD_SECONDS``."""
+    def starts_within(self, seconds: float, processor_classes: Iterable[str], workers: int) -> int:
+        """Return how many tasks of these processors would start within so many seconds."""
         averages = [self._averages.get(name) for name in processor_classes]
         if not averages or None in averages:
             return 0
         slowest = max(average for average in averages if average is not None)
-        return int(workers * AHEAD_SECONDS / max(slowest, 1e-6))
+        return int(workers * seconds / max(slowest, LEAST_SECONDS))
