@@ -9,7 +9,7 @@ from django.utils import timezone
 from partisan_async import steering, store
 from partisan_async.limits import Limit
 from partisan_async.models import Limit as Row
-from partisan_async.models import LimitPause, LimitStart, Supervisor, Task
+from partisan_async.models import LimitOverride, LimitPause, LimitStart, Supervisor, Task
 from partisan_async.store.limiting import GRANULES
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
@@ -99,6 +99,19 @@ def test_one_that_was_made_ready_waits_for_its_limit_all_the_same(tmp_path):
 
         go.touch()
         wait_until(lambda: ended(first, early))
+
+
+def test_what_an_operator_allows_again_starts_though_none_of_its_limit_ends():
+    limit(running=1)
+    closed = LimitOverride.objects.create(name="x", key=None, running=0)
+    with live_supervisor(WORKERS_COUNT=1):
+        tasks = [called(Write, str(n), key=str(n % 3)) for n in range(6)]
+        # Claims of limits come first in a turn: when this has run, theirs were in vain.
+        beside = Write("beside").delay()
+        wait_until(lambda: ended(beside))
+        closed.delete()
+        notify("limited")
+        wait_until(lambda: ended(*tasks))
 
 
 def test_what_is_due_waits_for_its_limit():

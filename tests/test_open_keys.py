@@ -4,7 +4,9 @@ import pytest
 
 from partisan_async.store import Verdict
 from partisan_async.supervisor import open_keys
+from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.open_keys import OpenKeys
+from partisan_async.supervisor.sight import Sight
 from tests.claims import claim
 
 A, B = ("x", "a"), ("x", "b")
@@ -106,6 +108,14 @@ class TestWhole:
 
         assert keys.take() == ([A], [])
 
+    def test_what_nothing_told_of_opens_a_few_of_them(self, keys):
+        """As when an operator allows more, or the end of one was told to nobody."""
+        judged(keys, *[verdict(("x", str(n)), whole_room=0) for n in range(20)])
+
+        keys.note_some()
+
+        assert len(keys.take()[0]) == open_keys.OPENED_AT_ONCE
+
     def test_its_rates_open_it_in_time(self, keys, clock):
         assert judged(keys, verdict(whole_room=0, whole_seconds=3.0)) == []
         clock.now += 3
@@ -147,6 +157,26 @@ class TestWalk:
         keys.note_step([A, B])
 
         assert keys.take() == ([B], [])
+
+    def test_times_by_a_clock_that_was_wrong_are_forgotten(self, keys):
+        judged(keys, verdict(seconds=3600.0), verdict(("y", "b"), whole_room=0, whole_seconds=3600))
+
+        keys.forget_times()
+        keys.note_step([A])
+
+        assert keys.take() == ([("y", "b"), A], [])
+        assert keys.next_at() is None
+
+    @pytest.mark.parametrize(("trusts_clock", "is_known"), [(True, True), (False, False)])
+    def test_they_are_while_the_clock_is_not_trusted(self, clock, trusts_clock, is_known):
+        agenda = Agenda()
+        agenda.has_limits = True
+        judged(agenda.keys, verdict(seconds=3600.0))
+
+        seen = Sight(ready=False, due_seconds=None, orphans=False, limited=True)
+        agenda.on_sight(seen, trusts_clock=trusts_clock)
+
+        assert (agenda.keys.next_at() is not None) == is_known
 
     def test_times_that_are_too_many_are_found_again_by_a_walk(self, keys, clock):
         many = [verdict(("x", str(n)), seconds=1.0 + n) for n in range(open_keys.MOST + 50)]

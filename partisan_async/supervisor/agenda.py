@@ -104,6 +104,8 @@ class Agenda:
         self.dead.update(sight.dead)
         if trusts_clock:
             self.silent.update(sight.silent)
+        elif self.has_limits:
+            self.keys.forget_times()
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
         """Note that tasks went back to waiting: they may be ready, or due earlier than others."""

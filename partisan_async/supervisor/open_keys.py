@@ -107,8 +107,18 @@ class OpenKeys:
             self.note_some()
 
     def note_some(self) -> None:
-        """Walk: there may be rows that nothing tells of."""
+        """Walk: there may be rows that nothing tells of, and room that nothing told of."""
         self._walks, self._walked = True, None
+        # The walk leaves out what is behind: a few of it show whether its limit is still full.
+        for name in list(self._behind):
+            self._open_behind(name)
+
+    def forget_times(self) -> None:
+        """Look anew at what opens by itself: when that is was told by a clock that was wrong."""
+        self._later.clear()
+        self._whole_later.clear()
+        self._walk_at = None
+        self.note_some()
 
     def note_step(self, found: Sequence[Key]) -> None:
         """Open what a step of the walk has found, if nothing else is known of it."""

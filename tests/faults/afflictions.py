@@ -24,12 +24,16 @@ CREATE TABLE faults_jump.by (much interval NOT NULL);
 INSERT INTO faults_jump.by VALUES ('0');
 CREATE FUNCTION faults_jump.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
 AS 'SELECT pg_catalog.statement_timestamp() + much FROM faults_jump.by';
+CREATE FUNCTION faults_jump.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+AS 'SELECT pg_catalog.clock_timestamp() + much FROM faults_jump.by';
 """
 """Found before PostgreSQL's own, which all statements of the package ask; see ``clock.py``."""
 
 _OVERDUE = """
 UPDATE partisan_async_task SET execute_after = now()
-WHERE status IN ('new', 'scheduled') AND execute_after > now() + interval '10 minutes'
+WHERE status IN ('new', 'scheduled', 'limited')
+    AND execute_after > now() + interval '10 minutes';
+UPDATE partisan_async_limitpause SET until = now() WHERE until > now() + interval '10 minutes'
 """
 
 _REFUSAL = """

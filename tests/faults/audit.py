@@ -14,7 +14,9 @@ CREATE TABLE faults_change (
     task_id bigint NOT NULL,
     old jsonb,
     new jsonb,
-    session text NOT NULL
+    session text NOT NULL,
+    begun timestamptz NOT NULL DEFAULT transaction_timestamp(),
+    xid xid NOT NULL DEFAULT pg_current_xact_id()::xid
 );
 
 CREATE FUNCTION faults_state(t partisan_async_task) RETURNS jsonb LANGUAGE sql STABLE
@@ -34,7 +36,10 @@ RETURN jsonb_build_object(
     'attempted', extract(epoch FROM t.last_attempted_at)::text,
     'after', t.execute_after::text,
     'digest', encode(t.digest, 'hex'),
-    'unique_key', encode(t.unique_key, 'hex'));
+    'unique_key', encode(t.unique_key, 'hex'),
+    'limit', t.limit_name,
+    'key', t.limit_key,
+    'claimed', extract(epoch FROM t.claimed_at)::float8);
 
 CREATE FUNCTION faults_audit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -58,6 +63,15 @@ FROM partisan_async_task t ORDER BY t.id
 """
 
 
+COMMITTED = """
+CASE current_setting('track_commit_timestamp') WHEN 'on' THEN pg_xact_commit_timestamp(xid) END
+"""
+
+CHANGES = f"""
+SELECT n, at, task_id, old, new, session, begun, {COMMITTED} FROM faults_change ORDER BY n
+"""
+
+
 def read_rows(execute: Callable[[str], list[Any]]) -> list[Row]:
     """Return all tasks as they are now.
 
@@ -72,8 +86,8 @@ def read(execute: Callable[[str], list[Any]]) -> list[Change]:
 
     :param execute: runs a query and returns its rows.
     """
-    rows = execute("SELECT n, at, task_id, old, new, session FROM faults_change ORDER BY n")
+    rows = execute(CHANGES)
     return [
-        Change(n, at, task, old and State(**old), new and State(**new), session)
-        for n, at, task, old, new, session in rows
+        Change(n, at, task, old and State(**old), new and State(**new), *of_transaction)
+        for n, at, task, old, new, *of_transaction in rows
     ]

@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Literal
 
-WAITING = ("new", "scheduled")
+WAITING = ("new", "scheduled", "limited")
 FINAL = ("finished", "error")
 
 WORKER_LOST = "partisan_async.exceptions.WorkerLost"
@@ -33,6 +33,8 @@ class State:
     :param worker: ``host/pid`` of the newest run that was written.
     :param attempted: when that run started.
     :param after: its ``execute_after``; a change of that alone is none of a task's way.
+    :param limit: the limit that it starts under, and ``key`` its key there.
+    :param claimed: when it was claimed, in seconds, by the database's clock.
     """
 
     status: str
@@ -51,6 +53,9 @@ class State:
     after: str | None = field(default=None, compare=False)
     digest: str | None = None
     unique_key: str | None = None
+    limit: str | None = None
+    key: str | None = None
+    claimed: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,8 @@ class Change:
     """One entry of the audit: an insert has no ``old`` state, a delete no ``new`` one.
 
     :param session: the server process that made it.
+    :param begun: when its transaction began.
+    :param committed: when that was committed; a moment later others saw it.
     """
 
     n: int
@@ -99,6 +106,8 @@ class Change:
     old: State | None
     new: State | None
     session: str
+    begun: datetime | None = None
+    committed: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +231,11 @@ def what_happened(change: Change) -> str | None:
     if ran or any(counted) or old.status in FINAL:
         return None
     match old.status, new.status:
-        case "scheduled", "new":
+        case "scheduled", "new" | "limited":
             return "promoted"
         case "scheduled", "scheduled" if replace(old, after=new.after) == new:
             return "moved"  # a test has it due sooner
-        case "new", "in_process":
+        case "new" | "limited", "in_process":
             return "claimed"
     return None
 
@@ -234,28 +243,35 @@ def what_happened(change: Change) -> str | None:
 def _what_became_of_a_claim(
     old: State, new: State, counted: tuple[int, ...], ran: bool
 ) -> str | None:
+    ready = "new" if new.limit is None else "limited"
     match new.status, counted, ran:
         case "in_process", (0, 0, 0, 0), False:
             return "rescued"
+        case "limited", (0, 0, 0, 0), False if new.claim_seq != old.claim_seq:
+            return "rescued"  # a run anew is a start, and waits for its limit
         case "finished", (1, 0, 0, 0), True:
             return "finished"
         case "error", (1, 0, 0 | 1, 0), True:
             return "failed"
         case "error", (0, 0, 0, 0), False:
             return "failed"  # it met too many supervisors that do not know its processor
-        case "new" | "scheduled", (1, 0, 0, 0), True:
+        case "new" | "scheduled" | "limited", (1, 0, 0, 0), True:
             return "retried"
-        case "new" | "scheduled", (0, 1, 0, 0), True:
+        case "new" | "scheduled" | "limited", (0, 1, 0, 0), True:
             return "postponed"
-        case "new" | "scheduled", (0, 0, 0, 1), _:
+        case "new" | "scheduled" | "limited", (0, 0, 0, 1), _:
             return "deferred"
-        case "new", (0, 0, 1, 0), True if new.suspect:
+        case now, (0, 0, 1, 0), True if now == ready and new.suspect:
             return "worker died alone"
-        case "new", (0, 0, 0, 0), True if new.suspect and not old.suspect:
+        case now, (0, 0, 0, 0), True if now == ready and new.suspect and not old.suspect:
             return "worker died in company"  # a suspect has none
-        case "new", (0, 0, 0, 0), True if new.after != old.after:
-            return "made way"  # postponed by nothing while its supervisor stopped
-        case "new", (0, 0, 0, 0), _ if new.suspect == old.suspect:
+        case now, (0, 0, 0, 0), True if now == ready and new.after != old.after:
+            return "made way"  # postponed by nothing while its supervisor stopped, or with its key
+        case "scheduled", (0, 0, 0, 0), True if new.limit is not None and not new.interrupted:
+            return "made way"
+        case "limited", (0, 0, 0, 0), False if new.after != old.after:
+            return "cut off"  # in order it keeps its place
+        case now, (0, 0, 0, 0), _ if now == ready and new.suspect == old.suspect:
             return "given back"
         case "scheduled", (0, 0, 0, 0), _ if new.interrupted - old.interrupted in (0, 1):
             return "cut off"

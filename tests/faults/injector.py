@@ -9,12 +9,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.faults import afflictions
+from tests.faults.pgbouncer import Pgbouncer
 from tests.faults.schedule import Fault
 from tests.faults.site import FaultyPartisan, Site
 from tests.relay import Relay
@@ -44,19 +47,45 @@ class Member:
     up: bool = False
     afflicted: bool = False
     """It is stopped or in a black hole."""
+    identity: str | None = None
+    """The id of its row."""
 
     @property
     def name(self) -> str:
         return self.supervisor.log.stem
 
 
+@dataclass(frozen=True, slots=True)
+class Befallen:
+    """A fault, and whom it hit.
+
+    :param supervisor: its id; ``None``: all of them, or what is nobody's alone.
+    """
+
+    what: str
+    supervisor: str | None
+    at: datetime
+    until: datetime
+
+
 class Injector:
     """The supervisors of a soak, and what is done to them. All in one thread: see ``Site``.
 
     :param count: how many supervisors there are to be.
+    :param pgbouncer: every other one goes through it.
+    :param settings: theirs.
     """
 
-    def __init__(self, site: Site, *, count: int) -> None:
+    def __init__(
+        self, site: Site, *, count: int, pgbouncer: Pgbouncer | None = None, **settings: Any
+    ) -> None:
+        self.befallen: list[Befallen] = []
+        self.calm: list[tuple[datetime, datetime]] = []
+        """From when to when all supervisors were up and well."""
+        self._calm_since: datetime | None = None
+        self._pgbouncer = pgbouncer
+        self._settings = settings
+        self._started = 0
         self.done: Counter[str] = Counter()
         """How many faults of each kind found a victim."""
         self.complaints: list[str] = []
@@ -97,11 +126,20 @@ class Injector:
                     self.complaints.append(f"{member.name} exited with {code} after SIGTERM")
         for member in list(self._members):
             self._look_after(member)
+        well = all(member.up and not member.afflicted for member in self._members)
+        if self._undo or self._outages or self._leaving or not well:
+            self._end_calm()
+        elif self._calm_since is None:
+            self._calm_since = datetime.now(UTC)
 
     def inject(self, fault: Fault) -> str:
         """Do it; return to whom."""
+        self._end_calm()
         what = getattr(self, "_" + re.sub(r"\W", "_", fault.kind.replace("'", "")).lower())
+        at, members = datetime.now(UTC), {each.name: each.identity for each in self._members}
         hit: str | None = what(fault)
+        until = datetime.now(UTC) + timedelta(seconds=fault.lasts)
+        self.befallen.append(Befallen(fault.kind, members.get(str(hit)), at, until))
         if hit is None:
             return "nobody: there is no candidate now"
         self.done[fault.kind] += 1
@@ -109,6 +147,7 @@ class Injector:
 
     def heal(self) -> None:
         """Undo all that lasts."""
+        self._end_calm()
         for _, undo in self._undo:
             undo()
         self._undo.clear()
@@ -132,11 +171,24 @@ class Injector:
                 self.complaints.append(f"{member.name}: {left}")
             member.relay.close()
 
+    def _end_calm(self) -> None:
+        if self._calm_since is not None:
+            self.calm.append((self._calm_since, datetime.now(UTC)))
+            self._calm_since = None
+
     def _start_one(self) -> None:
-        relay = self._site.relay()
-        url = self._site.relayed(relay)
+        self._started += 1
+        settings = dict(self._settings)
+        if self._pgbouncer is not None and self._started % 2:
+            relay = Relay(("127.0.0.1", self._pgbouncer.port))
+            url = make_conninfo(self._pgbouncer.url, host="127.0.0.1", port=relay.port)
+            server = conninfo_to_dict(self._site.url)
+            settings["LISTEN_DSN"] = f"host={server['host']} port={server['port']}"
+        else:
+            relay = self._site.relay()
+            url = self._site.relayed(relay)
         supervisor = self._site.start(
-            url=url, beat=BEAT_SECONDS, ttl=TTL_SECONDS, wait=False, piped=True
+            url=url, beat=BEAT_SECONDS, ttl=TTL_SECONDS, wait=False, piped=True, **settings
         )
         self._members.append(Member(supervisor, relay, time.monotonic()))
 
@@ -158,6 +210,16 @@ class Injector:
             if not member.up and time.monotonic() - member.started_at > START_SECONDS:
                 self.complaints.append(f"{member.name} is not up after {START_SECONDS} s")
                 member.up = True
+            if member.up:
+                member.identity = self._identity(member)
+
+    def _identity(self, member: Member) -> str | None:
+        rows = self._site.execute(
+            "SELECT id::text FROM partisan_async_supervisor WHERE process ->> 'pid' = %s"
+            " ORDER BY started_at DESC",
+            str(member.supervisor.pid),
+        )
+        return rows[0][0] if rows else None
 
     def _replace(self, member: Member) -> None:
         self._members.remove(member)
@@ -273,7 +335,12 @@ class Injector:
         return member.name
 
     def _make_the_database_read_only(self, fault: Fault) -> str | None:
-        return self._befall(afflictions.ReadOnly, fault, is_outage=True)
+        hit = self._befall(afflictions.ReadOnly, fault, is_outage=True)
+        if self._pgbouncer is not None:
+            # Its servers' sessions outlive their clients', who could not end them.
+            until = time.monotonic() + fault.lasts
+            self._undo.append((until, partial(afflictions.end_sessions, self._site)))
+        return hit
 
     def _have_the_databases_clock_jump(self, fault: Fault) -> str | None:
         return self._befall(afflictions.ClockJump, fault)

@@ -216,7 +216,7 @@ def only_the_holder_settles(record: Record) -> Iterator[Violation]:
         return
     holders: dict[str, set[str | None]] = defaultdict(set)
     for change in record.changes:
-        if what_happened(change) in ("claimed", "rescued") and change.new:
+        if what_happened(change) in ("claimed", "rescued") and change.new and change.new.claimed_by:
             holders[change.session].add(change.new.claimed_by)
     for (task, claim_seq), change in record.over.items():
         known = holders.get(change.session)

@@ -70,8 +70,11 @@ class Fault:
         return f"{self.at:7.1f} s  {self.kind}{lasts} (victim {self.victim})"
 
 
-def draw(seed: int, minutes: float) -> list[Fault]:
-    """Return the faults of a soak, in their order."""
+def draw(seed: int, minutes: float, *, calm: float = 0.0) -> list[Fault]:
+    """Return the faults of a soak, in their order.
+
+    :param calm: seconds without any after each round.
+    """
     rng = random.Random(seed)
     free_at = dict.fromkeys(PLACES.values(), 0.0)
     faults: list[Fault] = []
@@ -81,6 +84,7 @@ def draw(seed: int, minutes: float) -> list[Fault]:
         if not round_:
             round_ = [kind for kind, count in KINDS.items() for _ in range(count)]
             rng.shuffle(round_)
+            at = at + calm if faults else at
         kind, lasts = round_.pop(), 0.0
         if place := PLACES.get(kind):
             lasts = round(rng.uniform(*LASTING_SECONDS), 1)

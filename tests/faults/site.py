@@ -81,12 +81,20 @@ TOLD_TASKS = 3
 
 _DEPOSITS = "CREATE TABLE faults_deposit (task_id bigint NOT NULL, claim_seq integer NOT NULL)"
 
-SERVER_SETTINGS = {"max_connections": "300", "log_min_messages": "fatal"}
+SERVER_SETTINGS = {
+    "max_connections": "300",
+    "log_min_messages": "fatal",
+    "track_commit_timestamp": "on",
+}
 
 TABLES = (
     "partisan_async_task",
     "partisan_async_supervisor",
     "partisan_async_schedule",
+    "partisan_async_limit",
+    "partisan_async_limitoverride",
+    "partisan_async_limitpause",
+    "partisan_async_limitstart",
     "faults_event",
     "faults_change",
     "faults_deposit",
@@ -310,7 +318,12 @@ class Site:
     @contextmanager
     def load(self, **options: Any) -> Iterator[Load]:
         """Enqueue a mixed load meanwhile, see ``Load``; its tasks are judged with the others."""
-        load = Load(**options)
+        with self.loaded(Load(**options)) as load:
+            yield load
+
+    @contextmanager
+    def loaded(self, load: Load) -> Iterator[Load]:
+        """Have a load enqueue meanwhile; its tasks are judged with the others."""
         self._loads.append(load)
         with load:
             yield load

@@ -14,8 +14,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import django
 
@@ -23,12 +24,16 @@ from tests.faults.schedule import Fault, draw
 
 if TYPE_CHECKING:  # they want Django to be set up
     from tests.faults.checker import Verdict
+    from tests.faults.injector import Injector
     from tests.faults.load import Load
     from tests.faults.site import Site
 
 PROGRESS_SECONDS = 10
 BURSTS = 0.005
 """One about every ten seconds."""
+
+CALM_SECONDS = 25.0
+"""After each round of faults on tasks under limits: how long these wait is told there."""
 
 END_SECONDS = 180
 """After the load and the faults, all tasks have ended by then, and all supervisors."""
@@ -37,7 +42,8 @@ END_SECONDS = 180
 def main(arguments: list[str] | None = None) -> int:
     """Run a soak; return the exit code."""
     given = _parse(arguments)
-    schedule = draw(given.seed, given.minutes)
+    calm = CALM_SECONDS if given.limits else 0.0
+    schedule = draw(given.seed, given.minutes, calm=calm)
     say(f"seed {given.seed}: {len(schedule)} faults in {given.minutes:g} minutes")
     for fault in schedule:
         say(f"  {fault}")
@@ -46,8 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
     django.setup()
     from tests.faults.site import Site
 
-    with Site() as site, site.in_use():
-        soak = _Soak(site, given)
+    with Site() as site, site.in_use(), ExitStack() as stack:
+        kind = Soak
+        if given.limits:
+            from tests.faults.limited.soak import LimitedSoak as kind
+        soak = kind(site, given, stack)
         good = soak.run(schedule)
         say(soak.report(good))
         if not good:
@@ -55,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     say(
         f"again: python -m tests.faults.soak --minutes {given.minutes:g} --seed {given.seed}"
         f" --supervisors {given.supervisors} --rate {given.rate:g}"
+        f"{' --limits' if given.limits else ''}"
     )
     return 0 if good else 1
 
@@ -63,27 +73,51 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-class _Soak:
+class Soak:
     """One soak on a fresh site."""
 
-    def __init__(self, site: Site, given: argparse.Namespace) -> None:
-        from tests.faults.injector import Injector
-
+    def __init__(self, site: Site, given: argparse.Namespace, stack: ExitStack) -> None:
         self._site = site
         self._given = given
-        self._injector = Injector(site, count=given.supervisors)
+        self._injector = self.prepare(stack)
         self._verdict: Verdict | None = None
         self._began = self._told = time.monotonic()
 
-    def run(self, schedule: Iterable[Fault]) -> bool:
-        """Return whether the promise was kept, and everything ended in order."""
+    def prepare(self, stack: ExitStack) -> Injector:
+        """Return who has the supervisors."""
+        from tests.faults.injector import Injector
+
+        return Injector(self._site, count=self._given.supervisors)
+
+    def load(self) -> AbstractContextManager[Load]:
+        """Return what is enqueued meanwhile."""
         from tests.faults.load import ENDINGS, LONG, MIX, POISON
 
+        mix = [*MIX, *LONG, *POISON, *ENDINGS]
+        return self._site.load(mix=mix, **self.load_options)
+
+    @property
+    def load_options(self) -> dict[str, Any]:
+        """How much is enqueued."""
+        return {"rate": self._given.rate, "seed": self._given.seed, "bursts": BURSTS}
+
+    def act(self) -> None:
+        """Do what is to be done now and then."""
+
+    def end(self) -> None:
+        """Undo what ``act`` has done."""
+
+    def judge(self) -> bool:
+        """Return whether the promise was kept."""
+        self._verdict = self._site.verdict()
+        return self._verdict.ok
+
+    def run(self, schedule: Iterable[Fault]) -> bool:
+        """Return whether the promise was kept, and everything ended in order."""
         self._injector.start()
         self._began = self._told = time.monotonic()
-        options = {"rate": self._given.rate, "seed": self._given.seed, "bursts": BURSTS}
         try:
-            with self._site.load(mix=[*MIX, *LONG, *POISON, *ENDINGS], **options) as load:
+            with self.load() as load:
                 for fault in schedule:
                     self._go_on_until(fault.at, load)
                     say(f"{self._now():7.1f} s  {fault.kind}: {self._injector.inject(fault)}")
@@ -92,10 +126,10 @@ class _Soak:
             self._injector.complaints.append(f"it broke off: {traceback.format_exc()}")
         say(f"{self._now():7.1f} s  no more load, no more faults")
         self._injector.heal()
+        self.end()
         ended = self._wait_for_the_end()
         self._injector.finish(seconds=END_SECONDS)
-        self._verdict = self._site.verdict()
-        return ended and self._verdict.ok and not self._injector.complaints
+        return self.judge() and ended and not self._injector.complaints
 
     def report(self, good: bool) -> str:
         """Return what was done, and what came of it."""
@@ -125,6 +159,7 @@ class _Soak:
             if load.error:
                 raise load.error
             self._injector.watch()
+            self.act()
             self._tell()
             time.sleep(0.05)
 
@@ -159,6 +194,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="of the faults and the load (default: a new one)")
     parser.add_argument("--supervisors", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--rate", type=float, default=50, help="tasks/s (default: %(default)s)")
+    parser.add_argument("--limits", action="store_true", help="tasks under limits")
     given = parser.parse_args(arguments)
     if given.seed is None:
         given.seed = random.randrange(1_000_000)
