@@ -11,12 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from partisan_async import steering
 from partisan_async.django_tasks.results import STATUSES
 from partisan_async.models import Task
-from partisan_async.testing import assert_enqueued, assert_not_enqueued, run_pending
-from tests.conftest import marks
+from partisan_async.testing import assert_enqueued, assert_not_enqueued
 from tests.limited import row
 from tests.test_admin import LIST, do, listed, page_of
 from tests.test_dashboard import client_of, supervise, text_of
-from tests.testapp.partisan_tasks import Write, WriteElsewhere
+from tests.testapp.partisan_tasks import Write
 
 pytestmark = pytest.mark.django_db
 
@@ -183,24 +182,3 @@ class TestKit:
         assert assert_enqueued(Write, args=["x"]) == task
         with pytest.raises(AssertionError, match="A task waits"):
             assert_not_enqueued(Write)
-
-    def test_they_run_by_turn_after_what_is_ready(self):
-        written("third", key="a", priority=9)
-        written("second", key="b", priority=9, limit_rank=0)
-        written("fourth", key="a", priority=9)
-        Write("first").delay()
-        WriteElsewhere("fifth").delay()
-
-        ran = run_pending()
-
-        assert [each.task.status for each in ran] == ["finished"] * 5
-        assert marks() == ["first", "second", "third", "fourth", "fifth"]
-
-    def test_those_of_a_paused_processor_or_for_later_wait(self):
-        written("paused")
-        steering.pause(processor="Write")
-        assert run_pending() == []
-        steering.resume(processor="Write")
-        Task.objects.update(execute_after="2999-01-01T00:00Z")
-
-        assert run_pending() == []

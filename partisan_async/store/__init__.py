@@ -1,9 +1,10 @@
 """Every statement that changes the package's tables: SQL and parameters, executed elsewhere.
 
 Nothing else writes to these tables, but for ``steering.home``, which keeps one row by Django's ORM,
-the testing kit, which deletes a test's tasks, and users, who may delete a ``UniqueWindow`` to end
-it before its time. ``enqueue`` and ``steering`` execute the statements on Django's connection, in
-the caller's transaction; the supervisor on its own connection. Nothing is decided here.
+the testing kit, which deletes a test's tasks and sets their times, and users, who may delete a
+``UniqueWindow`` to end it before its time. ``enqueue`` and ``steering`` execute the statements on
+Django's connection, in the caller's transaction; the supervisor on its own connection. Nothing is
+decided here.
 
 Words: a supervisor's *claim* of a row is identified by ``(id, claim_seq)``; to *settle* a claim is
 to write its outcome; a *fence* is the condition that lets only the claim's holder settle it.

@@ -37,7 +37,7 @@ class Allowances:
         self._connection = connection
         self._agenda = agenda
         self._ttl = ttl
-        self._limits = list(_declared())
+        self._limits = declared_limits()
         agenda.has_limits = bool(self._limits)
 
     async def keep(self) -> None:
@@ -60,7 +60,7 @@ class Allowances:
             await self._connection.execute(store.notify(self._queue_name, store.LIMITED))
 
 
-def _declared() -> Iterable[Numbers]:
+def declared_limits() -> list[Numbers]:
     """Return the limits of the processors that are known here, each once."""
     found = {}
     for processor in registry.processors_and_tasks():
@@ -74,7 +74,7 @@ def _declared() -> Iterable[Numbers]:
                 _pairs(limit.rates_per_key),
                 limit.in_order,
             )
-    return found.values()
+    return list(found.values())
 
 
 def _pairs(rates: Iterable[Rate]) -> list[tuple[int, float]]:

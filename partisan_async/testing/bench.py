@@ -8,8 +8,6 @@ import datetime
 import json
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -25,7 +23,8 @@ from partisan_async.models import WAITING, Task
 from partisan_async.policy import Decision, Finished, Outcome, Postponed
 from partisan_async.settings import queue_settings
 from partisan_async.testing.clock import as_of
-from partisan_async.testing.contained import contained
+from partisan_async.testing.contained import contained, setting_kept
+from partisan_async.testing.limited import Limited
 from partisan_async.testing.raised import Errors, Witness
 from partisan_async.verdict import Verdicts
 from partisan_async.worker.executor import Executor
@@ -55,6 +54,7 @@ class Bench:
         self.alias = store.database()
         self.errors = Errors()
         self._me = uuid.uuid4()
+        self._limited = Limited(self._me, self.alias, _TTL)
         self._made_way: list[int] = []
         """Tasks that are left to the next supervisor."""
 
@@ -63,30 +63,27 @@ class Bench:
         last = Task.objects.using(self.alias).order_by("-pk").values_list("pk", flat=True).first()
         return last or 0
 
-    def claim_next(self, only: str | None) -> list[Claim]:
-        """Claim the next task that is due: queues by name, each in its own order."""
+    def claim_next(self, only: str | None, moment: datetime.datetime | None) -> list[Claim]:
+        """Claim the next task that is due: queues by name, each in its own order.
+
+        :param moment: the time that limits count at; ``None``: now.
+        """
+        self._limited.opens = None
         waiting = Task.objects.using(self.alias).filter(status__in=WAITING)
         names = [only] if only else waiting.values_list("queue_name", flat=True).distinct()
         for name in sorted(names):
-            seen = self._beat(name)
-            self._execute(as_of(store.promote(name), timezone.now()))
-            held = [one for one, holds in json.loads(seen.processors or "[]") if holds]
-            claim = store.claim(self._me, name, 1, _TTL, store.Among(self._made_way, paused=held))
-            if claims := store.claims(self._execute(claim)):
-                return claims
-            if seen.limited and (claims := self._claim_limited(name, held)):
+            if claims := self._claim_of(name, moment or timezone.now()):
                 return claims
         return []
 
-    def _claim_limited(self, queue_name: str, paused: list[str]) -> list[Claim]:
-        """Claim the next task that waits for a limit; each starts alone, so none is full here."""
-        tasks = Task.objects.using(self.alias).filter(status=Task.STATUS_LIMITED)
-        due = tasks.filter(queue_name=queue_name, execute_after__lte=timezone.now())
-        left = due.exclude(pk__in=self._made_way).exclude(processor_class__in=paused)
-        first = left.order_by("limit_rank", "pk").values_list("pk", flat=True).first()
-        if first is None:
-            return []
-        return store.claims(self._execute(store.claim_only(self._me, first)))
+    def _claim_of(self, queue_name: str, moment: datetime.datetime) -> list[Claim]:
+        seen = self._beat(queue_name)
+        self._execute(as_of(store.promote(queue_name), timezone.now()))
+        held = [one for one, holds in json.loads(seen.processors or "[]") if holds]
+        among = store.Among(self._made_way, paused=held)
+        if seen.limited and (claims := self._limited.claim_next(queue_name, among, moment)):
+            return claims
+        return store.claims(self._execute(store.claim(self._me, queue_name, 1, _TTL, among)))
 
     def claim_only(self, task: Task) -> list[Claim]:
         """Claim this task."""
@@ -94,19 +91,26 @@ class Bench:
         return store.claims(self._execute(store.claim_only(self._me, task.pk)))
 
     def advance(self, only: str | None, until: datetime.datetime) -> datetime.datetime | None:
-        """Make the next scheduled task ready; return its time, ``None`` if none is due by then."""
-        rows = self._execute(store.advance(only, until))
-        return rows[0][0] if rows else None
+        """Go on to the next time at which a task may start; ``None``: none may by then.
+
+        A scheduled task is made ready.
+        """
+        opens = self._limited.opens
+        if opens is not None and opens > until:
+            opens = None
+        rows = self._execute(store.advance(only, opens or until))
+        return rows[0][0] if rows else opens
 
     def run(self, claim: Claim, moment: datetime.datetime | None, *, tells: bool = True) -> Ran:
         """Run a claim, and settle it as of a moment; ``None``: now.
 
-        :param tells: whether to enqueue its ``ON_ERROR``.
+        :param tells: whether other tasks are concerned: its ``ON_ERROR`` is enqueued, and the key
+            of its limit is paused where it asks for that.
         """
         claim = self._as_of(claim, moment)
         executor = self._executor(claim, moment)
         began = time.perf_counter()
-        with self._patience_kept(), contained():
+        with setting_kept("lock_timeout", self.alias), contained():
             outcome = contextvars.copy_context().run(_run, executor, claim)
         verdicts = Verdicts(queue_settings(claim.queue_name))
         settlement = verdicts.settlement(claim, outcome, Attempt(0.0, WORKER_ID))
@@ -114,10 +118,12 @@ class Bench:
         logs.tasks.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
             settled = settlement if tells else settlement._replace(on_error=None)
+            if tells:
+                self._pause_key(settled, moment or timezone.now())
             self._settle(settled, moment or timezone.now())
         if isinstance(decision, Finished):
             decision = Finished(decision.result)
-        if isinstance(decision, Postponed) and not decision.counted:
+        if isinstance(decision, Postponed) and not (decision.counted or decision.whole_key):
             self._made_way.append(claim.id)
         task = Task.objects.using(self.alias).get(pk=claim.id)
         self.errors.note(task, decision, executor.raised)
@@ -145,22 +151,21 @@ class Bench:
         )
         return Witness(self._me, chosen, WORKER_ID, moment)
 
+    def _pause_key(self, settlement: Settlement, moment: datetime.datetime) -> None:
+        claim, decision = settlement.claim, settlement.decision
+        if isinstance(decision, Postponed) and decision.whole_key and claim.limit_name is not None:
+            key = claim.limit_name, claim.limit_key
+            pause = store.pause_keys({key: decision.pause.total_seconds()})
+            run(*as_of(pause, moment), self.alias)
+
     def _settle(self, settlement: Settlement, moment: datetime.datetime) -> None:
-        with self._patience_kept():
+        with setting_kept("lock_timeout", self.alias):
             try:
                 with transaction.atomic(using=self.alias):
                     self._execute(as_of(store.settle(self._me, [settlement]), moment))
             except IntegrityError:  # an identical call waits by now
                 gently = store.settle(self._me, [settlement], gently=True)
                 self._execute(as_of(gently, moment))
-
-    @contextmanager
-    def _patience_kept(self) -> Iterator[None]:
-        # A settle sets lock_timeout for its transaction: here that is the test's.
-        ((patience,),) = self._execute(store.Statement("SHOW lock_timeout", {}))
-        yield
-        keep = "SELECT set_config('lock_timeout', %(patience)s, true)"
-        self._execute(store.Statement(keep, {"patience": patience}))
 
     def _beat(self, queue_name: str) -> store.Seen:
         said = store.Beat(self._me, queue_name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from partisan_async import naming
+from partisan_async import naming, registry
 from partisan_async.claim import Call
-from partisan_async.enqueue import calls
+from partisan_async.enqueue import calls, limits
 from partisan_async.processor import BaseTaskProcessor
 
 if TYPE_CHECKING:
@@ -39,3 +40,20 @@ def call_of(target: Target, args: Sequence[Any], kwargs: Mapping[str, Any]) -> C
     from partisan_async.django_tasks.calls import call_of as call_of_djangos
 
     return call_of_djangos(target, args, kwargs)
+
+
+def checked_key(target: Target, key: str | int | UUID | None) -> str | None:
+    """Return a key under the limit of a target as rows have it; ``None``: that is not asked for.
+
+    :raises TypeError: its tasks have no keys.
+    :raises TypeError, ValueError: no key can be that.
+    """
+    if key is None:
+        return None
+    kind = target if isinstance(target, type) else registry.get(name_of(target))
+    if kind.LIMIT is None or not limits.has_keys(kind):
+        raise TypeError(
+            f"limit_key={key!r}: no task of {name_of(target)} has one, since it has no"
+            f" {'LIMIT' if kind.LIMIT is None else 'limit_key()'}."
+        )
+    return limits.checked(key, "limit_key")

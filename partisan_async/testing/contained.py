@@ -1,4 +1,7 @@
-"""Lets a run in a test's transaction behave as if it were in none."""
+"""Lets a run in a test's transaction behave as if it were in none.
+
+What a statement sets for its own transaction, it would set for the rest of the test's.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
 from partisan_async import logs
+from partisan_async.enqueue.run import fetch
 
 
 @contextmanager
@@ -21,6 +25,15 @@ def contained() -> Iterator[None]:
             if connection.in_atomic_block:
                 stack.enter_context(_apart(connection))
         yield
+
+
+@contextmanager
+def setting_kept(name: str, alias: str) -> Iterator[None]:
+    """Set a setting of the database's session back to what it was before the block."""
+    ((value,),) = fetch("SELECT current_setting(%(name)s)", {"name": name}, alias)
+    yield
+    keep = {"name": name, "value": value}
+    fetch("SELECT set_config(%(name)s, %(value)s, true)", keep, alias)
 
 
 @contextmanager

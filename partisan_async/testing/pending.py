@@ -37,8 +37,8 @@ def run_pending(
     policies apply, rows are written and lines are logged. What a task passes to ``on_commit()`` is
     called when its own transaction would commit, also in a test's transaction.
 
-    Due times and pauses count from ``timezone.now()``, so ``time_machine`` and ``freezegun`` move
-    them. A task that was due when it was enqueued runs whatever the clock says.
+    Due times, pauses and the rates of limits count by ``timezone.now()``, so ``time_machine`` and
+    ``freezegun`` move them. A task that was due when it was enqueued is so whatever the clock says.
 
     :param queue_name: only this queue; ``None``: every queue.
     :param until: also run tasks that are due by this time, in the order of their times; pauses
@@ -62,7 +62,7 @@ def run_pending(
     ran: list[Ran] = []
     moment = None
     while True:
-        while claims := bench.claim_next(queue_name):
+        while claims := bench.claim_next(queue_name, moment):
             for claim in claims:
                 ran.append(bench.run(claim, moment))
                 if growth.is_too_much(claim, moment):
