@@ -132,8 +132,8 @@ PARTISAN_CONFIG = {
 
 
 STEERING = (
-    "cancel", "delete", "drain", "erase", "pause", "prune", "resume", "retry", "run_now",
-    "switch_off", "switch_on",
+    "cancel", "clear_limit", "delete", "drain", "erase", "pause", "prune", "resume", "retry",
+    "run_now", "set_limit", "switch_off", "switch_on",
 )  # fmt: skip
 
 

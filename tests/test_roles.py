@@ -233,6 +233,9 @@ class TestWeb:
             assert steering.resume(processor="Tick")
             assert steering.resume("default")
             assert steering.switch_off(["Tick"]) == ["Tick"]
+            assert steering.set_limit("x", 2)
+            assert steering.set_limit("x", 3)
+            assert steering.clear_limit("x")
             assert not steering.drain(uuid.uuid4())
             assert steering.delete([task.pk]) == [task.pk]
             assert steering.prune(timedelta(0)).deleted == 0

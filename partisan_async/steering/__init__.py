@@ -1,10 +1,11 @@
 """What an operator does: retry, run now, cancel, delete and prune tasks; erase what is of a
-subject; pause queues and processors; switch schedules; drain supervisors.
+subject; pause queues and processors; set limits; switch schedules; drain supervisors.
 
 Each function has a twin for async code, with an ``a`` before its name. None checks permissions.
 """
 
 from partisan_async.steering.erasing import Erased, erase
+from partisan_async.steering.limits import clear_limit, set_limit
 from partisan_async.steering.pauses import pause, resume
 from partisan_async.steering.pruning import Pruned, prune
 from partisan_async.steering.schedules import switch_off, switch_on
@@ -12,6 +13,7 @@ from partisan_async.steering.supervisors import drain
 from partisan_async.steering.tasks import cancel, delete, locked, retry, run_now
 from partisan_async.steering.twins import (
     acancel,
+    aclear_limit,
     adelete,
     adrain,
     aerase,
@@ -20,6 +22,7 @@ from partisan_async.steering.twins import (
     aresume,
     aretry,
     arun_now,
+    aset_limit,
     aswitch_off,
     aswitch_on,
 )
@@ -28,6 +31,7 @@ __all__ = [
     "Erased",
     "Pruned",
     "acancel",
+    "aclear_limit",
     "adelete",
     "adrain",
     "aerase",
@@ -36,9 +40,11 @@ __all__ = [
     "aresume",
     "aretry",
     "arun_now",
+    "aset_limit",
     "aswitch_off",
     "aswitch_on",
     "cancel",
+    "clear_limit",
     "delete",
     "drain",
     "erase",
@@ -48,6 +54,7 @@ __all__ = [
     "resume",
     "retry",
     "run_now",
+    "set_limit",
     "switch_off",
     "switch_on",
 ]

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from asgiref.sync import sync_to_async
 
 from partisan_async.steering.erasing import erase
+from partisan_async.steering.limits import clear_limit, set_limit
 from partisan_async.steering.pauses import pause, resume
 from partisan_async.steering.pruning import prune
 from partisan_async.steering.schedules import switch_off, switch_on
@@ -40,5 +41,7 @@ aerase = twin(erase)
 apause = twin(pause)
 aresume = twin(resume)
 adrain = twin(drain)
+aset_limit = twin(set_limit)
+aclear_limit = twin(clear_limit)
 aswitch_on = twin(switch_on)
 aswitch_off = twin(switch_off)

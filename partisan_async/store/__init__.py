@@ -56,6 +56,14 @@ from partisan_async.store.notifying import (
     wake,
 )
 from partisan_async.store.over import OVER_AT_ONCE, PAUSES, STARTS, WINDOWS, prune_over
+from partisan_async.store.overriding import (
+    DISSOLVED_AT_ONCE,
+    clear_override,
+    dissolve,
+    first_limited,
+    limited_queues,
+    override,
+)
 from partisan_async.store.parking import (
     NEVER,
     PARKED_AT_ONCE,
@@ -110,6 +118,7 @@ from partisan_async.store.walking import WALKED_AT_ONCE, heads, walk
 __all__ = [
     "ALL",
     "BEAT_SECONDS",
+    "DISSOLVED_AT_ONCE",
     "HELD_NO_MORE",
     "HISTORY",
     "KEPT_PER_ROW",
@@ -158,12 +167,14 @@ __all__ = [
     "claim_limited",
     "claim_only",
     "claims",
+    "clear_override",
     "constraints",
     "count_from",
     "counts_of",
     "database",
     "delete",
     "delete_finished",
+    "dissolve",
     "drain",
     "due",
     "empty_tasks",
@@ -172,6 +183,7 @@ __all__ = [
     "erase_schedules",
     "erase_tasks",
     "erase_windows",
+    "first_limited",
     "forget",
     "forget_schedules",
     "forget_tallies",
@@ -183,6 +195,7 @@ __all__ = [
     "ids_of",
     "is_parked",
     "limited_payload",
+    "limited_queues",
     "locked",
     "look",
     "make",
@@ -192,6 +205,7 @@ __all__ = [
     "notify",
     "orphans",
     "outcome",
+    "override",
     "park",
     "parked_queues",
     "pause",

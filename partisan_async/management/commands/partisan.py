@@ -19,6 +19,8 @@ from partisan_async.management.partisan import (
     drain,
     erase,
     hold,
+    limit,
+    limits,
     status,
     steer,
     why,
@@ -42,7 +44,7 @@ class Command(BaseCommand):
         """Let each module add its subcommands. Without a subcommand it runs ``status``."""
         parser.set_defaults(run=status.run)
         commands = parser.add_subparsers(metavar="COMMAND")
-        for module in (status, why, steer, erase, hold, drain, adopt, doctor):
+        for module in (status, why, steer, erase, hold, limits, limit, drain, adopt, doctor):
             module.add_to(commands)
 
     @no_translations

@@ -25,10 +25,11 @@ def unknown(of_queues: list[str], of_processors: list[str]) -> Iterator[str]:
     ):
         for name in names:
             if name not in all_known and not (names is of_processors and _is_registered(name)):
-                yield f"Nobody knows {what} {name!r}; {_others(name, all_known)}"
+                yield f"Nobody knows {what} {name!r}; {others(name, all_known)}"
 
 
-def _others(name: str, known: set[str]) -> str:
+def others(name: str, known: set[str]) -> str:
+    """Return which names there are in place of an unknown one: similar ones, or the first."""
     if similar := get_close_matches(name, known, NAMED):
         return f"similar are {', '.join(map(repr, similar))}"
     first = sorted(known)[:NAMED]
