@@ -101,6 +101,24 @@ def test_one_that_was_made_ready_waits_for_its_limit_all_the_same(tmp_path):
         wait_until(lambda: ended(first, early))
 
 
+@pytest.mark.parametrize("numbers", [{"running": 1}, {"running_per_key": 1}])
+def test_what_another_queue_has_ended_frees_it_here(tmp_path, numbers):
+    go = tmp_path / "go"
+    limit(**numbers)
+    with live_supervisor(WORKERS_COUNT=2), live_supervisor("other", WORKERS_COUNT=2):
+        first = called(Wait, str(go), 1, key="a", queue_name="other")
+        wait_until(lambda: Task.objects.get(pk=first.pk).status == "in_process")
+        second = called(Write, "second", key="a")
+        # Claims of limits come first in a turn: when this has run, theirs were in vain.
+        beside = Write("beside").delay()
+        wait_until(lambda: ended(beside))
+        assert not ended(second)
+
+        go.touch()
+
+        wait_until(lambda: ended(first, second))
+
+
 def test_what_an_operator_allows_again_starts_though_none_of_its_limit_ends():
     limit(running=1)
     closed = LimitOverride.objects.create(name="x", key=None, running=0)

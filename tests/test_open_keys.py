@@ -11,10 +11,12 @@ from tests.claims import claim
 
 A, B = ("x", "a"), ("x", "b")
 
+ONE_OF_A = claim(limit_name="x", limit_key="a")
+
 
 def verdict(key=A, **changes):
     """By default of a key with room that has more rows."""
-    usual = {"room": 1, "whole_room": 1, "left": 1, "more": False, "stuck": False}
+    usual = {"room": 1, "whole_room": 1, "left": 1, "more": False, "stuck": False, "shared": False}
     usual |= {"rated": False, "whole_rated": False, "seconds": None, "whole_seconds": None}
     return Verdict(*key, **usual | changes)
 
@@ -88,6 +90,37 @@ class TestVerdicts:
 
         assert judged(keys, verdict(room=0, rated=True), claims=taken) == [A]
         assert judged(keys, verdict(room=0, rated=True)) == []
+
+    def test_one_that_is_full_by_another_queue_is_looked_at_again(self, keys, clock):
+        assert judged(keys, verdict(room=0, shared=True)) == []
+
+        clock.now = keys.next_at()
+
+        assert keys.take()[0] == [A]
+
+    def test_an_end_does_not_open_one_that_was_found_empty(self, keys):
+        judged(keys, verdict(left=0), claims=[ONE_OF_A])
+
+        keys.note_ended(A)
+
+        assert not keys.is_any_open
+        assert keys.take_freed() == {}
+
+    @pytest.mark.parametrize("news", ["rows", "walk", "another"])
+    def test_but_where_there_was_news_since(self, keys, news):
+        judged(keys, verdict(left=0), claims=[ONE_OF_A])
+        match news:
+            case "rows":
+                keys.note_rows([7])
+            case "walk":
+                keys.note_some()
+            case "another":
+                judged(keys, verdict(B, whole_room=0))
+
+        keys.note_ended(A)
+
+        assert A in keys.take()[0]
+        assert keys.take_freed() == {A: 1}
 
 
 class TestWhole:

@@ -79,6 +79,16 @@ def _granule(at: str, per: str) -> str:
     return f"floor(extract(epoch FROM {at})::float8 * {GRANULES} / {per})::bigint"
 
 
+def _is_shared(slots: str, taken: str, is_among: str) -> str:
+    """Return SQL of whether no slots are left, and a task of another queue has one of them."""
+    return f"""
+    CASE WHEN {slots} <= COALESCE({taken}, 0) THEN EXISTS (
+        SELECT 1 FROM partisan_async_task o
+        WHERE o.limit_name = key.name AND {is_among} AND o.status = '{Status.IN_PROCESS}'
+            AND o.queue_name <> %(queue_name)s) ELSE false END
+    """  # noqa: S608
+
+
 def _heads(is_of_key: str) -> str:
     return f"""
     SELECT key.n, key.name, key.room, key.running, key.in_order, key.at, h.*
@@ -114,15 +124,17 @@ want AS MATERIALIZED (
         LEFT JOIN partisan_async_limitoverride own ON own.name = a.name AND own.key = a.key
     WHERE EXISTS (SELECT 1 FROM me)),
 whole AS MATERIALIZED (
-    SELECT w.name, rate.next, w.rates <> '[]' AS rated,
-        GREATEST(0, LEAST(%(limit)s::bigint, rate.room, w.total - (
-        SELECT count(*) FROM partisan_async_task o
-        WHERE w.total IS NOT NULL AND o.limit_name = w.name
-            AND o.status = '{Status.IN_PROCESS}'))) AS room
+    SELECT w.name, rate.next, w.rates <> '[]' AS rated, slots.n AS slots,
+        GREATEST(0, LEAST(%(limit)s::bigint, rate.room, slots.n)) AS room
     FROM (SELECT DISTINCT name, rates, total, at FROM want) AS w
-        CROSS JOIN LATERAL ({_rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate),
+        CROSS JOIN LATERAL ({_rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate
+        CROSS JOIN LATERAL (
+            SELECT w.total - count(*) AS n FROM partisan_async_task o
+            WHERE w.total IS NOT NULL AND o.limit_name = w.name
+                AND o.status = '{Status.IN_PROCESS}') AS slots),
 key AS MATERIALIZED (
     SELECT w.n, w.name, w.key, w.in_order, w.at, r.n AS running, room.n AS room,
+        w.per_key - r.n AS slots,
         w.rates_per_key <> '[]' AND w.key IS NOT NULL AS rated,
         GREATEST(rate.next, w.pause) AS next,
         GREATEST(1, CASE WHEN w.in_order THEN 1 ELSE LEAST(room.n,
@@ -185,6 +197,8 @@ verdict AS (
         whole.room - COALESCE(a.n_of, 0) AS whole_room,
         COALESCE(f.n_of, 0) - COALESCE(t.n_of, 0) AS left, COALESCE(f.n_of, 0) >= key.most AS more,
         COALESCE(p.n_of, 0) > COALESCE(t.n_of, 0) AS stuck,
+        {_is_shared("key.slots", "t.n_of", "o.limit_key = key.key")}
+            OR {_is_shared("whole.slots", "a.n_of", "true")} AS shared,
         key.rated, whole.rated AS whole_rated,
         extract(epoch FROM GREATEST(key.next, f.due) - key.at)::float8 AS seconds,
         extract(epoch FROM whole.next - key.at)::float8 AS whole_seconds
@@ -200,7 +214,7 @@ verdict AS (
             ON a.name = key.name)
 SELECT CASE WHEN row_number() OVER () = 1 THEN (
         SELECT jsonb_agg(jsonb_build_array(v.name, v.key, v.room, v.whole_room,
-            v.left, v.more, v.stuck, v.rated, v.whole_rated, v.seconds, v.whole_seconds))
+            v.left, v.more, v.stuck, v.shared, v.rated, v.whole_rated, v.seconds, v.whole_seconds))
         FROM verdict v)::text END, taken.*
 FROM (SELECT 1) AS one LEFT JOIN taken ON true
 """  # noqa: S608
@@ -214,6 +228,7 @@ class Verdict(NamedTuple):
     :param left: how many of the rows that were looked at still wait.
     :param more: whether others may wait behind these.
     :param stuck: whether a row that could have started is locked, or is not to be taken.
+    :param shared: whether it is full by tasks of other queues, too.
     :param rated: whether rates hold for it.
     :param whole_rated: likewise, of all keys.
     :param seconds: until a rate, a pause or the head's own time allows the next; ``None``: nothing
@@ -228,6 +243,7 @@ class Verdict(NamedTuple):
     left: int
     more: bool
     stuck: bool
+    shared: bool
     rated: bool
     whole_rated: bool
     seconds: float | None

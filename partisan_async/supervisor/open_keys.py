@@ -25,7 +25,10 @@ OPENED_AT_ONCE = 8
 """Number of keys that are opened when a limit that was full as a whole has room."""
 
 STUCK_SECONDS = 0.5
-"""Pause before the next look at a key whose next row is locked, or is not to be taken."""
+"""Pause before the next look at a key whose next row is locked, or is not to be taken.
+
+Or that is full by tasks of another queue: where nothing waits, nobody is told of their ends.
+"""
 
 TELL_EVERY_SECONDS = 0.02
 """Least time between two looks at who waits for what has ended here."""
@@ -40,6 +43,8 @@ class OpenKeys:
     def __init__(self) -> None:
         self._open: dict[Key, None] = {}
         self._ids: dict[int, None] = {}
+        self._emptied: set[Key] = set()
+        """Those of which tasks run here, and nothing waited behind them: an end changes nothing."""
         self._freed: Counter[Key] = Counter()
         self._freed_at = -math.inf
         self._later: dict[Key, float] = {}
@@ -77,14 +82,18 @@ class OpenKeys:
         """Open keys: something of them has ended, or waits."""
         for key in keys:
             self._later.pop(key, None)
+            self._emptied.discard(key)
             self._open[key] = None
             self._open_behind(key[0])
         self._forget_too_many()
 
     def note_ended(self, key: Key) -> None:
         """Open a key of which a task has ended, and keep in mind that others may want it."""
-        self.note([key])
-        self._freed[key] += 1
+        if key in self._emptied and key[0] not in self._behind:
+            self._emptied.remove(key)
+        else:
+            self.note([key])
+            self._freed[key] += 1
 
     def take_freed(self) -> dict[Key, int]:
         """Return of which keys tasks have ended, for which there is no room here, and how many.
@@ -102,6 +111,7 @@ class OpenKeys:
     def note_rows(self, ids: Iterable[int]) -> None:
         """Open the keys of these rows, whatever they are."""
         self._ids.update(dict.fromkeys(ids))
+        self._emptied.clear()  # they may be of any key
         if len(self._ids) > MOST:
             self._ids.clear()
             self.note_some()
@@ -109,6 +119,7 @@ class OpenKeys:
     def note_some(self) -> None:
         """Walk: there may be rows that nothing tells of, and room that nothing told of."""
         self._walks, self._walked = True, None
+        self._emptied.clear()
         # The walk leaves out what is behind: a few of it show whether its limit is still full.
         for name in list(self._behind):
             self._open_behind(name)
@@ -161,6 +172,8 @@ class OpenKeys:
             if not (is_waiting and each.room > 0 and each.whole_room > 0):
                 self._freed.pop(each.whose, None)  # what has ended here was made use of
             if not is_waiting:
+                if took[each.whose]:
+                    self._emptied.add(each.whose)
                 continue
             if each.whole_room <= 0:
                 self._put_behind(each, again=each.whole_rated and each.name in names)
@@ -170,6 +183,8 @@ class OpenKeys:
                 if each.rated and took[each.whose]:
                     # Its rate was counted before these: when the next may start is seen anew.
                     self._open[each.whose] = None
+                elif each.shared:
+                    self._later[each.whose] = time.monotonic() + STUCK_SECONDS
             elif each.stuck:
                 self._later[each.whose] = time.monotonic() + STUCK_SECONDS
             else:
@@ -189,6 +204,8 @@ class OpenKeys:
             self._whole_later[verdict.name] = time.monotonic()
         elif verdict.whole_seconds is not None:
             self._whole_later[verdict.name] = time.monotonic() + verdict.whole_seconds
+        elif verdict.shared:
+            self._whole_later[verdict.name] = time.monotonic() + STUCK_SECONDS
 
     def _open_behind(self, name: str) -> None:
         behind = self._behind.get(name)
