@@ -4,6 +4,8 @@ import uuid
 
 import pytest
 from django.core.checks import run_checks
+from django.db import transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.utils import timezone
 
 from partisan_async import registry, schedules, steering, store
@@ -241,6 +243,41 @@ class TestOnError:
 
         assert rows(processor_class="Keyed") == [("new", None, None, None)]
         assert keyed.asked == 0
+
+
+class TestAgain:
+    """What an operator has run again, or now, has an earlier id: the beat would not find it."""
+
+    @pytest.mark.parametrize(
+        ("do", "columns"),
+        [
+            (steering.retry, {"status": "error", "finished_at": timezone.now()}),
+            (steering.run_now, {"status": "scheduled"}),
+        ],
+    )
+    def test_it_is_told_of_even_if_he_dies_with_the_commit(self, made, do, columns, monkeypatch):
+        tasks = [made()(n).delay() for n in "ab"]
+        Task.objects.update(**columns)
+        monkeypatch.setattr(DatabaseWrapper, "run_and_clear_commit_hooks", lambda self: None)
+        with listening("default") as heard:
+            with transaction.atomic():
+                do([tasks[0].pk])
+                assert heard() == []
+            assert heard() == [f"limited:{tasks[0].pk}"]
+
+            do([tasks[1].pk])
+            assert heard() == [f"limited:{tasks[1].pk}"]
+        assert {task.status for task in Task.objects.all()} == {"limited"}
+
+    def test_one_that_is_taken_back_is_not_told_of(self, made):
+        task = made()("a").delay()
+        Task.objects.update(status="scheduled")
+        with listening("default") as heard:
+            with transaction.atomic(), transaction.atomic():
+                steering.run_now([task.pk])
+                transaction.set_rollback(True)
+            assert heard() == []
+        assert Task.objects.get().status == "scheduled"
 
 
 class TestOtherArguments:

@@ -44,6 +44,7 @@ from partisan_async.store.limits import (
     unranked,
 )
 from partisan_async.store.mending import broken, constraints, mend, validate
+from partisan_async.store.newcomers import LOOKED_AT_MOST, Behind, newcomers
 from partisan_async.store.notifying import (
     HELD_NO_MORE,
     LIMITED,
@@ -114,6 +115,7 @@ __all__ = [
     "KEPT_PER_ROW",
     "KEYS_AT_ONCE",
     "LIMITED",
+    "LOOKED_AT_MOST",
     "NEVER",
     "OVER_AT_ONCE",
     "PARKED_AT_ONCE",
@@ -130,6 +132,7 @@ __all__ = [
     "WINDOWS",
     "Among",
     "Beat",
+    "Behind",
     "Held",
     "Key",
     "Locking",
@@ -188,6 +191,7 @@ __all__ = [
     "mend",
     "move_up",
     "named",
+    "newcomers",
     "notify",
     "orphans",
     "outcome",

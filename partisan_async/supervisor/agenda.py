@@ -23,6 +23,7 @@ from partisan_async.policy import (
     Retried,
     Suspected,
 )
+from partisan_async.supervisor.newcomers import Newcomers
 from partisan_async.supervisor.open_keys import OpenKeys
 from partisan_async.supervisor.sight import Sight
 
@@ -47,6 +48,8 @@ class Agenda:
         """Supervisors that have been silent for longer than the TTL."""
         self.keys = OpenKeys()
         """Of which rows that wait for limits may start."""
+        self.newcomers = Newcomers()
+        """Rows that wait for limits, and of which nothing may have told."""
         self.has_limits = False
         """Whether rows wait for limits, or the code knows of any."""
         self.doubtful = False
@@ -85,6 +88,7 @@ class Agenda:
     def _on_limited(self, told: str) -> None:
         ids = _ids(told)
         self.keys.note_rows(ids)
+        self.newcomers.tell(ids)
         if not ids:
             self.keys.note_some()
         self.wake.set()
@@ -95,15 +99,21 @@ class Agenda:
         :param trusts_clock: whether supervisors may be called silent by the database's clock.
         """
         self.ready = self.ready or (sight.ready and not sight.paused)
-        if sight.limited and not self.has_limits:
-            self.has_limits = True
-            self.note_limited()
+        self._on_newcomers(sight)
         if sight.due_seconds is not None:
             self.expect(sight.due_seconds)
         self.orphans = self.orphans or sight.orphans
         self.dead.update(sight.dead)
         if trusts_clock:
             self.silent.update(sight.silent)
+
+    def _on_newcomers(self, sight: Sight) -> None:
+        self.has_limits = self.has_limits or sight.newcomers is not None
+        ids = self.newcomers.take(sight.newcomers)
+        if ids is None:
+            self.note_limited()
+        else:
+            self.keys.note_rows(ids)
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
         """Note that tasks went back to waiting: they may be ready, or due earlier than others."""

@@ -74,7 +74,7 @@ class Bench:
             claim = store.claim(self._me, name, 1, _TTL, store.Among(self._made_way, paused=held))
             if claims := store.claims(self._execute(claim)):
                 return claims
-            if seen.limited and (claims := self._claim_limited(name, held)):
+            if seen.newcomers and (claims := self._claim_limited(name, held)):
                 return claims
         return []
 
