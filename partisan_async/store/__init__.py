@@ -70,6 +70,7 @@ from partisan_async.store.pausing import pause, pause_processor, resume, resume_
 from partisan_async.store.promoting import PROMOTED_AT_ONCE, advance, due, promote
 from partisan_async.store.pruning import Place, Pruned, Pruning, prune
 from partisan_async.store.punctuality import Punctuality, punctuality, succeeded
+from partisan_async.store.putting_under import put_under_limits
 from partisan_async.store.rescuing import orphans, rescue
 from partisan_async.store.settling import delete_finished, settle, settle_within
 from partisan_async.store.statement import Locking, Statement, database
@@ -205,6 +206,7 @@ __all__ = [
     "prune",
     "prune_over",
     "punctuality",
+    "put_under_limits",
     "rank",
     "ready",
     "recount_schedules",

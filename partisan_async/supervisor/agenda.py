@@ -20,6 +20,7 @@ from partisan_async.policy import (
     GivenBack,
     Interrupted,
     Postponed,
+    PutUnder,
     Retried,
     Suspected,
 )
@@ -126,6 +127,8 @@ class Agenda:
                     pause
                 ):
                     self.expect(pause.total_seconds())
+                case PutUnder(name, key):
+                    self.keys.note([(name, key)])
                 case Retried() | Postponed() | Suspected():
                     self.ready = True
                 case GivenBack() if settlement.attempt:

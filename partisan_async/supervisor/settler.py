@@ -16,7 +16,7 @@ import psycopg
 
 from partisan_async import logs, store
 from partisan_async.claim import Attempt, Claim, Settlement
-from partisan_async.policy import Finished
+from partisan_async.policy import Finished, PutUnder
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.refused import MOST
 from partisan_async.supervisor.unwritten import Timed, Unwritten
@@ -123,11 +123,14 @@ class Settler:
         now = time.monotonic()
         kept: list[Settlement] = []
         deleted: list[Settlement] = []
+        limited: list[Settlement] = []
         written: set[int] = set()
         for settlement, since in self._writing:
             each = _aged(settlement, now - since)
             if isinstance(each.decision, Finished) and each.decision.settled:
                 written.add(each.claim.id)
+            elif isinstance(each.decision, PutUnder):
+                limited.append(each)
             elif self._writer.deletes(each):
                 deleted.append(each)
             else:
@@ -135,6 +138,7 @@ class Settler:
         await self._writer.pause_keys(kept)
         written |= await self._writer.write(store.settle, kept, gently=gently)
         written |= await self._writer.write(store.delete_finished, deleted, gently=gently)
+        written |= await self._writer.write(store.put_under_limits, limited, gently=gently)
         refused = self._unwritten.put_failed(self._writing) if self._writer.failed else set()
         self._tried_again = 0
         if len(written) + len(refused) < len(self._writing):
