@@ -63,9 +63,12 @@ class Agenda:
         rows = rows or self.keys.is_any_open
         return not (rows or self.dead or self.silent)
 
-    def next_at(self) -> float | None:
-        """When something is to be done though nothing tells of it, by the monotonic clock."""
-        ats = (self.due_at, self.keys.next_at())
+    def next_at(self, *, has_room: bool) -> float | None:
+        """When something is to be done though nothing tells of it, by the monotonic clock.
+
+        :param has_room: whether there is room for what waits for limits; if not, its coming tells.
+        """
+        ats = (self.due_at, self.keys.next_at(has_room=has_room))
         return min((at for at in ats if at is not None), default=None)
 
     def on_notify(self, status: str) -> None:
