@@ -157,11 +157,18 @@ class Settler:
     async def _wake(self) -> None:
         told, self._writer.told = self._writer.told, []
         queues = set()
+        limited: dict[str, list[int]] = {}
         for claim, call, pk in told:
             logs.tasks.told(claim, pk, call.processor_class)
-            queues.add(call.queue_name)
+            if call.limit_name is None:
+                queues.add(call.queue_name)
+            else:
+                limited.setdefault(call.queue_name, []).append(pk)
         try:
-            await self._connection.execute(store.wake(sorted(queues)))
+            if queues:
+                await self._connection.execute(store.wake(sorted(queues)))
+            if limited:
+                await self._connection.execute(store.tell_limited(limited))
         except psycopg.Error as error:
             # Their supervisors find the rows by their next beats.
             logs.outcomes.not_woken(len(told), error)
