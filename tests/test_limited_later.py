@@ -4,6 +4,8 @@ import uuid
 
 import pytest
 from django.core.checks import run_checks
+from django.db import transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.utils import timezone
 
 from partisan_async import registry, schedules, steering, store
@@ -17,13 +19,15 @@ from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
 from partisan_async.steering.timetable import checked_stored, run_once
 from partisan_async.task_processor import TaskProcessor
+from partisan_async.testing import live_supervisor
 from partisan_async.unique import Unique
 from tests import test_ticker, test_timetable
+from tests.conftest import wait_until
 from tests.test_limited_enqueue import row
 from tests.test_limited_wake import listening
 from tests.test_races import TTL, Other
 from tests.test_ticker import HOURLY
-from tests.testapp.partisan_tasks import Nothing
+from tests.testapp.partisan_tasks import Fail, Nothing, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -107,6 +111,13 @@ class TestTicks:
         self.ticked("Made")
 
         assert len(rows()) == 1
+
+    def test_they_are_told_of_by_their_ids(self, only):
+        only(SCHEDULE=HOURLY)
+        with listening("default") as heard:
+            self.ticked("Made")
+
+            assert heard() == [f"limited:{Task.objects.get().pk}"]
 
     def test_all_that_are_caught_up_with_have_the_key(self, only):
         only(SCHEDULE=Every(seconds=60, catch_up=True), LIMIT=Limit(in_order=True, name="x"))
@@ -241,6 +252,52 @@ class TestOnError:
 
         assert rows(processor_class="Keyed") == [("new", None, None, None)]
         assert keyed.asked == 0
+
+    def test_it_is_told_of_by_its_id(self, monkeypatch):
+        monkeypatch.setattr(Write, "LIMIT", Limit(running=1, name="mail"))
+        monkeypatch.setattr(Fail, "ON_ERROR", Write)
+        with live_supervisor(WORKERS_COUNT=1), listening("default") as heard:
+            failed = Fail("x").delay()
+            wait_until(lambda: Task.objects.filter(processor_class="Write", status="finished"))
+
+            told = Task.objects.get(processor_class="Write")
+            assert f"limited:{told.pk}" in heard()
+        assert (told.limit_name, told.args) == ("mail", [failed.pk])
+
+
+class TestAgain:
+    """What an operator has run again, or now, has an earlier id: the beat would not find it."""
+
+    @pytest.mark.parametrize(
+        ("do", "columns"),
+        [
+            (steering.retry, {"status": "error", "finished_at": timezone.now()}),
+            (steering.run_now, {"status": "scheduled"}),
+        ],
+    )
+    def test_it_is_told_of_even_if_he_dies_with_the_commit(self, made, do, columns, monkeypatch):
+        tasks = [made()(n).delay() for n in "ab"]
+        Task.objects.update(**columns)
+        monkeypatch.setattr(DatabaseWrapper, "run_and_clear_commit_hooks", lambda self: None)
+        with listening("default") as heard:
+            with transaction.atomic():
+                do([tasks[0].pk])
+                assert heard() == []
+            assert heard() == [f"limited:{tasks[0].pk}"]
+
+            do([tasks[1].pk])
+            assert heard() == [f"limited:{tasks[1].pk}"]
+        assert {task.status for task in Task.objects.all()} == {"limited"}
+
+    def test_one_that_is_taken_back_is_not_told_of(self, made):
+        task = made()("a").delay()
+        Task.objects.update(status="scheduled")
+        with listening("default") as heard:
+            with transaction.atomic(), transaction.atomic():
+                steering.run_now([task.pk])
+                transaction.set_rollback(True)
+            assert heard() == []
+        assert Task.objects.get().status == "scheduled"
 
 
 class TestOtherArguments:

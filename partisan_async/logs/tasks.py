@@ -18,6 +18,7 @@ from partisan_async.policy import (
     GivenBack,
     Interrupted,
     Postponed,
+    PutUnder,
     Retried,
     Suspected,
 )
@@ -35,6 +36,7 @@ _EVENTS = {
     Suspected: "lost",
     Deferred: "deferred",
     GivenBack: "given back",
+    PutUnder: "limited",
     Interrupted: "cut off",
 }
 
@@ -47,7 +49,9 @@ def claimed(claims: Sequence[Claim], how: str = "claimed") -> None:
 
 def settled(claim: Claim, decision: Decision, seconds: float | None) -> None:
     """Say what became of a task; ``seconds``: how long it ran, ``None`` if it never started."""
-    if not isinstance(decision, Finished):
+    if isinstance(decision, PutUnder):
+        _put_under(claim, decision)
+    elif not isinstance(decision, Finished):
         _not_done(claim, decision, seconds)
     elif logger.isEnabledFor(logging.INFO):
         logger.info(
@@ -63,6 +67,14 @@ def told(claim: Claim, task_id: int, processor_class: str) -> None:
         "on error %s %s: enqueued %s %s",
         *(claim.id, plain(claim.processor_class), task_id, plain(processor_class)),
         extra=about(claim, "on error") | {"enqueued": task_id},
+    )
+
+
+def _put_under(claim: Claim, decision: PutUnder) -> None:
+    logger.info(
+        "limited %s %s: its row did not say that it waits for limit %s",
+        *(claim.id, plain(claim.processor_class), plain(decision.name)),
+        extra=about(claim, _EVENTS[PutUnder]),
     )
 
 

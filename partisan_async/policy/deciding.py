@@ -21,6 +21,7 @@ from partisan_async.policy.decisions import (
     Finished,
     Interrupted,
     Postponed,
+    PutUnder,
     Suspected,
 )
 from partisan_async.policy.failure import Failure
@@ -29,6 +30,7 @@ from partisan_async.policy.outcomes import (
     CutOff,
     Died,
     Fit,
+    Limited,
     Outcome,
     Overran,
     PostponeAsked,
@@ -121,6 +123,8 @@ def decide(outcome: Outcome, rules: Rules, counters: Counters) -> Decision:
             if counters.unrecognised < MAX_UNRECOGNISED:
                 return Deferred(UNRECOGNISED_PAUSE, failure)
             return Failed(failure)
+        case Limited(name, key, in_order):
+            return PutUnder(name, key, in_order)
         case CutOff(failure, begun):
             return _after_cut(failure, begun, counters)
         case _:

@@ -91,6 +91,15 @@ class GivenBack:
 
 
 @dataclass(frozen=True, slots=True)
+class PutUnder:
+    """The task has not started, and waits for a limit; the parameters are those of ``Limited``."""
+
+    name: str
+    key: str | None
+    in_order: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Interrupted:
     """The task runs again after the pause: its database session ended or could not be opened.
 
@@ -111,5 +120,6 @@ Decision = (
     | Suspected
     | Deferred
     | GivenBack
+    | PutUnder
     | Interrupted
 )

@@ -99,6 +99,20 @@ class Unrecognised:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    """Nothing ran: the task starts under a limit, and its row does not say it.
+
+    :param name: of the limit.
+    :param key: its key there; ``None``: none.
+    :param in_order: whether tasks of a key run in the order of their ids.
+    """
+
+    name: str
+    key: str | None
+    in_order: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CutOff:
     """The database session of an atomic run ended during the run, or could not be opened.
 
@@ -109,4 +123,14 @@ class CutOff:
     begun: bool
 
 
-Outcome = Returned | Raised | PostponeAsked | CancelAsked | Died | Overran | Unrecognised | CutOff
+Outcome = (
+    Returned
+    | Raised
+    | PostponeAsked
+    | CancelAsked
+    | Died
+    | Overran
+    | Unrecognised
+    | Limited
+    | CutOff
+)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import Error, transaction
+from django.db import Error, connections, transaction
 
 from partisan_async import store
-from partisan_async.enqueue.run import fetch
+from partisan_async.enqueue.run import fetch, run
 from partisan_async.enqueue.taking import Taken
-from partisan_async.enqueue.wake import wake, wake_limited
+from partisan_async.enqueue.wake import wake
 from partisan_async.models import Task
 from partisan_async.postgres.blame import is_of_some_rows
 
@@ -29,19 +29,13 @@ def change(
     :param way: makes the statement, which returns the key, the queue's name, and the status where
         that may be ``limited``.
     :param told: payload of the NOTIFY to the queues' supervisors; ``None``: no NOTIFY. Of rows that
-        wait for limits they are told the ids.
+        wait for limits they are told the ids, by the same transaction.
     """
-    limited: dict[str, list[Any]] = {}
-    others: set[str] = set()
     rows = _do(way, keys)
-    for key, queue_name, *status in rows:
-        if status == [Task.STATUS_LIMITED]:
-            limited.setdefault(queue_name, []).append(key)
-        else:
-            others.add(queue_name)
-    for queue_name, ids in limited.items():
-        wake_limited(queue_name, ids, store.database(), taken)
-    for queue_name in others:
+    queue_names = {queue_name for _, queue_name, *status in rows if not _is_limited(status)}
+    if taken is not None and connections[store.database()].in_atomic_block:
+        taken.keep(store.database())
+    for queue_name in queue_names:
         if told is not None:
             wake(queue_name, told, store.database(), taken)
     return [key for key, *_ in rows]
@@ -59,7 +53,9 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     """
     try:
         with transaction.atomic(using=store.database()):
-            return fetch(*way(keys))
+            rows = fetch(*way(keys))
+            _tell_of_limited(rows)
+            return rows
     except Error as error:
         if len(keys) < 2 or not is_the_rows(error):
             raise
@@ -75,3 +71,19 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     if len(refused) == 2:
         raise refused[0]
     return rows
+
+
+def _tell_of_limited(rows: Sequence[Any]) -> None:
+    # Within the transaction, unlike an enqueue: the beat finds new rows if nobody told of them, but
+    # none of an earlier id that waits again. What people do is rare enough for that lock.
+    limited: dict[str, list[Any]] = {}
+    for key, queue_name, *status in rows:
+        if _is_limited(status):
+            limited.setdefault(queue_name, []).append(key)
+    for queue_name, ids in limited.items():
+        payload = store.limited_payload(ids)
+        run(*store.notify(queue_name, payload, within=True), store.database())
+
+
+def _is_limited(status: Sequence[str]) -> bool:
+    return list(status) == [Task.STATUS_LIMITED]

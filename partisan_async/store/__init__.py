@@ -45,6 +45,7 @@ from partisan_async.store.limits import (
     unranked,
 )
 from partisan_async.store.mending import broken, constraints, mend, validate
+from partisan_async.store.newcomers import LOOKED_AT_MOST, Behind, newcomers
 from partisan_async.store.notifying import (
     HELD_NO_MORE,
     LIMITED,
@@ -78,6 +79,7 @@ from partisan_async.store.pausing import pause, pause_processor, resume, resume_
 from partisan_async.store.promoting import PROMOTED_AT_ONCE, advance, due, promote
 from partisan_async.store.pruning import Place, Pruned, Pruning, prune
 from partisan_async.store.punctuality import Punctuality, punctuality, succeeded
+from partisan_async.store.putting_under import put_under_limits
 from partisan_async.store.rescuing import orphans, rescue
 from partisan_async.store.settling import delete_finished, settle, settle_within
 from partisan_async.store.statement import Locking, Statement, database
@@ -124,6 +126,7 @@ __all__ = [
     "KEPT_PER_ROW",
     "KEYS_AT_ONCE",
     "LIMITED",
+    "LOOKED_AT_MOST",
     "NEVER",
     "OVER_AT_ONCE",
     "PARKED_AT_ONCE",
@@ -140,6 +143,7 @@ __all__ = [
     "WINDOWS",
     "Among",
     "Beat",
+    "Behind",
     "Held",
     "Key",
     "Locking",
@@ -202,6 +206,7 @@ __all__ = [
     "mend",
     "move_up",
     "named",
+    "newcomers",
     "notify",
     "orphans",
     "outcome",
@@ -216,6 +221,7 @@ __all__ = [
     "prune",
     "prune_over",
     "punctuality",
+    "put_under_limits",
     "rank",
     "ready",
     "recount_schedules",

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from partisan_async.models.status import Status
 from partisan_async.policy import MAX_INTERRUPTED
+from partisan_async.store.newcomers import NEWCOMERS
 from partisan_async.store.statement import (
     DUE_SECONDS,
     Statement,
@@ -94,15 +95,13 @@ SELECT
      FROM partisan_async_schedule
      WHERE queue_name = %(queue_name)s AND {_IS_MADE} AND enabled
      ORDER BY next_tick NULLS FIRST LIMIT 1),
-    (SELECT id FROM partisan_async_task
-     WHERE status = '{Status.LIMITED}' AND queue_name = %(queue_name)s
-     ORDER BY queue_name LIMIT 1) IS NOT NULL,
+    {NEWCOMERS},
     extract(epoch FROM statement_timestamp())::float8,
     beat.id
 FROM {{claimed}}, beat WHERE beat.id = %(me)s
 """  # noqa: S608
 
-_OWN = re.compile(r"%\((me|queue_name|probe_channel|nonce|known|workers|stopping)\)s")
+_OWN = re.compile(r"%\((me|queue_name|probe_channel|nonce|known|workers|stopping|mark)\)s")
 
 
 class Beat(NamedTuple):
@@ -112,6 +111,7 @@ class Beat(NamedTuple):
     :param known: ids of the rows that it believes it holds.
     :param workers: JSON of what the workers run.
     :param stopping: True if it starts nothing more, and ends.
+    :param mark: an id; of rows behind it that wait for limits it is told. ``None``: of none.
     """
 
     me: UUID
@@ -121,6 +121,7 @@ class Beat(NamedTuple):
     known: Collection[int] = ()
     workers: str = "[]"
     stopping: bool = False
+    mark: int | None = None
 
 
 class Seen(NamedTuple):
@@ -137,7 +138,7 @@ class Seen(NamedTuple):
     :param processors: JSON of the queue's paused processors (``name, paused``), also of those whose
         pause is ending.
     :param timetable_seconds: until the first schedule is due that was made at run time.
-    :param limited: True if rows wait for limits.
+    :param newcomers: what ``newcomers`` reads; ``None``: no rows wait for limits.
     :param at: the time, in seconds since the epoch.
     """
 
@@ -152,7 +153,7 @@ class Seen(NamedTuple):
     draining: bool
     processors: str | None
     timetable_seconds: float | None
-    limited: bool
+    newcomers: str | None
     at: float
     me: UUID
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from partisan_async.models.status import Status
 from partisan_async.store.limiting import Key
-from partisan_async.store.notifying import LIMITED, channel
+from partisan_async.store.notifying import channel, limited_payload
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import (
     Statement,
@@ -195,5 +195,5 @@ def tell_limited(ids: Mapping[str, Sequence[int]]) -> Statement:
     SELECT set_config('synchronous_commit', 'off', true), pg_notify(u.channel, u.payload)
     FROM unnest(%(channels)s::text[], %(payloads)s::text[]) AS u (channel, payload)
     """
-    payloads = [f"{LIMITED}:{','.join(map(str, own))}" for own in ids.values()]
+    payloads = [limited_payload(own) for own in ids.values()]
     return Statement(sql, {"channels": [channel(name) for name in ids], "payloads": payloads})

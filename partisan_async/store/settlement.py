@@ -16,6 +16,7 @@ from partisan_async.policy import (
     GivenBack,
     Interrupted,
     Postponed,
+    PutUnder,
     Retried,
     Suspected,
 )
@@ -68,6 +69,8 @@ def columns(settlement: Settlement) -> dict[str, Any]:
         case Suspected(failure):
             row |= {"suspect": True}
             row |= {"lost": 1, "failure": encoded(failure)} if failure else {}
+        case PutUnder():  # by a statement of its own
+            row |= _as_claimed(claim)
         case GivenBack(cut_off):
             row |= _as_claimed(claim) | {"cut_off": cut_off}
         case Interrupted(pause, _, counted):

@@ -21,13 +21,13 @@ from partisan_async.store.tries import FIRST_TRIED_AT, STARTED_AT
 # allows the partial index on claimed_by, whose statistics promise one row, and the plan would read
 # every row that I hold, dead ones too. For the same statistics no plain "=" and no constant for my
 # id: reading the whole table would look cheaper than looking up each row by its id, as in _CLAIM.
-_FENCE = """t.id = ANY (ARRAY[d.id]) AND t.claim_seq IS NOT DISTINCT FROM d.claim_seq
+FENCE = """t.id = ANY (ARRAY[d.id]) AND t.claim_seq IS NOT DISTINCT FROM d.claim_seq
     AND t.claimed_by IS NOT DISTINCT FROM d.me"""
 
 # For a second attempt: it takes only unlocked rows, and drops the digests of those that wait again,
 # so that it neither waits for a lock nor conflicts with an identical call.
-_FREE = f"""
-AND t.id IN (SELECT t.id FROM partisan_async_task t JOIN d ON {_FENCE}
+FREE = f"""
+AND t.id IN (SELECT t.id FROM partisan_async_task t JOIN d ON {FENCE}
              FOR {{lock}} OF t SKIP LOCKED)
 """  # noqa: S608
 
@@ -78,7 +78,7 @@ SET {{more}}status = {{status}},
     digest = CASE WHEN %(gently)s AND d.status IN {WAITING_SQL} THEN NULL
         ELSE t.digest END,
     {_KEY}
-FROM d WHERE {_FENCE}
+FROM d WHERE {FENCE}
 """  # noqa: S608
 
 _SETTLE = _GIVEN_FORM.format(arrays="", columns="") + _SETTLE_FORM.format(
@@ -118,15 +118,14 @@ SET status = '{Status.FINISHED}',
     last_attempted_at = {STARTED_AT},
     finished_at = statement_timestamp(),
     worker_ids = {_WORKER_IDS}
-FROM d WHERE {_FENCE}
+FROM d WHERE {FENCE}
 """  # noqa: S608
 
 _DELETE = f"""
 {PATIENCE}, d AS MATERIALIZED (
     SELECT d.*, %(me)s::uuid AS me FROM patience CROSS JOIN unnest(
-        %(id)s::bigint[], %(claim_seq)s::int[])
-    AS d (id, claim_seq))
-DELETE FROM partisan_async_task t USING d WHERE {_FENCE}
+        %(id)s::bigint[], %(claim_seq)s::int[]) AS d (id, claim_seq))
+DELETE FROM partisan_async_task t USING d WHERE {FENCE}
 """  # noqa: S608
 
 
@@ -140,7 +139,7 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
         transaction has locked, and drop the digests of rows that wait again, since an identical
         call may wait already.
     """
-    free = _FREE.format(lock="NO KEY UPDATE") if gently else ""
+    free = FREE.format(lock="NO KEY UPDATE") if gently else ""
     runs = [
         (claim.id, claim.claim_seq, *attempt)
         for claim, decision, attempt, _, _ in settlements
@@ -156,7 +155,7 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
             "worker": array(names[name] for name in workers),
             "workers": list(names),
         }
-        return _settling(_FINISH, params | {"me": me}, free)
+        return settling(_FINISH, params | {"me": me}, free)
     rows = [columns(settlement) for settlement in settlements]
     written: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     texts = {name: array_of_texts(written[name]) for name in ("failure", "result")}
@@ -167,8 +166,8 @@ def settle(me: UUID, settlements: Sequence[Settlement], *, gently: bool = False)
         told = written | on_error.params(settlements)
         return _patient(on_error.telling(_GIVEN_TOLD, update), told)
     if limited or any(written["cut_off"]):
-        return _settling(_GIVEN_ALL, written, update)
-    return _settling(_SETTLE_TIMED if any(written["timed"]) else _SETTLE, written, free)
+        return settling(_GIVEN_ALL, written, update)
+    return settling(_SETTLE_TIMED if any(written["timed"]) else _SETTLE, written, free)
 
 
 def delete_finished(
@@ -180,7 +179,7 @@ def delete_finished(
         "id": array(settlement.claim.id for settlement in settlements),
         "claim_seq": array(settlement.claim.claim_seq for settlement in settlements),
     }
-    return _settling(_DELETE, params, _FREE.format(lock="UPDATE") if gently else "")
+    return settling(_DELETE, params, FREE.format(lock="UPDATE") if gently else "")
 
 
 def settle_within(me: UUID, settlement: Settlement, *, delete: bool) -> Statement:
@@ -192,7 +191,8 @@ def settle_within(me: UUID, settlement: Settlement, *, delete: bool) -> Statemen
     return statement._replace(params=statement.params | {"patience": "0"})
 
 
-def _settling(sql: str, params: dict[str, Any], free: str) -> Statement:
+def settling(sql: str, params: dict[str, Any], free: str) -> Statement:
+    """Return a statement that writes claims, and reads the ids of those that it has written."""
     return _patient(f"{sql}{free} RETURNING t.id", params)
 
 

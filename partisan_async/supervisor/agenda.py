@@ -20,9 +20,11 @@ from partisan_async.policy import (
     GivenBack,
     Interrupted,
     Postponed,
+    PutUnder,
     Retried,
     Suspected,
 )
+from partisan_async.supervisor.newcomers import Newcomers
 from partisan_async.supervisor.open_keys import OpenKeys
 from partisan_async.supervisor.sight import Sight
 
@@ -47,6 +49,8 @@ class Agenda:
         """Supervisors that have been silent for longer than the TTL."""
         self.keys = OpenKeys()
         """Of which rows that wait for limits may start."""
+        self.newcomers = Newcomers()
+        """Rows that wait for limits, and of which nothing may have told."""
         self.has_limits = False
         """Whether rows wait for limits, or the code knows of any."""
         self.doubtful = False
@@ -59,9 +63,12 @@ class Agenda:
         rows = rows or self.keys.is_any_open
         return not (rows or self.dead or self.silent)
 
-    def next_at(self) -> float | None:
-        """When something is to be done though nothing tells of it, by the monotonic clock."""
-        ats = (self.due_at, self.keys.next_at())
+    def next_at(self, *, has_room: bool) -> float | None:
+        """When something is to be done though nothing tells of it, by the monotonic clock.
+
+        :param has_room: whether there is room for what waits for limits; if not, its coming tells.
+        """
+        ats = (self.due_at, self.keys.next_at(has_room=has_room))
         return min((at for at in ats if at is not None), default=None)
 
     def on_notify(self, status: str) -> None:
@@ -85,6 +92,7 @@ class Agenda:
     def _on_limited(self, told: str) -> None:
         ids = _ids(told)
         self.keys.note_rows(ids)
+        self.newcomers.tell(ids)
         if not ids:
             self.keys.note_some()
         self.wake.set()
@@ -95,9 +103,7 @@ class Agenda:
         :param trusts_clock: whether supervisors may be called silent by the database's clock.
         """
         self.ready = self.ready or (sight.ready and not sight.paused)
-        if sight.limited and not self.has_limits:
-            self.has_limits = True
-            self.note_limited()
+        self._on_newcomers(sight)
         if sight.due_seconds is not None:
             self.expect(sight.due_seconds)
         self.orphans = self.orphans or sight.orphans
@@ -106,6 +112,14 @@ class Agenda:
             self.silent.update(sight.silent)
         elif self.has_limits:
             self.keys.forget_times()
+
+    def _on_newcomers(self, sight: Sight) -> None:
+        self.has_limits = self.has_limits or sight.newcomers is not None
+        ids = self.newcomers.take(sight.newcomers)
+        if ids is None:
+            self.note_limited()
+        else:
+            self.keys.note_rows(ids)
 
     def on_settled(self, batch: Sequence[Settlement]) -> None:
         """Note that tasks went back to waiting: they may be ready, or due earlier than others."""
@@ -118,6 +132,8 @@ class Agenda:
                     pause
                 ):
                     self.expect(pause.total_seconds())
+                case PutUnder(name, key):
+                    self.keys.note([(name, key)])
                 case Retried() | Postponed() | Suspected():
                     self.ready = True
                 case GivenBack() if settlement.attempt:

@@ -70,7 +70,10 @@ class Claimer:
 
     def on_sight(self, sight: Sight) -> None:
         """Take what a beat saw into account."""
+        was_paused = self._dispatcher.pauses.queue
         self._dispatcher.pause_queue(sight.paused)
+        if was_paused and not sight.paused:
+            self._agenda.note_limited()  # a claim during the pause looked at keys in vain
         self._pause_processors(sight)
         self._agenda.on_sight(sight, trusts_clock=self._lease.trusts_clock)
         self._stock.on_sight(sight)
@@ -182,7 +185,8 @@ class Claimer:
         hears = self._wakeup is not None and self._wakeup.proven.is_set()
         poll = None if hears else self._settings.SLEEP_DELAY_SECONDS
         due = None
-        if (at := agenda.next_at()) is not None and self._lease.held:
+        has_room = self._dispatcher.demand.room_at_once() > 0
+        if (at := agenda.next_at(has_room=has_room)) is not None and self._lease.held:
             due = max(0.0, at - time.monotonic())
         limits = [limit for limit in (poll, due) if limit is not None]
         self.is_asleep = True

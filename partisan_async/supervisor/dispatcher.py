@@ -14,7 +14,7 @@ from typing import assert_never
 from partisan_async import logs, registry
 from partisan_async.claim import Attempt, Claim
 from partisan_async.declared import is_async
-from partisan_async.policy import CutOff, Outcome, Unrecognised
+from partisan_async.policy import CutOff, Limited, Outcome, Unrecognised
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.ahead import batch_to_send
@@ -175,7 +175,7 @@ class Dispatcher:
     def on_ended(self, claim: Claim, outcome: Outcome, seconds: float, worker_id: str) -> None:
         attempt = None
         unbegun = isinstance(outcome, CutOff) and not outcome.begun
-        if not unbegun and not isinstance(outcome, Unrecognised):
+        if not unbegun and not isinstance(outcome, Unrecognised | Limited):
             self._pace.measure(claim.processor_class, seconds)
             attempt = Attempt(seconds, worker_id)
         self.endings.end(claim, outcome, attempt)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from partisan_async import logs
 from partisan_async.claim import Attempt, Claim, Settlement
 from partisan_async.exceptions import ProcessorClassNotFound
-from partisan_async.policy import Died, Failure, GivenBack, Outcome, Overran, Unrecognised
+from partisan_async.policy import Died, Failure, GivenBack, Outcome, Overran, PutUnder, Unrecognised
 from partisan_async.settings import QueueSettings
 from partisan_async.supervisor.losses import Losses
 from partisan_async.supervisor.report.counts import Counts
@@ -41,7 +41,8 @@ class Endings:
         decision = settlement.decision
         self._settler.add(settlement)
         try:
-            self._counts.count(claim, decision, attempt)
+            if not isinstance(decision, PutUnder):
+                self._counts.count(claim, decision, attempt)
             if isinstance(outcome, _UNSEEN):
                 self.losses.tell(claim, decision)
             logs.tasks.settled(claim, decision, None if attempt is None else attempt[0])

@@ -86,6 +86,7 @@ class Pulse:
                 [self._with_memory(each) for each in self._dispatcher.pool.running()]
             ),
             stopping=self._stop.begun.is_set(),
+            mark=self._agenda.newcomers.mark,
         )
 
     def doubt(self) -> None:

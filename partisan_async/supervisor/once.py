@@ -21,6 +21,7 @@ from partisan_async.policy import (
     GivenBack,
     Interrupted,
     Postponed,
+    PutUnder,
     Retried,
     Suspected,
 )
@@ -69,7 +70,7 @@ class Once:
         """Take what was written of tasks."""
         for each in batch:
             kind = type(each.decision)
-            if kind is GivenBack and each.attempt is None:
+            if kind is PutUnder or (kind is GivenBack and each.attempt is None):
                 continue  # it has not begun
             self._ends[OUTCOMES.get(kind, OUTCOMES[Interrupted])] += 1
             if isinstance(each.decision, _AGAIN):

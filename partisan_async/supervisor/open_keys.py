@@ -71,12 +71,16 @@ class OpenKeys:
         """The last key of the step before; ``None``: the walk begins."""
         return self._walked
 
-    def next_at(self) -> float | None:
-        """When the next key opens by itself, by the monotonic clock."""
-        again = [] if self._walk_at is None else [self._walk_at]
-        if self._freed:
-            again.append(self._freed_at)
-        return min((*self._later.values(), *self._whole_later.values(), *again), default=None)
+    def next_at(self, *, has_room: bool = True) -> float | None:
+        """When there is something to do by itself, by the monotonic clock.
+
+        :param has_room: whether to look at keys that open then; else others may be told of some.
+        """
+        ats = [self._freed_at] if self._freed else []
+        if has_room:
+            ats += [*self._later.values(), *self._whole_later.values()]
+            ats += [] if self._walk_at is None else [self._walk_at]
+        return min(ats, default=None)
 
     def note(self, keys: Iterable[Key]) -> None:
         """Open keys: something of them has ended, or waits."""

@@ -48,6 +48,8 @@ class Rescuer:
         gone = agenda.dead | agenda.silent
         agenda.dead, agenda.silent = set(), set()
         if gone:
+            # Whatever had come free with them, they may not have told of it.
+            agenda.note_limited()
             await self._forget(gone)
 
     async def _rescue(self, dead: list[UUID], room: int, *, by_clock: bool) -> int:

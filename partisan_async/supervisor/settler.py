@@ -16,7 +16,7 @@ import psycopg
 
 from partisan_async import logs, store
 from partisan_async.claim import Attempt, Claim, Settlement
-from partisan_async.policy import Finished
+from partisan_async.policy import Finished, PutUnder
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.refused import MOST
 from partisan_async.supervisor.unwritten import Timed, Unwritten
@@ -123,11 +123,14 @@ class Settler:
         now = time.monotonic()
         kept: list[Settlement] = []
         deleted: list[Settlement] = []
+        limited: list[Settlement] = []
         written: set[int] = set()
         for settlement, since in self._writing:
             each = _aged(settlement, now - since)
             if isinstance(each.decision, Finished) and each.decision.settled:
                 written.add(each.claim.id)
+            elif isinstance(each.decision, PutUnder):
+                limited.append(each)
             elif self._writer.deletes(each):
                 deleted.append(each)
             else:
@@ -135,6 +138,7 @@ class Settler:
         await self._writer.pause_keys(kept)
         written |= await self._writer.write(store.settle, kept, gently=gently)
         written |= await self._writer.write(store.delete_finished, deleted, gently=gently)
+        written |= await self._writer.write(store.put_under_limits, limited, gently=gently)
         refused = self._unwritten.put_failed(self._writing) if self._writer.failed else set()
         self._tried_again = 0
         if len(written) + len(refused) < len(self._writing):
@@ -153,11 +157,18 @@ class Settler:
     async def _wake(self) -> None:
         told, self._writer.told = self._writer.told, []
         queues = set()
+        limited: dict[str, list[int]] = {}
         for claim, call, pk in told:
             logs.tasks.told(claim, pk, call.processor_class)
-            queues.add(call.queue_name)
+            if call.limit_name is None:
+                queues.add(call.queue_name)
+            else:
+                limited.setdefault(call.queue_name, []).append(pk)
         try:
-            await self._connection.execute(store.wake(sorted(queues)))
+            if queues:
+                await self._connection.execute(store.wake(sorted(queues)))
+            if limited:
+                await self._connection.execute(store.tell_limited(limited))
         except psycopg.Error as error:
             # Their supervisors find the rows by their next beats.
             logs.outcomes.not_woken(len(told), error)

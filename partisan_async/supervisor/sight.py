@@ -11,7 +11,7 @@ from uuid import UUID
 
 from partisan_async import logs, registry
 from partisan_async.models import readable
-from partisan_async.store import Seen
+from partisan_async.store import Behind, Seen, newcomers
 from partisan_async.supervisor.host_process import identify_process, is_gone
 
 
@@ -31,7 +31,7 @@ class Sight:
     :param pauses_end: whether pauses of processors are over whose rows are to be brought back.
     :param timetable_seconds: until the first schedule that was made at run time is due; ``None``:
         there is none.
-    :param limited: whether rows wait for limits.
+    :param newcomers: what came of rows that wait for limits; ``None``: there are none.
     """
 
     ready: bool
@@ -46,7 +46,7 @@ class Sight:
     paused_processors: frozenset[str] = frozenset()
     pauses_end: bool = False
     timetable_seconds: float | None = None
-    limited: bool = False
+    newcomers: Behind | None = None
 
 
 class Lookout:
@@ -70,7 +70,7 @@ class Lookout:
             ),
             pauses_end=not all(holds for _, holds in pauses),
             timetable_seconds=seen.timetable_seconds,
-            limited=seen.limited,
+            newcomers=newcomers(seen.newcomers),
         )
 
     def _judge(self, others: Sequence[Any]) -> tuple[list[UUID], list[UUID]]:

@@ -17,6 +17,7 @@ from partisan_async.policy import (
     Failure,
     Finished,
     Postponed,
+    PutUnder,
     Retried,
     Suspected,
 )
@@ -45,6 +46,9 @@ def reduced(settlement: Settlement, encoding: str) -> Iterator[Settlement]:
     bare = storable._replace(decision=_bare(decision))
     if bare != storable:
         yield bare
+    if isinstance(decision, PutUnder):
+        failure = Failure("builtins.ValueError", "The key of its limit could not be stored.")
+        yield storable._replace(decision=Failed(failure))
     pause = getattr(decision, "pause", None)
     if pause is not None and pause > LONGEST_PAUSE:
         failure = Failure("builtins.OverflowError", f"It was to run again after {pause}.")

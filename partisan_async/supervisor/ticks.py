@@ -13,6 +13,7 @@ import psycopg
 
 from partisan_async import logs, schedule, store
 from partisan_async.claim import Call
+from partisan_async.models import Status
 from partisan_async.models.readable import is_moment
 from partisan_async.postgres.blame import Blame, whose
 from partisan_async.store import Scheduled
@@ -129,5 +130,7 @@ class Ticks:
             if missed and not known.catch_up:
                 logs.schedules.missed(seen.processor_class, due, following)
             if ids:
-                await self._connection.execute(store.notify(self._queue_name, "new"))
+                waits = plan.call.limit_name is not None
+                payload = store.limited_payload(ids) if waits else Status.NEW.value
+                await self._connection.execute(store.notify(self._queue_name, payload))
         return 0.0

@@ -33,7 +33,7 @@ LONGEST_PAUSE_SECONDS = 1.0
 back in that time, they are written, and no task runs again."""
 
 Way = Callable[..., Statement]
-"""``store.settle`` or ``store.delete_finished``."""
+"""``store.settle``, ``store.delete_finished`` or ``store.put_under_limits``."""
 
 
 class Writer:

@@ -20,7 +20,7 @@ from partisan_async.declared import is_async
 from partisan_async.enqueue.run import fetch, run
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import WAITING, Task
-from partisan_async.policy import Decision, Finished, Outcome, Postponed
+from partisan_async.policy import Decision, Finished, Outcome, Postponed, PutUnder
 from partisan_async.settings import queue_settings
 from partisan_async.testing.clock import as_of
 from partisan_async.testing.contained import contained, setting_kept
@@ -81,7 +81,7 @@ class Bench:
         self._execute(as_of(store.promote(queue_name), timezone.now()))
         held = [one for one, holds in json.loads(seen.processors or "[]") if holds]
         among = store.Among(self._made_way, paused=held)
-        if seen.limited and (claims := self._limited.claim_next(queue_name, among, moment)):
+        if seen.newcomers and (claims := self._limited.claim_next(queue_name, among, moment)):
             return claims
         return store.claims(self._execute(store.claim(self._me, queue_name, 1, _TTL, among)))
 
@@ -115,6 +115,9 @@ class Bench:
         verdicts = Verdicts(queue_settings(claim.queue_name))
         settlement = verdicts.settlement(claim, outcome, Attempt(0.0, WORKER_ID))
         decision = settlement.decision
+        if isinstance(decision, PutUnder):
+            (again,) = self._put_under(settlement)
+            return self.run(again, moment, tells=tells)
         logs.tasks.settled(claim, decision, time.perf_counter() - began)
         if not (isinstance(decision, Finished) and decision.settled):
             settled = settlement if tells else settlement._replace(on_error=None)
@@ -128,6 +131,11 @@ class Bench:
         task = Task.objects.using(self.alias).get(pk=claim.id)
         self.errors.note(task, decision, executor.raised)
         return Ran(task, decision)
+
+    def _put_under(self, settlement: Settlement) -> list[Claim]:
+        """Have a task wait for the limit that its row did not say; claim it anew, as above."""
+        self._execute(store.put_under_limits(self._me, [settlement]))
+        return store.claims(self._execute(store.claim_only(self._me, settlement.claim.id)))
 
     def leave(self) -> None:
         """Remove the row that stands for this supervisor."""

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 
 from partisan_async.claim import Claim
 from partisan_async.enqueue.parameters import parameters_of
-from partisan_async.policy import RETURNED, Returned
+from partisan_async.policy import RETURNED, Limited, Returned
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.worker.loading import (
     NOTHING,
@@ -20,6 +20,7 @@ from partisan_async.worker.loading import (
     tell_start,
 )
 from partisan_async.worker.result import returned
+from partisan_async.worker.under_limit import lacks_limit, limit_of
 from partisan_async.worker.used_caches import close_caches
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class AsyncRun:
         """``None`` until it is made; it stays so if that fails, and nothing runs."""
         self.encoded = claim.arguments
         """The encoded arguments; ``None``: they are large, and not read yet."""
-        self.outcome: Returned = RETURNED
+        self.outcome: Returned | Limited = RETURNED
         """The outcome, unless the run raised an error."""
         self._claim = claim
         self._me = me
@@ -53,7 +54,13 @@ class AsyncRun:
     async def _run(self) -> None:
         if self.encoded is None:
             self.encoded = await sync_to_async(read_arguments)(self._me, self._claim)
-        self.processor = processor = processor_of(self._claim, self.encoded)
+        processor = processor_of(self._claim, self.encoded)
+        if lacks_limit(self._claim, type(processor)):
+            under = await sync_to_async(limit_of)(self._claim, self.encoded)
+            if under is not None:
+                self.outcome = under
+                return
+        self.processor = processor
         if processor.ATOMIC:
             raise TypeError(
                 "ATOMIC needs a plain `def run(self)`: Django has no transactions in async code."

@@ -46,6 +46,7 @@ from partisan_async.worker.loading import (
 from partisan_async.worker.raised import outcome_of
 from partisan_async.worker.result import returned
 from partisan_async.worker.retrying import asks
+from partisan_async.worker.under_limit import lacks_limit, limit_of
 from partisan_async.worker.used_caches import close_caches
 
 
@@ -74,7 +75,10 @@ class Executor:
                     with alarm or nullcontext():
                         if encoded is None:
                             encoded = read_arguments(self._supervisor_id, claim)
-                        processor = processor_of(claim, encoded)
+                        made = processor_of(claim, encoded)
+                        if lacks_limit(claim, type(made)) and (under := limit_of(claim, encoded)):
+                            return under
+                        processor = made
                         if processor._is_heard():  # noqa: SLF001  its other half
                             tell_start(claim, processor)
                         if not processor.ATOMIC:

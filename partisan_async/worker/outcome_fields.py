@@ -14,6 +14,7 @@ from partisan_async.policy import (
     CutOff,
     Failure,
     Fit,
+    Limited,
     Outcome,
     PostponeAsked,
     Raised,
@@ -38,6 +39,8 @@ def fields_of(outcome: Outcome) -> list[Any]:
             return [name, _told(failure), reason]
         case Unrecognised(failure):
             return [name, _told(failure)]
+        case Limited(limit_name, key, in_order):
+            return [name, limit_name, key, in_order]
         case CutOff(failure, begun):
             return [name, _told(failure), begun]
         case _:
@@ -60,6 +63,8 @@ def outcome_of(name: str, values: list[Any]) -> Outcome:
             return Raised(Failure(*failure), fit and Fit(*fit))
         case "CancelAsked", [failure, reason]:
             return CancelAsked(Failure(*failure), reason)
+        case "Limited", [limit_name, key, in_order]:
+            return Limited(limit_name, key, in_order)
         case "CutOff", [failure, begun]:
             return CutOff(Failure(*failure), begun)
         case "Unrecognised", [failure]:
