@@ -70,8 +70,8 @@ def _screen(command: BaseCommand, shown: list[LimitState], name: str | None) -> 
     if not found.keys:
         yield "No task that waits or runs has a key."
         return
-    header = ("key", "running", "waiting", "next start", "changed")
-    yield from table([_header(command, header), *map(_key, found.keys)], columns)
+    about = ("key", "running", "waiting", "next start", "changed")
+    yield from table([_header(command, about), *map(_key, found.keys)], columns)
     if found.more:
         yield f"and {found.more:,} more"
 
