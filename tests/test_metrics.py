@@ -19,14 +19,18 @@ from partisan_async.policy import Deferred, Failed, Failure, Finished, Interrupt
 from partisan_async.schedule import Every
 from partisan_async.settings import queue_settings
 from partisan_async.store import Statement
+from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.host import Host
-from partisan_async.supervisor.report import counts, metrics, queue_depth
+from partisan_async.supervisor.report import counts, metrics, queue_depth, under_limits
 from partisan_async.supervisor.report.counts import Counts
+from partisan_async.supervisor.report.under_limits import UnderLimits
 from tests.conftest import ended, wait_until
+from tests.limited import limit, row
 from tests.process import partisan
 from tests.test_dashboard import nodes
 from tests.test_docs import blocks, code, tables
 from tests.test_health import get, port_of
+from tests.test_limited_counts import read
 
 FAILURE = Failure("builtins.ValueError", "no")
 
@@ -217,11 +221,15 @@ class TestScrape:
             for name, kind, labels, _ in tables("docs/howto/metrics.md")["metric"]
         }
         schedules.create("acme", registry.get("Nothing")(2), Every(seconds=0.2))
+        row()
         with partisan("--async", "--health-port", "0") as running:
             wait_until(lambda: ended(registry.get("Nothing")(1).delay()))
             wait_until(Schedule.objects.filter(last_success__isnull=False).exists)
-            asked = ("partisan_schedule_success_seconds", ":acme")
-            wait_until(lambda: asked in scrape(port_of(running)))
+            for asked in (
+                ("partisan_schedule_success_seconds", ":acme"),
+                ("partisan_limit_tasks", "x", "waiting"),
+            ):
+                wait_until(lambda asked=asked: asked in scrape(port_of(running)))
             wait_until(lambda: ("partisan_workers_memory_bytes",) in scrape(port_of(running)))
 
             _, text = get(port_of(running), "/metrics")
@@ -274,6 +282,34 @@ class TestScrape:
             assert shown["partisan_schedule_overdue", ":bad"] == 1
             assert 5400 <= shown["partisan_schedule_success_seconds", ":good"] < 5500
             assert ("partisan_schedule_success_seconds", ":bad") not in shown
+
+    def test_it_tells_of_limits_and_never_of_keys(self):
+        """There may be many keys, and one may be a person's name."""
+        limit(running_per_key=1)
+        for key in ("ada", "bee", "bee", None):
+            row(key, processor_class="Sleep", arguments={"args": [60, "x"], "kwargs": {}})
+        row("ada", "other"), row("ada", queue_name="elsewhere")
+        with partisan("--async", "--health-port", "0", "--workers_count", "2") as running:
+            port = port_of(running)
+            asked = {
+                ("partisan_limit_tasks", "other", "waiting"): 1,
+                ("partisan_limit_tasks", "other", "running"): 0,
+                ("partisan_limit_tasks", "x", "waiting"): 2,
+                ("partisan_limit_tasks", "x", "running"): 2,
+            }
+
+            wait_until(
+                lambda: (
+                    asked
+                    == {
+                        key: n
+                        for key, n in scrape(port).items()
+                        if key[0] == "partisan_limit_tasks"
+                    }
+                )
+            )
+
+            assert "ada" not in get(port, "/metrics")[1]
 
     def test_it_tells_what_is_paused(self):
         with partisan("--async", "--health-port", "0", "--workers_count", "1") as running:
@@ -362,3 +398,35 @@ def test_the_depth_reads_no_more_than_it_counts():
     assert (ready, *others) == (queue_depth.COUNTED, 0, 0, 0, 0)
     assert oldest >= 0
     assert Task.objects.count() == 40000
+
+
+async def test_where_there_is_no_limit_nothing_is_asked():
+    """Neither does a connection open."""
+    agenda = Agenda()
+    limits = UnderLimits("default", None, agenda)
+
+    assert await limits.ask() == []
+    agenda.has_limits = True
+    with pytest.raises(AttributeError):
+        await limits.ask()
+
+
+@pytest.mark.django_db
+def test_what_waits_for_a_limit_is_counted_by_its_index():
+    """At a size where the planner has a choice."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO partisan_async_task (queue_name, processor_class, arguments, priority,"
+            " execute_after, status, finished_at, limit_name, limit_key, limit_rank)"
+            " SELECT 'default', 'Write', '{}', 10, now(),"
+            " CASE WHEN n > 20000 THEN 'limited' ELSE 'finished' END,"
+            " CASE WHEN n <= 20000 THEN now() END, CASE WHEN n > 20000 THEN (n % 7)::text END,"
+            " CASE WHEN n > 20000 THEN n::text END, 10 FROM generate_series(1, 50000) n"
+        )
+        cursor.execute("ANALYZE partisan_async_task")
+    sql = under_limits._LIMITS.replace(str(queue_depth.COUNTED), "100")
+
+    scans = read(sql, {"queue_name": "default", "names": ["gone"]})
+
+    assert not [each for each in scans if "Seq" in each[0]]
+    assert sum(rows for *_, rows, _ in scans) <= 7 * 100 + 2 * 7 + 10

@@ -1,17 +1,25 @@
 """``manage.py partisan why`` of a task that waits for its limit, by making each answer happen."""
 
+import re
+import time
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
 from partisan_async import steering
-from partisan_async.models import LimitOverride, LimitPause, Supervisor
-from partisan_async.operate.reasons import limited
-from tests.limited import limit, row
+from partisan_async.enqueue.run import fetch
+from partisan_async.models import LimitOverride, LimitPause, Supervisor, Task
+from partisan_async.operate.limit_statements import ROOM
+from partisan_async.operate.reasons import limited, pace
+from tests.limited import Limited, limit, row
 from tests.test_admin import page_of
 from tests.test_dashboard import client_of, text_of
+from tests.test_limited_counts import read
+from tests.test_limits_command import start
 from tests.test_reasons import CaptureRows, alive, soon, why
 
 __all__ = ["alive"]  # a fixture
@@ -207,3 +215,116 @@ def test_a_key_and_other_tasks_are_for_those_who_may_see_them():
     assert "ada@" not in told
     reader = client_of("view_task", "view_arguments", name="reader")
     assert "key &#x27;ada@example.org&#x27;." in text_of(reader.get(page_of(task)))
+
+
+class TestNextStart:
+    def test_by_a_rate_of_all_or_of_its_key(self, alive):
+        """As the claim counts: a window after the first start that it holds, and a granule."""
+        limit(rates=[[5, 3600]], rates_per_key=[[2, 600]])
+        start("x", 2, 600, key="k", seconds_ago=240)
+        task, without = row(), row(None)
+
+        assert re.search(
+            r"By that the next one starts no earlier than \S+ \S+ \(in [56] minutes\)\.", said(task)
+        )
+        assert "no earlier than" not in said(without)
+        start("x", 5, 3600, seconds_ago=1800)
+        assert re.search(r"no earlier than \S+ \S+ \(in (29|30) minutes\)\.", said(task))
+        assert re.search(r"no earlier than \S+ \S+ \(in (29|30) minutes\)\.", said(without))
+
+    def test_the_claim_starts_it_then_and_not_before(self, alive, transactional_db):
+        limit(rates_per_key=[[1, 0.5]])
+        start("x", 1, 0.5, key="k")
+        task = row()
+        claimer = Limited()
+        ((_, promised),) = fetch(ROOM, {"name": "x", "key": "k"})
+
+        while not claimer.claim_limited([("x", "k")]):
+            time.sleep(0.01)  # the time is what it waits for
+        claimer.connection.close()
+
+        task.refresh_from_db()
+        assert timedelta(0) <= task.claimed_at - promised
+
+
+def ends(count, seconds_ago, key="k", **columns):
+    """Insert tasks that have ended, one after the other, until now."""
+    moment = timezone.now()
+    for n in range(count):
+        at = moment - timedelta(seconds=seconds_ago * (count - n) / count)
+        row(key, status="finished", finished_at=at, **columns)
+
+
+class TestPace:
+    def test_by_what_has_ended_of_its_key(self, alive):
+        limit(running_per_key=1)
+        running()
+        ends(10, 1000), ends(50, 1000, key="other"), ends(50, 1000, name="y")
+        ends(50, 1000, queue_name="elsewhere")
+        _, _, task = row(), row(), row()
+
+        # Nine in a thousand seconds, and three are to go.
+        assert said(task).endswith(
+            "2 tasks of its key come before it. At the pace of the last ones it starts in about 5"
+            " minutes."
+        )
+
+    def test_of_those_without_a_key(self, alive):
+        limit(running=1)
+        ends(5, 1000, key=None), ends(50, 1000)
+
+        assert "it starts in about 4 minutes." in said(row(None))
+
+    def test_of_a_key_of_which_nothing_ends_any_more_it_gets_slower(self, alive):
+        limit()
+        ends(10, 100)
+        Task.objects.filter(status="finished").update(
+            finished_at=F("finished_at") - timedelta(minutes=30)
+        )
+
+        assert "it starts in about 3 minutes." in said(row())
+
+    @pytest.mark.parametrize(("count", "minutes"), [(0, 0), (2, 0), (9, 61)])
+    def test_of_too_few_there_is_none(self, alive, count, minutes):
+        """What ended in another hour, or by chance, says nothing."""
+        limit()
+        ends(count, 10)
+        Task.objects.filter(status="finished").update(
+            finished_at=F("finished_at") - timedelta(minutes=minutes)
+        )
+
+        assert "pace" not in said(row())
+
+    @pytest.mark.parametrize("key", [None, "k"])
+    def test_none_while_it_is_held_back(self, alive, key):
+        limit()
+        ends(9, 10)
+        LimitOverride.objects.create(name="x", key=key, running=0)
+        assert "pace" not in said(row())
+        LimitOverride.objects.all().delete()
+        LimitOverride.objects.create(name="x", key="other", running=0)
+        assert "pace" in said(row())
+        LimitPause.objects.create(name="x", key="k", until=timezone.now() + timedelta(minutes=1))
+
+        assert "pace" not in said(row())
+
+    def test_at_most_a_thousand_ends_of_each_kind_are_looked_at(self, alive):
+        limit()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO partisan_async_task (queue_name, processor_class, arguments, priority,"
+                " execute_after, status, finished_at, limit_name, limit_key, limit_rank) SELECT"
+                " 'default', 'Nothing', '{}', 10, now(), 'finished',"
+                " now() - make_interval(secs => n / 10.0), 'x', 'k', 10"
+                " FROM generate_series(1, 20000) n"
+            )
+            cursor.execute("ANALYZE partisan_async_task")
+        params = {
+            "statuses": ["finished", "error"], "queue_name": "default", "name": "x", "key": "k",
+            "lately": pace.LATELY,
+        }  # fmt: skip
+
+        scans = read(pace._PACE, params)
+
+        assert not [each for each in scans if "Seq" in each[0]]
+        assert sum(rows for *_, rows, _ in scans) == pace.LOOKED_AT

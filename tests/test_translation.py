@@ -32,12 +32,21 @@ from partisan_async.admin import task_list
 from partisan_async.admin.steerings import STEERINGS
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.management.start_partisan.conditions import require_home
-from partisan_async.models import Home, PausedProcessor, Schedule, Supervisor, Task
+from partisan_async.models import (
+    Home,
+    LimitOverride,
+    LimitPause,
+    PausedProcessor,
+    Schedule,
+    Supervisor,
+    Task,
+)
 from partisan_async.naming import name_of
 from partisan_async.operate import reasons
 from partisan_async.schedule import Cron
 from partisan_async.testing import live_supervisor
 from tests.conftest import state, wait_until
+from tests.limited import limit, row
 from tests.old_rows import before_the_constraints
 from tests.process import ROOT, environment
 from tests.site_rules import refusal
@@ -48,6 +57,7 @@ from tests.test_reasons import another_session
 from tests.testapp.partisan_tasks import Add, Sleep, Tick, Write, WriteUnique
 
 DASHBOARD = "/admin/partisan_async/dashboard/"
+LIMIT = f"{DASHBOARD}limit/"
 SCHEDULES = "/admin/partisan_async/schedule/"
 
 WIDE = {ord(letter): ord(letter) + 0xFEE0 for letter in map(chr, range(128)) if letter.isalpha()}
@@ -631,6 +641,32 @@ class TestDashboard:
 
         assert wide("resumed") in page.text
         assert_wide(page)
+
+
+@pytest.mark.django_db
+class TestLimits:
+    def test_whoever_reads_of_them(self, admin_client):
+        limit("1", running=2, running_per_key=2, rates=[[1, 600]], rates_per_key=[[1, 0.5]])
+        LimitOverride.objects.create(name="1", running=1)
+        LimitOverride.objects.create(name="1", key="1", running=0)
+        LimitPause.objects.create(name="1", key="2", until=timezone.now() + timedelta(days=1))
+        for name, numbers in {"2": {}, "3": {"in_order": True}, "4": {"ranked": False}}.items():
+            limit(name, **numbers)
+        for name in "012345":
+            for key in "123":
+                row(key, name)
+        looker = client_of("view_task", "view_supervisor", name="looker")
+
+        with in_wide():
+            for client in (admin_client, looker):
+                for page in (f"{DASHBOARD}live/", *(f"{LIMIT}?name={name}" for name in "012345")):
+                    assert_wide(client.get(page))
+
+    def test_what_setting_says(self, admin_client):
+        limit("1", running=2)
+        with in_wide():
+            for what in ({"running": "5"}, {"clear": "1"}, {"running": "x"}, {"other_key": "1"}):
+                assert_wide(admin_client.post(f"{LIMIT}?name=1", what, follow=True))
 
 
 @pytest.mark.django_db

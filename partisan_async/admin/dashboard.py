@@ -16,7 +16,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext, gettext_noop
 
 from partisan_async import registry, steering, store
-from partisan_async.admin import plot
+from partisan_async.admin import limit_page, plot
 from partisan_async.admin.rows import RowAdmin, may_see_dashboard
 from partisan_async.models import Dashboard, PausedProcessor, PausedQueue
 from partisan_async.operate import last_hour, overview
@@ -36,6 +36,7 @@ class DashboardAdmin(RowAdmin):
         return [
             path("", self.admin_site.admin_view(self.page), name=f"{name}_changelist"),
             path("live/", self.admin_site.admin_view(self.live), name=f"{name}_live"),
+            path("limit/", self.admin_site.admin_view(self.limit), name=limit_page.VIEW),
         ]
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -59,6 +60,10 @@ class DashboardAdmin(RowAdmin):
             raise PermissionDenied
         return self._render(request, "admin/partisan_async/dashboard_live.html")
 
+    def limit(self, request: HttpRequest) -> HttpResponse:
+        """Show a limit with its keys; or set or clear what an operator allows there."""
+        return limit_page.answer(self, request)
+
     def _render(self, request: HttpRequest, template: str) -> HttpResponse:
         request.current_app = self.admin_site.name
         scope = self.scope_of(request)
@@ -70,6 +75,8 @@ class DashboardAdmin(RowAdmin):
         context = {
             "queues": queues,
             "has_limits": any(each.limited for each in queues),
+            "limits": limit_page.limits_of(scope, queues),
+            "keys_counted": limit_page.KEYS_COUNTED,
             "counted": overview.COUNTED,
             "pauses": [each for each in overview.pauses() if scope.has_pause(each, known)],
             "supervisors": scope.among(overview.supervisors()),

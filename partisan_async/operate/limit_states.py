@@ -130,10 +130,14 @@ class Keys:
 def told_rates(rates: Iterable[tuple[int, float]]) -> Iterator[str]:
     """Yield each rate in words."""
     for count, seconds in rates:
-        within = in_words(seconds)
-        if seconds < 10 and seconds % 1:
-            within = gettext("%(seconds)s seconds") % {"seconds": f"{seconds:g}"}
-        yield gettext("%(count)s in %(time)s") % {"count": f"{count:,}", "time": within}
+        yield gettext("%(count)s in %(time)s") % {"count": f"{count:,}", "time": window(seconds)}
+
+
+def window(seconds: float) -> str:
+    """Return the length of a rate's window in words; it may be a part of a second."""
+    if seconds < 10 and seconds % 1:
+        return gettext("%(seconds)s seconds") % {"seconds": f"{seconds:g}"}
+    return in_words(seconds)
 
 
 def _next_start(waiting: int, running: int, most: int | None, rated: datetime | None) -> str:

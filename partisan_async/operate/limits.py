@@ -41,8 +41,9 @@ def limits(at_most: int = COUNTED, keys_at_most: int = KEYS_COUNTED) -> list[Lim
 
 
 def _state(row: Sequence[Any]) -> LimitState:
-    before, (rates, rates_per_key), behind = row[:6], map(_pairs, row[6:8]), row[8:]
-    return LimitState(*before, rates, rates_per_key, *behind)
+    values = [*row]
+    values[6:8] = map(_pairs, row[6:8])
+    return LimitState(*values)
 
 
 def keys(name: str, keys_at_most: int = KEYS_COUNTED) -> Keys:

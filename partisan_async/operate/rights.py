@@ -55,7 +55,7 @@ OPERATOR: Rights = {
     "partisan_async_schedule": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_tally": ("SELECT", "USAGE ON SEQUENCE"),
     "partisan_async_uniquewindow": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "partisan_async_limit": ("SELECT",),
+    "partisan_async_limit": ("SELECT", "DELETE"),
     "partisan_async_limitoverride": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "partisan_async_limitpause": ("SELECT",),
     "partisan_async_limitstart": ("SELECT",),

@@ -29,6 +29,20 @@ def resume_processor(processor: str, queue_name: str) -> str:
     return f"manage.py partisan resume {_option('--processor', processor)}{of}"
 
 
+def dissolve(limit: str) -> str:
+    """Return how to have what waits for a limit run without it, and to forget that."""
+    return f"manage.py partisan limits --dissolve {_positional(limit)}"
+
+
+def clear_limit(limit: str) -> str:
+    """Return how to have the code's number of a limit hold again."""
+    return f"manage.py partisan limit --clear {_positional(limit)}"
+
+
+def _positional(name: str) -> str:
+    return f"-- {quote(name)}" if name.startswith("-") else quote(name)
+
+
 def _option(option: str, name: str) -> str:
     # With "=" if the name would otherwise be parsed as an option.
     between = "=" if name.startswith("-") else " "

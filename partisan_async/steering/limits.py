@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from partisan_async import store
@@ -58,6 +59,16 @@ def dissolve_in_batches(name: str | None = None) -> Iterator[int]:
             audit.put_down("dissolve", [told], queue_name=queue_name, limit=name, count=count)
             left -= count
             yield count
+
+
+def forget_limit(name: str) -> bool:
+    """Delete what a limit allowed that no live supervisor has and no task; return whether it did.
+
+    This code must not have it, either: a supervisor of this code has written it once for all.
+    """
+    forgotten = fetch(*store.forget_limit(name, timedelta(seconds=store.TTL_SECONDS)))
+    audit.put_down("forget-limit", [repr(each) for (each,) in forgotten], limit=name)
+    return bool(forgotten)
 
 
 def waiting(name: str | None = None) -> int:

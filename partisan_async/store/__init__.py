@@ -62,6 +62,7 @@ from partisan_async.store.overriding import (
     clear_override,
     dissolve,
     first_limited,
+    forget_limit,
     limited_queues,
     override,
 )
@@ -189,6 +190,7 @@ __all__ = [
     "erase_windows",
     "first_limited",
     "forget",
+    "forget_limit",
     "forget_schedules",
     "forget_tallies",
     "freed",

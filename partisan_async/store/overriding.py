@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from partisan_async.models.status import Status
-from partisan_async.store.statement import Statement, queue_names
+from datetime import timedelta
+
+from partisan_async.models.status import ENDED_SQL, Status
+from partisan_async.store.statement import Statement, is_alive, queue_names
 
 DISSOLVED_AT_ONCE = 1000
 """Maximum number of rows that one statement makes ready."""
@@ -84,3 +86,19 @@ def dissolve(queue_name: str, name: str | None) -> Statement:
     sql = _DISSOLVE.format(of_limit="" if name is None else "AND limit_name = %(name)s")
     of_limit = {} if name is None else {"name": name}
     return Statement(sql, {"queue_name": queue_name} | of_limit)
+
+
+def forget_limit(name: str, ttl: timedelta) -> Statement:
+    """Delete what a limit allowed. Rows: its name, if nothing has it any more.
+
+    A live supervisor may have written it, and a task that is not over would wait for ever.
+    """
+    sql = f"""
+    DELETE FROM partisan_async_limit l WHERE name = %(name)s
+        AND NOT EXISTS (SELECT 1 FROM partisan_async_supervisor s
+                        WHERE s.id = l.set_by AND {is_alive("s")})
+        AND NOT EXISTS (SELECT 1 FROM partisan_async_task t
+                        WHERE t.status NOT IN {ENDED_SQL} AND t.limit_name = %(name)s)
+    RETURNING name
+    """  # noqa: S608
+    return Statement(sql, {"name": name, "ttl": ttl})

@@ -130,7 +130,8 @@ class Heartbeat:
         self._every = every.total_seconds()
         self._home = home
         self._pulses: list[Pulse] = []
-        self._process = identify_process()
+        # That it knows of limits: a release before says nothing of them.
+        self._process = identify_process() | {"limits": True}
         self._trouble = Trouble("beat", connection.role)
         self._beating = asyncio.Lock()
         self._lapsed = False

@@ -86,7 +86,7 @@ def assemble(me: UUID, name: str, settings: QueueSettings, shared: Shared) -> Pa
     page = None
     if shared.with_metrics:
         shown = (counts, lease, dispatcher, settler, wakeup)
-        page = _page(name, settings, shared, shown, ticker, timetable)
+        page = _page(name, settings, shared, shown, ticker, timetable, agenda)
     return Parts(
         claiming=claiming,
         lease=lease,
@@ -142,13 +142,16 @@ def _page(
     shown: tuple[Counts, Lease, Dispatcher, Settler, Wakeup | None],
     ticker: Ticker,
     timetable: Timetable,
+    agenda: Agenda,
 ) -> Page:
     # Imported here: it needs prometheus_client.
     from partisan_async.supervisor.report.families import Families
     from partisan_async.supervisor.report.metrics import Page
     from partisan_async.supervisor.report.punctual import Punctual
     from partisan_async.supervisor.report.queue_depth import QueueDepth
+    from partisan_async.supervisor.report.under_limits import UnderLimits
 
     families = Families(name, settings.most_workers, *shown, shared.memory)
     depth = QueueDepth(name, shared.metrics)
-    return Page(families, depth, Punctual(name, shared.metrics, ticker, timetable))
+    punctual = Punctual(name, shared.metrics, ticker, timetable)
+    return Page(families, depth, punctual, UnderLimits(name, shared.metrics, agenda))

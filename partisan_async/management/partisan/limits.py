@@ -14,9 +14,9 @@ from partisan_async.management.partisan.names import others
 from partisan_async.management.partisan.screen import Cell, Progress, number, table, width
 from partisan_async.management.partisan.steer import add_up, add_yes, confirm
 from partisan_async.models import readable
-from partisan_async.operate import limits
+from partisan_async.operate import limit_names, limits
 from partisan_async.operate.limits import KeyState, LimitState
-from partisan_async.steering.limits import dissolve_in_batches, waiting
+from partisan_async.steering.limits import dissolve_in_batches, forget_limit, waiting
 from partisan_async.text.printable import plain
 
 
@@ -70,8 +70,8 @@ def _screen(command: BaseCommand, shown: list[LimitState], name: str | None) -> 
     if not found.keys:
         yield "No task that waits or runs has a key."
         return
-    header = ("key", "running", "waiting", "next start", "changed")
-    yield from table([_header(command, header), *map(_key, found.keys)], columns)
+    about = ("key", "running", "waiting", "next start", "changed")
+    yield from table([_header(command, about), *map(_key, found.keys)], columns)
     if found.more:
         yield f"and {found.more:,} more"
 
@@ -117,6 +117,7 @@ def _dissolve(command: BaseCommand, name: str | None, options: dict[str, Any]) -
         if name is not None and name not in (names := {each.name for each in limits.limits()}):
             raise CommandError(plain(f"Nobody knows a limit {name!r}; {others(name, names)}."))
         command.stdout.write(plain(f"dissolve: no task waits for {of}."))
+        _forget(command, name)
         return
     wait = "waits" if total == 1 else "wait"
     confirm(plain(f"dissolve: {number(total)} that {wait} for {of} run without it"), options)
@@ -128,3 +129,10 @@ def _dissolve(command: BaseCommand, name: str | None, options: dict[str, Any]) -
             " supervisor whose code has the limit made its tasks wait again. Take the limit out of"
             " the code, or stop the supervisors, and try again."
         )
+    _forget(command, name)
+
+
+def _forget(command: BaseCommand, name: str | None) -> None:
+    """Delete what is left of a limit that is gone."""
+    if name is not None and name not in limit_names.of_code() and forget_limit(name):
+        command.stdout.write(plain(f"Limit {name!r} is in no code any more, and is forgotten."))

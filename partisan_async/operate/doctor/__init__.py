@@ -14,6 +14,7 @@ from django.db import Error, transaction
 from partisan_async import registry, store
 from partisan_async.operate.doctor import (
     indexes,
+    limits,
     place,
     reach,
     roles,
@@ -41,6 +42,8 @@ LOOKS = (
     tasks.abandoned_tasks,
     tasks.interrupted_tasks,
     schedules.overdue_schedules,
+    limits.older_releases,
+    limits.unused_limits,
     table.dead_rows,
     indexes.claim_plan,
     indexes.indexes,

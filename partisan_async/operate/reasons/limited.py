@@ -11,10 +11,12 @@ from django.utils.translation import gettext, ngettext
 from partisan_async import store
 from partisan_async.enqueue.run import fetch
 from partisan_async.models import Limit, LimitOverride, LimitPause, Task
+from partisan_async.operate.limit_statements import ROOM
+from partisan_async.operate.limit_states import window
+from partisan_async.operate.reasons.pace import told_pace
 from partisan_async.operate.reasons.words import at, listed, now
 from partisan_async.operate.ways_out import WaysOut
 from partisan_async.text import moments
-from partisan_async.text.durations import in_words
 
 Row = TypeVar("Row", bound=Model)
 
@@ -45,7 +47,18 @@ def behind_limit(task: Task, ways: WaysOut) -> Iterator[str]:
     yield from _paused(task)
     yield from _running(task, limit, ways)
     yield from _rates(task, limit)
-    yield from _before(task)
+    count = _count_before(task)
+    yield from _before(task, count)
+    if not _is_held_back(task):
+        yield from told_pace(task, count)
+
+
+def _is_held_back(task: Task) -> bool:
+    """Tell whether an operator or a pause lets none of its key start: then no pace says when."""
+    closed = _of(LimitOverride).filter(name=task.limit_name, running=0)
+    paused = _of(LimitPause).filter(name=task.limit_name, until__gt=now())
+    is_its = Q(key__isnull=True) | _is_key("key", task.limit_key)
+    return closed.filter(is_its).exists() or paused.filter(_is_key("key", task.limit_key)).exists()
 
 
 def _paused(task: Task) -> Iterator[str]:
@@ -98,21 +111,27 @@ def _told(of: str, names: Sequence[str], most: int | None) -> Iterator[str]:
 
 
 def _rates(task: Task, limit: Limit) -> Iterator[str]:
-    each = gettext("%(count)s in %(time)s")
-    of_key = gettext("%(count)s of its key in %(time)s")
+    each, of_key = gettext("%(count)s in %(time)s"), gettext("%(count)s of its key in %(time)s")
     pairs = [(each, *pair) for pair in limit.rates]
     if task.limit_key is not None:
         pairs += [(of_key, *pair) for pair in limit.rates_per_key]
-    if pairs:
-        told = (
-            said % {"count": f"{count:,}", "time": in_words(seconds)}
-            for said, count, seconds in pairs
-        )
-        yield gettext("No more start than: %(rates)s.") % {"rates": listed(told)}
+    told = [
+        said % {"count": f"{count:,}", "time": window(seconds)} for said, count, seconds in pairs
+    ]
+    if not told:
+        return
+    yield gettext("No more start than: %(rates)s.") % {"rates": listed(told)}
+    params = {"name": limit.name, "key": task.limit_key}
+    for row in fetch(ROOM, params):
+        # Its own rates do not hold for a task without a key.
+        nexts = [each for each in row[: 1 if task.limit_key is None else 2] if each is not None]
+        moment = now()
+        if nexts and max(nexts) > moment:
+            said = gettext("By that the next one starts no earlier than %(moment)s.")
+            yield said % {"moment": moments.told(max(nexts), moment)}
 
 
-def _before(task: Task) -> Iterator[str]:
-    count = _count_before(task)
+def _before(task: Task, count: int) -> Iterator[str]:
     about = {"count": _counted(count)}
     if task.limit_key is None:
         if not count:

@@ -18,6 +18,7 @@ from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.memory import Memory
 from partisan_async.supervisor.report.counts import BOUNDS, OUTCOMES, Counts, Spread
 from partisan_async.supervisor.report.queue_depth import COUNTED, Depth
+from partisan_async.supervisor.report.under_limits import UnderLimit
 from partisan_async.supervisor.settler import Settler
 from partisan_async.supervisor.wakeup import Wakeup
 
@@ -122,6 +123,18 @@ class Families:
         yield tasks
         name, what = "queue_oldest_seconds", "How long the oldest ready task has been due."
         yield self._one(GaugeMetricFamily, name, what, oldest or 0.0)
+
+    def of_limits(self, limits: Iterable[UnderLimit]) -> Iterator[Metric]:
+        """Yield the queue's tasks under each limit."""
+        tasks = GaugeMetricFamily(
+            "partisan_limit_tasks",
+            f"Tasks of the queue under a limit, of all supervisors, counted up to {COUNTED}.",
+            labels=("queue", "limit", "status"),
+        )
+        for name, waiting, running in limits:
+            for status, count in (("waiting", waiting), ("running", running)):
+                tasks.add_metric((self._queue_name, name, status), float(count))
+        yield tasks
 
     def of_schedules(self, schedules: Iterable[Punctuality]) -> Iterator[Metric]:
         """Yield how punctual the queue's schedules are."""

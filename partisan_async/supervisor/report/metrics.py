@@ -20,6 +20,7 @@ from partisan_async.supervisor.memory import Memory
 from partisan_async.supervisor.report.families import Families, of_host
 from partisan_async.supervisor.report.punctual import Punctual
 from partisan_async.supervisor.report.queue_depth import Depth, QueueDepth
+from partisan_async.supervisor.report.under_limits import UnderLimit, UnderLimits
 
 MADE_EVERY_SECONDS = 1.0
 """Time for which a page is reused: for 1,000 processors, rendering blocks the event loop for some
@@ -37,17 +38,22 @@ class _Made(NamedTuple):
 class Page:
     """What the metrics tell of one supervisor."""
 
-    def __init__(self, families: Families, depth: QueueDepth, punctual: Punctual) -> None:
+    def __init__(
+        self, families: Families, depth: QueueDepth, punctual: Punctual, limits: UnderLimits
+    ) -> None:
         self._families = families
         self._queue_depth = depth
         self._punctual = punctual
+        self._under_limits = limits
         self._depth: Depth | None = None
         self._schedules: list[Punctuality] = []
+        self._limits: list[UnderLimit] = []
 
     async def ask(self) -> None:
         """Ask the database for what it tells of the queue."""
         self._depth = await self._queue_depth.ask()
         self._schedules = await self._punctual.ask()
+        self._limits = await self._under_limits.ask()
 
     def metrics(self) -> Iterator[Metric]:
         """Yield its metrics."""
@@ -57,6 +63,8 @@ class Page:
             yield from self._families.of_queue(self._depth)
         if self._schedules:
             yield from self._families.of_schedules(self._schedules)
+        if self._limits:
+            yield from self._families.of_limits(self._limits)
 
 
 class Metrics:
