@@ -20,8 +20,9 @@ if not os.environ.get("DATABASE_URL"):
 DATABASES = {"default": django_database(os.environ["DATABASE_URL"])}
 
 PARTISAN_CONFIG = {
-    # What is not named here has its default; WORKERS_COUNT is up to the number of cores.
-    "default": {"SHUTDOWN_GRACE_SECONDS": 5},
+    # What is not named here has its default. Four workers, also on two cores: two of them may make
+    # larger pictures, see MakeRendition, and thumbnails need not wait for these.
+    "default": {"WORKERS_COUNT": 4, "SHUTDOWN_GRACE_SECONDS": 5},
     # What waits for others and computes nothing: one process does much of it at a time.
     "announcements": {"WORKERS_COUNT": 1, "ASYNC_CONCURRENCY": 20},
 }

@@ -343,4 +343,4 @@ def test_its_own_tests_pass(database: str) -> None:
     )
 
     assert ended.returncode == 0, ended.stderr
-    assert "Ran 26 tests" in ended.stderr
+    assert "Ran 27 tests" in ended.stderr

@@ -21,6 +21,7 @@ from partisan_async import registry
 from partisan_async.config import const
 from partisan_async.config.processor_configs import ErrorsHandleConfig, PostponeConfig
 from partisan_async.exceptions import PostponeTask
+from partisan_async.limits import Limit
 from partisan_async.task_processor import TaskProcessor
 
 EMBARGO = timedelta(seconds=1)
@@ -65,9 +66,18 @@ class MakeThumbnail(OfPicture):
 
 @registry.register
 class MakeRendition(OfPicture):
-    """Makes a larger one, when no thumbnail and no new picture waits."""
+    """Makes a larger one, when no thumbnail and no new picture waits.
+
+    Each takes much memory, so two at most are made at once, however many workers there are. Uploads
+    take turns: one of a thousand pictures does not keep the next one waiting.
+    """
 
     PRIORITY = 20
+    LIMIT = Limit(running=2, fair=True)
+
+    def limit_key(self, picture: Picture) -> int | None:
+        """Return the upload that a picture came with first."""
+        return picture.uploads.order_by("pk").values_list("pk", flat=True).first()
 
     def run(self, picture: Picture, *, kind: Kind) -> None:
         fitted = _fitted(picture, kind)

@@ -23,6 +23,7 @@ STEPS = {
 STATES = {
     "to-come": "to come",
     "waiting": "waiting",
+    "limited": "waiting its turn",
     "scheduled": "scheduled",
     "in-process": "in process",
     "postponed": "postponed",
@@ -175,6 +176,8 @@ def _step(label: str, task: Task | None) -> StepShown:
     match task.status:
         case Task.STATUS_NEW:
             return StepShown(label, "waiting")
+        case Task.STATUS_LIMITED:
+            return StepShown(label, "limited", "since two are made at once, and uploads take turns")
         case Task.STATUS_IN_PROCESS:
             return StepShown(label, "in-process")
         case Task.STATUS_FINISHED:

@@ -69,6 +69,18 @@ class TaskTests(WithMedia, TestCase):
         self.assertIsInstance(perform(Publish, [picture]).decision, Postponed)
         assert_not_enqueued(Announce)
 
+    def test_larger_ones_wait_for_the_turn_of_their_upload(self) -> None:
+        """Of a picture that comes again with another upload, for that of the first."""
+        first, second = stored("blue.png", drawn("blue")), stored("red.png", drawn("red"))
+        intake.store(Upload.objects.create(), "blue.png", drawn("blue"))
+        for picture in (first, second):
+            perform(TakeIn, [picture])
+
+        for picture in (first, second):
+            upload = picture.uploads.earliest("pk")
+            for kind in (Kind.MEDIUM, Kind.LARGE):
+                assert_enqueued(MakeRendition, picture=picture, kind=kind, limit_key=upload.pk)
+
     def test_the_managers_get_a_mail(self) -> None:
         taken_in("blue")
 
@@ -234,6 +246,10 @@ class ProgressTests(WithMedia, TestCase):
 
         self.assertEqual(states()["Read"], "waiting")
         self.assertEqual(states()["Thumbnail"], "to-come")
+        perform(TakeIn, [picture])
+        self.assertEqual(states()["Thumbnail"], "waiting")
+        self.assertEqual(states()["Large"], "limited")
+        self.assertContains(self.client.get("/"), "Large: waiting its turn since two are made")
         run_pending()
         self.assertEqual(states()["Read"], "done")
         self.assertIn(states()["Publish"], {"scheduled", "postponed"})
