@@ -10,7 +10,7 @@ from django.db import connection, connections
 from partisan_async import store
 from partisan_async.models import LimitStart, Task
 from partisan_async.policy import Failure, Finished, Retried
-from partisan_async.store.limiting import GRANULES
+from partisan_async.store.rates import GRANULES
 from tests.conftest import wait_until
 from tests.limited import Limited, execute, ids, limit, row
 from tests.test_races import TTL, timedelta

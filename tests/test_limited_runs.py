@@ -10,7 +10,7 @@ from partisan_async import steering, store
 from partisan_async.limits import Limit
 from partisan_async.models import Limit as Row
 from partisan_async.models import LimitOverride, LimitPause, LimitStart, Supervisor, Task
-from partisan_async.store.limiting import GRANULES
+from partisan_async.store.rates import GRANULES
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, marks, wait_until
 from tests.limited import execute, limit, row
@@ -99,6 +99,18 @@ def test_one_that_was_made_ready_waits_for_its_limit_all_the_same(tmp_path):
 
         go.touch()
         wait_until(lambda: ended(first, early))
+
+
+@pytest.mark.parametrize("numbers", [{"running": 1}, {"running_per_key": 1}, {}])
+def test_one_worker_serves_keys_in_turns(numbers):
+    limit(**numbers)
+    tasks = [called(Write, f"a {n}", key="a") for n in range(20)]
+    tasks += [called(Write, f"{key}", key=key) for key in "bc"]
+
+    with live_supervisor(WORKERS_COUNT=1):
+        wait_until(lambda: ended(*tasks))
+
+    assert {"b", "c"} < set(marks()[:4])
 
 
 @pytest.mark.parametrize("numbers", [{"running": 1}, {"running_per_key": 1}])

@@ -13,7 +13,7 @@ from django.utils import timezone
 from partisan_async.models import LimitOverride, LimitPause, LimitStart, Task
 from partisan_async.operate import limit_statements, limits
 from partisan_async.steering.limits import dissolve_in_batches
-from partisan_async.store.limiting import GRANULES
+from partisan_async.store.rates import GRANULES
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, wait_until
 from tests.limited import Limited, execute, limit, row

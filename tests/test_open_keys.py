@@ -123,6 +123,21 @@ class TestVerdicts:
         assert keys.take_freed() == {A: 1}
 
 
+class TestTurns:
+    def test_what_had_its_turn_comes_last(self, keys):
+        keys.note([A, B])
+        keys.take()
+
+        assert judged(keys, verdict(A), verdict(B), claims=[ONE_OF_A]) == [B, A]
+
+    def test_also_behind_a_limit_that_is_full(self, keys):
+        judged(keys, verdict(A, whole_room=0), verdict(B, whole_room=0), claims=[ONE_OF_A])
+
+        keys.note_ended(A)
+
+        assert keys.take()[0] == [B, A]
+
+
 class TestWhole:
     def test_behind_a_limit_that_is_full_a_few_open_when_one_of_it_has_ended(self, keys):
         many = [verdict(("x", str(n)), whole_room=0) for n in range(20)]
@@ -206,7 +221,7 @@ class TestWalk:
         agenda.has_limits = True
         judged(agenda.keys, verdict(seconds=3600.0))
 
-        seen = Sight(ready=False, due_seconds=None, orphans=False, limited=True)
+        seen = Sight(ready=False, due_seconds=None, orphans=False)
         agenda.on_sight(seen, trusts_clock=trusts_clock)
 
         assert (agenda.keys.next_at() is not None) == is_known

@@ -16,9 +16,11 @@ AT_ONCE = 1000
 
 
 def dissolve(apps: Any, schema_editor: Any, more: str = "") -> None:
-    """Make what waits for a limit ready: the release before knows no limits."""
+    """Make what waits for a limit ready, or scheduled: the release before knows no limits."""
     sql = f"""
-    UPDATE partisan_async_task SET status = 'new'{more} WHERE id = ANY (ARRAY(
+    UPDATE partisan_async_task
+    SET status = CASE WHEN execute_after <= now() THEN 'new' ELSE 'scheduled' END{more}
+    WHERE id = ANY (ARRAY(
         SELECT id FROM partisan_async_task WHERE status = 'limited' LIMIT {AT_ONCE} FOR UPDATE))
     """  # noqa: S608
     with schema_editor.connection.cursor() as cursor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from partisan_async.models.readable import moment
 from partisan_async.models.status import Status
-from partisan_async.store.limiting import _rate as rate
+from partisan_async.store.rates import rate
 
 LIMITS_COUNTED = 1000
 """Maximum number of limits of all queues that are told of: one that waits in two counts twice."""

@@ -6,7 +6,7 @@ COMMITTED, and one message. A row in process *is* the slot that it occupies: not
 up or down.
 
 A *head* of a key is one of the rows that are next there. A *start* is a claim, at the time that it
-counted with. Starts are counted by *granules*, hundredths of a rate's window.
+counted with.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from partisan_async.claim import Claim
 from partisan_async.models.status import Status
 from partisan_async.store.among import ALL, Among
 from partisan_async.store.claiming import COLUMNS, I_LIVE, NEXT_SEQ, claims
+from partisan_async.store.rates import GRANULES, granule, rate
 from partisan_async.store.statement import Locking, Statement, array, array_of_texts
 
 Key = tuple[str, str | None]
@@ -28,9 +29,6 @@ Key = tuple[str, str | None]
 
 KEYS_AT_ONCE = 100
 """Maximum number of keys that one claim looks at."""
-
-GRANULES = 100
-"""Granules in a window; one more is counted, since the first one is cut."""
 
 IDLE_MILLISECONDS = 2000
 """How long the server waits for the rest, where a network breaks in the middle."""
@@ -52,31 +50,6 @@ SELECT set_config('partisan_async.held', COALESCE(jsonb_agg(name)::text, '[]'), 
     set_config('idle_in_transaction_session_timeout', '{IDLE_MILLISECONDS}', true)
 FROM held
 """  # noqa: S608
-
-
-def _rate(rates: str, key: str) -> str:
-    """Return SQL of how many more starts the rates allow now, and when the next is if none.
-
-    What was counted up to a window ahead of the clock, before it was set back, counts as now.
-    """
-    return f"""
-    SELECT min(r.most - s.n) AS room,
-        max(CASE WHEN s.n >= r.most
-            THEN to_timestamp((LEAST(s.first, r.now) + {GRANULES} + 1) * r.per / {GRANULES}) END
-        ) AS next
-    FROM (SELECT (e.value ->> 0)::bigint AS most, p.per, {_granule("w.at", "p.per")} AS now
-          FROM jsonb_array_elements({rates}) AS e
-              CROSS JOIN LATERAL (SELECT (e.value ->> 1)::float8 AS per) AS p) AS r
-    CROSS JOIN LATERAL (
-        SELECT COALESCE(sum(s.count), 0)::bigint AS n, min(s.granule) AS first
-        FROM partisan_async_limitstart s
-        WHERE s.name = w.name AND {key} AND s.per_seconds = r.per
-            AND s.granule BETWEEN r.now - {GRANULES} AND r.now + {GRANULES}) AS s
-    """  # noqa: S608
-
-
-def _granule(at: str, per: str) -> str:
-    return f"floor(extract(epoch FROM {at})::float8 * {GRANULES} / {per})::bigint"
 
 
 def _is_shared(slots: str, taken: str, is_among: str) -> str:
@@ -101,6 +74,9 @@ def _heads(is_of_key: str) -> str:
     """  # noqa: S608
 
 
+# Turns are in the order of the keys that are asked for, each one first that has fewer running. What
+# is ready, or of another limit, comes between them by its id: as if each list waited in one line.
+#
 # In order a head that is not due, locked or not to be taken closes its key: what left it out of the
 # search would take the second.
 _CLAIM = f"""
@@ -108,10 +84,13 @@ WITH {I_LIVE},
 held AS MATERIALIZED (
     SELECT jsonb_array_elements_text(current_setting('partisan_async.held')::jsonb) AS name),
 asked AS MATERIALIZED (
-    SELECT u.name, u.key FROM unnest(%(names)s::text[], %(keys)s::text[]) AS u (name, key)
-    UNION {ASKED}),
+    SELECT name, key, row_number() OVER (ORDER BY min(n)) AS n FROM (
+        SELECT u.* FROM unnest(%(names)s::text[], %(keys)s::text[])
+            WITH ORDINALITY AS u (name, key, n)
+        UNION ALL SELECT own.name, own.key, NULL FROM ({ASKED}) AS own) AS u
+    GROUP BY name, key),
 want AS MATERIALIZED (
-    SELECT row_number() OVER () AS n, a.name, a.key, l.rates, l.rates_per_key, now.at,
+    SELECT a.n, a.name, a.key, l.rates, l.rates_per_key, now.at,
         l.in_order AND a.key IS NOT NULL AS in_order,
         COALESCE(whole.running, l.running) AS total,
         CASE WHEN a.key IS NULL THEN NULL WHEN l.in_order THEN LEAST(1, own.running)
@@ -127,7 +106,7 @@ whole AS MATERIALIZED (
     SELECT w.name, rate.next, w.rates <> '[]' AS rated, slots.n AS slots,
         GREATEST(0, LEAST(%(limit)s::bigint, rate.room, slots.n)) AS room
     FROM (SELECT DISTINCT name, rates, total, at FROM want) AS w
-        CROSS JOIN LATERAL ({_rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate
+        CROSS JOIN LATERAL ({rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate
         CROSS JOIN LATERAL (
             SELECT w.total - count(*) AS n FROM partisan_async_task o
             WHERE w.total IS NOT NULL AND o.limit_name = w.name
@@ -144,7 +123,7 @@ key AS MATERIALIZED (
             SELECT count(*) AS n FROM partisan_async_task o
             WHERE w.per_key IS NOT NULL AND o.limit_name = w.name AND o.limit_key = w.key
                 AND o.status = '{Status.IN_PROCESS}') AS r
-        CROSS JOIN LATERAL ({_rate("w.rates_per_key", "s.of_key AND s.key = w.key")}) AS rate
+        CROSS JOIN LATERAL ({rate("w.rates_per_key", "s.of_key AND s.key = w.key")}) AS rate
         CROSS JOIN LATERAL (
             SELECT CASE WHEN w.pause IS NULL THEN GREATEST(0, LEAST(%(limit)s::bigint,
                 w.per_key - r.n, CASE WHEN w.key IS NOT NULL THEN rate.room END))
@@ -154,19 +133,20 @@ found AS MATERIALIZED (
     UNION ALL {_heads("key.key IS NULL AND t.limit_key IS NULL")}),
 pick AS MATERIALIZED (
     SELECT id, n FROM (
-        SELECT r.id, r.n, r.priority, r.turn FROM (
-            SELECT f.id, f.n, f.name, f.priority, f.running + f.number AS turn,
-                row_number() OVER (
-                    PARTITION BY f.name ORDER BY f.priority, f.running + f.number, f.id) AS place
+        SELECT r.id, r.n, r.priority, r.since, r.place FROM (
+            SELECT f.id, f.n, f.name, f.priority, row_number() OVER in_turns AS place,
+                max(f.id) OVER in_turns AS since
             FROM found f
-            WHERE f.number <= f.room AND (NOT f.in_order OR f.execute_after <= f.at)) AS r
+            WHERE f.number <= f.room AND (NOT f.in_order OR f.execute_after <= f.at)
+            WINDOW in_turns AS (
+                PARTITION BY f.name ORDER BY f.priority, f.running + f.number, f.n, f.number)) AS r
             JOIN whole USING (name)
         WHERE r.place <= whole.room
         UNION ALL (
-            SELECT NULL, NULL, t.priority, 0 FROM partisan_async_task t
+            SELECT NULL, NULL, t.priority, t.id, 0 FROM partisan_async_task t
             WHERE t.status = '{Status.NEW}' AND t.queue_name = %(queue_name)s {{others}}
             ORDER BY t.priority, t.id LIMIT %(limit)s)) AS all_of_them
-    ORDER BY priority, turn, id LIMIT %(limit)s),
+    ORDER BY priority, since, place LIMIT %(limit)s),
 due AS MATERIALIZED (
     SELECT t.id, pick.n FROM pick JOIN partisan_async_task t ON t.id = ANY (ARRAY[pick.id])
     WHERE t.status || '' = '{Status.LIMITED}' {{others}} FOR UPDATE OF t SKIP LOCKED),
@@ -188,7 +168,7 @@ spent AS (
         CROSS JOIN LATERAL (
             SELECT (e.value ->> 1)::float8 AS per FROM jsonb_array_elements(
                 CASE WHEN n.of_key THEN w.rates_per_key ELSE w.rates END) AS e) AS r
-        CROSS JOIN LATERAL (SELECT {_granule("w.at", "r.per")} AS granule) AS g
+        CROSS JOIN LATERAL (SELECT {granule("w.at", "r.per")} AS granule) AS g
     ORDER BY n.name, n.of_key, n.key, r.per
     ON CONFLICT (name, of_key, key, per_seconds, granule)
         DO UPDATE SET count = s.count + excluded.count),
@@ -268,7 +248,7 @@ def claim_limited(
 
     For its rows, see ``outcome``.
 
-    :param keys: whose rows may be claimed, at most ``KEYS_AT_ONCE``.
+    :param keys: whose rows may be claimed, at most ``KEYS_AT_ONCE``; the first one's turn is next.
     :param ids: rows whose keys are among these, too.
     """
     own = {"me": me, "limit": limit, "ttl": ttl}

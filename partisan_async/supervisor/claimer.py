@@ -185,7 +185,7 @@ class Claimer:
         hears = self._wakeup is not None and self._wakeup.proven.is_set()
         poll = None if hears else self._settings.SLEEP_DELAY_SECONDS
         due = None
-        has_room = self._dispatcher.demand.room_at_once() > 0
+        has_room = self._dispatcher.demand.room_under_limits() > 0
         if (at := agenda.next_at(has_room=has_room)) is not None and self._lease.held:
             due = max(0.0, at - time.monotonic())
         limits = [limit for limit in (poll, due) if limit is not None]

@@ -87,8 +87,9 @@ class OpenKeys:
         for key in keys:
             self._later.pop(key, None)
             self._emptied.discard(key)
-            self._open[key] = None
             self._open_behind(key[0])
+            self._open.pop(key, None)
+            self._open[key] = None  # its next turn is behind those of the others
         self._forget_too_many()
 
     def note_ended(self, key: Key) -> None:
@@ -168,10 +169,10 @@ class OpenKeys:
         self._ids.update(dict.fromkeys(ids))
 
     def judge(self, verdicts: Sequence[Verdict], claims: Sequence[Claim]) -> None:
-        """Take in what a claim found out."""
+        """Take in what a claim found out; the keys that had their turns come behind the others."""
         took = Counter((claim.limit_name, claim.limit_key) for claim in claims)
         names = {claim.limit_name for claim in claims}
-        for each in verdicts:
+        for each in sorted(verdicts, key=lambda verdict: took[verdict.whose] > 0):
             is_waiting = each.left > 0 or each.more
             if not (is_waiting and each.room > 0 and each.whole_room > 0):
                 self._freed.pop(each.whose, None)  # what has ended here was made use of
