@@ -19,7 +19,9 @@ SELECT t.id FROM partisan_async_task t
 LEFT JOIN partisan_async_supervisor s ON s.id = t.claimed_by AND {is_alive("s")}
 WHERE t.status = '{Status.IN_PROCESS}' AND t.queue_name = %(queue_name)s
     AND t.claimed_by <> %(me)s AND t.interrupted < {MAX_INTERRUPTED}
-    AND (t.claimed_by = ANY(%(dead)s::uuid[]) OR (%(by_clock)s AND s.id IS NULL)) {{others}}
+    AND (t.claimed_by = ANY(%(dead)s::uuid[])
+            AND (t.limit_name IS NULL OR t.claimed_by <> ALL(%(working)s::uuid[]))
+        OR (%(by_clock)s AND s.id IS NULL)) {{others}}
 """  # noqa: S608
 
 _IN_THEIR_ORDER = "ORDER BY t.priority, t.id LIMIT %(limit)s"
@@ -45,15 +47,32 @@ def rescue(
     *,
     dead: Sequence[UUID],
     by_clock: bool,
+    working: Sequence[UUID] = (),
     among: Among = ALL,
 ) -> Statement:
     """Claim rows whose supervisor is proven dead or, by the clock, silent for a TTL.
 
     Those with limits come back, too, but wait for their limits again: a run anew is a start.
+
+    :param working: those of the dead whose workers may still run: their limited rows stay.
     """
     params = {"me": me, "queue_name": queue_name, "limit": limit, "ttl": ttl}
-    params |= {"dead": list(dead), "by_clock": by_clock}
+    params |= {"dead": list(dead), "by_clock": by_clock, "working": list(working)}
     return among.narrow(Statement(_RESCUE, params), "t.id")
+
+
+def left_workers(dead: Sequence[UUID]) -> Statement:
+    """Read what those of the dead told of their processes that hold limited rows.
+
+    Rows: id, process and workers, as JSON text, which may be unreadable.
+    """
+    sql = f"""
+    SELECT id, process::text, workers::text FROM partisan_async_supervisor s
+    WHERE id = ANY(%(dead)s::uuid[]) AND EXISTS (
+        SELECT 1 FROM partisan_async_task t WHERE t.status = '{Status.IN_PROCESS}'
+            AND t.claimed_by = s.id AND t.limit_name IS NOT NULL)
+    """  # noqa: S608
+    return Statement(sql, {"dead": list(dead)})
 
 
 def orphans(rescue: Statement, among: Among = ALL) -> Statement:
