@@ -10,7 +10,7 @@ from partisan_async.models.status import Status
 from partisan_async.policy import MAX_INTERRUPTED
 from partisan_async.store.among import ALL, Among
 from partisan_async.store.claiming import COLUMNS, I_LIVE, NEXT_SEQ
-from partisan_async.store.statement import Statement, is_alive
+from partisan_async.store.statement import Statement, is_alive, rank
 
 # The anti-join also finds rows whose supervisor's row is gone. The limit of `interrupted`: a task
 # that ends each of its supervisors, or whose outcome none can write, must not run again for ever.
@@ -33,7 +33,7 @@ UPDATE partisan_async_task t
 SET status = CASE WHEN t.limit_name IS NULL THEN t.status ELSE '{Status.LIMITED}' END,
     claimed_by = CASE WHEN t.limit_name IS NULL THEN %(me)s END,
     claimed_at = CASE WHEN t.limit_name IS NULL THEN statement_timestamp() END,
-    {NEXT_SEQ}, interrupted = t.interrupted + 1
+    {NEXT_SEQ}, limit_rank = {rank("t")}, interrupted = t.interrupted + 1
 FROM orphaned WHERE t.id = ANY (ARRAY[orphaned.id])
 RETURNING {COLUMNS}
 """  # noqa: S608
