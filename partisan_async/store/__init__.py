@@ -81,7 +81,7 @@ from partisan_async.store.promoting import PROMOTED_AT_ONCE, advance, due, promo
 from partisan_async.store.pruning import Place, Pruned, Pruning, prune
 from partisan_async.store.punctuality import Punctuality, punctuality, succeeded
 from partisan_async.store.putting_under import put_under_limits
-from partisan_async.store.rescuing import orphans, rescue
+from partisan_async.store.rescuing import left_workers, orphans, rescue
 from partisan_async.store.settling import delete_finished, settle, settle_within
 from partisan_async.store.statement import Locking, Statement, database
 from partisan_async.store.steering import (
@@ -200,6 +200,7 @@ __all__ = [
     "hold",
     "ids_of",
     "is_parked",
+    "left_workers",
     "limited_payload",
     "limited_queues",
     "locked",

@@ -15,7 +15,7 @@ from __future__ import annotations
 from partisan_async.models import NEVER_BEGINS, NEVER_ENDS
 from partisan_async.models.readable import moment
 from partisan_async.models.status import Status
-from partisan_async.store.statement import Statement, queue_names, waiting
+from partisan_async.store.statement import Statement, queue_names, rank, waiting
 
 NEVER = f"timestamptz '{NEVER_BEGINS}'"
 
@@ -91,7 +91,7 @@ free AS MATERIALIZED (
 back AS (
     UPDATE partisan_async_task t
     SET status = CASE WHEN held.at IS NULL THEN {waiting("t")} ELSE '{Status.SCHEDULED}' END,
-        finished_at = NULL,
+        finished_at = NULL, limit_rank = {rank("t")},
         execute_after = COALESCE(held.at, t.parked_from),
         parked_from = CASE WHEN held.at IS NOT NULL THEN t.parked_from END
     FROM free LEFT JOIN held USING (processor_class)

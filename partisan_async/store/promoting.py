@@ -6,7 +6,7 @@ import datetime
 
 from partisan_async.models.status import Status
 from partisan_async.store.among import ALL, Among
-from partisan_async.store.statement import DUE_SECONDS, Statement, waiting
+from partisan_async.store.statement import DUE_SECONDS, Statement, rank, waiting
 
 PROMOTED_AT_ONCE = 1000
 """Maximum number of due rows that one statement makes ready."""
@@ -22,7 +22,7 @@ _PROMOTE = f"""
 WITH due AS MATERIALIZED (
     {_DUE} LIMIT {PROMOTED_AT_ONCE} FOR UPDATE SKIP LOCKED),
 promoted AS (
-    UPDATE partisan_async_task t SET status = {waiting("t")}
+    UPDATE partisan_async_task t SET status = {waiting("t")}, limit_rank = {rank("t")}
     FROM due WHERE t.id = ANY (ARRAY[due.id]) RETURNING t.id, t.limit_name)
 SELECT (SELECT count(*) FROM promoted),
     (SELECT {DUE_SECONDS}

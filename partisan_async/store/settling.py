@@ -13,7 +13,7 @@ from partisan_async.store import on_error, stops, under_limits
 from partisan_async.store.kept import kept
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.settlement import columns
-from partisan_async.store.statement import Statement, array, array_of_texts
+from partisan_async.store.statement import Statement, array, array_of_texts, rank
 from partisan_async.store.tries import FIRST_TRIED_AT, STARTED_AT
 
 # The fence: a row that another supervisor has rescued has another claim_seq and holder. It needs no
@@ -97,7 +97,7 @@ _GIVEN_TOLD = _GIVEN_FORM.format(
 )
 _ALL, _ALL_UNDER_LIMITS = (
     _SETTLE_FORM.format(more=f"{FIRST_TRIED_AT}{stops.SET}\n    ", status=status)
-    for status in ("d.status", under_limits.STATUS)
+    for status in ("d.status", f"{under_limits.STATUS}, limit_rank = {rank('t')}")
 )
 
 # The same for a batch of runs that all finished without a result, as most do. It leaves out the

@@ -61,6 +61,15 @@ def waiting(table: str) -> str:
     return f"CASE WHEN {limited} THEN '{Status.LIMITED}' ELSE '{Status.NEW}' END"
 
 
+def rank(table: str) -> str:
+    """Return SQL of a row's rank as its limit has it now, which may be in order by now."""
+    return f"""
+    CASE WHEN {table}.limit_name IS NULL THEN {table}.limit_rank ELSE COALESCE(
+        (SELECT CASE WHEN l.in_order THEN 0 ELSE {table}.priority END
+         FROM partisan_async_limit l WHERE l.name = {table}.limit_name), {table}.limit_rank) END
+    """  # noqa: S608
+
+
 def queue_names(table: str, condition: str) -> str:
     """Return a recursive CTE of the names of the queues that have certain tasks.
 

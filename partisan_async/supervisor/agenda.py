@@ -45,6 +45,8 @@ class Agenda:
         """True if rows may be in process whose supervisor is silent."""
         self.dead: set[UUID] = set()
         """Supervisors of this host whose process is gone."""
+        self.rescue_at: float | None = None
+        """When to look again whether the workers of dead ones are gone, by the monotonic clock."""
         self.silent: set[UUID] = set()
         """Supervisors that have been silent for longer than the TTL."""
         self.keys = OpenKeys()
@@ -68,7 +70,7 @@ class Agenda:
 
         :param has_room: whether there is room for what waits for limits; if not, its coming tells.
         """
-        ats = (self.due_at, self.keys.next_at(has_room=has_room))
+        ats = (self.due_at, self.rescue_at, self.keys.next_at(has_room=has_room))
         return min((at for at in ats if at is not None), default=None)
 
     def on_notify(self, status: str) -> None:

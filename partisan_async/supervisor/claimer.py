@@ -128,7 +128,7 @@ class Claimer:
             self._renewing = None
         if agenda.doubtful:
             await self._stock.take()
-        if agenda.dead or agenda.silent or agenda.orphans:
+        if self._rescuer.is_due:
             await self._rescuer.turn()
         if agenda.due_at is not None and time.monotonic() >= agenda.due_at:
             await self._promoter.turn()

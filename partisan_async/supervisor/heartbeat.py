@@ -25,7 +25,7 @@ from partisan_async.supervisor.backoff import Backoff
 from partisan_async.supervisor.claimer import Claimer
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
-from partisan_async.supervisor.host_process import identify_process
+from partisan_async.supervisor.host_process import identify_process, start_time
 from partisan_async.supervisor.lease import Lease
 from partisan_async.supervisor.memory import Memory
 from partisan_async.supervisor.sight import Lookout
@@ -82,9 +82,7 @@ class Pulse:
             probe_channel="" if self.wakeup is None else self.wakeup.probe_channel,
             nonce=nonce,
             known={claim.id for claim in self._dispatcher.holdings.claims()},
-            workers=json.dumps(
-                [self._with_memory(each) for each in self._dispatcher.pool.running()]
-            ),
+            workers=json.dumps([self._described(each) for each in self._dispatcher.pool.running()]),
             stopping=self._stop.begun.is_set(),
             mark=self._agenda.newcomers.mark,
         )
@@ -101,8 +99,10 @@ class Pulse:
         if sight.draining:
             self._stop.drain()
 
-    def _with_memory(self, worker: dict[str, Any]) -> dict[str, Any]:
-        return worker | {"memory_bytes": self._memory.of(worker["pid"])}
+    def _described(self, worker: dict[str, Any]) -> dict[str, Any]:
+        pid = worker["pid"]
+        # When it started tells it from a later process with its pid, when this supervisor is dead.
+        return worker | {"memory_bytes": self._memory.of(pid), "started": start_time(pid)}
 
 
 class Heartbeat:

@@ -15,7 +15,7 @@ def identify_process() -> dict[str, Any]:
             "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
             "pid_namespace": os.readlink("/proc/self/ns/pid"),
             "pid": pid,
-            "started": _start_time(pid),
+            "started": start_time(pid),
         }
     except OSError:
         return {"pid": pid}
@@ -39,11 +39,12 @@ def is_gone(process: Any, mine: dict[str, Any]) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-    started = _start_time(pid)
+    started = start_time(pid)
     return None not in (started, recorded) and started != recorded
 
 
-def _start_time(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
+    """Return when a process started, by its system's count; -1: it is over; ``None``: unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

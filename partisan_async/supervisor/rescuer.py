@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from partisan_async.supervisor.around import Around
 from partisan_async.supervisor.connection import Connection
 from partisan_async.supervisor.dispatcher import Dispatcher
 from partisan_async.supervisor.lease import Lease
+from partisan_async.supervisor.survivors import LOOK_EVERY_SECONDS, Survivors
 
 
 class Rescuer:
@@ -35,30 +37,43 @@ class Rescuer:
         self._lease = lease
         self._agenda = agenda
         self._dispatcher = dispatcher
+        self._survivors = Survivors(connection)
 
     async def turn(self) -> None:
         """Rescue as many tasks as there is room for; when none is left, remove the dead's rows."""
         agenda = self._agenda
+        working = await self._survivors.of(agenda.dead)
+        agenda.rescue_at = time.monotonic() + LOOK_EVERY_SECONDS if working else None
         by_clock = agenda.orphans and self._lease.steady
         if agenda.dead or by_clock:
             room = self._dispatcher.demand.room_for_rescued()
-            if room < 1 or await self._rescue(list(agenda.dead), room, by_clock=by_clock) == room:
+            if room < 1 or await self._rescue(working, room, by_clock=by_clock) == room:
                 return
             agenda.orphans = False
-        gone = agenda.dead | agenda.silent
-        agenda.dead, agenda.silent = set(), set()
+        gone = (agenda.dead | agenda.silent) - working
+        agenda.dead, agenda.silent = working, set()
         if gone:
             # Whatever had come free with them, they may not have told of it.
             agenda.note_limited()
             await self._forget(gone)
 
-    async def _rescue(self, dead: list[UUID], room: int, *, by_clock: bool) -> int:
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to look at now."""
+        agenda = self._agenda
+        at = agenda.rescue_at
+        if at is not None and time.monotonic() < at:
+            return False
+        return bool(agenda.dead or agenda.silent or agenda.orphans)
+
+    async def _rescue(self, working: set[UUID], room: int, *, by_clock: bool) -> int:
         """Rescue up to so many tasks; return how many there were."""
         rescue = partial(
             store.rescue,
             *(self._me, self._queue_name, room, self._lease.ttl),
-            dead=dead,
+            dead=list(self._agenda.dead),
             by_clock=by_clock,
+            working=list(working),
         )
         orphans = partial(store.orphans, rescue())
         rows = await self.rows.take(lambda among: rescue(among=among), orphans, room)
