@@ -173,7 +173,7 @@ class TestWalk:
         agenda.has_limits = True
         judged(agenda.keys, verdict(seconds=3600.0))
 
-        seen = Sight(ready=False, due_seconds=None, orphans=False, limited=True)
+        seen = Sight(ready=False, due_seconds=None, orphans=False)
         agenda.on_sight(seen, trusts_clock=trusts_clock)
 
         assert (agenda.keys.next_at() is not None) == is_known
