@@ -211,9 +211,10 @@ class Model:
             if in_order and row.key is not None:
                 if each.id < row.id and each.status in ("limited", "in_process"):
                     yield f"{row} has overtaken {each}"
-            elif not in_order and each.status == "limited" and each.id not in started:
-                if (each.priority, each.id) < (row.priority, row.id):
-                    yield f"{row} has overtaken {each}"
+                continue
+            waits = each.status == "limited" and each.id not in started
+            if waits and not in_order and (each.priority, each.id) < (row.priority, row.id):
+                yield f"{row} has overtaken {each}"
         if in_order and row.key is not None and row.after > at:
             yield f"{row} was not due"
 
