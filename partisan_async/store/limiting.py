@@ -90,6 +90,8 @@ def _heads(is_of_key: str) -> str:
     """  # noqa: S608
 
 
+# One more than can be taken: what is left of a room is then none of the claim's own, and a key that
+# others may start is not called full by who has no worker free.
 # In order a head that is not due, locked or not to be taken closes its key: what left it out of the
 # search would take the second.
 _CLAIM = f"""
@@ -114,7 +116,7 @@ want AS MATERIALIZED (
     WHERE EXISTS (SELECT 1 FROM me)),
 whole AS MATERIALIZED (
     SELECT w.name, rate.next, w.rates <> '[]' AS rated,
-        GREATEST(0, LEAST(%(limit)s::bigint, rate.room, w.total - (
+        GREATEST(0, LEAST(%(limit)s::bigint + 1, rate.room, w.total - (
         SELECT count(*) FROM partisan_async_task o
         WHERE w.total IS NOT NULL AND o.limit_name = w.name
             AND o.status = '{Status.IN_PROCESS}'))) AS room
@@ -133,7 +135,7 @@ key AS MATERIALIZED (
                 AND o.status = '{Status.IN_PROCESS}') AS r
         CROSS JOIN LATERAL ({_rate("w.rates_per_key", "s.of_key AND s.key = w.key")}) AS rate
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN w.pause IS NULL THEN GREATEST(0, LEAST(%(limit)s::bigint,
+            SELECT CASE WHEN w.pause IS NULL THEN GREATEST(0, LEAST(%(limit)s::bigint + 1,
                 w.per_key - r.n, CASE WHEN w.key IS NOT NULL THEN rate.room END))
                 ELSE 0 END AS n) AS room),
 found AS MATERIALIZED (
