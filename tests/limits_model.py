@@ -79,7 +79,7 @@ class Model:
         row = self.rows[pk]
         in_place = row.key is not None and self.limits[row.name].in_order
         status = "limited" if not pause or in_place else "scheduled"
-        self.move(pk, status, after=None if pause is None else now + pause)
+        self.move(pk, status, after=None if pause is None else round(now + pause, 3))
 
     def promote(self, now: float) -> None:
         for row in list(self.rows.values()):
@@ -87,6 +87,7 @@ class Model:
                 self.move(row.id, "limited")
 
     def pause(self, whose: Key, until: float) -> None:
+        until = round(until, 3)
         self.pauses[whose] = max(until, self.pauses.get(whose, until))
 
     def start(self, pk: int, at: float) -> None:
@@ -139,13 +140,16 @@ class Model:
         room = self.room(name, key, now, of_key=True)
         return [row for n, row in enumerate(waiting) if n < room]
 
-    def turns(self, keys: Iterable[Key], now: float) -> dict[int, tuple[int, int, int]]:
-        """Return who of these keys could start now, with the place that decides who does."""
+    def turns(self, keys: Iterable[Key], now: float, count: int) -> dict[int, tuple[int, int, int]]:
+        """Return who of these keys could start now, with the place that decides who does.
+
+        :param count: how many are to start at most: of no key more are looked at.
+        """
         found = {}
         for name, key in keys:
             most = self.most(name, key, of_key=True)
             running = 0 if most is None else self.running(name, key, of_key=True)
-            for number, row in enumerate(self.heads((name, key), now), start=1):
+            for number, row in enumerate(self.heads((name, key), now)[:count], start=1):
                 found[row.id] = (row.priority, running + number, row.id)
         return found
 

@@ -115,6 +115,7 @@ class Limits(RuleBasedStateMachine):
         return type(self).clock
 
     def set_clock(self, at):
+        at = round(at, 3)  # as the model has times
         type(self).clock = at
         execute("UPDATE model_clock.face SET at = %s", [moment(at)])
         for other in getattr(self, "others", ()):
@@ -147,6 +148,7 @@ class Limits(RuleBasedStateMachine):
         self._insert(name, key, 10, "scheduled", self.now + pause)
 
     def _insert(self, name, key, priority, status, after):
+        after = round(after, 3)
         rank = 0 if LIMITS[name].in_order else priority
         task = row(
             key,
@@ -236,7 +238,7 @@ class Limits(RuleBasedStateMachine):
         claims, verdicts = store.outcome(rows)
         other.verdicts = {each.whose: each for each in verdicts}
         looked_at = {*asked, *(model.rows[pk].whose for pk in ids)}
-        before = model.turns(looked_at, self.now)
+        before = model.turns(looked_at, self.now, count)
         taken = [claim.id for claim in claims]
         wrong = list(model.wrong(taken, self.now, locked=locked))
         assert not wrong, wrong
