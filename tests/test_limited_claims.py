@@ -100,6 +100,18 @@ class TestRunning:
         LimitOverride.objects.filter(key="b").update(running=5)
         assert other.claim_limited([("x", "a"), ("x", "b")]) == []
 
+    @pytest.mark.parametrize("numbers", [{}, {"running": 3}, {"running_per_key": 3}])
+    def test_a_claim_that_takes_all_it_can_calls_nothing_full(self, other, numbers):
+        """Else a worker that comes free would wait for the end of what runs."""
+        limit(**numbers)
+        [row("a") for _ in range(3)], row("b")
+
+        assert len(other.claim_limited([("x", "a"), ("x", "b")], limit=1)) == 1
+
+        for verdict in other.verdicts.values():
+            assert verdict.room > 0
+            assert verdict.whole_room > 0
+
 
 class TestTurns:
     def test_keys_take_turns(self, other):

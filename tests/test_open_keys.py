@@ -16,7 +16,15 @@ ONE_OF_A = claim(limit_name="x", limit_key="a")
 
 def verdict(key=A, **changes):
     """By default of a key with room that has more rows."""
-    usual = {"room": 1, "whole_room": 1, "left": 1, "more": False, "stuck": False, "shared": False}
+    usual = {
+        "room": 1,
+        "whole_room": 1,
+        "slots": 1,
+        "left": 1,
+        "more": False,
+        "stuck": False,
+        "shared": False,
+    }
     usual |= {"rated": False, "whole_rated": False, "seconds": None, "whole_seconds": None}
     return Verdict(*key, **usual | changes)
 
@@ -275,7 +283,9 @@ class TestFreed:
 
         assert keys.take_freed() == {A: 1}
 
-    @pytest.mark.parametrize("changes", [{"left": 0}, {"room": 0}, {"whole_room": 0}])
+    @pytest.mark.parametrize(
+        "changes", [{"left": 0}, {"room": 0}, {"whole_room": 0}, {"slots": 2}, {"slots": None}]
+    )
     def test_not_of_what_a_claim_here_has_taken(self, keys, changes):
         keys.note_ended(A)
 

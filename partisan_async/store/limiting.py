@@ -77,6 +77,9 @@ def _heads(is_of_key: str) -> str:
 # Turns are in the order of the keys that are asked for, each one first that has fewer running. What
 # is ready, or of another limit, comes between them by its id: as if each list waited in one line.
 #
+# One more than can be taken: what is left of a room is then none of the claim's own, and a key that
+# others may start is not called full by who has no worker free.
+#
 # In order a head that is not due, locked or not to be taken closes its key: what left it out of the
 # search would take the second.
 _CLAIM = f"""
@@ -104,7 +107,7 @@ want AS MATERIALIZED (
     WHERE EXISTS (SELECT 1 FROM me)),
 whole AS MATERIALIZED (
     SELECT w.name, rate.next, w.rates <> '[]' AS rated, slots.n AS slots,
-        GREATEST(0, LEAST(%(limit)s::bigint, rate.room, slots.n)) AS room
+        GREATEST(0, LEAST(%(limit)s::bigint + 1, rate.room, slots.n)) AS room
     FROM (SELECT DISTINCT name, rates, total, at FROM want) AS w
         CROSS JOIN LATERAL ({rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate
         CROSS JOIN LATERAL (
@@ -125,7 +128,7 @@ key AS MATERIALIZED (
                 AND o.status = '{Status.IN_PROCESS}') AS r
         CROSS JOIN LATERAL ({rate("w.rates_per_key", "s.of_key AND s.key = w.key")}) AS rate
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN w.pause IS NULL THEN GREATEST(0, LEAST(%(limit)s::bigint,
+            SELECT CASE WHEN w.pause IS NULL THEN GREATEST(0, LEAST(%(limit)s::bigint + 1,
                 w.per_key - r.n, CASE WHEN w.key IS NOT NULL THEN rate.room END))
                 ELSE 0 END AS n) AS room),
 found AS MATERIALIZED (
@@ -175,6 +178,7 @@ spent AS (
 verdict AS (
     SELECT key.name, key.key, key.room - COALESCE(t.n_of, 0) AS room,
         whole.room - COALESCE(a.n_of, 0) AS whole_room,
+        LEAST(key.slots - COALESCE(t.n_of, 0), whole.slots - COALESCE(a.n_of, 0)) AS slots,
         COALESCE(f.n_of, 0) - COALESCE(t.n_of, 0) AS left, COALESCE(f.n_of, 0) >= key.most AS more,
         COALESCE(p.n_of, 0) > COALESCE(t.n_of, 0) AS stuck,
         {_is_shared("key.slots", "t.n_of", "o.limit_key = key.key")}
@@ -194,7 +198,8 @@ verdict AS (
             ON a.name = key.name)
 SELECT CASE WHEN row_number() OVER () = 1 THEN (
         SELECT jsonb_agg(jsonb_build_array(v.name, v.key, v.room, v.whole_room,
-            v.left, v.more, v.stuck, v.shared, v.rated, v.whole_rated, v.seconds, v.whole_seconds))
+            v.slots, v.left, v.more, v.stuck, v.shared, v.rated, v.whole_rated, v.seconds,
+            v.whole_seconds))
         FROM verdict v)::text END, taken.*
 FROM (SELECT 1) AS one LEFT JOIN taken ON true
 """  # noqa: S608
@@ -205,6 +210,7 @@ class Verdict(NamedTuple):
 
     :param room: how many more of it could have started; 0: it is full.
     :param whole_room: likewise, of all keys of its limit.
+    :param slots: how many more may run at once; ``None``: any number.
     :param left: how many of the rows that were looked at still wait.
     :param more: whether others may wait behind these.
     :param stuck: whether a row that could have started is locked, or is not to be taken.
@@ -220,6 +226,7 @@ class Verdict(NamedTuple):
     key: str | None
     room: int
     whole_room: int
+    slots: int | None
     left: int
     more: bool
     stuck: bool

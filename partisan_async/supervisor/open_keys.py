@@ -174,8 +174,9 @@ class OpenKeys:
         names = {claim.limit_name for claim in claims}
         for each in sorted(verdicts, key=lambda verdict: took[verdict.whose] > 0):
             is_waiting = each.left > 0 or each.more
-            if not (is_waiting and each.room > 0 and each.whole_room > 0):
-                self._freed.pop(each.whose, None)  # what has ended here was made use of
+            was_full = each.slots is not None and each.slots <= self._freed[each.whose]
+            if not (was_full and is_waiting and each.room > 0 and each.whole_room > 0):
+                self._freed.pop(each.whose, None)  # nobody waited for what has ended, or it is used
             if not is_waiting:
                 if took[each.whose]:
                     self._emptied.add(each.whose)

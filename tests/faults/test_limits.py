@@ -14,6 +14,7 @@ from tests.faults.limited import partisan_tasks as tasks
 from tests.faults.limited import record
 from tests.faults.limited.soak import APPS, LimitedSoak
 from tests.faults.limited.verdict import judge_limits
+from tests.faults.pgbouncer import Pgbouncer
 from tests.faults.schedule import Fault
 from tests.faults.site import FaultyPartisan, Site
 
@@ -79,11 +80,11 @@ def storm(site):
     return judge_limits(site.history(), around)
 
 
-def start(site):
+def start(site, count=4, **options):
     site.execute(record.TRIGGER)
     site.execute(SLOW)
-    for _ in range(4):
-        site.start(INSTALLED_APPS=APPS, WORKERS_COUNT=2)
+    for _ in range(count):
+        site.start(INSTALLED_APPS=APPS, WORKERS_COUNT=2, **options)
 
 
 def overruns(verdict):
@@ -91,13 +92,23 @@ def overruns(verdict):
     return rules.count("no more are claimed than may run"), rules.count("no more run than may")
 
 
-def test_claims_that_meet_overrun_nothing(site):
-    start(site)
+def test_claims_of_eight_supervisors_overrun_nothing(site):
+    start(site, 8)
 
     verdict = storm(site)
 
     assert verdict.ok, str(verdict)
     site.settle_down()
+
+
+def test_claims_behind_a_pooler_of_transactions_overrun_nothing(site):
+    """Each begins with what it relies on; which session it gets does not matter."""
+    with Pgbouncer(site.url, pool_size=12) as pgbouncer:
+        start(site, url=pgbouncer.url, SLEEP_DELAY_SECONDS=0.2)
+        verdict = storm(site)
+        site.settle_down(pooled=True)
+
+    assert verdict.ok, str(verdict)
 
 
 def test_without_the_lock_the_suite_sees_overruns(site):

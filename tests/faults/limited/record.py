@@ -31,11 +31,12 @@ CREATE TABLE faults_pause (
 CREATE FUNCTION faults_pause() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO faults_pause (name, key, until)
-    VALUES (NEW.name, NEW.key, extract(epoch FROM NEW.until));
+    VALUES (COALESCE(NEW.name, OLD.name), COALESCE(NEW.key, OLD.key),
+        COALESCE(extract(epoch FROM NEW.until), 0));
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER faults_pause AFTER INSERT OR UPDATE ON partisan_async_limitpause
+CREATE TRIGGER faults_pause AFTER INSERT OR UPDATE OR DELETE ON partisan_async_limitpause
 FOR EACH ROW EXECUTE FUNCTION faults_pause();
 """
 
@@ -55,7 +56,10 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A key of which nothing starts until a time, in seconds, by the database's clock."""
+    """A key of which nothing starts until a time, in seconds, by the database's clock.
+
+    Of one whose row is gone, since that was over by a clock that was wrong, the time is 0.
+    """
 
     n: int
     name: str

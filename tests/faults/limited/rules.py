@@ -29,6 +29,18 @@ A supervisor that is stopped or cut off cannot end what it runs; one that died l
 end themselves.
 """
 
+COSTS_A_LEASE = (
+    "kill a supervisor",
+    "stop a supervisor past its lease",
+    "stop a supervisor and its workers past its lease",
+    "black-hole a supervisor past its lease",
+    "restart PostgreSQL",
+    "make the database read-only",
+    "have the database's clock jump",
+    "use up all connections",
+)
+"""Of other faults a run outlives nothing."""
+
 LEASE = timedelta(seconds=4)
 """What was silent for so long before a fault ended is rescued only after it."""
 
@@ -150,7 +162,8 @@ def _reason(over: Change, around: Circumstances) -> str | None:
     found = [
         each
         for each in around.befallen
-        if each.supervisor in (None, over.old.claimed_by)
+        if each.what in COSTS_A_LEASE
+        and each.supervisor in (None, over.old.claimed_by)
         and each.at <= over.at <= each.until + LEASE
     ]
     return found[-1].what if found else None
