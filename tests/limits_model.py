@@ -140,17 +140,20 @@ class Model:
         room = self.room(name, key, now, of_key=True)
         return [row for n, row in enumerate(waiting) if n < room]
 
-    def turns(self, keys: Iterable[Key], now: float, count: int) -> dict[int, tuple[int, int, int]]:
+    def turns(
+        self, keys: Iterable[tuple[int, Key]], now: float, count: int
+    ) -> dict[int, tuple[int, int, int]]:
         """Return who of these keys could start now, with the place that decides who does.
 
+        :param keys: each with its place among those that are asked for.
         :param count: how many are to start at most: of no key more are looked at.
         """
         found = {}
-        for name, key in keys:
+        for place, (name, key) in keys:
             most = self.most(name, key, of_key=True)
             running = 0 if most is None else self.running(name, key, of_key=True)
             for number, row in enumerate(self.heads((name, key), now)[:count], start=1):
-                found[row.id] = (row.priority, running + number, row.id)
+                found[row.id] = (row.priority, running + number, place)
         return found
 
     def may_start(self, now: float) -> set[int]:

@@ -349,5 +349,5 @@ class TestTraces:
         with CaptureQueriesContext(connection) as made:
             run_pending()
 
-        assert [each["sql"] for each in made if "partisan_async_limit " in each["sql"]] == []
+        assert [each["sql"] for each in made if "partisan_async_limitstart" in each["sql"]] == []
         assert not Row.objects.exists()

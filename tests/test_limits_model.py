@@ -237,8 +237,10 @@ class Limits(RuleBasedStateMachine):
             rows = other.execute(statement)
         claims, verdicts = store.outcome(rows)
         other.verdicts = {each.whose: each for each in verdicts}
-        looked_at = {*asked, *(model.rows[pk].whose for pk in ids)}
-        before = model.turns(looked_at, self.now, count)
+        places = {whose: place for place, whose in reversed([*enumerate(asked)])}
+        for pk in ids:  # their order is anybody's
+            places.setdefault(model.rows[pk].whose, len(asked))
+        before = model.turns([(place, key) for key, place in places.items()], self.now, count)
         taken = [claim.id for claim in claims]
         wrong = list(model.wrong(taken, self.now, locked=locked))
         assert not wrong, wrong
@@ -255,9 +257,12 @@ class Limits(RuleBasedStateMachine):
             name = self.model.rows[pk].name
             same = [t for each, t in mine.items() if self.model.rows[each].name == name]
             is_full = self.model.room(name, None, self.now, of_key=False) < 1
-            by_limit = is_full and all(each < turn for each in same)
-            by_room = len(taken) == count and all(each < turn for each in mine.values())
-            assert by_limit or by_room, f"{pk} at {turn} was left, and {mine} started"
+            is_last = all(each <= turn for each in same)
+            # Tasks of other limits come before it, or not, by their ids.
+            is_over = len(taken) == count and all(each[0] <= turn[0] for each in mine.values())
+            told = f"{pk} at {turn} was left, and {mine} started"
+            assert is_last, told
+            assert is_full or is_over, told
 
     def _claimed(self, place, claims):
         for claim in claims:
