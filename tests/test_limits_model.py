@@ -125,7 +125,7 @@ class Limits(RuleBasedStateMachine):
         place=places,
         calls=st.lists(calls, min_size=4, max_size=4),
         ends=st.lists(outcomes, min_size=6, max_size=6),
-        seconds=st.sampled_from([0.0, 0.1, 0.3, 0.7, 1.0]),
+        seconds=st.sampled_from([-0.3, 0.0, 0.1, 0.3, 0.7, 0.98, 1.0]),
     )
     def go_on(self, place, calls, ends, seconds):
         """What is usual: some end, some are enqueued, time passes, and somebody looks."""

@@ -138,7 +138,7 @@ def test_a_log_that_stalls_holds_back_its_lines_and_nothing_else(site):
 class Stalled:
     """A member of the injector's."""
 
-    name, up, afflicted = "it", True, False
+    name, up, afflicted, identity = "it", True, False, None
 
     def __init__(self, supervisor):
         self.supervisor = supervisor

@@ -117,6 +117,18 @@ class TestSilence:
 
         assert story.broken == set()
 
+    def test_one_whose_process_died_while_it_wrote_that_it_begins(self, story):
+        story.change(1, limit="few", key="k")
+        story.claim(1)
+        story.rescue(1)
+        story.tell("start", 1, claim_seq=1)
+        story.events[-1] = replace(story.events[-1], at=at(1))
+        story.claim(1, "B")
+        story.tell("start", 1)
+        story.end(1)
+
+        assert story.broken == set()
+
     def test_a_zombie_of_a_supervisor_that_was_cut_off(self, story):
         what = "black-hole a supervisor past its lease"
         story.around["befallen"] = [Befallen(what, "A", at(1), at(20))]

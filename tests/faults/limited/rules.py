@@ -179,8 +179,10 @@ def no_more_run_than_may(
     for claim, start in record.starts.items():
         end, over = record.ends.get(claim), record.over.get(claim)
         last = end or over  # without an end of its own its process died, before that was written
+        if last is not None and last.n < start.n:
+            continue  # its process died while it wrote that it begins
         moments.append((start.n, 1, claim))
-        if last is not None and last.n > start.n:
+        if last is not None:
             moments.append((last.n, -1, claim))
     alive: dict[Any, set[Claim]] = defaultdict(set)
     claims = {
