@@ -147,8 +147,7 @@ class Model:
         """
         found = {}
         for name, key in keys:
-            most = self.most(name, key, of_key=True)
-            running = 0 if most is None else self.running(name, key, of_key=True)
+            running = 0 if key is None else self.running(name, key, of_key=True)
             for number, row in enumerate(self.heads((name, key), now)[:count], start=1):
                 found[row.id] = (row.priority, running + number, row.id)
         return found

@@ -124,8 +124,10 @@ class TestTurns:
         assert sorted(ids(claims)) == [a[0].pk, a[1].pk, b[0].pk, b[1].pk]
         assert other.verdicts["x", "a"].left > 0
 
-    def test_what_runs_counts_as_turns_that_were_had(self, other):
-        limit(running_per_key=10)
+    @pytest.mark.parametrize("numbers", [{}, {"running": 20}, {"running_per_key": 10}])
+    def test_what_runs_counts_as_turns_that_were_had(self, other, numbers):
+        """Also where nothing else asks how many of a key run."""
+        limit(**numbers)
         [row("a") for _ in range(5)]
         other.claim_limited([("x", "a")], limit=2)
         b = [row("b") for _ in range(5)]

@@ -131,7 +131,7 @@ key AS MATERIALIZED (
     FROM want w
         CROSS JOIN LATERAL (
             SELECT count(*) AS n FROM partisan_async_task o
-            WHERE w.per_key IS NOT NULL AND o.limit_name = w.name AND o.limit_key = w.key
+            WHERE w.key IS NOT NULL AND o.limit_name = w.name AND o.limit_key = w.key
                 AND o.status = '{Status.IN_PROCESS}') AS r
         CROSS JOIN LATERAL ({_rate("w.rates_per_key", "s.of_key AND s.key = w.key")}) AS rate
         CROSS JOIN LATERAL (
