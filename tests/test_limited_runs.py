@@ -101,7 +101,7 @@ def test_one_that_was_made_ready_waits_for_its_limit_all_the_same(tmp_path):
         wait_until(lambda: ended(first, early))
 
 
-@pytest.mark.parametrize("numbers", [{"running": 1}, {"running_per_key": 1}, {}])
+@pytest.mark.parametrize("numbers", [{"running": 1}, {"running_per_key": 1}])
 def test_one_worker_serves_keys_in_turns(numbers):
     limit(**numbers)
     tasks = [called(Write, f"a {n}", key="a") for n in range(20)]
