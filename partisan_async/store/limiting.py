@@ -33,11 +33,12 @@ KEYS_AT_ONCE = 100
 IDLE_MILLISECONDS = 2000
 """How long the server waits for the rest, where a network breaks in the middle."""
 
-ASKED = f"""
+# Whatever has become of the row: if another supervisor was told of it, too, and has started it, it
+# stands for others of its key and of its limit.
+ASKED = """
 SELECT limit_name AS name, limit_key AS key FROM partisan_async_task
-WHERE id = ANY(%(ids)s::bigint[]) AND status || '' = '{Status.LIMITED}'
-    AND queue_name = %(queue_name)s
-"""  # noqa: S608
+WHERE id = ANY(%(ids)s::bigint[]) AND limit_name IS NOT NULL AND queue_name = %(queue_name)s
+"""
 
 # The names of the locked ones are left for the next statement: those of ids may be others by then.
 _LOCK = f"""
