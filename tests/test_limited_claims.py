@@ -59,6 +59,16 @@ class TestRunning:
         assert third.claim_limited([("x", "a"), ("x", None)]) == []
         assert third.verdicts["x", "a"].whole_room == 0
 
+    def test_a_row_that_another_has_started_tells_of_what_waits_beside_it(self, other, third):
+        """Several are told of one row, and of several slots: whoever comes second finds them."""
+        limit(running=3)
+        first, second = row("a"), row("a")
+        row("b")
+        other.claim_limited([], limit=1, ids=[first.pk])
+
+        assert ids(third.claim_limited([], limit=1, ids=[first.pk])) == [second.pk]
+        assert third.verdicts["x", "a"].whole_room == 1
+
     def test_what_has_no_limit_in_the_table_waits(self, other):
         row()
 

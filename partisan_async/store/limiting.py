@@ -33,11 +33,12 @@ KEYS_AT_ONCE = 100
 IDLE_MILLISECONDS = 2000
 """How long the server waits for the rest, where a network breaks in the middle."""
 
-ASKED = f"""
+# Whatever has become of the row: if another supervisor was told of it, too, and has started it, it
+# stands for others of its key and of its limit.
+ASKED = """
 SELECT limit_name AS name, limit_key AS key FROM partisan_async_task
-WHERE id = ANY(%(ids)s::bigint[]) AND status || '' = '{Status.LIMITED}'
-    AND queue_name = %(queue_name)s
-"""  # noqa: S608
+WHERE id = ANY(%(ids)s::bigint[]) AND limit_name IS NOT NULL AND queue_name = %(queue_name)s
+"""
 
 # The names of the locked ones are left for the next statement: those of ids may be others by then.
 _LOCK = f"""
@@ -147,7 +148,8 @@ pick AS MATERIALIZED (
         WHERE r.place <= whole.room
         UNION ALL (
             SELECT NULL, NULL, t.priority, t.id, 0 FROM partisan_async_task t
-            WHERE t.status = '{Status.NEW}' AND t.queue_name = %(queue_name)s {{others}}
+            WHERE %(leaves_room)s AND t.status = '{Status.NEW}'
+                AND t.queue_name = %(queue_name)s {{others}}
             ORDER BY t.priority, t.id LIMIT %(limit)s)) AS all_of_them
     ORDER BY priority, since, place LIMIT %(limit)s),
 due AS MATERIALIZED (
@@ -250,15 +252,20 @@ def claim_limited(
     keys: Sequence[Key],
     ids: Sequence[int] = (),
     among: Among = ALL,
+    *,
+    leaves_room: bool = True,
 ) -> Locking:
-    """Claim rows that wait for limits, but leave room for ready rows that come before them.
+    """Claim rows that wait for limits.
 
     For its rows, see ``outcome``.
 
     :param keys: whose rows may be claimed, at most ``KEYS_AT_ONCE``; the first one's turn is next.
     :param ids: rows whose keys are among these, too.
+    :param leaves_room: whether to leave room for ready rows that come before them. Not where a
+        claim of ready rows has just found no more: those that are seen are locked by others, or
+        refused by the database, and would hold up for ever what waits for limits.
     """
-    own = {"me": me, "limit": limit, "ttl": ttl}
+    own = {"me": me, "limit": limit, "ttl": ttl, "leaves_room": leaves_room}
     lock = asking(queue_name, keys, ids)
     return Locking(Statement(_LOCK, lock), among.narrow(Statement(_CLAIM, lock | own), "t.id"))
 

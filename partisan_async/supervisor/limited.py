@@ -37,6 +37,7 @@ class Limited:
         self._queue_name = queue_name
         self._connection = connection
         self._lease = lease
+        self._agenda = agenda
         self._keys = agenda.keys
         self._dispatcher = dispatcher
 
@@ -72,7 +73,9 @@ class Limited:
 
     async def _claim(self, keys: list[store.Key], ids: list[int], room: int) -> None:
         claim = partial(
-            store.claim_limited, self._me, self._queue_name, room, self._lease.ttl, keys, ids
+            store.claim_limited,
+            *(self._me, self._queue_name, room, self._lease.ttl, keys, ids),
+            leaves_room=self._agenda.ready,
         )
         heads = partial(store.heads, self._queue_name, room + MORE, keys, ids)
         try:
