@@ -10,22 +10,26 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models import UniqueConstraint
 
-from partisan_async.models import Task
+from partisan_async.models import Limit, Task
 
 
 @contextmanager
 def migrated_back(target: str) -> Iterator[None]:
     """Migrate back, and forth in the end.
 
-    In between the columns that the models have are there, and the indexes that inserts name.
+    In between the columns that the models have are there, the indexes that inserts name, and the
+    table of limits, which statements on tasks read.
     """
     call_command("migrate", "partisan_async", target, verbosity=0)
+    with connection.schema_editor() as editor:
+        editor.create_model(Limit)
     added = list(_add_columns())
     indexes = list(_add_unique_indexes())
     try:
         yield
     finally:
         with connection.cursor() as cursor:
+            cursor.execute(f"DROP TABLE {Limit._meta.db_table}")
             for name in indexes:
                 cursor.execute(f"DROP INDEX {name}")
             for table, column in added:

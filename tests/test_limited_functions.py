@@ -158,9 +158,9 @@ def test_ticks_of_its_options_have_the_key_of_their_kwargs(declared):
 
 
 def test_ticks_of_one_made_at_run_time(declared):
-    """With keys they are asked for by who runs it; without, there is nothing to ask for."""
+    """With the key that the schedule was made with, if it has keys."""
     for given, expected in (
-        (PER_KEY, ("new", None, None, None)),
+        (PER_KEY, ("limited", WRITE, "acme", 10)),
         ({"limit": Limit(running=1)}, ("limited", WRITE, None, 10)),
     ):
         test_scheduled_functions.processor_of.cache_clear()

@@ -11,13 +11,13 @@ from django.utils import timezone
 from partisan_async import registry, schedules, steering, store
 from partisan_async.claim import Attempt, Settlement
 from partisan_async.enqueue.run import fetch
-from partisan_async.enqueue.scheduled import made_tick_of, tick_of
+from partisan_async.enqueue.scheduled import Called, made_tick_of, tick_of
 from partisan_async.limits import Limit
 from partisan_async.models import Schedule, Task
 from partisan_async.policy import Failed, Failure
 from partisan_async.processor import BaseTaskProcessor
 from partisan_async.schedule import Every
-from partisan_async.steering.timetable import checked_stored, run_once
+from partisan_async.steering.timetable import change_schedule, checked_stored, run_once
 from partisan_async.task_processor import TaskProcessor
 from partisan_async.testing import live_supervisor
 from partisan_async.unique import Unique
@@ -155,7 +155,7 @@ class TestTicks:
 
 
 class TestMadeAtRunTime:
-    """A supervisor runs no code of the project: who runs such a tick is to ask for its key."""
+    """A supervisor runs no code of the project: the row keeps the key, or who runs a tick asks."""
 
     def tick(self):
         test_timetable.late("acme")
@@ -169,13 +169,75 @@ class TestMadeAtRunTime:
 
         assert row(self.tick()) == ("limited", "Made", None, 10)
 
-    def test_with_keys_it_is_enqueued_as_by_those_who_know_no_limits(self, made):
+    def test_with_keys_it_has_the_one_that_was_asked_for_as_it_was_made(self, made):
+        processor = made(PRIORITY=4)
+        schedules.create("acme", processor("bee"), HOURLY)
+        assert row(self.tick()) == ("limited", "Made", "bee", 4)
+
+        schedules.create("acme", processor("cat"), HOURLY)
+        assert row(self.tick()) == ("limited", "Made", "cat", 4)
+        assert processor.asked == 2
+
+    @pytest.mark.parametrize("key", ["", None])
+    def test_no_key_is_another_one_than_an_empty_one(self, made, key):
+        processor = made(LIMIT=Limit(in_order=True, name="x"), limit_key=lambda self: key)
+        schedules.create("acme", processor("acme"), HOURLY)
+
+        assert row(self.tick()) == ("limited", "x", key, 0)
+
+    def test_a_change_of_its_arguments_is_another_call(self, made):
+        """As the page of the admin makes it."""
+        processor = made()
+        schedule = schedules.create("acme", processor("acme"), HOURLY)
+
+        change_schedule(schedule, checked_stored(processor, '{"args":["bee"],"kwargs":{}}'), HOURLY)
+
+        assert row(self.tick()) == ("limited", "Made", "bee", 10)
+
+    def test_one_that_a_release_without_limits_has_changed_has_no_known_key(self, made):
+        """It leaves the key of the call before on the row, and writes another ``set_by``."""
         processor = made()
         schedules.create("acme", processor("acme"), HOURLY)
-        asked = processor.asked
+        Schedule.objects.update(arguments='{"args":["bee"],"kwargs":{}}', set_by=uuid.uuid4())
 
         assert row(self.tick()) == ("new", None, None, None)
-        assert processor.asked == asked == 1
+        assert Task.objects.get().args == ["bee"]
+        assert Schedule.objects.get().limit_key == "acme"
+
+    def test_one_from_before_its_limit_is_enqueued_as_by_those_who_know_none(self, made):
+        processor = made(LIMIT=None)
+        schedules.create("acme", processor("acme"), HOURLY)
+        processor.LIMIT = Limit(running_per_key=1)
+
+        assert row(self.tick()) == ("new", None, None, None)
+        assert processor.asked == 0
+
+    def test_one_from_before_its_key_likewise(self, made):
+        processor = made(LIMIT=Limit(running=1))
+        limit_key = processor.limit_key
+        del processor.limit_key
+        schedules.create("acme", processor("acme"), HOURLY)
+        processor.limit_key = limit_key
+
+        assert row(self.tick()) == ("new", None, None, None)
+
+    def test_without_its_limit_it_has_none(self, made):
+        processor = made()
+        schedules.create("acme", processor("acme"), HOURLY)
+        processor.LIMIT = None
+
+        assert row(self.tick()) == ("new", None, None, None)
+
+    def test_it_runs_under_its_limit(self, monkeypatch):
+        """The whole way, and the worker is not asked."""
+        monkeypatch.setattr(Write, "LIMIT", Limit(running_per_key=1))
+        monkeypatch.setattr(Write, "limit_key", lambda self: str(self.args[0]), raising=False)
+        schedules.create("acme", Write("acme"), Every(seconds=1))
+        monkeypatch.setattr(Write, "limit_key", lambda self: 1 / 0)
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(lambda: Task.objects.filter(status="finished").count() >= 2)
+
+        assert set(rows(status="finished")) == {("finished", "Write", "acme", 10)}
 
     def test_it_is_refused_where_it_is_made_if_it_can_have_no_key(self, made):
         processor = made(limit_key=lambda self: 5.0)
@@ -205,7 +267,7 @@ class TestMadeAtRunTime:
         del processor.limit_key
 
         with pytest.raises(TypeError, match=r"Made.LIMIT has running=0"):
-            made_tick_of(processor, '{"args":[],"kwargs":{}}', "default", HOURLY)
+            made_tick_of(processor, Called('{"args":[],"kwargs":{}}', None), "default", HOURLY)
 
 
 class TestOnError:

@@ -413,9 +413,9 @@ class TestChanged:
         due = late()
         before = row()
         schedules.create("acme", report(2), HOURLY)
-        from partisan_async.enqueue.scheduled import made_tick_of
+        from partisan_async.enqueue.scheduled import Called, made_tick_of
 
-        call = made_tick_of(report, before.arguments, "default", HOURLY)
+        call = made_tick_of(report, Called(before.arguments, None), "default", HOURLY)
         statement = store.tick(
             *(call, ":acme", "every 3600 s", [due], due + timedelta(hours=1)),
             told=":acme",

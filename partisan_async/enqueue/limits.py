@@ -111,7 +111,7 @@ def of_stored(kind: type[Any], encoded: str) -> str | None:
 
     :raises TypeError, ValueError: as ``key_of``; the call does not fit; or as ``refuse_wrong``.
     """
-    if kind.LIMIT is None or not has_keys(kind):
+    if not is_keyed(kind):
         return None
     refuse_wrong(kind)
     return key_of(asking.made_from(kind, encoded))
@@ -153,6 +153,11 @@ def checked(key: object, what: str) -> str | None:
 def has_keys(kind: type[Any]) -> bool:
     """Tell whether a processor says which key its calls have."""
     return hasattr(kind, METHOD) if not is_djangos(kind) else kind.limit_key_by is not None
+
+
+def is_keyed(kind: type[Any]) -> bool:
+    """Tell whether a processor has a limit, and its calls have keys there."""
+    return kind.LIMIT is not None and has_keys(kind)
 
 
 def contradictions(kind: type[Any]) -> Iterator[Misfit]:

@@ -121,8 +121,7 @@ class Called(NamedTuple):
 
     :param arguments: as its row stores them.
     :param subject: whose its tasks are; ``None``: nobody's.
-    :param limit_key: their key under the processor's limit, if it was asked for; the row of one
-        that is made at run time does not keep it.
+    :param limit_key: their key under the processor's limit, if it was asked for.
     """
 
     arguments: str
@@ -184,16 +183,23 @@ def call_by_schedule(
 
 def made_tick_of(
     processor_class: type[Any],
-    encoded: str,
+    called: Called,
     queue_name: str,
     known: Cron | Every,
-    subject: str | None = None,
+    *,
+    is_keyed: bool = False,
 ) -> Call:
     """Return the call that the ticks of a schedule made at run time enqueue; as ``call_of_stored``.
 
-    What asks for a key is project code, and this is called in a supervisor: whoever runs them asks.
+    What asks for a key is project code, and this is called in a supervisor: if nobody has asked,
+    whoever runs them asks.
+
+    :param is_keyed: whether the key was asked for of this call, as the schedule was made.
     """
-    call = _fitted(call_of_stored(processor_class, encoded, queue_name, subject), known)
+    call = call_of_stored(processor_class, called.arguments, queue_name, called.subject)
+    call = _fitted(call, known)
+    if is_keyed and limits.is_keyed(processor_class):
+        return limits.with_limit(call, processor_class, called.limit_key)
     return limits.with_limit_unasked(call, processor_class)
 
 

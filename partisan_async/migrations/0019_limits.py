@@ -79,6 +79,27 @@ class Migration(PostgresMigration):
                 null=True,
             ),
         ),
+        AddColumn(
+            model_name="schedule",
+            name="limit_key",
+            field=models.CharField(
+                blank=True,
+                db_collation="C",
+                help_text="of one made at run time: its tasks' key under their limit",
+                max_length=255,
+                null=True,
+            ),
+        ),
+        AddColumn(
+            model_name="schedule",
+            name="keyed_as",
+            field=models.UUIDField(
+                blank=True,
+                help_text="what set_by was when that key was asked for; another one: it is not"
+                " known",
+                null=True,
+            ),
+        ),
         CreateTable(
             name="Limit",
             fields=[

@@ -63,6 +63,18 @@ class Schedule(models.Model):
     subject = models.CharField(  # noqa: DJ001  NULL in the rows of the release before
         max_length=255, null=True, blank=True, db_collation="C", help_text=_("whose tasks it has")
     )
+    limit_key = models.CharField(  # noqa: DJ001  NULL is no key, and "" is one
+        max_length=255,
+        null=True,
+        blank=True,
+        db_collation="C",
+        help_text=_("of one made at run time: its tasks' key under their limit"),
+    )
+    keyed_as = models.UUIDField(
+        null=True,
+        blank=True,
+        help_text=_("what set_by was when that key was asked for; another one: it is not known"),
+    )
 
     def __str__(self) -> str:
         return f"{self.processor_class}: {self.schedule}"

@@ -39,6 +39,7 @@ ESSENTIAL: Rights = {
     "partisan_async_pausedprocessor": ("SELECT",),
     "partisan_async_home": ("SELECT", "INSERT", "UPDATE"),
     "partisan_async_schedule": ("SELECT",),
+    "partisan_async_limit": ("SELECT",),
 }
 """The part of ``SUPERVISOR`` without which it cannot claim, settle or beat."""
 

@@ -165,7 +165,8 @@ def _make(
     lasting = registry.lasting_name(naming.name_of(processor))
     what = (processor.QUEUE_NAME, lasting, called.arguments)
     when = (str(known), json.dumps(known.rule))
-    made = store.Made(key, *what, *when, uuid.uuid4(), called.subject)
+    under = (called.limit_key, limits.is_keyed(processor))
+    made = store.Made(key, *what, *when, uuid.uuid4(), called.subject, *under)
     alias = store.database()
     with transaction.atomic(using=alias):
         run(*store.hold(made))

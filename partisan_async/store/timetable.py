@@ -33,7 +33,8 @@ _MAKE = """
 UPDATE partisan_async_schedule SET queue_name = %(queue_name)s, schedule = %(schedule)s,
     next_tick = CASE WHEN enabled THEN %(next_tick)s::timestamptz END,
     set_by = %(made_as)s, processor = %(processor)s, arguments = %(arguments)s,
-    rule = %(rule)s::jsonb, subject = %(subject)s
+    rule = %(rule)s::jsonb, subject = %(subject)s, limit_key = %(limit_key)s,
+    keyed_as = CASE WHEN %(is_keyed)s THEN %(made_as)s::uuid END
 WHERE processor_class = %(key)s
 """
 
@@ -43,9 +44,11 @@ WHERE processor_class = ANY(%(keys)s) AND arguments IS NOT NULL
 RETURNING processor_class, queue_name
 """
 
+# A release that knows no limits leaves the key as it is, and writes another set_by.
 _COLUMNS = f"""
 processor_class, statement_timestamp(), queue_name, schedule, enabled, {moment("next_tick")},
-{moment("last_tick")}, false, set_by, processor, arguments, rule::text, subject
+{moment("last_tick")}, false, set_by, processor, arguments, rule::text, subject,
+limit_key, COALESCE(keyed_as = set_by, false)
 """
 
 _SOONEST = f"""
@@ -88,6 +91,8 @@ class Made(NamedTuple):
     :param arguments: JSON of its call.
     :param rule: JSON of when it ticks.
     :param subject: whose its tasks are; ``None``: nobody's.
+    :param limit_key: their key under the processor's limit.
+    :param is_keyed: whether that was asked for.
     """
 
     key: str
@@ -98,6 +103,8 @@ class Made(NamedTuple):
     rule: str
     made_as: UUID
     subject: str | None = None
+    limit_key: str | None = None
+    is_keyed: bool = False
 
 
 def hold(made: Made) -> Statement:
@@ -123,7 +130,8 @@ def forget_schedules(keys: Sequence[str]) -> Statement:
 def soonest(queue_name: str, but: Sequence[str], limit: int) -> Statement:
     """Read the schedules made at run time that are due next, those that are to be counted first.
 
-    Rows: ``Scheduled``; then processor, arguments, the rule's JSON, and the subject.
+    Rows: ``Scheduled``; then processor, arguments, the rule's JSON, the subject, the
+    key, and whether that was asked for of this very call.
 
     :param but: the keys of those that are not wanted.
     """

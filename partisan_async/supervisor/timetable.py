@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 
 from partisan_async import logs, registry, schedule, store
-from partisan_async.enqueue.scheduled import made_tick_of, names_to_skip
+from partisan_async.enqueue.scheduled import Called, made_tick_of, names_to_skip
 from partisan_async.exceptions import ProcessorClassNotFound
 from partisan_async.models import readable
 from partisan_async.postgres.blame import Blame, whose
@@ -41,6 +41,8 @@ class _Row(NamedTuple):
     arguments: str
     rule: str | None
     subject: str | None
+    limit_key: str | None
+    is_keyed: bool
 
 
 class Timetable:
@@ -132,7 +134,10 @@ class Timetable:
             known = schedule.of_rule(rule)
             if str(known) != seen.schedule:
                 raise ValueError(f"its rule is {known}, and its schedule {seen.schedule}")
-            call = made_tick_of(processor, row.arguments, self._queue_name, known, row.subject)
+            called = Called(row.arguments, row.subject, row.limit_key)
+            call = made_tick_of(
+                *(processor, called, self._queue_name, known), is_keyed=row.is_keyed
+            )
         except (ProcessorClassNotFound, LookupError, TypeError, ValueError) as error:
             told = (seen.made_as, str(error))
             if self._told.get(key) != told:
