@@ -9,8 +9,8 @@ import pytest
 from partisan_async import steering
 from partisan_async.context import CurrentTask, current_task
 from partisan_async.logs import fields
-from partisan_async.models import Supervisor, Task
-from tests.conftest import ended, wait_until
+from partisan_async.models import Supervisor
+from tests.conftest import ended, marks, wait_until
 from tests.process import ROOT, partisan
 from tests.testapp.partisan_tasks import Die, Fail, Postpone, Retry, Sleep, Write
 
@@ -53,7 +53,7 @@ def test_a_life_of_a_supervisor_has_all_fields_in_each_line(tmp_path):
         tasks += [Retry("one", 1).delay(), Postpone("two", 1, 0).delay()]
         wait_until(lambda: ended(*tasks))
         Sleep(60, "long").delay()
-        wait_until(lambda: Task.objects.filter(status="in_process").exists())
+        wait_until(lambda: "start long" in marks())
         supervisor.signal(signal.SIGTERM)
         supervisor.wait_for('"event": "stopping"')
         supervisor.signal(signal.SIGTERM)
