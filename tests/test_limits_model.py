@@ -210,8 +210,7 @@ class Limits(RuleBasedStateMachine):
                 claims = self._claim(place, asked, ids, ROOM)
                 other.keys.judge(list(other.verdicts.values()), claims)
                 found += claims
-            if freed := other.keys.take_freed():
-                self._tell(other, freed)
+            self._tell(other, *other.keys.take_news())
         else:
             raise AssertionError(f"it looks for ever: {self._told(other)}")
         idle = self.model.may_start(self.now)
@@ -223,8 +222,8 @@ class Limits(RuleBasedStateMachine):
         )
         self._claimed(place, found)
 
-    def _tell(self, other, freed):
-        told = [pk for _, pk in other.execute(store.freed(freed))]
+    def _tell(self, other, freed, untold):
+        told = [*untold, *(pk for _, pk in other.execute(store.freed(freed)))]
         for each in self.others:
             each.keys.note_rows(told)
 

@@ -1,7 +1,11 @@
 """Which keys are open, pure of any database: what news opens, and what a claim's verdict closes."""
 
+from datetime import timedelta
+
 import pytest
 
+from partisan_async.claim import Settlement
+from partisan_async.policy import Failure, Finished, GivenBack, Retried
 from partisan_async.store import Verdict
 from partisan_async.supervisor import open_keys
 from partisan_async.supervisor.agenda import Agenda
@@ -112,7 +116,7 @@ class TestVerdicts:
         keys.note_ended(A)
 
         assert not keys.is_any_open
-        assert keys.take_freed() == {}
+        assert keys.take_news() == ({}, [])
 
     @pytest.mark.parametrize("news", ["rows", "walk", "another"])
     def test_but_where_there_was_news_since(self, keys, news):
@@ -128,7 +132,7 @@ class TestVerdicts:
         keys.note_ended(A)
 
         assert A in keys.take()[0]
-        assert keys.take_freed() == {A: 1}
+        assert keys.take_news() == ({A: 1}, [])
 
 
 class TestTurns:
@@ -275,13 +279,31 @@ class TestFreed:
     def test_others_are_told_once_in_a_while_of_what_is_not_made_use_of_here(self, keys, clock):
         for _ in range(3):
             keys.note_ended(A)
-        assert keys.take_freed() == {A: 3}
+        assert keys.take_news() == ({A: 3}, [])
         keys.note_ended(A)
-        assert keys.take_freed() == {}
+        assert keys.take_news() == ({}, [])
 
         clock.now += open_keys.TELL_EVERY_SECONDS
 
-        assert keys.take_freed() == {A: 1}
+        assert keys.take_news() == ({A: 1}, [])
+
+    def test_others_are_told_of_a_slot_of_the_limit_where_its_key_has_no_more(self, keys):
+        """The next worker here may be long in coming: ready tasks come first."""
+        keys.note_ended(A)
+
+        judged(keys, verdict(A, left=0), verdict(B))
+
+        assert keys.take_news() == ({A: 1}, [])
+
+    @pytest.mark.parametrize("news", ["rows", "walk"])
+    def test_also_where_others_were_not_looked_at_yet(self, keys, news):
+        keys.note_ended(A)
+        keys.take()
+        keys.note_rows([7]) if news == "rows" else keys.note_some()
+
+        keys.judge([verdict(A, left=0)], [])
+
+        assert keys.take_news() == ({A: 1}, [])
 
     @pytest.mark.parametrize(
         "changes", [{"left": 0}, {"room": 0}, {"whole_room": 0}, {"slots": 2}, {"slots": None}]
@@ -291,4 +313,36 @@ class TestFreed:
 
         judged(keys, verdict(**changes))
 
-        assert keys.take_freed() == {}
+        assert keys.take_news() == ({}, [])
+
+
+class TestUntold:
+    """What has come to wait by what was done here: no NOTIFY has told anybody of it."""
+
+    def test_others_are_told_of_what_was_not_claimed_here(self, keys, clock):
+        keys.note_own_rows([7, 8])
+        assert keys.take() == ([], [7, 8])
+        keys.judge([verdict()], [ONE_OF_A._replace(id=7)])
+
+        assert keys.take_news() == ({}, [8])
+        clock.now += open_keys.TELL_EVERY_SECONDS
+        assert keys.take_news() == ({}, [])
+
+    def test_it_is_time_to_tell_though_there_is_no_room(self, keys, clock):
+        keys.note_own_rows([7])
+
+        assert keys.next_at(has_room=False) <= clock.now
+
+    @pytest.mark.parametrize(
+        ("decision", "is_told"),
+        [
+            (GivenBack(), True),
+            (Retried(timedelta(0), Failure.of(ValueError())), True),
+            (Finished(), False),
+        ],
+    )
+    def test_one_that_waits_again_is_told_of(self, clock, decision, is_told):
+        agenda = Agenda()
+        agenda.on_settled([Settlement(ONE_OF_A, decision, None)])
+
+        assert agenda.keys.take_news()[1] == ([ONE_OF_A.id] if is_told else [])

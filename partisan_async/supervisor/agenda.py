@@ -28,6 +28,9 @@ from partisan_async.supervisor.newcomers import Newcomers
 from partisan_async.supervisor.open_keys import OpenKeys
 from partisan_async.supervisor.sight import Sight
 
+_WAITS_AGAIN = (Retried, Postponed, Deferred, Interrupted, Suspected, GivenBack)
+"""The decisions after which a task waits again."""
+
 
 class Agenda:
     """The notes of one supervisor."""
@@ -128,6 +131,8 @@ class Agenda:
         for settlement in batch:
             if settlement.claim.limit_name is not None:
                 self.keys.note_ended((settlement.claim.limit_name, settlement.claim.limit_key))
+                if isinstance(settlement.decision, _WAITS_AGAIN):
+                    self.keys.note_untold(settlement.claim.id)
                 self.wake.set()
             match settlement.decision:
                 case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (
@@ -136,6 +141,7 @@ class Agenda:
                     self.expect(pause.total_seconds())
                 case PutUnder(name, key):
                     self.keys.note([(name, key)])
+                    self.keys.note_untold(settlement.claim.id)
                 case Retried() | Postponed() | Suspected():
                     self.ready = True
                 case GivenBack() if settlement.attempt:

@@ -59,8 +59,9 @@ class Limited:
         """Claim what may start now, of some of the open keys."""
         if room := self.room:
             await self._look(room)
-        if freed := self._keys.take_freed():
-            await self._tell(freed)
+        freed, untold = self._keys.take_news()
+        if freed or untold:
+            await self._tell(freed, untold)
 
     async def _look(self, room: int) -> None:
         if self._keys.walks:
@@ -90,10 +91,12 @@ class Limited:
         if claims:
             self._dispatcher.admit(claims)
 
-    async def _tell(self, freed: Mapping[store.Key, int]) -> None:
-        """Notify those who may have room for what waits for a slot that has come free here."""
-        waiting: dict[str, list[int]] = {}
-        for queue_name, pk in await self._connection.execute(store.freed(freed)):
-            waiting.setdefault(queue_name, []).append(pk)
+    async def _tell(self, freed: Mapping[store.Key, int], untold: Sequence[int]) -> None:
+        """Notify those who may have room: for what waits for a slot that has come free here, and
+        for what has come to wait here."""
+        waiting: dict[str, list[int]] = {self._queue_name: list(untold)} if untold else {}
+        if freed:
+            for queue_name, pk in await self._connection.execute(store.freed(freed)):
+                waiting.setdefault(queue_name, []).append(pk)
         if waiting:
             await self._connection.execute(store.tell_limited(waiting))

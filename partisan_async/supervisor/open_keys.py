@@ -31,7 +31,7 @@ Or that is full by tasks of another queue: where nothing waits, nobody is told o
 """
 
 TELL_EVERY_SECONDS = 0.02
-"""Least time between two looks at who waits for what has ended here."""
+"""Least time between two times that others are told of what there is for them."""
 
 IDS_AT_ONCE = 100
 """Maximum number of rows whose keys one claim finds out."""
@@ -46,7 +46,9 @@ class OpenKeys:
         self._emptied: set[Key] = set()
         """Those of which tasks run here, and nothing waited behind them: an end changes nothing."""
         self._freed: Counter[Key] = Counter()
-        self._freed_at = -math.inf
+        self._untold: dict[int, None] = {}
+        """Rows that came to wait by what was done here, and that others have not been told of."""
+        self._tell_at = -math.inf
         self._later: dict[Key, float] = {}
         self._behind: dict[str, dict[Key, None]] = {}
         self._whole_later: dict[str, float] = {}
@@ -76,7 +78,7 @@ class OpenKeys:
 
         :param has_room: whether to look at keys that open then; else others may be told of some.
         """
-        ats = [self._freed_at] if self._freed else []
+        ats = [self._tell_at] if self._freed or self._untold else []
         if has_room:
             ats += [*self._later.values(), *self._whole_later.values()]
             ats += [] if self._walk_at is None else [self._walk_at]
@@ -100,18 +102,31 @@ class OpenKeys:
             self.note([key])
             self._freed[key] += 1
 
-    def take_freed(self) -> dict[Key, int]:
-        """Return of which keys tasks have ended, for which there is no room here, and how many.
+    def take_news(self) -> tuple[dict[Key, int], list[int]]:
+        """Return what others are to be told of: of which keys tasks have ended, and how many, for
+        which there is no room here; and rows that have come to wait, and were not claimed here.
 
         None, if that was asked a moment ago.
         """
-        if not self._freed or time.monotonic() < self._freed_at:
-            return {}
-        self._freed_at = time.monotonic() + TELL_EVERY_SECONDS
-        told = dict(list(self._freed.items())[:TOLD_AT_ONCE])
-        for key in told:
+        if not (self._freed or self._untold) or time.monotonic() < self._tell_at:
+            return {}, []
+        self._tell_at = time.monotonic() + TELL_EVERY_SECONDS
+        freed = dict(list(self._freed.items())[:TOLD_AT_ONCE])
+        for key in freed:
             del self._freed[key]
-        return told
+        untold, self._untold = list(self._untold), {}
+        return freed, untold
+
+    def note_own_rows(self, ids: Iterable[int]) -> None:
+        """Open the keys of rows that came to wait by what was done here, and keep in mind that
+        nobody else knows of them."""
+        own = dict.fromkeys(ids)
+        self._untold.update(own)
+        self.note_rows(own)
+
+    def note_untold(self, pk: int) -> None:
+        """Keep in mind that nobody else knows that this row waits; its key is open."""
+        self._untold[pk] = None
 
     def note_rows(self, ids: Iterable[int]) -> None:
         """Open the keys of these rows, whatever they are."""
@@ -172,11 +187,10 @@ class OpenKeys:
         """Take in what a claim found out; the keys that had their turns come behind the others."""
         took = Counter((claim.limit_name, claim.limit_key) for claim in claims)
         names = {claim.limit_name for claim in claims}
+        for claim in claims:
+            self._untold.pop(claim.id, None)
         for each in sorted(verdicts, key=lambda verdict: took[verdict.whose] > 0):
             is_waiting = each.left > 0 or each.more
-            was_full = each.slots is not None and each.slots <= self._freed[each.whose]
-            if not (was_full and is_waiting and each.room > 0 and each.whole_room > 0):
-                self._freed.pop(each.whose, None)  # nobody waited for what has ended, or it is used
             if not is_waiting:
                 if took[each.whose]:
                     self._emptied.add(each.whose)
@@ -196,9 +210,26 @@ class OpenKeys:
             else:
                 self._open[each.whose] = None
         for each in verdicts:
+            if self._freed[each.whose] and not self._is_left_to_others(each):
+                del self._freed[each.whose]
+        for each in verdicts:
             if each.whole_room > 0:
                 self._open_behind(each.name)
         self._forget_too_many()
+
+    def _is_left_to_others(self, verdict: Verdict) -> bool:
+        """Tell whether others may wait for what has ended of a key, and is not made use of here.
+
+        What has ended has freed a slot of its limit as a whole, too.
+        """
+        slots = verdict.slots
+        if verdict.whole_room <= 0 or slots is None or slots > self._freed[verdict.whose]:
+            return False
+        if (verdict.left > 0 or verdict.more) and verdict.room > 0:
+            return True
+        is_unknown = bool(self._ids or self._walks)
+        of_limit = (key[0] == verdict.name for key in self._open if key != verdict.whose)
+        return is_unknown or verdict.name in self._behind or any(of_limit)
 
     def _put_behind(self, verdict: Verdict, *, again: bool) -> None:
         behind = self._behind.setdefault(verdict.name, {})

@@ -31,7 +31,7 @@ class Promoter:
         next_seconds = rows[-1][1] if rows else None
         if promoted:
             agenda.ready = True
-        agenda.keys.note_rows(pk for *_, ids in rows for pk in ids)
+        agenda.keys.note_own_rows(pk for *_, ids in rows for pk in ids)
         if promoted == store.PROMOTED_AT_ONCE or self._rows.went_around:
             next_seconds = 0.0
         agenda.due_at = None if next_seconds is None else time.monotonic() + next_seconds

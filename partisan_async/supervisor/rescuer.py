@@ -80,7 +80,7 @@ class Rescuer:
         claims = store.claims(rows)
         if limited := [claim.id for claim in claims if claim.limit_name is not None]:
             # They wait for their limits again; how long they have waited here, nobody knows.
-            self._agenda.keys.note_rows(limited)
+            self._agenda.keys.note_own_rows(limited)
             self._agenda.keys.note_some()
         if own := [claim for claim in claims if claim.limit_name is None]:
             self._dispatcher.admit(own, "rescued", first=True)
