@@ -1,6 +1,7 @@
 """What enqueues where no caller is: ticks, an ON_ERROR, an operator; and which key it has then."""
 
 import uuid
+from itertools import pairwise
 
 import pytest
 from django.core.checks import run_checks
@@ -22,14 +23,34 @@ from partisan_async.task_processor import TaskProcessor
 from partisan_async.testing import live_supervisor
 from partisan_async.unique import Unique
 from tests import test_ticker, test_timetable
-from tests.conftest import wait_until
+from tests.conftest import ended, marks, wait_until
 from tests.test_limited_enqueue import row
 from tests.test_limited_wake import listening
 from tests.test_races import TTL, Other
 from tests.test_ticker import HOURLY
-from tests.testapp.partisan_tasks import Fail, Nothing, Write
+from tests.testapp.partisan_tasks import Fail, Nothing, Tell, Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+LEARN = """
+import os, time
+from partisan_async.limits import Limit
+from tests.testapp.models import Mark
+from tests.testapp.partisan_tasks import Write
+
+def run(self):
+    self.mark(str(self.args[0]))
+    while not os.path.exists({go!r}):
+        time.sleep(0.05)
+
+Write.run, Write.LIMIT = run, {limit!r}
+Write.limit_key = lambda self: self.args[0] % 2
+Mark.objects.create(text="learnt", pid=os.getpid())
+while Mark.objects.filter(text="learnt").count() < 3:
+    time.sleep(0.05)
+answer = 1
+"""
+"""What each of three workers learns: a ``Write`` with a limit, which waits for a file."""
 
 
 @pytest.fixture
@@ -229,7 +250,7 @@ class TestMadeAtRunTime:
         assert row(self.tick()) == ("new", None, None, None)
 
     def test_it_runs_under_its_limit(self, monkeypatch):
-        """The whole way, and the worker is not asked."""
+        """The whole way, and no supervisor asks for its key again."""
         monkeypatch.setattr(Write, "LIMIT", Limit(running_per_key=1))
         monkeypatch.setattr(Write, "limit_key", lambda self: str(self.args[0]), raising=False)
         schedules.create("acme", Write("acme"), Every(seconds=1))
@@ -325,6 +346,34 @@ class TestOnError:
             told = Task.objects.get(processor_class="Write")
             assert f"limited:{told.pk}" in heard()
         assert (told.limit_name, told.args) == ("mail", [failed.pk])
+
+    @pytest.mark.parametrize("limit", [Limit(running_per_key=1), Limit(in_order=True)])
+    def test_with_keys_it_runs_under_its_limit(self, monkeypatch, tmp_path, limit):
+        """The worker that gets it asks for its key, of the id that it is called with."""
+        go = tmp_path / "go"
+        monkeypatch.setattr(Write, "LIMIT", limit)
+        monkeypatch.setattr(Write, "limit_key", lambda self: 1 / 0, raising=False)
+        monkeypatch.setattr(Fail, "ON_ERROR", Write)
+        calls = Task.objects.filter(processor_class="Write")
+        with live_supervisor(WORKERS_COUNT=3):
+            learnt = [Tell(LEARN.format(limit=limit, go=str(go))).delay() for _ in range(3)]
+            wait_until(lambda: ended(*learnt))
+            failed = [Fail("ValueError").delay() for _ in range(6)]
+            wait_until(lambda: len(calls.filter(status="limited")) == 4 and len(marks()) == 5)
+            running = {int(text) % 2 for text in marks() if text != "learnt"}
+
+            go.touch()
+            wait_until(lambda: calls.filter(status="finished").count() == 6)
+
+        assert running == {0, 1}
+        assert {int(text) for text in marks() if text != "learnt"} == {each.pk for each in failed}
+        rank = 0 if limit.in_order else 10
+        for key in "01":
+            own = calls.filter(limit_key=key)
+            assert {row(call) for call in own} == {("finished", "Write", key, rank)}
+            spans = sorted(own.values_list("started_at", "finished_at"))
+            assert len(spans) == 3
+            assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
 class TestAgain:

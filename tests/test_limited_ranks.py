@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
-from partisan_async import store
+from partisan_async import steering, store
 from partisan_async.enqueue.run import fetch
 from partisan_async.models import Task
 from partisan_async.policy import Failure, GivenBack, Retried
@@ -48,7 +49,20 @@ def rescued(task, other):
     )
 
 
-@pytest.mark.parametrize("way", [promoted, settled, tried_again, rescued])
+def run_again(task, other):
+    Task.objects.filter(pk=task.pk).update(status="error", finished_at=timezone.now())
+    return lambda: steering.retry([task.pk])
+
+
+def run_now(task, other):
+    Task.objects.filter(pk=task.pk).update(status="scheduled")
+    return lambda: steering.run_now([task.pk])
+
+
+WAYS = [promoted, settled, tried_again, rescued, run_again, run_now]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_what_waits_again_has_the_place_of_its_id(other, way):
     """It had a later one, by its priority, before the limit was in order."""
     limit(running_per_key=9)

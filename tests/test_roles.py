@@ -31,6 +31,7 @@ from partisan_async.operate.doctor import roles
 from partisan_async.testing import live_supervisor
 from partisan_async.unique import Unique
 from tests.conftest import ended, wait_until
+from tests.limited import limit, row
 from tests.process import Partisan, environment
 from tests.site_rules import execute
 from tests.test_docs import blocks
@@ -239,6 +240,21 @@ class TestWeb:
             assert not steering.drain(uuid.uuid4())
             assert steering.delete([task.pk]) == [task.pk]
             assert steering.prune(timedelta(0)).deleted == 0
+
+    def test_what_waits_for_limits_needs_one_more_to_be_run_again(self, site):
+        """A role that was set up by the page of the release before has the others."""
+        execute(own(STEERING), own("REVOKE ALL ON partisan_async_limit FROM site_web"))
+        limit(running=1)
+        plain, limited = Write().delay(), row()
+        with connected_as("web"):
+            steering.cancel([plain.pk, limited.pk])
+            assert steering.retry([plain.pk]) == [plain.pk]
+            with pytest.raises(ProgrammingError, match="denied for table partisan_async_limit"):
+                steering.retry([limited.pk])
+            assert Task.objects.get(pk=limited.pk).status == "error"
+        execute(own(STEERING))
+        with connected_as("web"):
+            assert steering.retry([limited.pk]) == [limited.pk]
 
 
 class TestSupervisor:

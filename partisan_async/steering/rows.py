@@ -54,7 +54,7 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     try:
         with transaction.atomic(using=store.database()):
             rows = fetch(*way(keys))
-            _tell_of_limited(rows)
+            _line_up_limited(rows)
             return rows
     except Error as error:
         if len(keys) < 2 or not is_the_rows(error):
@@ -73,13 +73,16 @@ def _do(way: Callable[[Sequence[Any]], store.Statement], keys: Sequence[Any]) ->
     return rows
 
 
-def _tell_of_limited(rows: Sequence[Any]) -> None:
+def _line_up_limited(rows: Sequence[Any]) -> None:
+    """Give those that wait for limits their turns there, and tell of them."""
     # Within the transaction, unlike an enqueue: the beat finds new rows if nobody told of them, but
     # none of an earlier id that waits again. What people do is rare enough for that lock.
     limited: dict[str, list[Any]] = {}
     for key, queue_name, *status in rows:
         if _is_limited(status):
             limited.setdefault(queue_name, []).append(key)
+    if limited:
+        run(*store.rerank([key for ids in limited.values() for key in ids]), store.database())
     for queue_name, ids in limited.items():
         payload = store.limited_payload(ids)
         run(*store.notify(queue_name, payload, within=True), store.database())

@@ -93,6 +93,7 @@ from partisan_async.store.steering import (
     drain,
     ended_queues,
     locked,
+    rerank,
     run_now,
 )
 from partisan_async.store.tallying import TALLY_COLUMNS, forget_tallies, tally
@@ -228,6 +229,7 @@ __all__ = [
     "rank",
     "ready",
     "recount_schedules",
+    "rerank",
     "rescue",
     "resume",
     "resume_processor",

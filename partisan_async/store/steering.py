@@ -10,7 +10,7 @@ from partisan_async.models.status import ENDED, ENDED_SQL, WAITING, Status
 from partisan_async.policy import Failure
 from partisan_async.store.inserting import lock_of
 from partisan_async.store.kept import encoded, kept
-from partisan_async.store.statement import Statement, queue_names, waiting
+from partisan_async.store.statement import Statement, queue_names, rank, waiting
 
 UNENDED = (*WAITING, Status.IN_PROCESS.value)
 
@@ -101,6 +101,18 @@ def run_now(ids: Sequence[int], *, takes: bool = False) -> Statement:
     {_SELECTED} RETURNING id, queue_name, status
     """  # noqa: S608
     return _on(sql, ids, [Status.SCHEDULED.value], takes=takes)
+
+
+def rerank(ids: Sequence[int]) -> Statement:
+    """Give rows that wait for limits the ranks that these have now, which may be in order by now.
+
+    It is a statement of its own, so that a role needs no right on limits where nothing has one.
+    """
+    sql = f"""
+    UPDATE partisan_async_task t SET limit_rank = {rank("t")}
+    WHERE id = ANY(%(ids)s) AND status = '{Status.LIMITED}'
+    """  # noqa: S608
+    return Statement(sql, {"ids": list(ids)})
 
 
 def cancel(
