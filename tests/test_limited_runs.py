@@ -144,6 +144,22 @@ def test_what_an_operator_allows_again_starts_though_none_of_its_limit_ends():
         wait_until(lambda: ended(*tasks))
 
 
+def test_what_waited_behind_one_that_was_cancelled_starts():
+    """In order; the time of that one was known, and does not matter any more."""
+    limit(in_order=True)
+    with live_supervisor(WORKERS_COUNT=1):
+        an_hour_later = timezone.now() + timedelta(hours=1)
+        head = called(Write, "head", execute_after=an_hour_later, limit_rank=0)
+        second = called(Write, "second", limit_rank=0)
+        beside = Write("beside").delay()
+        wait_until(lambda: ended(beside))
+        assert not ended(second)
+
+        assert steering.cancel([head.pk]) == [head.pk]
+
+        wait_until(lambda: ended(second))
+
+
 def test_what_is_due_waits_for_its_limit():
     limit(running_per_key=1)
     due = timezone.now() + timedelta(seconds=0.3)

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from partisan_async import store
+from partisan_async.limits import Limit
 from partisan_async.models import Task
 from partisan_async.store import Behind
 from partisan_async.supervisor.connection import Connection
@@ -13,6 +14,7 @@ from partisan_async.testing import live_supervisor
 from tests.conftest import ended, wait_until
 from tests.limited import execute, limit, row
 from tests.test_races import TTL, Other
+from tests.testapp.partisan_tasks import Write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -237,3 +239,14 @@ def test_what_a_supervisor_that_is_gone_did_not_tell_of_starts(statements):
             " now() - interval '1 hour', '[]')"
         )
         wait_until(lambda: ended(first))
+
+
+def test_what_waits_for_a_limit_that_is_written_in_another_queue_starts(statements, monkeypatch):
+    """The supervisor here was up before, and its code has no such limit."""
+    with live_supervisor("other", WORKERS_COUNT=1, beat_seconds=BEAT_SECONDS):
+        task = row(None, "mine", queue_name="other", processor_class="Write")
+        wait_until_idle(statements)
+
+        monkeypatch.setattr(Write, "LIMIT", Limit(running=3, name="mine"))
+        with live_supervisor(WORKERS_COUNT=1):
+            wait_until(lambda: ended(task))

@@ -89,13 +89,14 @@ class Agenda:
             self._on_limited(status.removeprefix(store.LIMITED))
             return
         if status not in (Task.STATUS_NEW, Task.STATUS_SCHEDULED):
-            self.note_limited()
+            self._forget_times()
         self.ready = self.ready or status != Task.STATUS_SCHEDULED
         self.look_for_due = self.look_for_due or status != Task.STATUS_NEW
         self.wake.set()
 
     def _on_limited(self, told: str) -> None:
         ids = _ids(told)
+        self.has_limits = True
         self.keys.note_rows(ids)
         self.newcomers.tell(ids)
         if not ids:
@@ -115,8 +116,8 @@ class Agenda:
         self.dead.update(sight.dead)
         if trusts_clock:
             self.silent.update(sight.silent)
-        elif self.has_limits:
-            self.keys.forget_times()
+        else:
+            self._forget_times()
 
     def _on_newcomers(self, sight: Sight) -> None:
         self.has_limits = self.has_limits or sight.newcomers is not None
@@ -160,13 +161,19 @@ class Agenda:
     def doubt(self) -> None:
         """Have the known claims compared with the database's before the next claim."""
         self.doubtful = self.ready = True
-        self.note_limited()
+        self._forget_times()
         self.wake.set()
 
     def note_limited(self) -> None:
         """Note that rows may wait for limits of which nothing told, where there are such rows."""
         if self.has_limits:
             self.keys.note_some()
+
+    def _forget_times(self) -> None:
+        """Note that any row may start that waits for a limit, also before its time: a head that was
+        not due may have been cancelled, or a limit may have got other rates."""
+        if self.has_limits:
+            self.keys.forget_times()
 
     def expect(self, due_seconds: float) -> None:
         """Note that a row is due in this time."""

@@ -56,8 +56,11 @@ class Allowances:
                 names = names or [name]
         if names:
             # What was closed by the old numbers may be open now, here and elsewhere.
-            self._agenda.on_notify(store.LIMITED)
-            await self._connection.execute(store.notify(self._queue_name, store.LIMITED))
+            # A limit may be one of several queues.
+            self._agenda.on_notify("")
+            queues = {name for (name,) in await self._connection.execute(store.limited_queues())}
+            for queue_name in sorted(queues | {self._queue_name}):
+                await self._connection.execute(store.notify(queue_name))
 
 
 def declared_limits() -> list[Numbers]:

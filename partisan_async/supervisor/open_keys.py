@@ -145,7 +145,8 @@ class OpenKeys:
             self._open_behind(name)
 
     def forget_times(self) -> None:
-        """Look anew at what opens by itself: when that is was told by a clock that was wrong."""
+        """Look anew at what opens by itself: that may be earlier by now, or was told by a clock
+        that was wrong."""
         self._later.clear()
         self._whole_later.clear()
         self._walk_at = None
