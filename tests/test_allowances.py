@@ -10,6 +10,7 @@ from partisan_async import store
 from partisan_async.limits import Limit, Rate
 from partisan_async.models import Limit as Row
 from partisan_async.models import Supervisor, Task
+from partisan_async.supervisor import allowances
 from partisan_async.testing import live_supervisor
 from tests.conftest import ended, wait_until
 from tests.limited import execute, limit, row
@@ -77,6 +78,33 @@ def test_where_the_order_changes_what_waits_is_ranked_before_any_of_it_starts():
     assert execute(*store.unranked()) == []
     ranks = Task.objects.filter(pk__in=[each.pk for each in rows]).values_list("limit_rank")
     assert set(ranks) == {(0,)}
+
+
+def test_without_an_order_any_more_what_is_not_due_waits_for_its_time():
+    """The retry of a head waited as ``limited``, and held its place."""
+    me = supervisor()
+    write(me, in_order=True)
+    later = timezone.now() + timedelta(hours=1)
+    due, urgent = row("a", limit_rank=0), row("b", limit_rank=0, priority=0, execute_after=later)
+    write(me)
+
+    while execute(*store.rank("x"))[0][0]:
+        pass
+
+    assert execute(*store.unranked()) == []
+    found = {each.pk: (each.status, each.limit_rank) for each in Task.objects.all()}
+    assert found == {due.pk: ("limited", 10), urgent.pk: ("scheduled", 0)}
+
+
+def test_what_another_supervisor_has_left_without_ranks_gets_them(monkeypatch):
+    monkeypatch.setattr(allowances, "LOOK_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(Write, "LIMIT", Limit(running=3, name="mine"))
+    with live_supervisor(WORKERS_COUNT=1):
+        wait_until(lambda: Row.objects.filter(name="mine").exists())
+        Row.objects.update(ranked=False)  # as one that died just then has left it
+        task = row(None, "mine", processor_class="Write", arguments={"args": ["x"], "kwargs": {}})
+
+        wait_until(lambda: ended(task))
 
 
 def test_a_supervisor_writes_what_its_code_says(monkeypatch):

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from partisan_async import store
 from partisan_async.models import LimitOverride, Task
 from partisan_async.policy import Failure, Finished, GivenBack, Postponed, Retried
-from partisan_async.supervisor import open_keys
+from partisan_async.supervisor import news, open_keys
 from partisan_async.supervisor.open_keys import OpenKeys
 from tests.limited import Limited, execute, limit, row
 from tests.limits_model import Model, Numbers, Row
@@ -210,7 +210,7 @@ class Limits(RuleBasedStateMachine):
                 claims = self._claim(place, asked, ids, ROOM)
                 other.keys.judge(list(other.verdicts.values()), claims)
                 found += claims
-            self._tell(other, *other.keys.take_news())
+            self._tell(other, *other.keys.news.take())
         else:
             raise AssertionError(f"it looks for ever: {self._told(other)}")
         idle = self.model.may_start(self.now)
@@ -379,7 +379,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     execute(CLOCK)
-    monkeypatch.setattr(open_keys, "time", Clock())
+    for module in (open_keys, news):
+        monkeypatch.setattr(module, "time", Clock())
     yield
     execute("DROP SCHEMA model_clock CASCADE")
 

@@ -20,6 +20,10 @@ from partisan_async import store
 from partisan_async.enqueue.wake import wake
 from partisan_async.models import (
     Home,
+    Limit,
+    LimitOverride,
+    LimitPause,
+    LimitStart,
     PausedProcessor,
     PausedQueue,
     Schedule,
@@ -117,6 +121,25 @@ def windows():
     yield UniqueWindow(key=uuid.uuid4().bytes, until=until, task_id=1)
 
 
+def limits():
+    yield Limit(name=uuid.uuid4().hex, running=2, rates=[[2, 1.0]], set_by=uuid.uuid4())
+
+
+def overrides():
+    yield LimitOverride(name=uuid.uuid4().hex, key="odd", running=1)
+
+
+def limit_pauses():
+    yield LimitPause(name=uuid.uuid4().hex, key="odd", until=timezone.now())
+
+
+def starts():
+    yield LimitStart(
+        name=uuid.uuid4().hex, of_key=True, key="odd", per_seconds=1.0, granule=1, count=1,
+        until=timezone.now() + timedelta(hours=1),
+    )  # fmt: skip
+
+
 def tallies():
     minute = timezone.now().replace(second=0, microsecond=0)
     for ago in range(2):
@@ -131,6 +154,7 @@ def tallies():
 ROWS = {
     Task: tasks, Supervisor: supervisors, Schedule: schedules, PausedQueue: pauses, Tally: tallies,
     PausedProcessor: processor_pauses, Home: homes, UniqueWindow: windows,
+    Limit: limits, LimitOverride: overrides, LimitPause: limit_pauses, LimitStart: starts,
 }  # fmt: skip
 """By model, what its odd rows are but for the odd value."""
 

@@ -7,7 +7,7 @@ import pytest
 from partisan_async.claim import Settlement
 from partisan_async.policy import Failure, Finished, GivenBack, Retried
 from partisan_async.store import Verdict
-from partisan_async.supervisor import open_keys
+from partisan_async.supervisor import news, open_keys
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.open_keys import OpenKeys
 from partisan_async.supervisor.sight import Sight
@@ -42,7 +42,8 @@ def clock(monkeypatch):
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr(open_keys, "time", clock)
+    for module in (open_keys, news):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -116,7 +117,7 @@ class TestVerdicts:
         keys.note_ended(A)
 
         assert not keys.is_any_open
-        assert keys.take_news() == ({}, [])
+        assert keys.news.take() == ({}, [])
 
     @pytest.mark.parametrize("news", ["rows", "walk", "another"])
     def test_but_where_there_was_news_since(self, keys, news):
@@ -132,7 +133,7 @@ class TestVerdicts:
         keys.note_ended(A)
 
         assert A in keys.take()[0]
-        assert keys.take_news() == ({A: 1}, [])
+        assert keys.news.take() == ({A: 1}, [])
 
 
 class TestTurns:
@@ -279,13 +280,13 @@ class TestFreed:
     def test_others_are_told_once_in_a_while_of_what_is_not_made_use_of_here(self, keys, clock):
         for _ in range(3):
             keys.note_ended(A)
-        assert keys.take_news() == ({A: 3}, [])
+        assert keys.news.take() == ({A: 3}, [])
         keys.note_ended(A)
-        assert keys.take_news() == ({}, [])
+        assert keys.news.take() == ({}, [])
 
-        clock.now += open_keys.TELL_EVERY_SECONDS
+        clock.now += news.TELL_EVERY_SECONDS
 
-        assert keys.take_news() == ({A: 1}, [])
+        assert keys.news.take() == ({A: 1}, [])
 
     def test_others_are_told_of_a_slot_of_the_limit_where_its_key_has_no_more(self, keys):
         """The next worker here may be long in coming: ready tasks come first."""
@@ -293,7 +294,7 @@ class TestFreed:
 
         judged(keys, verdict(A, left=0), verdict(B))
 
-        assert keys.take_news() == ({A: 1}, [])
+        assert keys.news.take() == ({A: 1}, [])
 
     @pytest.mark.parametrize("news", ["rows", "walk"])
     def test_also_where_others_were_not_looked_at_yet(self, keys, news):
@@ -303,7 +304,7 @@ class TestFreed:
 
         keys.judge([verdict(A, left=0)], [])
 
-        assert keys.take_news() == ({A: 1}, [])
+        assert keys.news.take() == ({A: 1}, [])
 
     @pytest.mark.parametrize(
         "changes", [{"left": 0}, {"room": 0}, {"whole_room": 0}, {"slots": 2}, {"slots": None}]
@@ -313,7 +314,7 @@ class TestFreed:
 
         judged(keys, verdict(**changes))
 
-        assert keys.take_news() == ({}, [])
+        assert keys.news.take() == ({}, [])
 
 
 class TestUntold:
@@ -324,9 +325,9 @@ class TestUntold:
         assert keys.take() == ([], [7, 8])
         keys.judge([verdict()], [ONE_OF_A._replace(id=7)])
 
-        assert keys.take_news() == ({}, [8])
-        clock.now += open_keys.TELL_EVERY_SECONDS
-        assert keys.take_news() == ({}, [])
+        assert keys.news.take() == ({}, [8])
+        clock.now += news.TELL_EVERY_SECONDS
+        assert keys.news.take() == ({}, [])
 
     def test_it_is_time_to_tell_though_there_is_no_room(self, keys, clock):
         keys.note_own_rows([7])
@@ -345,4 +346,4 @@ class TestUntold:
         agenda = Agenda()
         agenda.on_settled([Settlement(ONE_OF_A, decision, None)])
 
-        assert agenda.keys.take_news()[1] == ([ONE_OF_A.id] if is_told else [])
+        assert agenda.keys.news.take()[1] == ([ONE_OF_A.id] if is_told else [])

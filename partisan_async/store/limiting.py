@@ -93,6 +93,7 @@ asked AS MATERIALIZED (
             WITH ORDINALITY AS u (name, key, n)
         UNION ALL SELECT own.name, own.key, NULL FROM ({ASKED}) AS own) AS u
     GROUP BY name, key),
+now AS MATERIALIZED (SELECT clock_timestamp() AS at),
 want AS MATERIALIZED (
     SELECT a.n, a.name, a.key, l.rates, l.rates_per_key, now.at,
         l.in_order AND a.key IS NOT NULL AS in_order,
@@ -102,7 +103,7 @@ want AS MATERIALIZED (
         (SELECT max(p.until) FROM partisan_async_limitpause p
          WHERE p.name = a.name AND p.key IS NOT DISTINCT FROM a.key AND p.until > now.at) AS pause
     FROM asked a JOIN held USING (name) JOIN partisan_async_limit l USING (name)
-        CROSS JOIN (SELECT clock_timestamp() AS at) AS now
+        CROSS JOIN now
         LEFT JOIN partisan_async_limitoverride whole ON whole.name = a.name AND whole.key IS NULL
         LEFT JOIN partisan_async_limitoverride own ON own.name = a.name AND own.key = a.key
     WHERE EXISTS (SELECT 1 FROM me)),

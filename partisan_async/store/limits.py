@@ -73,19 +73,24 @@ SELECT CASE WHEN EXISTS (SELECT 1 FROM me) THEN ARRAY(SELECT name FROM changed) 
 
 _QUEUES = queue_names("names", f"status = '{Status.LIMITED}'")
 
+# A head in order holds its place until its own time. Without an order what is not due waits as
+# everywhere.
 _RANK = f"""
 WITH RECURSIVE {_QUEUES},
 wrong AS MATERIALIZED (
-    SELECT t.id, CASE WHEN l.in_order THEN 0 ELSE t.priority END AS rank
+    SELECT t.id, t.rank, t.has_time
     FROM partisan_async_limit l CROSS JOIN names CROSS JOIN LATERAL (
-        SELECT t.id, t.priority FROM partisan_async_task t
+        SELECT t.id, r.rank, r.has_time FROM partisan_async_task t
+            CROSS JOIN LATERAL (
+                SELECT CASE WHEN l.in_order THEN 0 ELSE t.priority END AS rank,
+                    NOT l.in_order AND t.execute_after > statement_timestamp() AS has_time) AS r
         WHERE t.status = '{Status.LIMITED}' AND t.queue_name = names.queue_name
-            AND t.limit_name = l.name
-            AND t.limit_rank IS DISTINCT FROM CASE WHEN l.in_order THEN 0 ELSE t.priority END
+            AND t.limit_name = l.name AND (t.limit_rank IS DISTINCT FROM r.rank OR r.has_time)
         LIMIT {RANKED_AT_ONCE}) AS t
     WHERE l.name = %(name)s AND NOT l.ranked LIMIT {RANKED_AT_ONCE}),
 changed AS (
-    UPDATE partisan_async_task t SET limit_rank = wrong.rank
+    UPDATE partisan_async_task t SET limit_rank = wrong.rank,
+        status = CASE WHEN wrong.has_time THEN '{Status.SCHEDULED}' ELSE t.status END
     FROM wrong WHERE t.id = ANY (ARRAY[wrong.id]) RETURNING 1),
 done AS (
     UPDATE partisan_async_limit SET ranked = true

@@ -133,7 +133,7 @@ class Agenda:
             if settlement.claim.limit_name is not None:
                 self.keys.note_ended((settlement.claim.limit_name, settlement.claim.limit_key))
                 if isinstance(settlement.decision, _WAITS_AGAIN):
-                    self.keys.note_untold(settlement.claim.id)
+                    self.keys.news.note_rows([settlement.claim.id])
                 self.wake.set()
             match settlement.decision:
                 case Retried(pause) | Postponed(pause) | Deferred(pause) | Interrupted(pause) if (
@@ -142,7 +142,7 @@ class Agenda:
                     self.expect(pause.total_seconds())
                 case PutUnder(name, key):
                     self.keys.note([(name, key)])
-                    self.keys.note_untold(settlement.claim.id)
+                    self.keys.news.note_rows([settlement.claim.id])
                 case Retried() | Postponed() | Suspected():
                     self.ready = True
                 case GivenBack() if settlement.attempt:

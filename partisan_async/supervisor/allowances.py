@@ -22,6 +22,9 @@ from partisan_async.store import Numbers
 from partisan_async.supervisor.agenda import Agenda
 from partisan_async.supervisor.connection import Connection
 
+LOOK_EVERY_SECONDS = 60.0
+"""Interval of looks at limits whose rows still wait for their ranks."""
+
 AGAIN_SECONDS = 0.2
 """Pause before the next attempt, while it has not beaten yet, or a limit is locked."""
 
@@ -41,7 +44,7 @@ class Allowances:
         agenda.has_limits = bool(self._limits)
 
     async def keep(self) -> None:
-        """Write them, and have rows ranked; then return."""
+        """Write them, and have rows ranked, now and where another one has died over it."""
         if not self._limits:
             return
         statement = store.set_limits(self._me, self._limits, self._ttl)
@@ -51,16 +54,22 @@ class Allowances:
                 ((names,),) = await self._connection.execute(statement)
             if names is None:
                 await asyncio.sleep(AGAIN_SECONDS)
-        for (name,) in await self._connection.execute(store.unranked()):
-            while (await self._connection.execute(store.rank(name)))[0][0]:
-                names = names or [name]
-        if names:
-            # What was closed by the old numbers may be open now, here and elsewhere.
-            # A limit may be one of several queues.
-            self._agenda.on_notify("")
-            queues = {name for (name,) in await self._connection.execute(store.limited_queues())}
-            for queue_name in sorted(queues | {self._queue_name}):
-                await self._connection.execute(store.notify(queue_name))
+        while True:
+            unranked = await self._connection.execute(store.unranked())
+            for (name,) in unranked:
+                while (await self._connection.execute(store.rank(name)))[0][0]:
+                    pass
+            if names or unranked:
+                await self._tell()
+            names = None
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def _tell(self) -> None:
+        """Have all look at what was closed, and may be open now: a limit may be of many queues."""
+        self._agenda.on_notify("")
+        queues = {name for (name,) in await self._connection.execute(store.limited_queues())}
+        for queue_name in sorted(queues | {self._queue_name}):
+            await self._connection.execute(store.notify(queue_name))
 
 
 def declared_limits() -> list[Numbers]:

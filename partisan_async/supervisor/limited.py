@@ -59,7 +59,7 @@ class Limited:
         """Claim what may start now, of some of the open keys."""
         if room := self.room:
             await self._look(room)
-        freed, untold = self._keys.take_news()
+        freed, untold = self._keys.news.take()
         if freed or untold:
             await self._tell(freed, untold)
 

@@ -9,14 +9,14 @@ A *walk* finds the keys of rows that no news told of. It goes on, step by step, 
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from partisan_async.claim import Claim
-from partisan_async.store import KEYS_AT_ONCE, TOLD_AT_ONCE, WALKED_AT_ONCE, Key, Verdict
+from partisan_async.store import KEYS_AT_ONCE, WALKED_AT_ONCE, Key, Verdict
+from partisan_async.supervisor.news import News
 
 MOST = 1000
 """Maximum number of keys in memory; more are forgotten, and found by a walk."""
@@ -30,9 +30,6 @@ STUCK_SECONDS = 0.5
 Or that is full by tasks of another queue: where nothing waits, nobody is told of their ends.
 """
 
-TELL_EVERY_SECONDS = 0.02
-"""Least time between two times that others are told of what there is for them."""
-
 IDS_AT_ONCE = 100
 """Maximum number of rows whose keys one claim finds out."""
 
@@ -45,10 +42,8 @@ class OpenKeys:
         self._ids: dict[int, None] = {}
         self._emptied: set[Key] = set()
         """Those of which tasks run here, and nothing waited behind them: an end changes nothing."""
-        self._freed: Counter[Key] = Counter()
-        self._untold: dict[int, None] = {}
-        """Rows that came to wait by what was done here, and that others have not been told of."""
-        self._tell_at = -math.inf
+        self.news = News()
+        """What others are to be told of."""
         self._later: dict[Key, float] = {}
         self._behind: dict[str, dict[Key, None]] = {}
         self._whole_later: dict[str, float] = {}
@@ -78,7 +73,7 @@ class OpenKeys:
 
         :param has_room: whether to look at keys that open then; else others may be told of some.
         """
-        ats = [self._tell_at] if self._freed or self._untold else []
+        ats = [] if self.news.tell_at is None else [self.news.tell_at]
         if has_room:
             ats += [*self._later.values(), *self._whole_later.values()]
             ats += [] if self._walk_at is None else [self._walk_at]
@@ -100,33 +95,13 @@ class OpenKeys:
             self._emptied.remove(key)
         else:
             self.note([key])
-            self._freed[key] += 1
-
-    def take_news(self) -> tuple[dict[Key, int], list[int]]:
-        """Return what others are to be told of: of which keys tasks have ended, and how many, for
-        which there is no room here; and rows that have come to wait, and were not claimed here.
-
-        None, if that was asked a moment ago.
-        """
-        if not (self._freed or self._untold) or time.monotonic() < self._tell_at:
-            return {}, []
-        self._tell_at = time.monotonic() + TELL_EVERY_SECONDS
-        freed = dict(list(self._freed.items())[:TOLD_AT_ONCE])
-        for key in freed:
-            del self._freed[key]
-        untold, self._untold = list(self._untold), {}
-        return freed, untold
+            self.news.freed[key] += 1
 
     def note_own_rows(self, ids: Iterable[int]) -> None:
-        """Open the keys of rows that came to wait by what was done here, and keep in mind that
-        nobody else knows of them."""
-        own = dict.fromkeys(ids)
-        self._untold.update(own)
+        """Open the keys of rows that came to wait by what was done here: nobody else knows it."""
+        own = list(ids)
+        self.news.note_rows(own)
         self.note_rows(own)
-
-    def note_untold(self, pk: int) -> None:
-        """Keep in mind that nobody else knows that this row waits; its key is open."""
-        self._untold[pk] = None
 
     def note_rows(self, ids: Iterable[int]) -> None:
         """Open the keys of these rows, whatever they are."""
@@ -188,8 +163,7 @@ class OpenKeys:
         """Take in what a claim found out; the keys that had their turns come behind the others."""
         took = Counter((claim.limit_name, claim.limit_key) for claim in claims)
         names = {claim.limit_name for claim in claims}
-        for claim in claims:
-            self._untold.pop(claim.id, None)
+        self.news.forget_rows(claim.id for claim in claims)
         for each in sorted(verdicts, key=lambda verdict: took[verdict.whose] > 0):
             is_waiting = each.left > 0 or each.more
             if not is_waiting:
@@ -211,8 +185,8 @@ class OpenKeys:
             else:
                 self._open[each.whose] = None
         for each in verdicts:
-            if self._freed[each.whose] and not self._is_left_to_others(each):
-                del self._freed[each.whose]
+            if self.news.freed[each.whose] and not self._is_left_to_others(each):
+                del self.news.freed[each.whose]
         for each in verdicts:
             if each.whole_room > 0:
                 self._open_behind(each.name)
@@ -224,7 +198,7 @@ class OpenKeys:
         What has ended has freed a slot of its limit as a whole, too.
         """
         slots = verdict.slots
-        if verdict.whole_room <= 0 or slots is None or slots > self._freed[verdict.whose]:
+        if verdict.whole_room <= 0 or slots is None or slots > self.news.freed[verdict.whose]:
             return False
         if (verdict.left > 0 or verdict.more) and verdict.room > 0:
             return True
