@@ -16,15 +16,19 @@ class Limit(models.Model):
     name = models.CharField(max_length=255, primary_key=True)
     running = models.IntegerField(null=True, blank=True, help_text=_("at once, of all keys"))
     running_per_key = models.IntegerField(null=True, blank=True, help_text=_("at once, of a key"))
-    rates = models.JSONField(
-        default=list,
-        db_default=models.Value([], models.JSONField()),
-        help_text=_("pairs: so many starts within so many seconds, of all keys"),
+    rates = always_read(
+        models.JSONField(
+            default=list,
+            db_default=models.Value([], models.JSONField()),
+            help_text=_("pairs: so many starts within so many seconds, of all keys"),
+        )
     )
-    rates_per_key = models.JSONField(
-        default=list,
-        db_default=models.Value([], models.JSONField()),
-        help_text=_("pairs: so many starts within so many seconds, of a key"),
+    rates_per_key = always_read(
+        models.JSONField(
+            default=list,
+            db_default=models.Value([], models.JSONField()),
+            help_text=_("pairs: so many starts within so many seconds, of a key"),
+        )
     )
     in_order = models.BooleanField(
         db_default=False, help_text=_("of each key one at a time, in the order of their ids")
