@@ -358,7 +358,8 @@ class TestOnError:
         with live_supervisor(WORKERS_COUNT=3):
             learnt = [Tell(LEARN.format(limit=limit, go=str(go))).delay() for _ in range(3)]
             wait_until(lambda: ended(*learnt))
-            failed = [Fail("ValueError").delay() for _ in range(6)]
+            # In one statement: their ids follow each other, and half of them are even.
+            failed = Fail.bulk_delay([Fail("ValueError") for _ in range(6)])
             wait_until(lambda: len(calls.filter(status="limited")) == 4 and len(marks()) == 5)
             running = {int(text) % 2 for text in marks() if text != "learnt"}
 
