@@ -15,7 +15,6 @@ from partisan_async.operate.limit_statements import WAITED_FOR
 
 def of_code() -> set[str]:
     """Return the names of the limits that this code has."""
-    registry.autodiscover()
     return {name for name, _ in _processors()}
 
 
@@ -27,7 +26,6 @@ def all_names() -> set[str]:
 
 def is_of_keys(name: str) -> bool:
     """Tell whether tasks under a limit may have keys, or some have."""
-    registry.autodiscover()
     if any(has_keys(processor) for own, processor in _processors() if own == name):
         return True
     alias = store.database()
@@ -39,6 +37,7 @@ def is_of_keys(name: str) -> bool:
 
 
 def _processors() -> Iterator[tuple[str, Any]]:
+    registry.autodiscover()
     for processor in registry.processors_and_tasks():
         if (named := limit_of(processor)) is not None:
             yield named[0], processor

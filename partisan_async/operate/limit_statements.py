@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from partisan_async.models.readable import moment
 from partisan_async.models.status import Status
-from partisan_async.store.rates import rate
+from partisan_async.store.rates import OF_ALL, OF_KEY, rate
 
 LIMITS_COUNTED = 1000
 """Maximum number of limits of all queues that are told of: one that waits in two counts twice."""
@@ -82,7 +82,7 @@ SELECT w.name, COALESCE(runs.running, 0), w.running,
     LEAST(COALESCE(waits.waiting, 0), %(at_most)s), LEAST(COALESCE(keys.keys, 0), %(keys)s),
     w.running_per_key, w.rates::text, w.rates_per_key::text, w.in_order, own.running,
     COALESCE(own.keys, 0), COALESCE(paused.keys, 0), {moment("rate.next")}, w.known, w.ranked
-FROM w CROSS JOIN LATERAL ({rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate
+FROM w CROSS JOIN LATERAL ({rate("w.rates", OF_ALL)}) AS rate
     LEFT JOIN runs USING (name) LEFT JOIN waits USING (name) LEFT JOIN keys USING (name)
     LEFT JOIN own USING (name) LEFT JOIN paused USING (name)
 ORDER BY name LIMIT {LIMITS_COUNTED}
@@ -124,7 +124,7 @@ w AS (
     FROM found WHERE place <= {SHOWN} OR most IS NOT NULL ORDER BY place LIMIT 2 * {SHOWN})
 SELECT w.key, w.running, w.waiting, (SELECT most FROM size), w.most, {moment("w.until")},
     {moment("rate.next")}, w.total
-FROM w CROSS JOIN LATERAL ({rate("w.rates", "s.of_key AND s.key = w.key")}) AS rate
+FROM w CROSS JOIN LATERAL ({rate("w.rates", OF_KEY)}) AS rate
 ORDER BY w.place
 """  # noqa: S608
 
@@ -132,6 +132,6 @@ ROOM = f"""
 SELECT {moment("whole.next")}, {moment("own.next")}
 FROM (SELECT name, rates, rates_per_key, %(key)s::text AS key, statement_timestamp() AS at
       FROM partisan_async_limit WHERE name = %(name)s) AS w
-    CROSS JOIN LATERAL ({rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS whole
-    CROSS JOIN LATERAL ({rate("w.rates_per_key", "s.of_key AND s.key = w.key")}) AS own
+    CROSS JOIN LATERAL ({rate("w.rates", OF_ALL)}) AS whole
+    CROSS JOIN LATERAL ({rate("w.rates_per_key", OF_KEY)}) AS own
 """  # noqa: S608

@@ -21,7 +21,7 @@ from partisan_async.claim import Claim
 from partisan_async.models.status import Status
 from partisan_async.store.among import ALL, Among
 from partisan_async.store.claiming import COLUMNS, I_LIVE, NEXT_SEQ, claims
-from partisan_async.store.rates import GRANULES, granule, rate
+from partisan_async.store.rates import GRANULES, OF_ALL, OF_KEY, granule, rate
 from partisan_async.store.statement import Locking, Statement, array, array_of_texts
 
 Key = tuple[str, str | None]
@@ -111,7 +111,7 @@ whole AS MATERIALIZED (
     SELECT w.name, rate.next, w.rates <> '[]' AS rated, slots.n AS slots,
         GREATEST(0, LEAST(%(limit)s::bigint + 1, rate.room, slots.n)) AS room
     FROM (SELECT DISTINCT name, rates, total, at FROM want) AS w
-        CROSS JOIN LATERAL ({rate("w.rates", "NOT s.of_key AND s.key IS NULL")}) AS rate
+        CROSS JOIN LATERAL ({rate("w.rates", OF_ALL)}) AS rate
         CROSS JOIN LATERAL (
             SELECT w.total - count(*) AS n FROM partisan_async_task o
             WHERE w.total IS NOT NULL AND o.limit_name = w.name
@@ -128,7 +128,7 @@ key AS MATERIALIZED (
             SELECT count(*) AS n FROM partisan_async_task o
             WHERE w.per_key IS NOT NULL AND o.limit_name = w.name AND o.limit_key = w.key
                 AND o.status = '{Status.IN_PROCESS}') AS r
-        CROSS JOIN LATERAL ({rate("w.rates_per_key", "s.of_key AND s.key = w.key")}) AS rate
+        CROSS JOIN LATERAL ({rate("w.rates_per_key", OF_KEY)}) AS rate
         CROSS JOIN LATERAL (
             SELECT CASE WHEN w.pause IS NULL THEN GREATEST(0, LEAST(%(limit)s::bigint + 1,
                 w.per_key - r.n, CASE WHEN w.key IS NOT NULL THEN rate.room END))

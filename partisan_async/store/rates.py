@@ -8,6 +8,9 @@ from __future__ import annotations
 GRANULES = 100
 """Granules in a window; one more is counted, since the first one is cut."""
 
+OF_ALL, OF_KEY = "NOT s.of_key AND s.key IS NULL", "s.of_key AND s.key = w.key"
+"""Which starts are counted: those of all keys of the limit, or those of the one in ``w``."""
+
 
 def rate(rates: str, key: str) -> str:
     """Return SQL of how many more starts the rates allow now, and when the next is if none.
