@@ -33,6 +33,14 @@ KEYS_AT_ONCE = 100
 IDLE_MILLISECONDS = 2000
 """How long the server waits for the rest, where a network breaks in the middle."""
 
+MOST_OF_ALL = "COALESCE(whole.running, l.running)"
+"""SQL of how many run at once under ``l``, an operator's number first; ``NULL``: any number."""
+
+MOST_OF_KEY = """
+CASE WHEN l.in_order THEN LEAST(1, own.running) ELSE COALESCE(own.running, l.running_per_key) END
+"""
+"""Likewise, of a key."""
+
 # Whatever has become of the row: if another supervisor was told of it, too, and has started it, it
 # stands for others of its key and of its limit.
 ASKED = """
@@ -97,9 +105,7 @@ now AS MATERIALIZED (SELECT clock_timestamp() AS at),
 want AS MATERIALIZED (
     SELECT a.n, a.name, a.key, l.rates, l.rates_per_key, now.at,
         l.in_order AND a.key IS NOT NULL AS in_order,
-        COALESCE(whole.running, l.running) AS total,
-        CASE WHEN a.key IS NULL THEN NULL WHEN l.in_order THEN LEAST(1, own.running)
-            ELSE COALESCE(own.running, l.running_per_key) END AS per_key,
+        {MOST_OF_ALL} AS total, CASE WHEN a.key IS NOT NULL THEN {MOST_OF_KEY} END AS per_key,
         (SELECT max(p.until) FROM partisan_async_limitpause p
          WHERE p.name = a.name AND p.key IS NOT DISTINCT FROM a.key AND p.until > now.at) AS pause
     FROM asked a JOIN held USING (name) JOIN partisan_async_limit l USING (name)

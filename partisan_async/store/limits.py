@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from partisan_async.models.status import Status
-from partisan_async.store.limiting import Key
+from partisan_async.store.limiting import MOST_OF_ALL, MOST_OF_KEY, Key
 from partisan_async.store.notifying import channel, limited_payload
 from partisan_async.store.patience import LOCK_PATIENCE_MILLISECONDS, PATIENCE
 from partisan_async.store.statement import (
@@ -110,12 +110,9 @@ def _was_full(most: str, key: str) -> str:
     """  # noqa: S608
 
 
-_WHOLE_WAS_FULL = _was_full("COALESCE(whole.running, l.running)", "")
+_WHOLE_WAS_FULL = _was_full(MOST_OF_ALL, "")
 
-_KEY_WAS_FULL = _was_full(
-    "CASE WHEN l.in_order THEN 1 ELSE COALESCE(own.running, l.running_per_key) END",
-    "o.limit_key = f.key AND",
-)
+_KEY_WAS_FULL = _was_full(MOST_OF_KEY, "o.limit_key = f.key AND")
 
 # Of a key that was not full before, nobody waits for news. Of a limit that was full as a whole, any
 # of its rows says so.
